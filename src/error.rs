@@ -1,0 +1,163 @@
+//! What can go wrong, in two types: [`Error`] is what a caller gets, [`Cause`]
+//! is why a backend or the whole channel cannot take calls just now.
+//!
+//! An [`Error`] always carries a [`tonic::Status`], and this file is the only
+//! place that makes one from our own failures.
+
+use std::{fmt, sync::Arc};
+
+use tonic::{Code, Status};
+
+/// An error of the channel, of its construction or of one call.
+///
+/// Generated clients turn it into the [`tonic::Status`] found in
+/// [`source()`](std::error::Error::source), so a call that fails here has the
+/// same code and text whether one looks at this error or at the client's status.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    status: Box<Status>,
+}
+
+/// What a caller could do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An endpoint or a list of endpoints cannot be used as given. Correct it.
+    InvalidEndpoint,
+    /// A service config was rejected; nothing of it applies. Correct it.
+    InvalidServiceConfig,
+    /// No backend can take the call now. It was not sent: try again later.
+    Unavailable,
+    /// The deadline passed. If that was while waiting, the text says what for.
+    DeadlineExceeded,
+    /// Too many calls wait already. It was not sent.
+    TooManyWaiting,
+    /// The channel is closed.
+    Closed,
+    /// The request itself cannot be sent over HTTP/2. Correct it.
+    InvalidRequest,
+    /// The call was sent and its stream failed: the backend may have acted on it.
+    Stream,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::with_status(kind, Status::new(kind.code(), message))
+    }
+
+    /// An error whose code is not the usual one of its kind.
+    pub(crate) fn with_status(kind: ErrorKind, status: Status) -> Self {
+        Self {
+            kind,
+            status: Box::new(status),
+        }
+    }
+
+    /// What a caller could do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The gRPC status code a generated client reports.
+    pub fn code(&self) -> Code {
+        self.status.code()
+    }
+
+    /// What failed, where, and what happens next.
+    pub fn message(&self) -> &str {
+        self.status.message()
+    }
+}
+
+impl ErrorKind {
+    fn code(self) -> Code {
+        match self {
+            Self::InvalidEndpoint | Self::InvalidServiceConfig => Code::InvalidArgument,
+            Self::Unavailable | Self::Closed => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::TooManyWaiting => Code::ResourceExhausted,
+            Self::InvalidRequest => Code::Internal,
+            Self::Stream => Code::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status.message())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.status)
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        *error.status
+    }
+}
+
+/// Why a backend, or the channel as a whole, cannot take calls.
+///
+/// Cheap to clone, comparable, and free of time: when it happened stands beside
+/// it, in [`BackendStatus`](crate::BackendStatus).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    kind: CauseKind,
+    text: Arc<str>,
+}
+
+/// Which part of the way to a backend a [`Cause`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CauseKind {
+    /// A connection could not be made.
+    Connect,
+    /// A connection that was up ended.
+    Disconnected,
+    /// The connection is up; the health check says no, or cannot be done.
+    Health,
+    /// The source of backends reported an error.
+    NameResolver,
+    /// There is no backend to connect to.
+    NoBackends,
+    /// The channel is closed.
+    Shutdown,
+}
+
+impl Cause {
+    pub(crate) fn new(kind: CauseKind, text: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// Which part of the way it is about.
+    pub fn kind(&self) -> CauseKind {
+        self.kind
+    }
+
+    /// The bare reason, without the part that [`kind`](Self::kind) names.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// `connect: connection refused`, `health check: NOT_SERVING`, …
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self.kind {
+            CauseKind::Connect => "connect: ",
+            CauseKind::Disconnected => "disconnected: ",
+            CauseKind::Health => "health check: ",
+            CauseKind::NameResolver => "name resolver error: ",
+            CauseKind::NoBackends | CauseKind::Shutdown => "",
+        };
+        write!(f, "{part}{}", self.text)
+    }
+}
