@@ -1,1 +1,18 @@
-//! x
+//! A gRPC client channel for tonic that watches every backend's health and
+//! balances calls over the healthy ones.
+
+mod backoff;
+mod balancer;
+mod connectivity;
+mod error;
+mod health;
+mod picker;
+mod service_config;
+mod snapshot;
+mod subchannel;
+mod transport;
+
+pub use connectivity::ConnectivityState;
+pub use error::{Cause, CauseKind, Error, ErrorKind};
+pub use health::HealthStatus;
+pub use snapshot::{BackendId, BackendStatus, Status};

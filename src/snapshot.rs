@@ -9,10 +9,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    connectivity::ConnectivityState,
-    error::Cause,
-    health::HealthStatus,
-    picker::Picker,
+    connectivity::ConnectivityState, error::Cause, health::HealthStatus, picker::Picker,
     transport::Connection,
 };
 

@@ -1,0 +1,1 @@
+//! Owns the subchannels and publishes whom calls may go to.

@@ -1,0 +1,1 @@
+//! gRPC's JSON service config.
