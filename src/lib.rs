@@ -16,3 +16,4 @@ pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::HealthStatus;
 pub use snapshot::{BackendId, BackendStatus, Status};
+pub use transport::Endpoint;

@@ -1,5 +1,31 @@
-//! HTTP/2 connections.
+//! HTTP/2 connections, made and driven directly on the `h2` crate.
+//!
+//! ```text
+//!   Endpoint ──dial──► io ──handshake──► Connection (handle)    Driver (task)
+//!                                            │ admit                │ polls h2
+//!                                            ▼                      │ keeps the limit
+//!                                        Admitted ──open──► Exchange│ sees GOAWAY first
+//!                                            │                 │    ▼
+//!                                            └── slot held by ─┴► ResponseBody
+//! ```
+//!
+//! The part on `h2` promises three things that neither `h2` nor hyper does:
+//! a connection is handed out only after the peer's SETTINGS ([`http2`]); no call
+//! enters `h2` without a free stream, so none queues there ([`slots`]); and a
+//! GOAWAY is noticed when it arrives, even while streams are open.
 
-/// A handle to one HTTP/2 connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection;
+mod body;
+mod connection;
+mod dial;
+mod endpoint;
+mod http2;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use body::{Failed, Outgoing, ResponseBody};
+pub(crate) use connection::{Admitted, Connection, OpenError, Stage};
+pub(crate) use dial::dial;
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::Executor;
+pub(crate) use slots::{Place, Queue};

@@ -1,0 +1,308 @@
+//! The handle to one HTTP/2 connection, and a place on it for one call.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderValue, uri};
+use tokio::sync::watch;
+
+use super::{
+    body::{Exchange, Outgoing},
+    endpoint::{Endpoint, Executor},
+    slots::{Queue, Slots},
+};
+use crate::error::{Cause, CauseKind, Error, ErrorKind};
+
+/// `h2` has 2³⁰ stream numbers for a client. A connection that has used nearly
+/// all of them is retired, with some to spare for calls racing with that.
+const STREAMS_PER_CONNECTION: usize = (1 << 30) - (1 << 16);
+
+/// A handle to one HTTP/2 connection. When the last one is gone, and the last
+/// stream has ended, the connection says GOAWAY and closes.
+///
+/// Held by the routing in force, by the subchannel, and by every call on it.
+#[derive(Clone)]
+pub(crate) struct Connection(Arc<Shared>);
+
+pub(super) struct Shared {
+    send: SendRequest<Bytes>,
+    slots: Slots,
+    /// Calls of the channel that wait for a slot, here or elsewhere.
+    queue: Arc<Queue>,
+    stage: watch::Sender<Stage>,
+    opened: std::sync::atomic::AtomicUsize,
+    scheme: uri::Scheme,
+    authority: uri::Authority,
+    user_agent: HeaderValue,
+    call_timeout: Option<Duration>,
+    address: String,
+    executor: Executor,
+}
+
+/// How far a connection is in its life. It only moves down this list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stage {
+    /// New streams can be opened, this many at a time.
+    Open { limit: usize },
+    /// The peer said GOAWAY: streams that are open go on, no new ones.
+    Draining(Cause),
+    /// It is gone.
+    Closed(Cause),
+}
+
+/// A slot on a connection: the right to open one stream. Dropping it gives the
+/// slot to the call that has waited longest.
+pub(crate) struct Admitted {
+    connection: Connection,
+    /// False for a stream opened on a reservation, which holds the slot itself.
+    holds_slot: bool,
+}
+
+/// A slot kept for as long as the connection lives, so that the `Watch` can
+/// always be started again.
+pub(crate) struct Reservation(Admitted);
+
+/// Why a stream could not be opened. Nothing was sent.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The connection takes no new streams. Another one may.
+    Unsent,
+    /// HTTP/2 cannot carry the request; no connection can.
+    Refused(Error),
+}
+
+impl Connection {
+    pub(super) fn new(
+        send: SendRequest<Bytes>,
+        limit: usize,
+        endpoint: &Endpoint,
+        queue: Arc<Queue>,
+    ) -> Self {
+        let (scheme, authority) = endpoint.request_origin();
+        let slots = Slots::default();
+        slots.set_limit(limit);
+        Self(Arc::new(Shared {
+            send,
+            slots,
+            queue,
+            stage: watch::Sender::new(Stage::Open { limit }),
+            opened: 0.into(),
+            scheme,
+            authority,
+            user_agent: endpoint.user_agent_value().clone(),
+            call_timeout: endpoint.call_timeout(),
+            address: endpoint.address(),
+            executor: endpoint.get_executor().clone(),
+        }))
+    }
+
+    /// Follows the connection's life. The stream ends only when every handle is
+    /// gone.
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
+    }
+
+    /// A slot for a call, if there is one now.
+    pub(crate) fn admit(&self) -> Option<Admitted> {
+        self.0.slots.take().then(|| self.admitted())
+    }
+
+    /// Gives free slots to calls that wait.
+    pub(crate) fn serve_queue(&self) {
+        self.0.queue.serve(|| self.admit());
+    }
+
+    /// Lets calls use the connection, or not. What runs on it goes on.
+    pub(crate) fn offer(&self, offered: bool) {
+        self.0.slots.offer(offered);
+        if offered {
+            self.serve_queue();
+        }
+    }
+
+    /// A slot for the connection's own use, before it is offered to calls.
+    /// Waits while the peer allows no stream at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is held when the future is dropped.
+    pub(crate) async fn reserve(&self) -> Reservation {
+        let mut stage = self.stage();
+        loop {
+            if self.0.slots.take_unoffered() {
+                return Reservation(self.admitted());
+            }
+            if stage.changed().await.is_err() {
+                // This handle keeps the sender alive.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The bound on the time to response headers from the endpoint's options.
+    pub(crate) fn call_timeout(&self) -> Option<Duration> {
+        self.0.call_timeout
+    }
+
+    /// `host:port` of the endpoint.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// How many streams are open, the reserved one included.
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.0.slots.taken()
+    }
+
+    pub(super) fn executor(&self) -> &Executor {
+        &self.0.executor
+    }
+
+    /// Takes no new streams from now on, for the reason in `stage`.
+    pub(super) fn retire(&self, stage: Stage) {
+        self.0.slots.retire();
+        self.0.stage.send_if_modified(|current| {
+            let moves_down = matches!(
+                (&*current, &stage),
+                (Stage::Open { .. }, _) | (Stage::Draining(_), Stage::Closed(_))
+            );
+            if moves_down {
+                *current = stage;
+            }
+            moves_down
+        });
+    }
+
+    /// Takes over the peer's limit; the driver calls this after each poll.
+    pub(super) fn set_limit(&self, limit: usize) {
+        if self.0.slots.set_limit(limit) {
+            self.0.stage.send_if_modified(|stage| match stage {
+                Stage::Open { limit: current } => {
+                    *current = limit;
+                    true
+                }
+                Stage::Draining(_) | Stage::Closed(_) => false,
+            });
+            self.serve_queue();
+        }
+    }
+
+    /// The error that ended the connection for new streams, if one has.
+    pub(super) fn probe(&self) -> Option<h2::Error> {
+        let mut send = self.0.send.clone();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match send.poll_ready(&mut cx) {
+            std::task::Poll::Ready(Err(error)) => Some(error),
+            std::task::Poll::Ready(Ok(())) | std::task::Poll::Pending => None,
+        }
+    }
+
+    pub(super) fn downgrade(&self) -> std::sync::Weak<Shared> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(super) fn upgrade(weak: &std::sync::Weak<Shared>) -> Option<Self> {
+        weak.upgrade().map(Self)
+    }
+
+    fn admitted(&self) -> Admitted {
+        Admitted {
+            connection: self.clone(),
+            holds_slot: true,
+        }
+    }
+
+    /// A stream number is about to be used. Retires the connection with the last.
+    fn count_stream(&self) {
+        let opened = self
+            .0
+            .opened
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if opened == STREAMS_PER_CONNECTION {
+            let why = Cause::new(
+                CauseKind::Disconnected,
+                "all HTTP/2 stream numbers are used",
+            );
+            self.retire(Stage::Draining(why));
+        }
+    }
+}
+
+/// Two handles are equal if they are to the same connection.
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("address", &self.0.address)
+            .field("slots", &self.0.slots)
+            .finish()
+    }
+}
+
+impl Reservation {
+    /// The right to open a stream on the reserved slot. One at a time.
+    pub(crate) fn lend(&self) -> Admitted {
+        Admitted {
+            connection: self.0.connection.clone(),
+            holds_slot: false,
+        }
+    }
+}
+
+impl Admitted {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Opens a stream and sends `request` on it, as far as its body is ready.
+    pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
+        let shared = &self.connection.0;
+        self.connection.count_stream();
+        let head = request
+            .head(&shared.scheme, &shared.authority, &shared.user_agent)
+            .map_err(OpenError::Refused)?;
+        // A clone for each call, because a `SendRequest` that filled the peer's
+        // limit refuses the next request for a moment; clones do not.
+        match shared.send.clone().send_request(head, request.is_empty()) {
+            Ok((response, stream)) => {
+                let pump = request.send(stream);
+                Ok(Exchange::new(response, pump, self))
+            }
+            Err(error) if is_user_error(&error) => Err(refused(&error)),
+            Err(error) => {
+                let why = Cause::new(CauseKind::Disconnected, super::http2::say(&error));
+                self.connection.retire(Stage::Draining(why));
+                Err(OpenError::Unsent)
+            }
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if self.holds_slot {
+            self.connection.0.slots.release();
+            self.connection.serve_queue();
+        }
+    }
+}
+
+/// Neither the peer nor the connection is at fault: `h2` does not like what it
+/// was given.
+fn is_user_error(error: &h2::Error) -> bool {
+    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
+}
+
+fn refused(error: &h2::Error) -> OpenError {
+    OpenError::Refused(Error::new(
+        ErrorKind::InvalidRequest,
+        format!("HTTP/2 cannot carry this request: {error}"),
+    ))
+}

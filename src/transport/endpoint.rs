@@ -1,0 +1,450 @@
+//! How to reach one backend.
+
+use std::{fmt, future::Future, pin::Pin, str::FromStr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Uri, uri};
+
+use super::dial::{self, Connector};
+use crate::error::{Error, ErrorKind};
+
+/// What every request says of its sender, after the application's own words.
+const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
+
+/// gRPC's minimum connect timeout (its connection-backoff document).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How to reach one backend, and how to talk to it.
+///
+/// The same builder as tonic's `Endpoint`: make one from a URI, set options,
+/// then [`connect`](Self::connect) it, or hand several to
+/// [`Channel::balance_list`](crate::Channel::balance_list) or a
+/// [`discover`](crate::discover) source.
+///
+/// ```
+/// use std::time::Duration;
+/// use tonic_health_channel::Endpoint;
+///
+/// let endpoint = Endpoint::from_static("http://10.0.0.1:50051")
+///     .connect_timeout(Duration::from_secs(5))
+///     .timeout(Duration::from_secs(1));
+/// assert_eq!(endpoint.uri(), "http://10.0.0.1:50051");
+/// ```
+#[derive(Clone)]
+pub struct Endpoint {
+    uri: Uri,
+    origin: Option<Uri>,
+    user_agent: HeaderValue,
+    pub(super) connect_timeout: Option<Duration>,
+    timeout: Option<Duration>,
+    pub(super) tcp: TcpOptions,
+    pub(super) windows: Windows,
+    executor: Executor,
+    connector: Connector,
+}
+
+/// Socket options of a TCP connection.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TcpOptions {
+    pub(super) nodelay: bool,
+    pub(super) keepalive: Option<Duration>,
+    pub(super) keepalive_interval: Option<Duration>,
+    pub(super) keepalive_retries: Option<u32>,
+}
+
+/// HTTP/2 flow control windows, in bytes. `None`: the default of this crate.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Windows {
+    pub(super) stream: Option<u32>,
+    pub(super) connection: Option<u32>,
+}
+
+impl Endpoint {
+    /// An endpoint from anything that converts into one: a `&'static str`, a
+    /// `String`, `Bytes`, a [`Uri`] or an `Endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
+    /// scheme `http` or `https`.
+    pub fn new<D>(destination: D) -> Result<Self, Error>
+    where
+        D: TryInto<Self>,
+        D::Error: Into<tower::BoxError>,
+    {
+        destination.try_into().map_err(|error| {
+            let error = error.into();
+            match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(other) => Error::new(ErrorKind::InvalidEndpoint, other.to_string()),
+            }
+        })
+    }
+
+    /// An endpoint from a URI known to be right.
+    ///
+    /// # Panics
+    ///
+    /// If the text is not a URI.
+    pub fn from_static(uri: &'static str) -> Self {
+        Self::from(Uri::from_static(uri))
+    }
+
+    /// An endpoint from a URI that comes from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
+    /// scheme `http` or `https`.
+    ///
+    /// ```
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// assert!(Endpoint::from_shared("http://10.0.0.1:50051").is_ok());
+    /// let error = Endpoint::from_shared("10.0.0.1:50051").unwrap_err();
+    /// assert!(error.to_string().contains("http://"), "{error}");
+    /// ```
+    pub fn from_shared(uri: impl Into<Bytes>) -> Result<Self, Error> {
+        let bytes = uri.into();
+        let uri = Uri::from_maybe_shared(bytes.clone()).map_err(|error| {
+            let given = String::from_utf8_lossy(&bytes);
+            Error::new(
+                ErrorKind::InvalidEndpoint,
+                format!("endpoint `{given}`: not a URI: {error}"),
+            )
+        })?;
+        let endpoint = Self::from(uri);
+        match endpoint.target() {
+            Ok(_) => Ok(endpoint),
+            Err(why) => Err(Error::new(
+                ErrorKind::InvalidEndpoint,
+                format!("endpoint `{}`: {why}", endpoint.uri),
+            )),
+        }
+    }
+
+    /// Puts the application's name before this crate's in the `user-agent`
+    /// header.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if it is not a valid header value.
+    pub fn user_agent<T>(self, user_agent: T) -> Result<Self, Error>
+    where
+        T: TryInto<HeaderValue>,
+    {
+        let invalid = || {
+            Error::new(
+                ErrorKind::InvalidEndpoint,
+                format!("endpoint `{}`: the user agent is no header value", self.uri),
+            )
+        };
+        let application = user_agent.try_into().map_err(|_| invalid())?;
+        let full = [application.as_bytes(), b" ", USER_AGENT.as_bytes()].concat();
+        let user_agent = HeaderValue::from_bytes(&full).map_err(|_| invalid())?;
+        Ok(Self { user_agent, ..self })
+    }
+
+    /// Sends calls with the scheme and authority of `origin` rather than those
+    /// of the address: the name the server is known by, where it is reached by
+    /// another.
+    pub fn origin(self, origin: Uri) -> Self {
+        Self {
+            origin: Some(origin),
+            ..self
+        }
+    }
+
+    /// Bounds the time from the start of a call until its response headers,
+    /// waiting for a connection included where this is the only endpoint of its
+    /// channel. No bound by default. A call that also has a deadline of its own
+    /// (`grpc-timeout`) ends at the earlier of the two.
+    ///
+    /// Running out fails the call with DEADLINE_EXCEEDED.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self {
+            timeout: Some(timeout),
+            ..self
+        }
+    }
+
+    /// Bounds one attempt to connect: name lookup, TCP over all addresses, and
+    /// the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        Self {
+            connect_timeout: Some(timeout),
+            ..self
+        }
+    }
+
+    /// Sends small writes at once (`TCP_NODELAY`). On by default.
+    pub fn tcp_nodelay(mut self, enabled: bool) -> Self {
+        self.tcp.nodelay = enabled;
+        self
+    }
+
+    /// Probes a silent peer after this time (`SO_KEEPALIVE`). 30 s by default,
+    /// so that a dead peer is found although nothing is being sent to it;
+    /// `None` turns the probes off.
+    pub fn tcp_keepalive(mut self, after: Option<Duration>) -> Self {
+        self.tcp.keepalive = after;
+        self
+    }
+
+    /// Time between keepalive probes. 10 s by default; `None`: the system's.
+    pub fn tcp_keepalive_interval(mut self, interval: Option<Duration>) -> Self {
+        self.tcp.keepalive_interval = interval;
+        self
+    }
+
+    /// Keepalive probes without an answer before the connection counts as
+    /// dead. 3 by default; `None`: the system's.
+    pub fn tcp_keepalive_retries(mut self, retries: Option<u32>) -> Self {
+        self.tcp.keepalive_retries = retries;
+        self
+    }
+
+    /// How many bytes one response may send ahead of its reader. 2 MiB by
+    /// default.
+    pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.windows.stream = bytes.into();
+        self
+    }
+
+    /// How many bytes all responses of the connection together may send ahead
+    /// of their readers. 5 MiB by default.
+    pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.windows.connection = bytes.into();
+        self
+    }
+
+    /// Spawns the tasks of this endpoint's connections on `executor` rather
+    /// than on the tokio runtime in whose context they start.
+    pub fn executor<E>(self, executor: E) -> Self
+    where
+        E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
+    {
+        Self {
+            executor: Executor(Some(Arc::new(executor))),
+            ..self
+        }
+    }
+
+    /// Where it is.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// See [`tcp_nodelay`](Self::tcp_nodelay).
+    pub fn get_tcp_nodelay(&self) -> bool {
+        self.tcp.nodelay
+    }
+
+    /// See [`connect_timeout`](Self::connect_timeout).
+    pub fn get_connect_timeout(&self) -> Option<Duration> {
+        self.connect_timeout
+    }
+
+    /// See [`tcp_keepalive`](Self::tcp_keepalive).
+    pub fn get_tcp_keepalive(&self) -> Option<Duration> {
+        self.tcp.keepalive
+    }
+
+    /// See [`tcp_keepalive_interval`](Self::tcp_keepalive_interval).
+    pub fn get_tcp_keepalive_interval(&self) -> Option<Duration> {
+        self.tcp.keepalive_interval
+    }
+
+    /// See [`tcp_keepalive_retries`](Self::tcp_keepalive_retries).
+    pub fn get_tcp_keepalive_retries(&self) -> Option<u32> {
+        self.tcp.keepalive_retries
+    }
+
+    /// `host:port`, for people.
+    pub(crate) fn address(&self) -> String {
+        match self.target() {
+            Ok(target) => target.to_string(),
+            Err(_) => self.uri.to_string(),
+        }
+    }
+
+    /// The header timeout of [`timeout`](Self::timeout).
+    pub(crate) fn call_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn get_executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    pub(super) fn connect_deadline(&self) -> Duration {
+        self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    pub(super) fn user_agent_value(&self) -> &HeaderValue {
+        &self.user_agent
+    }
+
+    /// The scheme and authority of requests.
+    pub(super) fn request_origin(&self) -> (uri::Scheme, uri::Authority) {
+        let from = self.origin.as_ref().unwrap_or(&self.uri);
+        let scheme = from.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
+        let authority = from.authority().or(self.uri.authority()).cloned();
+        (
+            scheme,
+            authority.unwrap_or_else(|| uri::Authority::from_static("localhost")),
+        )
+    }
+
+    /// What to dial, or why this URI names nothing that can be dialled.
+    pub(super) fn target(&self) -> Result<Target, String> {
+        let secure = match self.uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
+            None => return Err("there is no scheme; write `http://host:port`".to_owned()),
+        };
+        let host = self.uri.host().unwrap_or_default();
+        if host.is_empty() {
+            return Err("there is no host".to_owned());
+        }
+        Ok(Target {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: self.uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            secure,
+        })
+    }
+
+    /// The same endpoint over another transport than TCP.
+    #[cfg(test)]
+    pub(crate) fn with_connector(self, connector: Connector) -> Self {
+        Self { connector, ..self }
+    }
+}
+
+impl From<Uri> for Endpoint {
+    /// An endpoint at `uri`. Whether it can be dialled shows when it is.
+    fn from(uri: Uri) -> Self {
+        Self {
+            uri,
+            origin: None,
+            user_agent: HeaderValue::from_static(USER_AGENT),
+            connect_timeout: None,
+            timeout: None,
+            tcp: TcpOptions {
+                nodelay: true,
+                keepalive: Some(Duration::from_secs(30)),
+                keepalive_interval: Some(Duration::from_secs(10)),
+                keepalive_retries: Some(3),
+            },
+            windows: Windows::default(),
+            executor: Executor(None),
+            connector: dial::tcp_connector(),
+        }
+    }
+}
+
+impl TryFrom<Bytes> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: Bytes) -> Result<Self, Error> {
+        Self::from_shared(uri)
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: String) -> Result<Self, Error> {
+        Self::from_shared(uri)
+    }
+}
+
+impl TryFrom<&'static str> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: &'static str) -> Result<Self, Error> {
+        Self::from_shared(uri)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(uri: &str) -> Result<Self, Error> {
+        Self::from_shared(uri.to_owned())
+    }
+}
+
+/// Equal endpoints make the same connection: a source that repeats one changes
+/// nothing.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.uri == other.uri
+            && self.origin == other.origin
+            && self.user_agent == other.user_agent
+            && self.connect_timeout == other.connect_timeout
+            && self.timeout == other.timeout
+            && self.tcp == other.tcp
+            && self.windows == other.windows
+            && self.executor == other.executor
+            && self.connector == other.connector
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("uri", &self.uri).finish()
+    }
+}
+
+/// Host and port, taken apart.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) secure: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A task as executors take it; the type that tonic's `Endpoint::executor` asks
+/// for.
+pub(crate) type BoxTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where tasks are spawned: a given executor, or the tokio runtime in context.
+#[derive(Clone)]
+pub(crate) struct Executor(Option<Arc<dyn hyper::rt::Executor<BoxTask> + Send + Sync>>);
+
+impl Executor {
+    /// # Panics
+    ///
+    /// Without a given executor, if called outside a tokio runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.0 {
+            Some(executor) => executor.execute(Box::pin(task)),
+            None => drop(tokio::spawn(task)),
+        }
+    }
+}
+
+impl PartialEq for Executor {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The `h2` client: its limits, its handshake, its driver, its errors.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock, Weak},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::{Code, Status};
+
+use super::{
+    Connection, Queue, Stage,
+    connection::Shared,
+    dial::{self, BoxIo},
+    endpoint::Endpoint,
+};
+use crate::error::{Cause, CauseKind};
+
+/// What `h2` may hold and tolerate. Its own guards are made for servers that
+/// face anyone; two of them end a whole connection over traffic that is legal
+/// for a client, so every limit is set here, with its reason.
+mod limits {
+    use std::time::Duration;
+
+    /// Bytes one response may send ahead of its reader; hyper's default.
+    pub(super) const STREAM_WINDOW: u32 = 2 << 20;
+    /// Bytes all responses may send ahead of their readers; hyper's default.
+    pub(super) const CONNECTION_WINDOW: u32 = 5 << 20;
+    /// What small DATA frames may cost before the connection counts as attacked,
+    /// in connection windows. At the default of one, a reader who takes his time
+    /// over a stream of 20-byte messages loses the connection.
+    pub(super) const DATA_BUDGET_IN_WINDOWS: usize = 16;
+    /// Streams we reset and still remember. Each cancelled call is one until the
+    /// peer has noticed; at the default of fifty, 1,500 calls cancelled together
+    /// end the connection for everybody else.
+    pub(super) const RESET_STREAMS: usize = 10_000;
+    /// How long a reset stream is remembered, so that frames which the peer sent
+    /// before it knew are not taken for an error.
+    pub(super) const RESET_REMEMBERED: Duration = Duration::from_secs(10);
+    /// Bytes of one request body that may wait inside `h2`.
+    pub(super) const SEND_BUFFER: usize = 1 << 20;
+    /// Bytes of response headers or trailers.
+    pub(super) const HEADER_LIST: u32 = 16 << 10;
+    /// Never a limit that a peer would send: while it stands, no SETTINGS came.
+    pub(super) const NO_SETTINGS_YET: usize = usize::MAX - 1;
+}
+
+/// Speaks HTTP/2 on `io`, and hands out the connection once the peer's SETTINGS
+/// have come. From then on the endpoint's executor drives it.
+pub(super) async fn handshake(
+    io: BoxIo,
+    endpoint: &Endpoint,
+    queue: Arc<Queue>,
+) -> Result<Connection, String> {
+    let first_bytes = FirstBytes::default();
+    let io = Sniffed {
+        io,
+        first_bytes: first_bytes.clone(),
+    };
+    let (send, mut h2) = builder(endpoint)
+        .handshake::<_, Bytes>(io)
+        .await
+        .map_err(|error| first_bytes.blame(Some(&error)))?;
+    let ended = std::future::poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if has_settings(&h2) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    if let Some(outcome) = ended {
+        return Err(first_bytes.blame(outcome.err().as_ref()));
+    }
+    let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, queue);
+    let driver = Driver {
+        h2: Some(h2),
+        handle: connection.downgrade(),
+    };
+    connection.executor().spawn(driver);
+    Ok(connection)
+}
+
+fn builder(endpoint: &Endpoint) -> h2::client::Builder {
+    let connection_window = endpoint
+        .windows
+        .connection
+        .unwrap_or(limits::CONNECTION_WINDOW);
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_max_send_streams(limits::NO_SETTINGS_YET)
+        .initial_window_size(endpoint.windows.stream.unwrap_or(limits::STREAM_WINDOW))
+        .initial_connection_window_size(connection_window)
+        .data_frame_budget(limits::DATA_BUDGET_IN_WINDOWS * connection_window as usize)
+        .max_concurrent_reset_streams(limits::RESET_STREAMS)
+        .reset_stream_duration(limits::RESET_REMEMBERED)
+        .max_local_error_reset_streams(None)
+        .max_send_buffer_size(limits::SEND_BUFFER)
+        .max_header_list_size(limits::HEADER_LIST)
+        .enable_push(false);
+    builder
+}
+
+fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
+    h2.max_concurrent_send_streams() != limits::NO_SETTINGS_YET
+}
+
+/// Drives one connection until it closes.
+///
+/// It holds no handle, because `h2` closes gracefully only when none is left;
+/// it borrows one after each poll to tell what the poll brought.
+struct Driver {
+    /// None once it has resolved: dropped at once, so that its socket closes.
+    h2: Option<h2::client::Connection<Sniffed, Bytes>>,
+    handle: Weak<Shared>,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(h2) = &mut self.h2 else {
+            return Poll::Ready(());
+        };
+        let outcome = Pin::new(&mut *h2).poll(cx);
+        let limit = h2.max_concurrent_send_streams();
+        let handle = Connection::upgrade(&self.handle);
+        match outcome {
+            Poll::Pending => {
+                if let Some(connection) = handle {
+                    match connection.probe() {
+                        None => connection.set_limit(limit),
+                        Some(error) => connection.retire(Stage::Draining(disconnected(&error))),
+                    }
+                }
+                Poll::Pending
+            }
+            Poll::Ready(outcome) => {
+                self.h2 = None;
+                if let Some(connection) = handle {
+                    let why = match &outcome {
+                        Err(error) => disconnected(error),
+                        Ok(()) => Cause::new(CauseKind::Disconnected, "closed by the peer"),
+                    };
+                    connection.retire(Stage::Closed(why));
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// A driver whose runtime goes away takes its connection with it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let (Some(_), Some(connection)) = (self.h2.take(), Connection::upgrade(&self.handle)) {
+            let why = "the task that drove it was dropped";
+            connection.retire(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
+        }
+    }
+}
+
+fn disconnected(error: &h2::Error) -> Cause {
+    Cause::new(CauseKind::Disconnected, say(error))
+}
+
+/// An `h2` error in the words of this crate.
+pub(super) fn say(error: &h2::Error) -> String {
+    match error.get_io() {
+        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
+        Some(io) => dial::say(io),
+        None if error.is_go_away() && error.is_remote() => {
+            format!("GOAWAY from the peer: {error}")
+        }
+        None => error.to_string(),
+    }
+}
+
+/// Whether the peer guarantees that it has not looked at the request: it refused
+/// the stream, or its GOAWAY counts the stream out (RFC 9113 §8.7).
+pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The status of a call whose stream to `address` failed, by the table "Errors"
+/// of gRPC's "gRPC over HTTP2".
+pub(super) fn status(error: &h2::Error, address: &str) -> Status {
+    let code = match error.reason() {
+        _ if error.is_io() || (error.is_go_away() && error.is_remote()) => Code::Unavailable,
+        Some(Reason::REFUSED_STREAM) => Code::Unavailable,
+        Some(Reason::CANCEL) => Code::Cancelled,
+        Some(Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
+        Some(Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
+        Some(_) => Code::Internal,
+        None => Code::Unknown,
+    };
+    Status::new(code, format!("stream to {address}: {}", say(error)))
+}
+
+/// The first bytes that came from the peer, shared with the IO that reads them.
+#[derive(Clone, Default)]
+struct FirstBytes(Arc<OnceLock<Vec<u8>>>);
+
+impl FirstBytes {
+    /// How many are enough to know who is talking.
+    const KEPT: usize = 16;
+
+    /// Why no SETTINGS came. `h2` sees the wrong protocol as a malformed frame;
+    /// the bytes tell more.
+    fn blame(&self, error: Option<&h2::Error>) -> String {
+        match (self.0.get().map(Vec::as_slice), error) {
+            (Some(bytes), _) if bytes.starts_with(b"HTTP/") => {
+                "the peer speaks HTTP/1, not HTTP/2".to_owned()
+            }
+            // A TLS record: an alert or a handshake, version 3.x.
+            (Some([0x15 | 0x16, 0x03, ..]), _) => {
+                "the peer speaks TLS, and this endpoint is plaintext".to_owned()
+            }
+            (Some(_), Some(error)) if !error.is_io() => {
+                format!("the peer does not speak HTTP/2: {error}")
+            }
+            (_, Some(error)) if !is_end_of_file(error) => {
+                format!("closed without SETTINGS: {}", say(error))
+            }
+            _ => "closed without SETTINGS".to_owned(),
+        }
+    }
+}
+
+fn is_end_of_file(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|io| {
+        matches!(
+            io.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+        )
+    })
+}
+
+/// An IO that keeps the first bytes it reads.
+struct Sniffed {
+    io: BoxIo,
+    first_bytes: FirstBytes,
+}
+
+impl AsyncRead for Sniffed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = &buf.filled()[before..];
+        if !read.is_empty() && self.first_bytes.0.get().is_none() {
+            let kept = read[..read.len().min(FirstBytes::KEPT)].to_vec();
+            let _ = self.first_bytes.0.set(kept);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Sniffed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
