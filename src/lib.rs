@@ -15,5 +15,8 @@ mod transport;
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::HealthStatus;
+pub use service_config::{
+    HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
+};
 pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::Endpoint;

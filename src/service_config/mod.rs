@@ -1,1 +1,221 @@
-//! gRPC's JSON service config.
+//! gRPC's JSON service config: text in, a typed [`ServiceConfig`] out.
+//!
+//! ```text
+//! &str ──value.rs──▶ JSON tree, no key twice ──json.rs──▶ ServiceConfig
+//!            └──────────────── Err: path, rule, value ────────┘
+//! ```
+//!
+//! A config is taken whole or not at all (gRFC A21): whoever holds a
+//! [`ServiceConfig`] holds a valid one. What is read here is JSON's mapping of
+//! the message `grpc.service_config.ServiceConfig`:
+//!
+//! - Field names are the exact lowerCamelCase ones. Other names are ignored at
+//!   every level, so that a config may be newer than its reader (A21).
+//! - `null` means that the field is absent.
+//! - Numbers may be written as strings, as the JSON mapping of protobuf allows.
+//! - A key twice in one object is an error, wherever it stands: no reader could
+//!   tell which one its author meant.
+
+mod json;
+mod method;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, str::FromStr};
+
+pub use method::{HedgingPolicy, MethodConfig, RetryPolicy};
+
+use crate::error::Error;
+use method::{Attempts, MethodName};
+
+/// How a channel treats its calls, as gRPC's service config says it.
+///
+/// Parse one from JSON. [`Default`] is the empty config, `{}`: `round_robin`
+/// without health checks, and no rule for any method.
+///
+/// ```
+/// use tonic_health_channel::{LoadBalancingPolicy, ServiceConfig};
+///
+/// let config: ServiceConfig = r#"{
+///     "loadBalancingConfig": [{"round_robin": {}}],
+///     "healthCheckConfig": {"serviceName": "demo.Greeter"}
+/// }"#.parse()?;
+/// assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin);
+/// assert_eq!(config.health_check_service(), Some("demo.Greeter"));
+///
+/// let error = r#"{"methodConfig": [{"timeout": "5m"}]}"#.parse::<ServiceConfig>().unwrap_err();
+/// assert_eq!(
+///     error.message(),
+///     r#"service config: methodConfig[0].timeout: must be a duration like "1.5s", got "5m""#,
+/// );
+/// # Ok::<(), tonic_health_channel::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceConfig {
+    policy: LoadBalancingPolicy,
+    health_check_service: Option<String>,
+    methods: Vec<MethodConfig>,
+    /// Positions in `methods`; entries without a name are in none.
+    methods_by_name: HashMap<MethodName, usize>,
+    retry_throttling: Option<RetryThrottling>,
+    max_connections_per_subchannel: Option<u32>,
+}
+
+/// How calls are spread over the backends (gRFC A24).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LoadBalancingPolicy {
+    /// `round_robin`: a connection to every backend, calls in strict rotation
+    /// over those that are ready and healthy.
+    ///
+    /// Also what a config without a policy gets. Other gRPC clients take
+    /// `pick_first` then, where a health check silently never runs.
+    #[default]
+    RoundRobin,
+}
+
+/// When to stop retrying because too many calls fail (gRFC A6, "Throttling
+/// Retry Attempts and Hedged RPCs").
+///
+/// Both numbers count to the third decimal; further ones are cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryThrottling {
+    max_tokens_thousandths: u32,
+    token_ratio_thousandths: u32,
+}
+
+impl FromStr for ServiceConfig {
+    type Err = Error;
+
+    /// Reads a config from JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), whose
+    /// text names the first offending value: the path to it, the rule it breaks
+    /// and the value, shortened if it is long. Text that is not JSON is named by
+    /// line and column instead.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        json::parse(text)
+    }
+}
+
+impl ServiceConfig {
+    /// The policy in force: the first entry of `loadBalancingConfig` that this
+    /// channel knows; without that list `loadBalancingPolicy`, in any letter
+    /// case; without either, [`LoadBalancingPolicy::default`].
+    ///
+    /// Lists of which nothing is known do not get here, they are errors (A24).
+    pub fn policy(&self) -> LoadBalancingPolicy {
+        self.policy
+    }
+
+    /// The service whose health every backend is asked for (gRFC A17).
+    ///
+    /// `None`, the default, switches health checks off; so do a `null` or absent
+    /// `healthCheckConfig` and one without a `serviceName`. `Some("")` is not
+    /// the same: it asks for the health of the whole server.
+    pub fn health_check_service(&self) -> Option<&str> {
+        self.health_check_service.as_deref()
+    }
+
+    /// The entry of `methodConfig` for a call's HTTP/2 path, such as
+    /// `/pkg.Service/Method`.
+    ///
+    /// The most specific entry is taken alone, nothing is merged into it: one
+    /// that names service and method, else one that names the service, else the
+    /// one with the empty name `{}`. An entry whose `name` is absent or empty is
+    /// checked like the others, yet it applies to no call.
+    pub fn method_config(&self, path: &str) -> Option<&MethodConfig> {
+        let service = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        [path, service, MethodName::ANY]
+            .into_iter()
+            .find_map(|name| self.methods_by_name.get(name))
+            .and_then(|position| self.methods.get(*position))
+    }
+
+    /// The limit on retries of the whole channel. Unset by default.
+    pub fn retry_throttling(&self) -> Option<&RetryThrottling> {
+        self.retry_throttling.as_ref()
+    }
+
+    /// How many connections a backend may have at once when one has no free
+    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written.
+    pub fn max_connections_per_subchannel(&self) -> Option<u32> {
+        self.max_connections_per_subchannel
+    }
+
+    /// What this config asks for and the channel does not do.
+    ///
+    /// These fields were checked and can be read here, but a call is not treated
+    /// differently because of them. Empty means that all of the config applies.
+    pub fn fields_without_effect(&self) -> Vec<&'static str> {
+        let some_method = |has: fn(&MethodConfig) -> bool| self.methods.iter().any(has);
+        [
+            (
+                "methodConfig.waitForReady",
+                some_method(|m| m.wait_for_ready().is_some()),
+            ),
+            (
+                "methodConfig.timeout",
+                some_method(|m| m.timeout().is_some()),
+            ),
+            (
+                "methodConfig.maxRequestMessageBytes",
+                some_method(|m| m.max_request_message_bytes().is_some()),
+            ),
+            (
+                "methodConfig.maxResponseMessageBytes",
+                some_method(|m| m.max_response_message_bytes().is_some()),
+            ),
+            (
+                "methodConfig.retryPolicy",
+                some_method(|m| m.retry_policy().is_some()),
+            ),
+            (
+                "methodConfig.hedgingPolicy",
+                some_method(|m| m.hedging_policy().is_some()),
+            ),
+            ("retryThrottling", self.retry_throttling.is_some()),
+            (
+                "connectionScaling.maxConnectionsPerSubchannel",
+                self.max_connections_per_subchannel.is_some(),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(field, present)| present.then_some(field))
+        .collect()
+    }
+}
+
+impl LoadBalancingPolicy {
+    /// Every policy there is. A new one needs a variant and a line here.
+    const KNOWN: &[(&str, Self)] = &[("round_robin", Self::RoundRobin)];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::KNOWN
+            .iter()
+            .find_map(|(known, policy)| (*known == name).then_some(*policy))
+    }
+
+    /// The names for an error text: `a, b, c`.
+    fn known_names() -> String {
+        let names: Vec<_> = Self::KNOWN.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    }
+}
+
+impl RetryThrottling {
+    /// The tokens at the start, and the most there can be: above 0, at most 1000.
+    /// A failed attempt costs one; retries stop while half or fewer are left.
+    pub fn max_tokens(&self) -> f64 {
+        f64::from(self.max_tokens_thousandths) / 1000.0
+    }
+
+    /// The tokens that a successful call gives back: above 0.
+    pub fn token_ratio(&self) -> f64 {
+        f64::from(self.token_ratio_thousandths) / 1000.0
+    }
+}

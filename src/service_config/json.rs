@@ -1,0 +1,323 @@
+//! The rules of the service config, from JSON to the types of this module.
+//!
+//! One function for each concept, in the order of the document. Each is handed
+//! the place to read and rejects it there, so that path and value of an error
+//! are never put together by hand.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::Code;
+
+use super::{
+    Attempts, HedgingPolicy, LoadBalancingPolicy, MethodConfig, MethodName, RetryPolicy,
+    RetryThrottling, ServiceConfig,
+    value::{Field, Json, Object, invalid},
+};
+use crate::error::Error;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// More attempts than this are never made, whatever a config says (gRFC A6).
+const MOST_ATTEMPTS: u32 = 5;
+
+/// The longest that protobuf's `Duration` may be: ten thousand years.
+const LONGEST: Duration = Duration::from_secs(315_576_000_000);
+
+pub(super) fn parse(text: &str) -> Result<ServiceConfig> {
+    if text.trim().is_empty() {
+        return Err(invalid("(root): must be an object, got an empty text"));
+    }
+    let json: Json = serde_json::from_str(text)
+        .map_err(|error| invalid(format_args!("malformed JSON: {error}")))?;
+    let root = Field::root(&json);
+    root.refuse_duplicate_keys()?;
+    service_config(&root.object()?)
+}
+
+fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
+    let (methods, methods_by_name) = config
+        .optional("methodConfig", method_configs)?
+        .unwrap_or_default();
+    Ok(ServiceConfig {
+        policy: policy(config)?,
+        health_check_service: config
+            .optional("healthCheckConfig", health_check_service)?
+            .flatten(),
+        methods,
+        methods_by_name,
+        retry_throttling: config.optional("retryThrottling", retry_throttling)?,
+        max_connections_per_subchannel: config
+            .optional("connectionScaling", max_connections)?
+            .flatten(),
+    })
+}
+
+/// The list wins over the deprecated field, whose type is checked all the same.
+fn policy(config: &Object<'_>) -> Result<LoadBalancingPolicy> {
+    let listed = config.optional("loadBalancingConfig", listed_policy)?;
+    let deprecated = config.optional("loadBalancingPolicy", string)?;
+    match (listed, deprecated) {
+        (Some(policy), _) => Ok(policy),
+        (None, Some(name)) => LoadBalancingPolicy::named(&name.to_ascii_lowercase())
+            .ok_or_else(|| config.get("loadBalancingPolicy").rejected(must_be_known())),
+        (None, None) => Ok(LoadBalancingPolicy::default()),
+    }
+}
+
+/// The first known policy (gRFC A24). Every entry must have the shape of one,
+/// but only the content of the chosen one is looked at.
+fn listed_policy(field: &Field<'_>) -> Result<LoadBalancingPolicy> {
+    let entries: Vec<_> = field
+        .list()?
+        .iter()
+        .map(named_policy)
+        .collect::<Result<_>>()?;
+    for (name, content) in &entries {
+        if let Some(policy) = LoadBalancingPolicy::named(name) {
+            content.object()?;
+            return Ok(policy);
+        }
+    }
+    let names = entries.iter().map(|(name, _)| Json::from(*name)).collect();
+    Err(field.rejected_with(must_be_known(), Json::List(names)))
+}
+
+fn named_policy<'a>(entry: &Field<'a>) -> Result<(&'a str, Field<'a>)> {
+    let object = entry.object()?;
+    let mut members = object.members();
+    match (members.next(), members.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(entry.rejected("must have exactly one key, the name of a policy")),
+    }
+}
+
+fn must_be_known() -> String {
+    format!(
+        "must name a policy that this channel knows ({})",
+        LoadBalancingPolicy::known_names()
+    )
+}
+
+fn health_check_service(field: &Field<'_>) -> Result<Option<String>> {
+    let name = field.object()?.optional("serviceName", string)?;
+    Ok(name.map(str::to_owned))
+}
+
+fn max_connections(field: &Field<'_>) -> Result<Option<u32>> {
+    field
+        .object()?
+        .optional("maxConnectionsPerSubchannel", uint32)
+}
+
+/// The entries, and where each name is found among them.
+type Methods = (Vec<MethodConfig>, HashMap<MethodName, usize>);
+
+fn method_configs(field: &Field<'_>) -> Result<Methods> {
+    let (mut methods, mut by_name) = Methods::default();
+    for (position, entry) in field.list()?.iter().enumerate() {
+        let config = entry.object()?;
+        let names = config.optional("name", Field::list)?;
+        for name in names.unwrap_or_default() {
+            if let Some(first) = by_name.insert(method_name(&name)?, position) {
+                let rule = format!("must not repeat a name that methodConfig[{first}] has");
+                return Err(name.rejected(rule));
+            }
+        }
+        methods.push(method_config(entry, &config)?);
+    }
+    Ok((methods, by_name))
+}
+
+fn method_name(field: &Field<'_>) -> Result<MethodName> {
+    let name = field.object()?;
+    let service = name.optional("service", string)?.unwrap_or_default();
+    let method = name.optional("method", string)?.unwrap_or_default();
+    MethodName::new(service, method)
+        .ok_or_else(|| field.rejected("must name the service of its method"))
+}
+
+fn method_config(entry: &Field<'_>, config: &Object<'_>) -> Result<MethodConfig> {
+    let retry = config.optional("retryPolicy", retry_policy)?;
+    let hedging = config.optional("hedgingPolicy", hedging_policy)?;
+    Ok(MethodConfig {
+        wait_for_ready: config.optional("waitForReady", boolean)?,
+        timeout: config.optional("timeout", duration)?,
+        max_request_message_bytes: config.optional("maxRequestMessageBytes", uint32)?,
+        max_response_message_bytes: config.optional("maxResponseMessageBytes", uint32)?,
+        attempts: match (retry, hedging) {
+            (Some(_), Some(_)) => {
+                let rule = "must not have both a retryPolicy and a hedgingPolicy";
+                return Err(entry.rejected(rule));
+            }
+            (Some(policy), None) => Some(Attempts::Retry(policy)),
+            (None, policy) => policy.map(Attempts::Hedging),
+        },
+    })
+}
+
+fn retry_policy(field: &Field<'_>) -> Result<RetryPolicy> {
+    let policy = field.object()?;
+    let per_attempt = policy.optional("perAttemptRecvTimeout", positive_duration)?;
+    let codes = policy.optional("retryableStatusCodes", status_codes)?;
+    let codes = codes.unwrap_or_default();
+    if codes.is_empty() && per_attempt.is_none() {
+        let field = policy.get("retryableStatusCodes");
+        return Err(field.rejected("must list at least one status code"));
+    }
+    Ok(RetryPolicy {
+        max_attempts: max_attempts(&policy.get("maxAttempts"))?,
+        initial_backoff: positive_duration(&policy.get("initialBackoff"))?,
+        max_backoff: positive_duration(&policy.get("maxBackoff"))?,
+        backoff_multiplier: positive_number(&policy.get("backoffMultiplier"))?,
+        retryable_status_codes: codes,
+        per_attempt_recv_timeout: per_attempt,
+    })
+}
+
+fn hedging_policy(field: &Field<'_>) -> Result<HedgingPolicy> {
+    let policy = field.object()?;
+    let codes = policy.optional("nonFatalStatusCodes", status_codes)?;
+    Ok(HedgingPolicy {
+        max_attempts: max_attempts(&policy.get("maxAttempts"))?,
+        hedging_delay: policy
+            .optional("hedgingDelay", duration)?
+            .unwrap_or_default(),
+        non_fatal_status_codes: codes.unwrap_or_default(),
+    })
+}
+
+fn retry_throttling(field: &Field<'_>) -> Result<RetryThrottling> {
+    let throttling = field.object()?;
+    let max_tokens = throttling.get("maxTokens");
+    let token_ratio = throttling.get("tokenRatio");
+    Ok(RetryThrottling {
+        max_tokens_thousandths: thousandths(&max_tokens)
+            .filter(|tokens| (1..=1_000_000).contains(tokens))
+            .ok_or_else(|| max_tokens.rejected("must be a number above 0 and at most 1000"))?,
+        token_ratio_thousandths: thousandths(&token_ratio)
+            .filter(|ratio| *ratio > 0)
+            .ok_or_else(|| token_ratio.rejected("must be a number of at least 0.001"))?,
+    })
+}
+
+/// Rounds down, except that what binary fractions lose is given back: `1.001`
+/// is 1001 thousandths. The largest value stands for all that are larger.
+fn thousandths(field: &Field<'_>) -> Option<u32> {
+    field.as_f64().map(|number| (number * 1000.0 + 1e-9) as u32)
+}
+
+fn max_attempts(field: &Field<'_>) -> Result<u32> {
+    let attempts = field.as_u32().filter(|attempts| *attempts >= 2);
+    attempts
+        .map(|attempts| attempts.min(MOST_ATTEMPTS))
+        .ok_or_else(|| field.rejected("must be an integer of at least 2"))
+}
+
+fn status_codes(field: &Field<'_>) -> Result<Vec<Code>> {
+    let mut codes = Vec::new();
+    for code in field.list()?.iter().map(status_code) {
+        let code = code?;
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    Ok(codes)
+}
+
+/// A failure, by name or by number (gRFC A6).
+fn status_code(field: &Field<'_>) -> Result<Code> {
+    let number = match field.as_str() {
+        Some(name) => CODES
+            .iter()
+            .position(|code| code.eq_ignore_ascii_case(name)),
+        None => field.as_u32().map(|number| number as usize),
+    };
+    match number.filter(|number| *number < CODES.len()) {
+        Some(0) => Err(field.rejected("must not be OK, which is no failure")),
+        Some(number) => Ok(Code::from_i32(number as i32)),
+        None => Err(field.rejected(
+            r#"must be the name of a status code like "UNAVAILABLE" or its number from 0 to 16"#,
+        )),
+    }
+}
+
+/// The names of the status codes, each at the place of its number.
+pub(super) const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+fn string<'a>(field: &Field<'a>) -> Result<&'a str> {
+    field
+        .as_str()
+        .ok_or_else(|| field.rejected("must be a string"))
+}
+
+fn boolean(field: &Field<'_>) -> Result<bool> {
+    field
+        .as_bool()
+        .ok_or_else(|| field.rejected("must be true or false"))
+}
+
+fn uint32(field: &Field<'_>) -> Result<u32> {
+    field
+        .as_u32()
+        .ok_or_else(|| field.rejected("must be an integer from 0 to 4294967295"))
+}
+
+fn positive_number(field: &Field<'_>) -> Result<f64> {
+    let number = field.as_f64().filter(|number| *number > 0.0);
+    number.ok_or_else(|| field.rejected("must be a number above 0"))
+}
+
+fn positive_duration(field: &Field<'_>) -> Result<Duration> {
+    match duration(field)? {
+        Duration::ZERO => Err(field.rejected("must be longer than 0s")),
+        duration => Ok(duration),
+    }
+}
+
+fn duration(field: &Field<'_>) -> Result<Duration> {
+    parse_duration(field.as_str().unwrap_or_default()).map_err(|rule| field.rejected(rule))
+}
+
+/// Decimal seconds with the unit `s`, or the rule that is broken. A point needs
+/// digits on one side only.
+fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = r#"must be a duration like "1.5s""#;
+    const TOO_LONG: &str = "must be at most 315576000000s";
+
+    let number = text.strip_suffix('s').ok_or(FORM)?;
+    let unsigned = number.strip_prefix('-').unwrap_or(number);
+    let (seconds, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(seconds) || !digits(fraction) || seconds.len() + fraction.len() == 0 {
+        return Err(FORM);
+    }
+    if unsigned != number {
+        return Err("must not be negative");
+    }
+    if fraction.len() > 9 {
+        return Err("must have at most 9 digits after the point");
+    }
+    let seconds = format!("0{seconds}").parse().map_err(|_| TOO_LONG)?;
+    let nanos = format!("{fraction:0<9}").parse().map_err(|_| FORM)?;
+    Some(Duration::new(seconds, nanos))
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or(TOO_LONG)
+}
