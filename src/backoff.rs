@@ -1,1 +1,300 @@
-//! gRPC's connection backoff.
+//! How long to wait before the next attempt: gRPC's connection backoff.
+//!
+//! ```text
+//! 1 s ─► 1.6 s ─► 2.56 s ─► 4.1 s ─► … ─► 110 s ─► 120 s ─► 120 s …   each ± 20 %
+//!  ▲                                                            │
+//!  └─────────────────────────── reset() ────────────────────────┘
+//! ```
+//!
+//! No clock is read here: a [`Backoff`] counts failures and hands out delays,
+//! and [`next_start`] places them on a time line that its caller owns.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+
+/// Two attempts of one kind on one backend start at least this far apart,
+/// whatever an option or a backend says. A server that accepts, answers and
+/// hangs up at once would otherwise be asked again every round trip.
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Stands for "never" where a delay does not fit into an [`Instant`].
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// How the delay between failed attempts grows.
+///
+/// The default is that of gRPC's connection backoff, which its health check
+/// uses too: 1 s at first, 1.6 times as long after each failure, up to 120 s,
+/// and each of them varied by ± 20 % so that the clients of a restarted server
+/// do not come back all at once. Success starts it over.
+///
+/// ```
+/// use std::time::Duration;
+/// use tonic_health_channel::BackoffConfig;
+///
+/// let quick = BackoffConfig::try_new(
+///     Duration::from_millis(250),
+///     2.0,
+///     0.2,
+///     Duration::from_secs(10),
+/// );
+/// assert!(quick.is_ok());
+///
+/// let shrinking = BackoffConfig::try_new(
+///     Duration::from_secs(1),
+///     0.5,
+///     0.2,
+///     Duration::from_secs(10),
+/// );
+/// assert!(shrinking.is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackoffConfig {
+    initial: Duration,
+    multiplier: f64,
+    jitter: f64,
+    max: Duration,
+}
+
+/// The delays of one thing that is tried again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    config: BackoffConfig,
+    /// The next delay, before jitter.
+    next: Duration,
+    failures: u32,
+    rng: fastrand::Rng,
+}
+
+impl BackoffConfig {
+    /// A delay of `initial` that grows by `multiplier` up to `max`, each varied
+    /// by up to `jitter` of itself in either direction.
+    ///
+    /// `max` bounds the delay before jitter, as in other gRPC clients: the
+    /// longest wait is `max * (1 + jitter)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] unless `initial` is above zero, `multiplier`
+    /// is finite and at least 1, `jitter` is at least 0 and below 1, and `max` is
+    /// at least `initial`.
+    pub fn try_new(
+        initial: Duration,
+        multiplier: f64,
+        jitter: f64,
+        max: Duration,
+    ) -> Result<Self, Error> {
+        if initial.is_zero() {
+            return Err(invalid("initial must be above zero".into()));
+        }
+        if !(multiplier.is_finite() && multiplier >= 1.0) {
+            let rule = format!("multiplier must be finite and at least 1, not {multiplier}");
+            return Err(invalid(rule));
+        }
+        if !(0.0..1.0).contains(&jitter) {
+            let rule = format!("jitter must be at least 0 and below 1, not {jitter}");
+            return Err(invalid(rule));
+        }
+        if max < initial {
+            let rule = format!("max ({max:?}) must be at least initial ({initial:?})");
+            return Err(invalid(rule));
+        }
+        Ok(Self {
+            initial,
+            multiplier,
+            jitter,
+            max,
+        })
+    }
+}
+
+fn invalid(rule: String) -> Error {
+    Error::new(ErrorKind::InvalidOption, format!("backoff: {rule}"))
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            multiplier: 1.6,
+            jitter: 0.2,
+            max: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Backoff {
+    pub(crate) fn new(config: BackoffConfig, seed: u64) -> Self {
+        Self {
+            next: config.initial,
+            failures: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            config,
+        }
+    }
+
+    /// Counts a failure and says how long after the start of the attempt that
+    /// failed the next one may start.
+    pub(crate) fn next_delay(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let delay = self.next;
+        self.next = self.grown(delay);
+        self.jittered(delay)
+    }
+
+    /// After a success: the next failure is the first again.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+        self.next = self.config.initial;
+    }
+
+    /// How many failures there were since the last success.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    fn grown(&self, delay: Duration) -> Duration {
+        let grown = delay.as_secs_f64() * self.config.multiplier;
+        Duration::try_from_secs_f64(grown)
+            .map_or(self.config.max, |grown| grown.min(self.config.max))
+    }
+
+    fn jittered(&mut self, delay: Duration) -> Duration {
+        let factor = 1.0 + self.config.jitter * (2.0 * self.rng.f64() - 1.0);
+        Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+    }
+}
+
+/// When to start again after the attempt that `started` then: once `delay` has
+/// passed since its start, so that time spent failing counts as waiting, but
+/// not before `now`, and never sooner than [`MIN_INTERVAL`] after that start.
+pub(crate) fn next_start(now: Instant, started: Instant, delay: Duration) -> Instant {
+    started
+        .checked_add(delay.max(MIN_INTERVAL))
+        .map_or(now + FAR, |at| at.max(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u64 = 7;
+
+    #[track_caller]
+    fn backoff(multiplier: f64, jitter: f64, max: Duration) -> Backoff {
+        let config = BackoffConfig::try_new(Duration::from_secs(1), multiplier, jitter, max);
+        Backoff::new(config.expect("a valid backoff"), SEED)
+    }
+
+    #[track_caller]
+    fn check_rejected(initial: u64, multiplier: f64, jitter: f64, max: u64, rule: &str) {
+        let [initial, max] = [initial, max].map(Duration::from_secs);
+        let error =
+            BackoffConfig::try_new(initial, multiplier, jitter, max).expect_err("must be rejected");
+        assert_eq!(error.kind(), ErrorKind::InvalidOption);
+        assert_eq!(format!("{:?}", error.code()), "InvalidArgument");
+        assert_eq!(error.message(), rule);
+    }
+
+    #[test]
+    fn grows_from_one_second_to_two_minutes() {
+        let mut backoff = backoff(1.6, 0.0, Duration::from_secs(120));
+        let delays: [f64; 13] = std::array::from_fn(|_| backoff.next_delay().as_secs_f64());
+        let expected = [
+            1.0, 1.6, 2.56, 4.096, 6.55, 10.49, 16.78, 26.84, 42.95, 68.72, 109.95, 120.0, 120.0,
+        ];
+        for (delay, expected) in delays.into_iter().zip(expected) {
+            assert!((delay - expected).abs() < 0.01, "{delay} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_that_of_grpc() {
+        let explicit =
+            BackoffConfig::try_new(Duration::from_secs(1), 1.6, 0.2, Duration::from_secs(120));
+        assert_eq!(explicit.expect("valid"), BackoffConfig::default());
+    }
+
+    #[test]
+    fn jitter_varies_every_delay_by_a_fifth() {
+        let (mut lowest, mut highest) = (f64::MAX, f64::MIN);
+        for seed in 0..2_000 {
+            let mut backoff = Backoff::new(BackoffConfig::default(), seed);
+            let first = backoff.next_delay().as_secs_f64();
+            lowest = lowest.min(first);
+            highest = highest.max(first);
+            let last = (0..20).map(|_| backoff.next_delay()).last().expect("20");
+            assert!(
+                (96.0..=144.0).contains(&last.as_secs_f64()),
+                "{last:?}, seed {seed}"
+            );
+        }
+        assert!((0.8..0.81).contains(&lowest), "{lowest}");
+        assert!((1.19..=1.2).contains(&highest), "{highest}");
+    }
+
+    #[test]
+    fn reset_starts_over() {
+        let mut backoff = backoff(1.6, 0.0, Duration::from_secs(120));
+        assert_eq!(backoff.failures(), 0);
+        for failures in 1..=5 {
+            let _ = backoff.next_delay();
+            assert_eq!(backoff.failures(), failures);
+        }
+        backoff.reset();
+        assert_eq!(backoff.failures(), 0);
+        assert_eq!(backoff.next_delay(), Duration::from_secs(1));
+        assert_eq!(backoff.next_delay(), Duration::from_millis(1_600));
+    }
+
+    #[test]
+    fn never_overflows() {
+        for (multiplier, max) in [(1.6, Duration::from_secs(120)), (1e300, Duration::MAX)] {
+            let mut backoff = backoff(multiplier, 0.99, max);
+            let now = Instant::now();
+            for _ in 0..10_000 {
+                let delay = backoff.next_delay();
+                assert!(delay <= max.saturating_mul(2));
+                assert!(next_start(now, now, delay) > now);
+            }
+            assert_eq!(backoff.failures(), 10_000);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_repeats_the_same_delays() {
+        let delays = |seed| -> [Duration; 20] {
+            let mut backoff = Backoff::new(BackoffConfig::default(), seed);
+            std::array::from_fn(|_| backoff.next_delay())
+        };
+        assert_eq!(delays(SEED), delays(SEED));
+        assert_ne!(delays(SEED), delays(SEED + 1));
+    }
+
+    #[test]
+    fn time_spent_failing_counts_as_waiting() {
+        let started = Instant::now();
+        let after = |millis| started + Duration::from_millis(millis);
+        let second = Duration::from_secs(1);
+        assert_eq!(next_start(after(300), started, second), after(1_000));
+        assert_eq!(next_start(after(3_000), started, second), after(3_000));
+        assert_eq!(next_start(after(1), started, Duration::ZERO), after(100));
+    }
+
+    #[test]
+    fn rejection_names_the_rule() {
+        check_rejected(0, 1.6, 0.2, 120, "backoff: initial must be above zero");
+        let rule = "backoff: multiplier must be finite and at least 1, not 0.5";
+        check_rejected(1, 0.5, 0.2, 120, rule);
+        let rule = "backoff: multiplier must be finite and at least 1, not inf";
+        check_rejected(1, f64::INFINITY, 0.2, 120, rule);
+        let rule = "backoff: multiplier must be finite and at least 1, not NaN";
+        check_rejected(1, f64::NAN, 0.2, 120, rule);
+        let rule = "backoff: jitter must be at least 0 and below 1, not 1";
+        check_rejected(1, 1.6, 1.0, 120, rule);
+        let rule = "backoff: jitter must be at least 0 and below 1, not NaN";
+        check_rejected(1, 1.6, f64::NAN, 120, rule);
+        let rule = "backoff: max (1s) must be at least initial (2s)";
+        check_rejected(2, 1.6, 0.2, 1, rule);
+    }
+}

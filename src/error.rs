@@ -27,6 +27,8 @@ pub enum ErrorKind {
     InvalidEndpoint,
     /// A service config was rejected; nothing of it applies. Correct it.
     InvalidServiceConfig,
+    /// An option is out of its range. Correct it.
+    InvalidOption,
     /// No backend can take the call now. It was not sent: try again later.
     Unavailable,
     /// The deadline passed. If that was while waiting, the text says what for.
@@ -73,7 +75,9 @@ impl Error {
 impl ErrorKind {
     fn code(self) -> Code {
         match self {
-            Self::InvalidEndpoint | Self::InvalidServiceConfig => Code::InvalidArgument,
+            Self::InvalidEndpoint | Self::InvalidServiceConfig | Self::InvalidOption => {
+                Code::InvalidArgument
+            }
             Self::Unavailable | Self::Closed => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::TooManyWaiting => Code::ResourceExhausted,

@@ -12,9 +12,10 @@ mod snapshot;
 mod subchannel;
 mod transport;
 
+pub use backoff::BackoffConfig;
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
-pub use health::HealthStatus;
+pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };

@@ -1,6 +1,467 @@
-//! The rules of one connection's health, without any IO.
+//! The rules of one connection's health (gRFC A17), without any IO.
+//!
+//! ```text
+//! start ─► Asking ──── message ────► Listening         UNIMPLEMENTED, by option
+//!           ▲  │                      │  ▲  │           ┌──────┴──────┐
+//!           │  └─ ended, no answer ─┐ │  └──┘ message   ▼             ▼
+//!           └──────── Retrying ◄────┴─┘ ended        Checking ──────► Off
+//!                                                     │    ▲   UNIMPLEMENTED
+//!                                                     ▼    │
+//!                                                    Resting
+//! ```
+//!
+//! What is done ([`Phase`]) and what is reported ([`Verdict`]) are apart: the
+//! verdict changes only with news from the backend, so a backend that is being
+//! asked again keeps the state that its last answer or failure gave it.
+//!
+//! An RPC that was cancelled may not be heard of again: the driver drops it
+//! before it starts another, and the machine ignores what does not fit its phase.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    backoff::{Backoff, MIN_INTERVAL, next_start},
+    connectivity::ConnectivityState,
+    error::{Cause, CauseKind},
+    health::options::{HealthOptions, OnNotFound, OnUnimplemented},
+};
+
+/// The health of one connection. It begins and ends with it, so what an earlier
+/// connection learned cannot leak into this one.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    verdict: Verdict,
+    phase: Phase,
+    backoff: Backoff,
+    /// Questions without an answer since the last answer.
+    failures: u32,
+    options: Arc<HealthOptions>,
+}
+
+/// What is reported.
+#[derive(Debug)]
+enum Verdict {
+    Pending,
+    Serving,
+    /// No health service, so healthy.
+    Unimplemented,
+    Failing {
+        status: HealthStatus,
+        cause: Cause,
+    },
+}
+
+/// What is done. A `deadline` of `None` is never.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// A `Watch` runs; it has not answered.
+    Asking {
+        started: Instant,
+        deadline: Option<Instant>,
+    },
+    /// A `Watch` runs; it has answered.
+    Listening { started: Instant },
+    /// Nothing runs; the next `Watch` starts then.
+    Retrying { at: Instant },
+    /// A `Check` runs.
+    Checking {
+        started: Instant,
+        deadline: Option<Instant>,
+        polling: Polling,
+    },
+    /// Nothing runs; the next `Check` starts then.
+    Resting { at: Instant, polling: Polling },
+    /// Nothing will run again on this connection.
+    Off,
+}
+
+/// [`OnUnimplemented::PollCheck`] with its floors applied.
+#[derive(Clone, Copy, Debug)]
+struct Polling {
+    interval: Duration,
+    timeout: Duration,
+}
+
+/// What to do now, in this order: `stop`, then `start`, then say `notice`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Action {
+    /// Cancel the RPC that runs.
+    pub(crate) stop: bool,
+    /// Start this RPC; none runs.
+    pub(crate) start: Option<Rpc>,
+    pub(crate) notice: Option<Notice>,
+}
+
+/// A method of `grpc.health.v1.Health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rpc {
+    Watch,
+    Check,
+}
+
+/// What an operator should be told once per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// ERROR (gRFC A17): there is no health service, the backend counts as healthy.
+    AssumedHealthy,
+    /// WARN: there is no `Watch`, `Check` is called instead.
+    PollingCheck,
+    /// WARN: there is no health service, the backend counts as unhealthy.
+    UnhealthyWithoutService,
+}
+
+/// How an RPC ended, or why it could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) kind: EndKind,
+    /// The gRPC code and message, for people.
+    pub(crate) text: String,
+}
+
+/// The ends that differ for the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndKind {
+    Unimplemented,
+    NotFound,
+    /// Everything else, OK included: a `Watch` is not supposed to end.
+    Other,
+}
+
+/// The state of a backend whose connection is in state `raw` and, while that is
+/// READY and health is checked, whose health is `health`. The only place where
+/// the two meet (gRFC A61).
+pub(crate) fn effective(raw: ConnectivityState, health: Option<&Watch>) -> ConnectivityState {
+    match (raw, health) {
+        (ConnectivityState::Ready, Some(watch)) => watch.state(),
+        (
+            ConnectivityState::Idle
+            | ConnectivityState::Connecting
+            | ConnectivityState::Ready
+            | ConnectivityState::TransientFailure
+            | ConnectivityState::Shutdown,
+            _,
+        ) => raw,
+    }
+}
+
+impl Watch {
+    /// On a connection that just came up: the first `Watch` starts at once.
+    pub(crate) fn start(now: Instant, options: Arc<HealthOptions>, seed: u64) -> (Self, Action) {
+        let mut watch = Self {
+            verdict: Verdict::Pending,
+            phase: Phase::Off,
+            backoff: Backoff::new(options.backoff.clone(), seed),
+            failures: 0,
+            options,
+        };
+        let action = watch.begin_watch(now);
+        (watch, action)
+    }
+
+    /// The running `Watch` received a message with this status.
+    ///
+    /// Any answer, good or bad, proves that the health service works, so it
+    /// resets the backoff; the stream and the connection stay as they are.
+    pub(crate) fn on_response(&mut self, _now: Instant, status: i32) -> Action {
+        match self.phase {
+            Phase::Asking { started, .. } | Phase::Listening { started } => {
+                self.phase = Phase::Listening { started };
+                self.backoff.reset();
+                self.failures = 0;
+                self.verdict = Verdict::of_answer("", status);
+            }
+            Phase::Retrying { .. }
+            | Phase::Checking { .. }
+            | Phase::Resting { .. }
+            | Phase::Off => {}
+        }
+        Action::default()
+    }
+
+    /// The running `Watch` ended, or could not be started.
+    pub(crate) fn on_ended(&mut self, now: Instant, ended: Ended) -> Action {
+        let (started, answered) = match self.phase {
+            Phase::Asking { started, .. } => (started, false),
+            Phase::Listening { started } => (started, true),
+            Phase::Retrying { .. }
+            | Phase::Checking { .. }
+            | Phase::Resting { .. }
+            | Phase::Off => return Action::default(),
+        };
+        if ended.kind == EndKind::Unimplemented {
+            return self.do_without_watch(now, &ended.text);
+        }
+        self.fail(format!("Watch ended: {}", ended.text));
+        let delay = self.retry_delay(ended.kind, answered);
+        self.retry_watch(now, started, delay)
+    }
+
+    /// The running `Check` answered with this status, or failed.
+    pub(crate) fn on_checked(&mut self, now: Instant, result: Result<i32, Ended>) -> Action {
+        let (started, polling) = match self.phase {
+            Phase::Checking {
+                started, polling, ..
+            } => (started, polling),
+            Phase::Asking { .. }
+            | Phase::Listening { .. }
+            | Phase::Retrying { .. }
+            | Phase::Resting { .. }
+            | Phase::Off => return Action::default(),
+        };
+        match result {
+            Ok(status) => {
+                self.failures = 0;
+                self.verdict = Verdict::of_answer("Check: ", status);
+            }
+            Err(ended) => match ended.kind {
+                EndKind::Unimplemented => return self.assume_healthy(),
+                EndKind::NotFound | EndKind::Other => self.fail_check(&ended.text),
+            },
+        }
+        self.rest(now, started, polling)
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Asking { deadline, .. } | Phase::Checking { deadline, .. } => deadline,
+            Phase::Retrying { at } | Phase::Resting { at, .. } => Some(at),
+            Phase::Listening { .. } | Phase::Off => None,
+        }
+    }
+
+    /// Time has passed. Before the deadline, or without one, nothing happens.
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Action {
+        match self.phase {
+            Phase::Asking {
+                started,
+                deadline: Some(at),
+            } if at <= now => self.give_up_watch(now, started, at - started),
+            Phase::Checking {
+                started,
+                deadline: Some(at),
+                polling,
+            } if at <= now => self.give_up_check(now, started, polling),
+            Phase::Retrying { at } if at <= now => self.begin_watch(now),
+            Phase::Resting { at, polling } if at <= now => self.begin_check(now, polling),
+            Phase::Asking { .. }
+            | Phase::Listening { .. }
+            | Phase::Retrying { .. }
+            | Phase::Checking { .. }
+            | Phase::Resting { .. }
+            | Phase::Off => Action::default(),
+        }
+    }
+
+    /// The connection is gone, and its health with it.
+    pub(crate) fn end(self) -> Action {
+        Action {
+            stop: match self.phase {
+                Phase::Asking { .. } | Phase::Listening { .. } | Phase::Checking { .. } => true,
+                Phase::Retrying { .. } | Phase::Resting { .. } | Phase::Off => false,
+            },
+            ..Action::default()
+        }
+    }
+
+    /// The state of a backend whose connection is READY.
+    pub(crate) fn state(&self) -> ConnectivityState {
+        match &self.verdict {
+            Verdict::Pending if self.options.assume_healthy_until_first_response => {
+                ConnectivityState::Ready
+            }
+            Verdict::Pending => ConnectivityState::Connecting,
+            Verdict::Serving | Verdict::Unimplemented => ConnectivityState::Ready,
+            Verdict::Failing { .. } => ConnectivityState::TransientFailure,
+        }
+    }
+
+    pub(crate) fn status(&self) -> HealthStatus {
+        match &self.verdict {
+            Verdict::Pending => HealthStatus::Pending,
+            Verdict::Serving => HealthStatus::Serving,
+            Verdict::Unimplemented => HealthStatus::Unimplemented,
+            Verdict::Failing { status, .. } => *status,
+        }
+    }
+
+    /// Why, in TRANSIENT_FAILURE.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        match &self.verdict {
+            Verdict::Failing { cause, .. } => Some(cause),
+            Verdict::Pending | Verdict::Serving | Verdict::Unimplemented => None,
+        }
+    }
+
+    /// How many questions in a row got no answer.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// When the next question is asked, while none is open.
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Retrying { at } | Phase::Resting { at, .. } => Some(at),
+            Phase::Asking { .. }
+            | Phase::Listening { .. }
+            | Phase::Checking { .. }
+            | Phase::Off => None,
+        }
+    }
+
+    fn begin_watch(&mut self, now: Instant) -> Action {
+        let timeout = self.options.first_response_timeout;
+        self.phase = Phase::Asking {
+            started: now,
+            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+        };
+        Action::start(Rpc::Watch)
+    }
+
+    fn begin_check(&mut self, now: Instant, polling: Polling) -> Action {
+        self.phase = Phase::Checking {
+            started: now,
+            deadline: now.checked_add(polling.timeout),
+            polling,
+        };
+        Action::start(Rpc::Check)
+    }
+
+    /// gRFC A17 leaves a silent server in CONNECTING for ever. Calls would wait
+    /// there; so silence is a failure like any other, unless the user says so.
+    fn give_up_watch(&mut self, now: Instant, started: Instant, timeout: Duration) -> Action {
+        self.fail(format!("no answer in {timeout:?}"));
+        let delay = self.retry_delay(EndKind::Other, false);
+        Action {
+            stop: true,
+            ..self.retry_watch(now, started, delay)
+        }
+    }
+
+    fn give_up_check(&mut self, now: Instant, started: Instant, polling: Polling) -> Action {
+        self.fail_check(&format!("no answer in {:?}", polling.timeout));
+        Action {
+            stop: true,
+            ..self.rest(now, started, polling)
+        }
+    }
+
+    /// gRFC A17, "Client Behavior": after a stream that had said something the
+    /// next one starts at once, after a silent one there is a backoff.
+    fn retry_delay(&mut self, kind: EndKind, answered: bool) -> Duration {
+        if answered {
+            return Duration::ZERO;
+        }
+        self.failures = self.failures.saturating_add(1);
+        match (kind, &self.options.on_not_found) {
+            (EndKind::NotFound, OnNotFound::RetryEvery(interval)) => *interval,
+            (EndKind::NotFound, OnNotFound::Backoff)
+            | (EndKind::Other | EndKind::Unimplemented, _) => self.backoff.next_delay(),
+        }
+    }
+
+    fn retry_watch(&mut self, now: Instant, started: Instant, delay: Duration) -> Action {
+        let at = next_start(now, started, delay);
+        if at <= now {
+            return self.begin_watch(now);
+        }
+        self.phase = Phase::Retrying { at };
+        Action::default()
+    }
+
+    fn rest(&mut self, now: Instant, started: Instant, polling: Polling) -> Action {
+        let at = next_start(now, started, polling.interval);
+        if at <= now {
+            return self.begin_check(now, polling);
+        }
+        self.phase = Phase::Resting { at, polling };
+        Action::default()
+    }
+
+    /// `Watch` is UNIMPLEMENTED, whether or not it had said something before.
+    fn do_without_watch(&mut self, now: Instant, text: &str) -> Action {
+        self.failures = 0;
+        match self.options.on_unimplemented {
+            OnUnimplemented::AssumeHealthy => self.assume_healthy(),
+            OnUnimplemented::PollCheck { interval, timeout } => Action {
+                notice: Some(Notice::PollingCheck),
+                ..self.begin_check(now, Polling::new(interval, timeout))
+            },
+            OnUnimplemented::Unhealthy => {
+                self.fail(format!("no health service: {text}"));
+                self.phase = Phase::Off;
+                Action::notice(Notice::UnhealthyWithoutService)
+            }
+        }
+    }
+
+    /// gRFC A17, "Client Behavior": a server without the health service counts
+    /// as healthy, which must be logged as an error and not be tried again
+    /// before the next connection.
+    fn assume_healthy(&mut self) -> Action {
+        self.failures = 0;
+        self.verdict = Verdict::Unimplemented;
+        self.phase = Phase::Off;
+        Action::notice(Notice::AssumedHealthy)
+    }
+
+    fn fail_check(&mut self, text: &str) {
+        self.failures = self.failures.saturating_add(1);
+        self.fail(format!("Check: {text}"));
+    }
+
+    fn fail(&mut self, text: String) {
+        self.verdict = Verdict::Failing {
+            status: HealthStatus::Failed,
+            cause: Cause::new(CauseKind::Health, text),
+        };
+    }
+}
+
+impl Verdict {
+    /// gRFC A17, "Client Behavior": only `SERVING` is healthy, also among the
+    /// numbers that a later version of the protocol may add.
+    fn of_answer(asked_by: &str, number: i32) -> Self {
+        let status = HealthStatus::from_number(number);
+        if status == HealthStatus::Serving {
+            return Self::Serving;
+        }
+        Self::Failing {
+            status,
+            cause: Cause::new(CauseKind::Health, format!("{asked_by}{status}")),
+        }
+    }
+}
+
+impl Polling {
+    fn new(interval: Duration, timeout: Duration) -> Self {
+        Self {
+            interval: interval.max(MIN_INTERVAL),
+            timeout: timeout.max(MIN_INTERVAL),
+        }
+    }
+}
+
+impl Action {
+    fn start(rpc: Rpc) -> Self {
+        Self {
+            start: Some(rpc),
+            ..Self::default()
+        }
+    }
+
+    fn notice(notice: Notice) -> Self {
+        Self {
+            notice: Some(notice),
+            ..Self::default()
+        }
+    }
+}
 
 /// What is known of a backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +485,19 @@ pub enum HealthStatus {
     Failed,
     /// The backend has no health service and counts as healthy (gRFC A17).
     Unimplemented,
+}
+
+impl HealthStatus {
+    /// Reads `HealthCheckResponse.ServingStatus`.
+    fn from_number(number: i32) -> Self {
+        match number {
+            0 => Self::Unknown,
+            1 => Self::Serving,
+            2 => Self::NotServing,
+            3 => Self::ServiceUnknown,
+            number => Self::Unrecognized(number),
+        }
+    }
 }
 
 /// The protocol's spelling: `SERVING`, `NOT_SERVING`, …

@@ -1,5 +1,28 @@
 //! Client-side health checking (gRFC A17).
+//!
+//! A connection that is up says nothing about the program behind it. So every
+//! connection of a channel that checks health carries one stream of
+//! `grpc.health.v1.Health/Watch`, on which the backend says how it is, at once
+//! and then whenever that changes. Health is a second signal beside the
+//! connection (gRFC A61): it decides whether a backend gets calls, never whether
+//! it stays connected.
+//!
+//! ```text
+//! connection  IDLE ─ CONNECTING ─ READY ──────────────────────── IDLE …
+//! Watch                            └ start … SERVING … NOT_SERVING … cancelled
+//! backend     IDLE ─ CONNECTING ───────────┴ READY ──┴ TRANSIENT_FAILURE …
+//! ```
+//!
+//! [`machine`] holds all the rules and does nothing; [`options`] is what a user
+//! may change about them.
 
 mod machine;
+mod options;
+#[cfg(test)]
+mod tests;
 
-pub use machine::HealthStatus;
+pub(crate) use machine::{Action, EndKind, Ended, Notice, Rpc, Watch, effective};
+pub use {
+    machine::HealthStatus,
+    options::{HealthOptions, OnNotFound, OnUnimplemented},
+};

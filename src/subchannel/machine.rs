@@ -1,8 +1,82 @@
 //! The rules of one subchannel, without any IO.
+//!
+//! ```text
+//!            ┌──────────────── lost ───────────────────┐
+//!            ▼                                         │
+//! start ─► Connecting ──── connected ────────────► Connected { health }
+//!          ▲   │     ▲                                 │
+//!          │   │     └── HeldBack ◄── lost too soon ───┘
+//!          │   └─ failed ─► Backoff
+//!          └───── later ──────┘
+//! ```
+//!
+//! The connection takes no input from health, so health never causes a
+//! reconnect; [`effective`] joins the two. Over both lies one memory: the failure
+//! being recovered from. While there is one the report says TRANSIENT_FAILURE,
+//! through every attempt, until READY (gRFC A62), so that calls fail at once for
+//! as long as it lasts and do not wait during each attempt.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::{connectivity::ConnectivityState, error::Cause, health::HealthStatus};
+use crate::{
+    backoff::{Backoff, BackoffConfig, next_start},
+    connectivity::ConnectivityState,
+    error::Cause,
+    health::{Action, Ended, HealthOptions, HealthStatus, Watch, effective},
+};
+
+/// One backend's connection and its health.
+#[derive(Debug)]
+pub(crate) struct Subchannel {
+    raw: Raw,
+    /// The failure being recovered from: it came with TRANSIENT_FAILURE and goes
+    /// with READY.
+    failure: Option<Cause>,
+    backoff: Backoff,
+    health: Option<Arc<HealthOptions>>,
+    /// Seeds the backoff of each connection's health.
+    rng: fastrand::Rng,
+}
+
+/// The connection. Health exists only while it is up.
+#[derive(Debug)]
+enum Raw {
+    /// A dial runs.
+    Connecting { started: Instant },
+    /// Lost so soon after it was dialled that the next dial has to wait.
+    HeldBack { at: Instant },
+    /// The last dial failed; the next one starts then.
+    Backoff { at: Instant },
+    Connected {
+        dialled: Instant,
+        health: Option<Watch>,
+    },
+}
+
+/// What does not change while a subchannel lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) backoff: BackoffConfig,
+    /// `None`: health is not checked.
+    pub(crate) health: Option<Arc<HealthOptions>>,
+    pub(crate) seed: u64,
+}
+
+/// What to do now. Between a `dial` and its outcome there is no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Effects {
+    /// Start to connect.
+    pub(crate) dial: bool,
+    /// Let go of the connection. Calls on it end by themselves.
+    pub(crate) drop_connection: bool,
+    /// To do on the connection's health RPC. Never together with `dial` but for
+    /// its `stop`.
+    pub(crate) health: Action,
+}
 
 /// What a subchannel tells the balancer: always the whole state, never a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +88,216 @@ pub(crate) struct Report {
     /// Failures in a row, of the connection or else of the health check.
     pub(crate) attempt: u32,
     pub(crate) next_attempt: Option<Instant>,
+}
+
+impl Subchannel {
+    /// Dials at once.
+    pub(crate) fn start(now: Instant, config: Config) -> (Self, Effects) {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let mut subchannel = Self {
+            raw: Raw::Connecting { started: now },
+            failure: None,
+            backoff: Backoff::new(config.backoff, rng.u64(..)),
+            health: config.health,
+            rng,
+        };
+        let effects = subchannel.dial(now);
+        (subchannel, effects)
+    }
+
+    /// The dial succeeded: the server's SETTINGS are here, which is what resets
+    /// the connection backoff. Health, if it is checked, is asked at once.
+    pub(crate) fn on_connected(&mut self, now: Instant) -> Effects {
+        match self.raw {
+            Raw::Connecting { started } => {
+                self.backoff.reset();
+                let (health, action) = self.start_health(now);
+                self.raw = Raw::Connected {
+                    dialled: started,
+                    health,
+                };
+                self.remember_failure();
+                Effects::health(action)
+            }
+            Raw::HeldBack { .. } | Raw::Backoff { .. } | Raw::Connected { .. } => {
+                Effects::default()
+            }
+        }
+    }
+
+    /// The dial failed.
+    pub(crate) fn on_dial_failed(&mut self, now: Instant, cause: Cause) -> Effects {
+        match self.raw {
+            Raw::Connecting { started } => {
+                self.failure = Some(cause);
+                let at = next_start(now, started, self.backoff.next_delay());
+                self.dial_or_wait(now, at, Raw::Backoff { at })
+            }
+            Raw::HeldBack { .. } | Raw::Backoff { .. } | Raw::Connected { .. } => {
+                Effects::default()
+            }
+        }
+    }
+
+    /// The connection ended, or the server said that it will (GOAWAY).
+    ///
+    /// That is IDLE, which `round_robin` leaves at once by connecting again: a
+    /// backend that was fine is CONNECTING, where calls wait, and not failed.
+    /// Only a server that hangs up right after it accepted is held off a little.
+    /// The report has no place for the cause, as there is no failure yet.
+    pub(crate) fn on_disconnected(&mut self, now: Instant, _cause: Cause) -> Effects {
+        let (dialled, health) = match &mut self.raw {
+            Raw::Connected { dialled, health } => (*dialled, health.take()),
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {
+                return Effects::default();
+            }
+        };
+        let at = next_start(now, dialled, Duration::ZERO);
+        Effects {
+            drop_connection: true,
+            health: health.map(Watch::end).unwrap_or_default(),
+            ..self.dial_or_wait(now, at, Raw::HeldBack { at })
+        }
+    }
+
+    /// See [`Watch::on_response`].
+    pub(crate) fn on_health_response(&mut self, now: Instant, status: i32) -> Effects {
+        self.with_health(|watch| watch.on_response(now, status))
+    }
+
+    /// See [`Watch::on_ended`].
+    pub(crate) fn on_health_ended(&mut self, now: Instant, ended: Ended) -> Effects {
+        self.with_health(|watch| watch.on_ended(now, ended))
+    }
+
+    /// See [`Watch::on_checked`].
+    pub(crate) fn on_checked(&mut self, now: Instant, result: Result<i32, Ended>) -> Effects {
+        self.with_health(|watch| watch.on_checked(now, result))
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.raw {
+            Raw::Connecting { .. } => None,
+            Raw::HeldBack { at } | Raw::Backoff { at } => Some(*at),
+            Raw::Connected { health, .. } => health.as_ref().and_then(Watch::deadline),
+        }
+    }
+
+    /// Time has passed. Before the deadline, or without one, nothing happens.
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Effects {
+        match self.raw {
+            Raw::HeldBack { at } | Raw::Backoff { at } if at <= now => self.dial(now),
+            Raw::Connected { .. } => self.with_health(|watch| watch.on_deadline(now)),
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {
+                Effects::default()
+            }
+        }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let watch = self.raw.health();
+        let (attempt, next_attempt) = match &self.raw {
+            Raw::Connecting { .. } => (self.backoff.failures(), None),
+            Raw::HeldBack { at } | Raw::Backoff { at } => (self.backoff.failures(), Some(*at)),
+            Raw::Connected { .. } => (
+                watch.map_or(0, Watch::failures),
+                watch.and_then(Watch::next_attempt),
+            ),
+        };
+        Report {
+            state: match &self.failure {
+                Some(_) => ConnectivityState::TransientFailure,
+                None => effective(self.raw.state(), watch),
+            },
+            health: watch.map_or(HealthStatus::NotChecked, Watch::status),
+            cause: self.failure.clone(),
+            attempt,
+            next_attempt,
+        }
+    }
+
+    fn dial(&mut self, now: Instant) -> Effects {
+        self.raw = Raw::Connecting { started: now };
+        Effects {
+            dial: true,
+            ..Effects::default()
+        }
+    }
+
+    fn dial_or_wait(&mut self, now: Instant, at: Instant, waiting: Raw) -> Effects {
+        if at <= now {
+            return self.dial(now);
+        }
+        self.raw = waiting;
+        Effects::default()
+    }
+
+    fn start_health(&mut self, now: Instant) -> (Option<Watch>, Action) {
+        match &self.health {
+            Some(options) => {
+                let (watch, action) = Watch::start(now, Arc::clone(options), self.rng.u64(..));
+                (Some(watch), action)
+            }
+            None => (None, Action::default()),
+        }
+    }
+
+    fn with_health(&mut self, input: impl FnOnce(&mut Watch) -> Action) -> Effects {
+        let action = match &mut self.raw {
+            Raw::Connected {
+                health: Some(watch),
+                ..
+            } => input(watch),
+            Raw::Connected { health: None, .. }
+            | Raw::Connecting { .. }
+            | Raw::HeldBack { .. }
+            | Raw::Backoff { .. } => Action::default(),
+        };
+        self.remember_failure();
+        Effects::health(action)
+    }
+
+    /// gRFC A62: TRANSIENT_FAILURE lasts until READY. Whatever lies between the
+    /// two leaves the memory as it is.
+    fn remember_failure(&mut self) {
+        let watch = self.raw.health();
+        match effective(self.raw.state(), watch) {
+            ConnectivityState::Ready => self.failure = None,
+            ConnectivityState::TransientFailure => {
+                if let Some(cause) = watch.and_then(Watch::cause) {
+                    self.failure = Some(cause.clone());
+                }
+            }
+            ConnectivityState::Idle
+            | ConnectivityState::Connecting
+            | ConnectivityState::Shutdown => {}
+        }
+    }
+}
+
+impl Raw {
+    fn state(&self) -> ConnectivityState {
+        match self {
+            Self::Connecting { .. } | Self::HeldBack { .. } => ConnectivityState::Connecting,
+            Self::Backoff { .. } => ConnectivityState::TransientFailure,
+            Self::Connected { .. } => ConnectivityState::Ready,
+        }
+    }
+
+    fn health(&self) -> Option<&Watch> {
+        match self {
+            Self::Connected { health, .. } => health.as_ref(),
+            Self::Connecting { .. } | Self::HeldBack { .. } | Self::Backoff { .. } => None,
+        }
+    }
+}
+
+impl Effects {
+    fn health(action: Action) -> Self {
+        Self {
+            health: action,
+            ..Self::default()
+        }
+    }
 }

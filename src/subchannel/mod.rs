@@ -1,5 +1,12 @@
 //! Our side of one backend: its connection, its backoff and its health.
+//!
+//! A subchannel is connected for as long as it exists, as `round_robin` wants
+//! it: it dials at once, again after every failure, and again at once when a
+//! connection is lost. What it tells the balancer is always the whole state, a
+//! [`Report`], never a change.
 
 mod machine;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use machine::Report;
+pub(crate) use machine::{Config, Effects, Report, Subchannel};
