@@ -1,1 +1,684 @@
+//! The rules as scripts, then a random walk beside a model that knows only
+//! what came in and went out.
 
+use std::{
+    fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Config, Effects, Subchannel};
+use crate::{
+    backoff::BackoffConfig,
+    connectivity::ConnectivityState::{self, *},
+    error::{Cause, CauseKind},
+    health::{EndKind, Ended, HealthOptions, HealthStatus, OnUnimplemented, Rpc},
+};
+
+const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
+
+#[derive(Clone, Debug)]
+enum Input {
+    Start,
+    Connected,
+    DialFailed(&'static str),
+    Disconnected,
+    Response(i32),
+    Ended(EndKind),
+    Checked(i32),
+    Deadline,
+}
+use Input::*;
+
+const OK: Input = Ended(EndKind::Other);
+const UNIMPLEMENTED: Input = Ended(EndKind::Unimplemented);
+const REFUSED: Input = DialFailed("refused");
+
+/// Delays that a script can name.
+fn backoff() -> BackoffConfig {
+    let [initial, max] = [1, 120].map(Duration::from_secs);
+    BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("valid")
+}
+
+fn without_health() -> Config {
+    Config {
+        backoff: backoff(),
+        health: None,
+        seed: 1,
+    }
+}
+
+fn with_health() -> Config {
+    Config {
+        health: Some(Arc::new(HealthOptions::default().backoff(backoff()))),
+        ..without_health()
+    }
+}
+
+/// Feeds the inputs at their milliseconds and compares what the machine does
+/// and reports after each: `drop`, `dial`, `stop`, `start …`, `tell …`, the
+/// state, the health if it is checked, the cause, the failed attempts, the time
+/// of the next attempt, and the deadline where it is another.
+#[track_caller]
+fn check(config: Config, script: &[(u64, Input, &str)]) {
+    let epoch = Instant::now();
+    let mut subchannel = None;
+    for (step, (millis, input, expected)) in script.iter().enumerate() {
+        let now = epoch + Duration::from_millis(*millis);
+        let effects = match subchannel.as_mut() {
+            Some(subchannel) => feed(subchannel, now, input),
+            None => {
+                let (started, effects) = Subchannel::start(now, config.clone());
+                subchannel = Some(started);
+                effects
+            }
+        };
+        let told = told(subchannel.as_ref().expect("started"), &effects, epoch);
+        assert_eq!(told, *expected, "step {step}: {input:?} at {millis} ms");
+    }
+}
+
+fn feed(subchannel: &mut Subchannel, now: Instant, input: &Input) -> Effects {
+    match input {
+        Start => panic!("starts only once"),
+        Connected => subchannel.on_connected(now),
+        DialFailed(why) => subchannel.on_dial_failed(now, Cause::new(CauseKind::Connect, *why)),
+        Disconnected => {
+            let cause = Cause::new(CauseKind::Disconnected, "GOAWAY");
+            subchannel.on_disconnected(now, cause)
+        }
+        Response(status) => subchannel.on_health_response(now, *status),
+        Ended(kind) => {
+            let text = String::from("OK");
+            subchannel.on_health_ended(now, Ended { kind: *kind, text })
+        }
+        Checked(status) => subchannel.on_checked(now, Ok(*status)),
+        Deadline => subchannel.on_deadline(now),
+    }
+}
+
+fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
+    let millis = |at: Instant| (at - epoch).as_millis();
+    let mut text = String::new();
+    for (said, word) in [
+        (effects.drop_connection, "drop, "),
+        (effects.dial, "dial, "),
+        (effects.health.stop, "stop, "),
+    ] {
+        text += if said { word } else { "" };
+    }
+    if let Some(rpc) = effects.health.start {
+        let _ = write!(text, "start {rpc:?}, ");
+    }
+    if let Some(notice) = effects.health.notice {
+        let _ = write!(text, "tell {notice:?}, ");
+    }
+    let report = subchannel.report();
+    let _ = write!(text, "{}", report.state);
+    if report.health != HealthStatus::NotChecked {
+        let _ = write!(text, " {}", report.health);
+    }
+    if let Some(cause) = &report.cause {
+        let _ = write!(text, " ({cause})");
+    }
+    if report.attempt > 0 {
+        let _ = write!(text, " failed {}", report.attempt);
+    }
+    if let Some(at) = report.next_attempt {
+        let _ = write!(text, " next {}", millis(at));
+    }
+    match subchannel.deadline() {
+        at if at == report.next_attempt => {}
+        Some(at) => {
+            let _ = write!(text, " until {}", millis(at));
+        }
+        None => text += " without deadline",
+    }
+    text
+}
+
+const STARTED: (u64, Input, &str) = (0, Start, "dial, CONNECTING");
+
+#[test]
+fn connected_means_ready_where_health_is_not_checked() {
+    check(
+        without_health(),
+        &[
+            STARTED,
+            (5, Connected, "READY"),
+            (6, Response(NOT_SERVING), "READY"),
+            (60_000, Deadline, "READY"),
+        ],
+    );
+}
+
+// J01, H20
+#[test]
+fn connected_means_connecting_until_health_answers() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (5, Connected, "start Watch, CONNECTING pending until 20005"),
+            (6, Response(SERVING), "READY SERVING"),
+            (
+                7,
+                Response(NOT_SERVING),
+                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
+            ),
+            (8, Response(SERVING), "READY SERVING"),
+        ],
+    );
+}
+
+// J01
+#[test]
+fn no_watch_before_the_connection_is_up() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (
+                1,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn dials_are_retried_with_backoff_counted_from_their_start() {
+    check(
+        without_health(),
+        &[
+            STARTED,
+            (
+                300,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                999,
+                Deadline,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+            (
+                1_001,
+                DialFailed("no route"),
+                "TRANSIENT_FAILURE (connect: no route) failed 2 next 2600",
+            ),
+            (
+                2_600,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: no route) failed 2",
+            ),
+            // It took longer than the delay: the next one starts at once.
+            (
+                22_600,
+                DialFailed("timed out"),
+                "dial, TRANSIENT_FAILURE (connect: timed out) failed 3",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_connection_resets_the_backoff() {
+    check(
+        without_health(),
+        &[
+            STARTED,
+            (
+                1,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+            (1_001, Connected, "READY"),
+            (9_000, Disconnected, "drop, dial, CONNECTING"),
+            (
+                9_001,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 10000",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_lost_connection_is_made_again_at_once() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (5, Connected, "start Watch, CONNECTING pending until 20005"),
+            (6, Response(SERVING), "READY SERVING"),
+            (500, Disconnected, "drop, dial, stop, CONNECTING"),
+            (
+                505,
+                Connected,
+                "start Watch, CONNECTING pending until 20505",
+            ),
+            (506, Response(SERVING), "READY SERVING"),
+        ],
+    );
+}
+
+#[test]
+fn a_server_that_accepts_and_hangs_up_does_not_spin_us() {
+    check(
+        without_health(),
+        &[
+            STARTED,
+            (5, Connected, "READY"),
+            (6, Disconnected, "drop, CONNECTING next 100"),
+            (99, Deadline, "CONNECTING next 100"),
+            (100, Deadline, "dial, CONNECTING"),
+            (101, Connected, "READY"),
+            (102, Disconnected, "drop, CONNECTING next 200"),
+        ],
+    );
+}
+
+// C08, J17
+#[test]
+fn unhealthy_stays_so_through_a_reconnect() {
+    let failed = "TRANSIENT_FAILURE (health check: NOT_SERVING)";
+    let pending = "TRANSIENT_FAILURE pending (health check: NOT_SERVING)";
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (5, Connected, "start Watch, CONNECTING pending until 20005"),
+            (
+                6,
+                Response(NOT_SERVING),
+                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
+            ),
+            (500, Disconnected, &format!("drop, dial, stop, {failed}")),
+            (
+                505,
+                Connected,
+                &format!("start Watch, {pending} until 20505"),
+            ),
+            (506, Response(SERVING), "READY SERVING"),
+        ],
+    );
+}
+
+// R31
+#[test]
+fn failed_stays_so_until_ready() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (
+                1,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+            (
+                1_001,
+                Connected,
+                "start Watch, TRANSIENT_FAILURE pending (connect: refused) until 21001",
+            ),
+            (
+                1_002,
+                OK,
+                "TRANSIENT_FAILURE failed (health check: Watch ended: OK) failed 1 next 2001",
+            ),
+            (
+                2_001,
+                Deadline,
+                "start Watch, TRANSIENT_FAILURE failed (health check: Watch ended: OK) \
+                 failed 1 until 22001",
+            ),
+            (2_002, Response(SERVING), "READY SERVING"),
+        ],
+    );
+}
+
+#[test]
+fn failed_becomes_ready_with_the_connection_where_health_is_not_checked() {
+    check(
+        without_health(),
+        &[
+            STARTED,
+            (
+                1,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+            (1_001, Connected, "READY"),
+        ],
+    );
+}
+
+// J04
+#[test]
+fn unimplemented_is_asked_again_on_the_next_connection() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (5, Connected, "start Watch, CONNECTING pending until 20005"),
+            (6, UNIMPLEMENTED, "tell AssumedHealthy, READY unimplemented"),
+            (500, Disconnected, "drop, dial, CONNECTING"),
+            (
+                505,
+                Connected,
+                "start Watch, CONNECTING pending until 20505",
+            ),
+            (
+                506,
+                Response(NOT_SERVING),
+                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_health_backoff_ends_with_its_connection() {
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (5, Connected, "start Watch, CONNECTING pending until 20005"),
+            (
+                6,
+                OK,
+                "TRANSIENT_FAILURE failed (health check: Watch ended: OK) failed 1 next 1005",
+            ),
+            (
+                500,
+                Disconnected,
+                "drop, dial, TRANSIENT_FAILURE (health check: Watch ended: OK)",
+            ),
+            (
+                505,
+                Connected,
+                "start Watch, TRANSIENT_FAILURE pending (health check: Watch ended: OK) \
+                 until 20505",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn assumed_health_ends_a_failure() {
+    let options = HealthOptions::default().assume_healthy_until_first_response(true);
+    let config = Config {
+        health: Some(Arc::new(options)),
+        ..without_health()
+    };
+    check(
+        config,
+        &[
+            STARTED,
+            (
+                1,
+                REFUSED,
+                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
+            ),
+            (
+                1_000,
+                Deadline,
+                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
+            ),
+            (1_001, Connected, "start Watch, READY pending until 21001"),
+        ],
+    );
+}
+
+#[test]
+fn late_inputs_are_ignored() {
+    let failed = "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000";
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (1, Disconnected, "CONNECTING"),
+            (2, Response(NOT_SERVING), "CONNECTING"),
+            (3, UNIMPLEMENTED, "CONNECTING"),
+            (4, Deadline, "CONNECTING"),
+            (5, REFUSED, failed),
+            (6, REFUSED, failed),
+            (7, Connected, failed),
+            (8, Disconnected, failed),
+            (9, Checked(SERVING), failed),
+        ],
+    );
+    let pending = "CONNECTING pending until 20001";
+    check(
+        with_health(),
+        &[
+            STARTED,
+            (1, Connected, &format!("start Watch, {pending}")),
+            (2, Connected, pending),
+            (3, REFUSED, pending),
+            (4, Checked(SERVING), pending),
+        ],
+    );
+}
+
+/// What anyone can know who sees only the inputs and the effects.
+struct Model {
+    checked: bool,
+    connection: Connection,
+    rpc: Option<Rpc>,
+    /// What health last said on this connection.
+    word: Option<bool>,
+    /// Sticky.
+    failed: bool,
+    dialled: Option<Instant>,
+    watched: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Connection {
+    None,
+    Dialling,
+    Up,
+}
+
+impl Model {
+    fn state(&self) -> ConnectivityState {
+        match (self.failed, self.connection) {
+            (true, _) => TransientFailure,
+            (false, Connection::Up) if !self.checked || self.word == Some(true) => Ready,
+            (false, Connection::None | Connection::Dialling | Connection::Up) => Connecting,
+        }
+    }
+
+    fn take(&mut self, input: &Input, due: bool) {
+        match (input, self.connection, self.rpc) {
+            (Connected, Connection::Dialling, _) => self.connection = Connection::Up,
+            (DialFailed(_), Connection::Dialling, _) => {
+                self.connection = Connection::None;
+                self.failed = true;
+            }
+            (Disconnected, Connection::Up, _) => {
+                self.connection = Connection::None;
+                self.word = None;
+            }
+            (Response(status), _, Some(Rpc::Watch)) => self.word = Some(*status == SERVING),
+            (Checked(status), _, Some(Rpc::Check)) => {
+                self.word = Some(*status == SERVING);
+                self.rpc = None;
+            }
+            (Ended(EndKind::Unimplemented), _, Some(Rpc::Watch)) => self.rpc = None,
+            (Ended(_), _, Some(Rpc::Watch)) => {
+                self.word = Some(false);
+                self.rpc = None;
+            }
+            (Deadline, _, Some(_)) if due => self.word = Some(false),
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, now: Instant, input: &Input, effects: &Effects) {
+        let about_health = matches!(input, Response(_) | Ended(_) | Checked(_));
+        let reconnects = effects.dial || effects.drop_connection;
+        assert!(!(about_health && reconnects), "health caused a reconnect");
+        let lost = matches!(input, Disconnected) && effects.drop_connection;
+        assert_eq!(effects.drop_connection, lost, "dropped what was not lost");
+        assert!(effects.drop_connection <= (self.connection == Connection::None));
+        if effects.dial {
+            assert_eq!(self.connection, Connection::None, "dialled twice");
+            assert_apart(self.dialled.replace(now), now);
+            self.connection = Connection::Dialling;
+        }
+        if effects.health.stop {
+            assert!(self.rpc.take().is_some(), "stopped what does not run");
+        }
+        if let Some(rpc) = effects.health.start {
+            assert_eq!(self.connection, Connection::Up, "asked without connection");
+            assert_eq!(self.rpc.replace(rpc), None, "two RPCs at once");
+            if rpc == Rpc::Watch && !matches!(input, Connected) {
+                assert_apart(self.watched, now);
+            }
+            if rpc == Rpc::Watch {
+                self.watched = Some(now);
+            }
+        }
+        if effects.health.notice == Some(crate::health::Notice::AssumedHealthy) {
+            self.word = Some(true);
+        }
+        if self.connection != Connection::Up {
+            assert_eq!(self.rpc, None, "an RPC outlives its connection");
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if self.connection != Connection::Up {
+            return;
+        }
+        match self.word {
+            Some(healthy) => self.failed = !healthy,
+            None if !self.checked => self.failed = false,
+            None => {}
+        }
+    }
+
+    fn agree(&self, subchannel: &Subchannel, now: Instant, fired: bool) {
+        let report = subchannel.report();
+        assert_eq!(report.state, self.state());
+        assert_eq!(report.cause.is_some(), self.failed);
+        let asks = self.checked && self.connection == Connection::Up;
+        assert_eq!(report.health != HealthStatus::NotChecked, asks);
+        let deadline = subchannel.deadline();
+        if fired {
+            assert!(deadline.is_none_or(|at| at > now), "would spin");
+        }
+        match self.connection {
+            Connection::None => assert!(deadline.is_some(), "would never dial again"),
+            Connection::Dialling => assert_eq!(deadline, None),
+            Connection::Up => {}
+        }
+    }
+}
+
+#[track_caller]
+fn assert_apart(last: Option<Instant>, now: Instant) {
+    let apart = last.map_or(Duration::MAX, |last| now - last);
+    assert!(apart >= Duration::from_millis(100), "{apart:?} apart");
+}
+
+fn random_config(rng: &mut fastrand::Rng) -> Config {
+    let check = OnUnimplemented::PollCheck {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_millis(200),
+    };
+    let rule = [OnUnimplemented::AssumeHealthy, check][rng.usize(0..2)].clone();
+    let options = HealthOptions::default()
+        .first_response_timeout(rng.bool().then_some(Duration::from_millis(700)))
+        .on_unimplemented(rule);
+    Config {
+        backoff: BackoffConfig::default(),
+        health: (rng.u8(0..4) > 0).then(|| Arc::new(options)),
+        seed: rng.u64(..),
+    }
+}
+
+fn random_input(rng: &mut fastrand::Rng) -> Input {
+    match rng.u8(0..16) {
+        0..3 => Connected,
+        3 => REFUSED,
+        4 => Disconnected,
+        5..8 => Response(rng.i32(0..4)),
+        8 => OK,
+        9 if rng.bool() => UNIMPLEMENTED,
+        9..12 => Checked(rng.i32(0..4)),
+        12.. => Deadline,
+    }
+}
+
+fn walk(seed: u64, steps: usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let config = random_config(&mut rng);
+    let mut now = Instant::now();
+    let mut model = Model {
+        checked: config.health.is_some(),
+        connection: Connection::None,
+        rpc: None,
+        word: None,
+        failed: false,
+        dialled: None,
+        watched: None,
+    };
+    let (mut subchannel, effects) = Subchannel::start(now, config);
+    model.act(now, &Start, &effects);
+    for _ in 0..steps {
+        match (rng.u8(0..3), subchannel.deadline()) {
+            (0, Some(at)) => now = now.max(at),
+            _ => now += Duration::from_millis(rng.u64(0..60)),
+        }
+        let input = random_input(&mut rng);
+        let due = subchannel.deadline().is_some_and(|at| at <= now);
+        model.take(&input, due);
+        let effects = feed(&mut subchannel, now, &input);
+        model.act(now, &input, &effects);
+        model.agree(&subchannel, now, matches!(input, Deadline));
+    }
+}
+
+#[test]
+fn a_random_walk_agrees_with_the_model() {
+    for seed in 0..200 {
+        let walked = catch_unwind(AssertUnwindSafe(|| walk(seed, 500)));
+        walked.unwrap_or_else(|panic| {
+            eprintln!("seed {seed}");
+            resume_unwind(panic)
+        });
+    }
+}
