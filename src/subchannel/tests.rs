@@ -19,11 +19,11 @@ use crate::{
 const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
-#[derive(Clone, Debug)]
-enum Input {
+#[derive(Clone, Copy, Debug)]
+enum Input<'a> {
     Start,
     Connected,
-    DialFailed(&'static str),
+    DialFailed(&'a str),
     Disconnected,
     Response(i32),
     Ended(EndKind),
@@ -31,10 +31,6 @@ enum Input {
     Deadline,
 }
 use Input::*;
-
-const OK: Input = Ended(EndKind::Other);
-const UNIMPLEMENTED: Input = Ended(EndKind::Unimplemented);
-const REFUSED: Input = DialFailed("refused");
 
 /// Delays that a script can name.
 fn backoff() -> BackoffConfig {
@@ -57,44 +53,64 @@ fn with_health() -> Config {
     }
 }
 
-/// Feeds the inputs at their milliseconds and compares what the machine does
-/// and reports after each: `drop`, `dial`, `stop`, `start …`, `tell …`, the
-/// state, the health if it is checked, the cause, the failed attempts, the time
-/// of the next attempt, and the deadline where it is another.
+/// Plays a script of lines `milliseconds input | what follows` and compares what
+/// the machine does and reports after each input: `drop`, `dial`, `stop`,
+/// `start …`, `tell …`, the state (TF for TRANSIENT_FAILURE), the health if it
+/// is checked, the cause, the failed attempts, the time of the next one, and the
+/// deadline if that is another.
 #[track_caller]
-fn check(config: Config, script: &[(u64, Input, &str)]) {
+fn check(config: Config, script: &str) {
     let epoch = Instant::now();
-    let mut subchannel = None;
-    for (step, (millis, input, expected)) in script.iter().enumerate() {
-        let now = epoch + Duration::from_millis(*millis);
-        let effects = match subchannel.as_mut() {
-            Some(subchannel) => feed(subchannel, now, input),
-            None => {
-                let (started, effects) = Subchannel::start(now, config.clone());
-                subchannel = Some(started);
-                effects
-            }
-        };
-        let told = told(subchannel.as_ref().expect("started"), &effects, epoch);
-        assert_eq!(told, *expected, "step {step}: {input:?} at {millis} ms");
+    let (mut subchannel, mut effects) = Subchannel::start(epoch, config);
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let (given, expected) = line.split_once('|').expect("given | expected");
+        let (millis, input) = given.trim().split_once(' ').expect("time, input");
+        let now = epoch + Duration::from_millis(millis.parse().expect("milliseconds"));
+        if input != "start" {
+            effects = feed(&mut subchannel, now, parse(input));
+        }
+        assert_eq!(
+            told(&subchannel, &effects, epoch),
+            expected.trim(),
+            "{given}"
+        );
     }
 }
 
-fn feed(subchannel: &mut Subchannel, now: Instant, input: &Input) -> Effects {
+fn parse(input: &str) -> Input<'_> {
+    match (input, input.split_once(' ')) {
+        ("connected", _) => Connected,
+        ("lost", _) => Disconnected,
+        ("SERVING", _) => Response(SERVING),
+        ("NOT_SERVING", _) => Response(NOT_SERVING),
+        ("ended UNIMPLEMENTED", _) => Ended(EndKind::Unimplemented),
+        ("ended OK", _) => Ended(EndKind::Other),
+        ("check SERVING", _) => Checked(SERVING),
+        ("deadline", _) => Deadline,
+        (_, Some(("failed", why))) => DialFailed(why),
+        _ => panic!("what is {input}?"),
+    }
+}
+
+fn feed(subchannel: &mut Subchannel, now: Instant, input: Input<'_>) -> Effects {
     match input {
         Start => panic!("starts only once"),
         Connected => subchannel.on_connected(now),
-        DialFailed(why) => subchannel.on_dial_failed(now, Cause::new(CauseKind::Connect, *why)),
+        DialFailed(why) => subchannel.on_dial_failed(now, Cause::new(CauseKind::Connect, why)),
         Disconnected => {
             let cause = Cause::new(CauseKind::Disconnected, "GOAWAY");
             subchannel.on_disconnected(now, cause)
         }
-        Response(status) => subchannel.on_health_response(now, *status),
+        Response(status) => subchannel.on_health_response(now, status),
         Ended(kind) => {
             let text = String::from("OK");
-            subchannel.on_health_ended(now, Ended { kind: *kind, text })
+            subchannel.on_health_ended(now, Ended { kind, text })
         }
-        Checked(status) => subchannel.on_checked(now, Ok(*status)),
+        Checked(status) => subchannel.on_checked(now, Ok(status)),
         Deadline => subchannel.on_deadline(now),
     }
 }
@@ -116,7 +132,12 @@ fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
         let _ = write!(text, "tell {notice:?}, ");
     }
     let report = subchannel.report();
-    let _ = write!(text, "{}", report.state);
+    match report.state {
+        TransientFailure => text += "TF",
+        state => {
+            let _ = write!(text, "{state}");
+        }
+    }
     if report.health != HealthStatus::NotChecked {
         let _ = write!(text, " {}", report.health);
     }
@@ -139,18 +160,16 @@ fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
     text
 }
 
-const STARTED: (u64, Input, &str) = (0, Start, "dial, CONNECTING");
-
 #[test]
 fn connected_means_ready_where_health_is_not_checked() {
     check(
         without_health(),
-        &[
-            STARTED,
-            (5, Connected, "READY"),
-            (6, Response(NOT_SERVING), "READY"),
-            (60_000, Deadline, "READY"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+            6 NOT_SERVING         | READY
+        60000 deadline            | READY
+        ",
     );
 }
 
@@ -159,17 +178,13 @@ fn connected_means_ready_where_health_is_not_checked() {
 fn connected_means_connecting_until_health_answers() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (5, Connected, "start Watch, CONNECTING pending until 20005"),
-            (6, Response(SERVING), "READY SERVING"),
-            (
-                7,
-                Response(NOT_SERVING),
-                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
-            ),
-            (8, Response(SERVING), "READY SERVING"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 SERVING             | READY SERVING
+            7 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+            8 SERVING             | READY SERVING
+        ",
     );
 }
 
@@ -178,19 +193,11 @@ fn connected_means_connecting_until_health_answers() {
 fn no_watch_before_the_connection_is_up() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (
-                1,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+        ",
     );
 }
 
@@ -198,40 +205,15 @@ fn no_watch_before_the_connection_is_up() {
 fn dials_are_retried_with_backoff_counted_from_their_start() {
     check(
         without_health(),
-        &[
-            STARTED,
-            (
-                300,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                999,
-                Deadline,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-            (
-                1_001,
-                DialFailed("no route"),
-                "TRANSIENT_FAILURE (connect: no route) failed 2 next 2600",
-            ),
-            (
-                2_600,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: no route) failed 2",
-            ),
-            // It took longer than the delay: the next one starts at once.
-            (
-                22_600,
-                DialFailed("timed out"),
-                "dial, TRANSIENT_FAILURE (connect: timed out) failed 3",
-            ),
-        ],
+        "
+            0 start               | dial, CONNECTING
+          300 failed refused      | TF (connect: refused) failed 1 next 1000
+          999 deadline            | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 failed no route     | TF (connect: no route) failed 2 next 2600
+         2600 deadline            | dial, TF (connect: no route) failed 2
+        22600 failed timed out    | dial, TF (connect: timed out) failed 3
+        ",
     );
 }
 
@@ -239,26 +221,14 @@ fn dials_are_retried_with_backoff_counted_from_their_start() {
 fn a_connection_resets_the_backoff() {
     check(
         without_health(),
-        &[
-            STARTED,
-            (
-                1,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-            (1_001, Connected, "READY"),
-            (9_000, Disconnected, "drop, dial, CONNECTING"),
-            (
-                9_001,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 10000",
-            ),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | READY
+         9000 lost                | drop, dial, CONNECTING
+         9001 failed refused      | TF (connect: refused) failed 1 next 10000
+        ",
     );
 }
 
@@ -266,18 +236,14 @@ fn a_connection_resets_the_backoff() {
 fn a_lost_connection_is_made_again_at_once() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (5, Connected, "start Watch, CONNECTING pending until 20005"),
-            (6, Response(SERVING), "READY SERVING"),
-            (500, Disconnected, "drop, dial, stop, CONNECTING"),
-            (
-                505,
-                Connected,
-                "start Watch, CONNECTING pending until 20505",
-            ),
-            (506, Response(SERVING), "READY SERVING"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 SERVING             | READY SERVING
+          500 lost                | drop, dial, stop, CONNECTING
+          505 connected           | start Watch, CONNECTING pending until 20505
+          506 SERVING             | READY SERVING
+        ",
     );
 }
 
@@ -285,41 +251,31 @@ fn a_lost_connection_is_made_again_at_once() {
 fn a_server_that_accepts_and_hangs_up_does_not_spin_us() {
     check(
         without_health(),
-        &[
-            STARTED,
-            (5, Connected, "READY"),
-            (6, Disconnected, "drop, CONNECTING next 100"),
-            (99, Deadline, "CONNECTING next 100"),
-            (100, Deadline, "dial, CONNECTING"),
-            (101, Connected, "READY"),
-            (102, Disconnected, "drop, CONNECTING next 200"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+            6 lost                | drop, CONNECTING next 100
+           99 deadline            | CONNECTING next 100
+          100 deadline            | dial, CONNECTING
+          101 connected           | READY
+          102 lost                | drop, CONNECTING next 200
+        ",
     );
 }
 
 // C08, J17
 #[test]
 fn unhealthy_stays_so_through_a_reconnect() {
-    let failed = "TRANSIENT_FAILURE (health check: NOT_SERVING)";
-    let pending = "TRANSIENT_FAILURE pending (health check: NOT_SERVING)";
     check(
         with_health(),
-        &[
-            STARTED,
-            (5, Connected, "start Watch, CONNECTING pending until 20005"),
-            (
-                6,
-                Response(NOT_SERVING),
-                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
-            ),
-            (500, Disconnected, &format!("drop, dial, stop, {failed}")),
-            (
-                505,
-                Connected,
-                &format!("start Watch, {pending} until 20505"),
-            ),
-            (506, Response(SERVING), "READY SERVING"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+          500 lost                | drop, dial, stop, TF (health check: NOT_SERVING)
+          505 connected           | start Watch, TF pending (health check: NOT_SERVING) until 20505
+          506 SERVING             | READY SERVING
+        ",
     );
 }
 
@@ -328,36 +284,15 @@ fn unhealthy_stays_so_through_a_reconnect() {
 fn failed_stays_so_until_ready() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (
-                1,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-            (
-                1_001,
-                Connected,
-                "start Watch, TRANSIENT_FAILURE pending (connect: refused) until 21001",
-            ),
-            (
-                1_002,
-                OK,
-                "TRANSIENT_FAILURE failed (health check: Watch ended: OK) failed 1 next 2001",
-            ),
-            (
-                2_001,
-                Deadline,
-                "start Watch, TRANSIENT_FAILURE failed (health check: Watch ended: OK) \
-                 failed 1 until 22001",
-            ),
-            (2_002, Response(SERVING), "READY SERVING"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | start Watch, TF pending (connect: refused) until 21001
+         1002 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 2001
+         2001 deadline            | start Watch, TF failed (health check: Watch ended: OK) failed 1 until 22001
+         2002 SERVING             | READY SERVING
+        ",
     );
 }
 
@@ -365,20 +300,12 @@ fn failed_stays_so_until_ready() {
 fn failed_becomes_ready_with_the_connection_where_health_is_not_checked() {
     check(
         without_health(),
-        &[
-            STARTED,
-            (
-                1,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-            (1_001, Connected, "READY"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | READY
+        ",
     );
 }
 
@@ -387,22 +314,14 @@ fn failed_becomes_ready_with_the_connection_where_health_is_not_checked() {
 fn unimplemented_is_asked_again_on_the_next_connection() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (5, Connected, "start Watch, CONNECTING pending until 20005"),
-            (6, UNIMPLEMENTED, "tell AssumedHealthy, READY unimplemented"),
-            (500, Disconnected, "drop, dial, CONNECTING"),
-            (
-                505,
-                Connected,
-                "start Watch, CONNECTING pending until 20505",
-            ),
-            (
-                506,
-                Response(NOT_SERVING),
-                "TRANSIENT_FAILURE NOT_SERVING (health check: NOT_SERVING)",
-            ),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
+          500 lost                | drop, dial, CONNECTING
+          505 connected           | start Watch, CONNECTING pending until 20505
+          506 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+        ",
     );
 }
 
@@ -410,26 +329,13 @@ fn unimplemented_is_asked_again_on_the_next_connection() {
 fn the_health_backoff_ends_with_its_connection() {
     check(
         with_health(),
-        &[
-            STARTED,
-            (5, Connected, "start Watch, CONNECTING pending until 20005"),
-            (
-                6,
-                OK,
-                "TRANSIENT_FAILURE failed (health check: Watch ended: OK) failed 1 next 1005",
-            ),
-            (
-                500,
-                Disconnected,
-                "drop, dial, TRANSIENT_FAILURE (health check: Watch ended: OK)",
-            ),
-            (
-                505,
-                Connected,
-                "start Watch, TRANSIENT_FAILURE pending (health check: Watch ended: OK) \
-                 until 20505",
-            ),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
+          500 lost                | drop, dial, TF (health check: Watch ended: OK)
+          505 connected           | start Watch, TF pending (health check: Watch ended: OK) until 20505
+        ",
     );
 }
 
@@ -442,51 +348,41 @@ fn assumed_health_ends_a_failure() {
     };
     check(
         config,
-        &[
-            STARTED,
-            (
-                1,
-                REFUSED,
-                "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000",
-            ),
-            (
-                1_000,
-                Deadline,
-                "dial, TRANSIENT_FAILURE (connect: refused) failed 1",
-            ),
-            (1_001, Connected, "start Watch, READY pending until 21001"),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | start Watch, READY pending until 21001
+        ",
     );
 }
 
 #[test]
 fn late_inputs_are_ignored() {
-    let failed = "TRANSIENT_FAILURE (connect: refused) failed 1 next 1000";
     check(
         with_health(),
-        &[
-            STARTED,
-            (1, Disconnected, "CONNECTING"),
-            (2, Response(NOT_SERVING), "CONNECTING"),
-            (3, UNIMPLEMENTED, "CONNECTING"),
-            (4, Deadline, "CONNECTING"),
-            (5, REFUSED, failed),
-            (6, REFUSED, failed),
-            (7, Connected, failed),
-            (8, Disconnected, failed),
-            (9, Checked(SERVING), failed),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 lost                | CONNECTING
+            2 NOT_SERVING         | CONNECTING
+            3 ended UNIMPLEMENTED | CONNECTING
+            4 deadline            | CONNECTING
+            5 failed refused      | TF (connect: refused) failed 1 next 1000
+            6 failed refused      | TF (connect: refused) failed 1 next 1000
+            7 connected           | TF (connect: refused) failed 1 next 1000
+            8 lost                | TF (connect: refused) failed 1 next 1000
+            9 check SERVING       | TF (connect: refused) failed 1 next 1000
+        ",
     );
-    let pending = "CONNECTING pending until 20001";
     check(
         with_health(),
-        &[
-            STARTED,
-            (1, Connected, &format!("start Watch, {pending}")),
-            (2, Connected, pending),
-            (3, REFUSED, pending),
-            (4, Checked(SERVING), pending),
-        ],
+        "
+            0 start               | dial, CONNECTING
+            1 connected           | start Watch, CONNECTING pending until 20001
+            2 connected           | CONNECTING pending until 20001
+            3 failed refused      | CONNECTING pending until 20001
+            4 check SERVING       | CONNECTING pending until 20001
+        ",
     );
 }
 
@@ -519,7 +415,7 @@ impl Model {
         }
     }
 
-    fn take(&mut self, input: &Input, due: bool) {
+    fn take(&mut self, input: Input<'_>, due: bool) {
         match (input, self.connection, self.rpc) {
             (Connected, Connection::Dialling, _) => self.connection = Connection::Up,
             (DialFailed(_), Connection::Dialling, _) => {
@@ -530,9 +426,9 @@ impl Model {
                 self.connection = Connection::None;
                 self.word = None;
             }
-            (Response(status), _, Some(Rpc::Watch)) => self.word = Some(*status == SERVING),
+            (Response(status), _, Some(Rpc::Watch)) => self.word = Some(status == SERVING),
             (Checked(status), _, Some(Rpc::Check)) => {
-                self.word = Some(*status == SERVING);
+                self.word = Some(status == SERVING);
                 self.rpc = None;
             }
             (Ended(EndKind::Unimplemented), _, Some(Rpc::Watch)) => self.rpc = None,
@@ -545,7 +441,7 @@ impl Model {
         }
     }
 
-    fn act(&mut self, now: Instant, input: &Input, effects: &Effects) {
+    fn act(&mut self, now: Instant, input: Input<'_>, effects: &Effects) {
         let about_health = matches!(input, Response(_) | Ended(_) | Checked(_));
         let reconnects = effects.dial || effects.drop_connection;
         assert!(!(about_health && reconnects), "health caused a reconnect");
@@ -630,14 +526,14 @@ fn random_config(rng: &mut fastrand::Rng) -> Config {
     }
 }
 
-fn random_input(rng: &mut fastrand::Rng) -> Input {
+fn random_input(rng: &mut fastrand::Rng) -> Input<'static> {
     match rng.u8(0..16) {
         0..3 => Connected,
-        3 => REFUSED,
+        3 => DialFailed("refused"),
         4 => Disconnected,
         5..8 => Response(rng.i32(0..4)),
-        8 => OK,
-        9 if rng.bool() => UNIMPLEMENTED,
+        8 => Ended(EndKind::Other),
+        9 if rng.bool() => Ended(EndKind::Unimplemented),
         9..12 => Checked(rng.i32(0..4)),
         12.. => Deadline,
     }
@@ -657,7 +553,7 @@ fn walk(seed: u64, steps: usize) {
         watched: None,
     };
     let (mut subchannel, effects) = Subchannel::start(now, config);
-    model.act(now, &Start, &effects);
+    model.act(now, Start, &effects);
     for _ in 0..steps {
         match (rng.u8(0..3), subchannel.deadline()) {
             (0, Some(at)) => now = now.max(at),
@@ -665,9 +561,9 @@ fn walk(seed: u64, steps: usize) {
         }
         let input = random_input(&mut rng);
         let due = subchannel.deadline().is_some_and(|at| at <= now);
-        model.take(&input, due);
-        let effects = feed(&mut subchannel, now, &input);
-        model.act(now, &input, &effects);
+        model.take(input, due);
+        let effects = feed(&mut subchannel, now, input);
+        model.act(now, input, &effects);
         model.agree(&subchannel, now, matches!(input, Deadline));
     }
 }
