@@ -62,11 +62,7 @@ fn with_health() -> Config {
 fn check(config: Config, script: &str) {
     let epoch = Instant::now();
     let (mut subchannel, mut effects) = Subchannel::start(epoch, config);
-    for line in script
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
         let now = epoch + Duration::from_millis(millis.parse().expect("milliseconds"));
@@ -203,6 +199,7 @@ fn no_watch_before_the_connection_is_up() {
 
 #[test]
 fn dials_are_retried_with_backoff_counted_from_their_start() {
+    // A dial that took longer than its delay is followed at once.
     check(
         without_health(),
         "
