@@ -79,7 +79,8 @@ enum Phase {
     Off,
 }
 
-/// [`OnUnimplemented::PollCheck`] with its floors applied.
+/// [`OnUnimplemented::PollCheck`]. The floor of the interval is [`next_start`]'s,
+/// that of the timeout is applied here.
 #[derive(Clone, Copy, Debug)]
 struct Polling {
     interval: Duration,
@@ -441,7 +442,7 @@ impl Verdict {
 impl Polling {
     fn new(interval: Duration, timeout: Duration) -> Self {
         Self {
-            interval: interval.max(MIN_INTERVAL),
+            interval,
             timeout: timeout.max(MIN_INTERVAL),
         }
     }

@@ -563,6 +563,7 @@ struct Model {
     answered: bool,
     over: bool,
     word: Option<HealthStatus>,
+    failures: u32,
     started: [Option<Instant>; 2],
 }
 
@@ -607,6 +608,13 @@ impl Model {
             Deadline if self.running.is_some() => self.word = Some(HealthStatus::Failed),
             Deadline => {}
         }
+        self.failures = match input {
+            Response(_) | Checked(_) => 0,
+            Ended("UNIMPLEMENTED") | CheckEnded("UNIMPLEMENTED") => 0,
+            Ended(_) if self.answered => self.failures,
+            Deadline if self.running.is_none() => self.failures,
+            Ended(_) | CheckEnded(_) | Deadline => self.failures + 1,
+        };
         if let Ended(_) | Checked(_) | CheckEnded(_) = input {
             self.running = None;
         }
@@ -638,6 +646,7 @@ impl Model {
         assert_eq!(watch.state(), self.state());
         assert_eq!(watch.status(), self.word.unwrap_or(HealthStatus::Pending));
         assert_eq!(watch.cause().is_some(), self.state() == TransientFailure);
+        assert_eq!(watch.failures(), self.failures);
         let deadline = watch.deadline();
         if fired {
             assert!(deadline.is_none_or(|at| at > now), "would spin");
@@ -702,6 +711,7 @@ fn walk(seed: u64, steps: usize) {
         answered: false,
         over: false,
         word: None,
+        failures: 0,
         started: [None; 2],
     };
     model.act(now, &action);
