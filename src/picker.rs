@@ -1,7 +1,314 @@
 //! Chooses a connection for one call.
+//!
+//! ```text
+//!   publication 7: Ready { A B C }      publication 8: Ready { A C D }
+//!                     │                                   │
+//!                     └───────────► Cursor ◄──────────────┘
+//!                         4, 5, 6, …   modulo the number of backends
+//! ```
+//!
+//! A picker never changes: every change of the channel publishes a new one, and
+//! all pickers of a channel share one [`Cursor`]. gRPC's policies differ here:
+//! some start every picker at a random backend, which under frequent updates is
+//! a random choice and no rotation. One cursor for the channel's life rotates
+//! strictly, whatever happens around it.
 
-/// Immutable; one is published for every change.
+use std::{
+    iter::Chain,
+    slice::Iter,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// What the channel can do for a call, by its connectivity state.
 #[derive(Debug)]
 pub(crate) enum Picker<C> {
-    Ready(Box<[C]>),
+    /// The connections of the READY backends, in the order of the source.
+    Ready {
+        backends: Box<[C]>,
+        cursor: Arc<Cursor>,
+    },
+    Connecting,
+    Idle,
+    /// TRANSIENT_FAILURE. Why, says the status published with this picker.
+    Failing,
+    Shutdown,
+}
+
+/// What one call is to do.
+#[derive(Debug)]
+pub(crate) enum Pick<'a, C> {
+    /// Try these, in this order.
+    Send(Candidates<'a, C>),
+    /// Wait for a picker that could say something else.
+    Wait,
+    /// Wake the channel, then wait.
+    Connect,
+    /// Fail at once, unless the call is wait-for-ready.
+    Fail,
+    /// Fail, wait-for-ready or not.
+    Closed,
+}
+
+/// The backend whose turn it is, then every other one once, in rotation order:
+/// a call that finds no free stream on the first moves on to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidates<'a, C>(Chain<Iter<'a, C>, Iter<'a, C>>);
+
+/// Whose turn it is. One per channel, shared by all its pickers.
+#[derive(Debug)]
+pub(crate) struct Cursor(AtomicUsize);
+
+impl<C> Picker<C> {
+    /// The answer for one call. Moves the cursor by one, however many of the
+    /// candidates the call goes on to try.
+    pub(crate) fn pick(&self) -> Pick<'_, C> {
+        match self {
+            Self::Ready { backends, cursor } => Pick::Send(Candidates::from(backends, cursor)),
+            Self::Connecting => Pick::Wait,
+            Self::Idle => Pick::Connect,
+            Self::Failing => Pick::Fail,
+            Self::Shutdown => Pick::Closed,
+        }
+    }
+}
+
+impl<C: PartialEq> Picker<C> {
+    /// Whether `newer`, published next after `self`, could let a call go on that
+    /// `self` made wait: then all waiting calls are to be woken.
+    ///
+    /// What waits in READY are calls that found every stream taken; what waits
+    /// in TRANSIENT_FAILURE are wait-for-ready calls.
+    pub(crate) fn could_answer_differently(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::Shutdown, _) => false,
+            (_, Self::Shutdown) => true,
+            (Self::Ready { backends: old, .. }, Self::Ready { backends: new, .. }) => {
+                !is_part_of(new, old)
+            }
+            // Such a call waits for streams of backends that are gone.
+            (Self::Ready { .. }, _) => true,
+            (_, Self::Ready { .. }) => true,
+            // It has not rung the bell yet, or must ring it again.
+            (Self::Connecting | Self::Failing, Self::Idle) => true,
+            (Self::Idle, Self::Idle) => false,
+            (Self::Connecting | Self::Idle, Self::Failing) => true,
+            (Self::Failing, Self::Failing) => false,
+            // "Wait" is what it does already.
+            (Self::Connecting | Self::Idle | Self::Failing, Self::Connecting) => false,
+        }
+    }
+}
+
+/// Whether `old` has all of `new` in the same order. Both stand in the order of
+/// the source, so anything else means that `new` has a backend that `old` had
+/// not, and one pass tells.
+fn is_part_of<C: PartialEq>(new: &[C], old: &[C]) -> bool {
+    let mut old = old.iter();
+    new.iter().all(|wanted| old.any(|other| other == wanted))
+}
+
+impl<'a, C> Candidates<'a, C> {
+    fn from(backends: &'a [C], cursor: &Cursor) -> Self {
+        // Of nobody, it is nobody's turn: the call waits as if all were busy.
+        let first = cursor.advance().checked_rem(backends.len()).unwrap_or(0);
+        let (later, sooner) = backends.split_at(first);
+        Self(sooner.iter().chain(later))
+    }
+}
+
+impl<'a, C> Iterator for Candidates<'a, C> {
+    type Item = &'a C;
+
+    fn next(&mut self) -> Option<&'a C> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl Cursor {
+    /// Begins at `seed`, which is to be random: many clients that start
+    /// together must not all begin with the same backend.
+    pub(crate) fn new(seed: usize) -> Self {
+        Self(AtomicUsize::new(seed))
+    }
+
+    /// Relaxed, because nothing else is read by it. After `usize::MAX` comes 0:
+    /// the rotation may skip there, once.
+    fn advance(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, thread};
+
+    use super::*;
+
+    type Name = &'static str;
+
+    fn cursor(seed: usize) -> Arc<Cursor> {
+        Arc::new(Cursor::new(seed))
+    }
+
+    fn ready(backends: &[Name], cursor: &Arc<Cursor>) -> Picker<Name> {
+        Picker::Ready {
+            backends: backends.into(),
+            cursor: Arc::clone(cursor),
+        }
+    }
+
+    fn candidates(picker: &Picker<Name>) -> Vec<Name> {
+        match picker.pick() {
+            Pick::Send(candidates) => candidates.copied().collect(),
+            other => panic!("expected somebody to send to, got {other:?}"),
+        }
+    }
+
+    fn picked(picker: &Picker<Name>) -> Name {
+        candidates(picker)[0]
+    }
+
+    // R33, R14
+    #[test]
+    fn rotation_is_strict() {
+        let picker = ready(&["A", "B", "C"], &cursor(1));
+        let picks: Vec<_> = (0..7).map(|_| picked(&picker)).collect();
+        assert_eq!(picks, ["B", "C", "A", "B", "C", "A", "B"]);
+    }
+
+    // R33
+    #[test]
+    fn rotation_is_strict_among_threads() {
+        let picker = ready(&["A", "B", "C"], &cursor(0));
+        let mut counts = BTreeMap::new();
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..3_000).map(|_| picked(&picker)).collect::<Vec<_>>()))
+                .collect();
+            for name in threads.into_iter().flat_map(|t| t.join().unwrap()) {
+                *counts.entry(name).or_insert(0) += 1;
+            }
+        });
+        assert_eq!(
+            counts,
+            BTreeMap::from([("A", 4_000), ("B", 4_000), ("C", 4_000)])
+        );
+    }
+
+    #[test]
+    fn rotation_continues_in_the_next_picker() {
+        let cursor = cursor(0);
+        assert_eq!(picked(&ready(&["A", "B", "C"], &cursor)), "A");
+        assert_eq!(picked(&ready(&["A", "B", "C"], &cursor)), "B");
+        assert_eq!(picked(&ready(&["A", "B", "C", "D"], &cursor)), "C");
+        assert_eq!(picked(&ready(&["A", "B", "C", "D"], &cursor)), "D");
+    }
+
+    #[test]
+    fn rotation_goes_on_after_the_last_number() {
+        let picker = ready(&["A", "B", "C"], &cursor(usize::MAX));
+        let picks = [(); 4].map(|()| picked(&picker));
+        assert_eq!(picks[1..], ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn candidates_are_every_backend_once_beginning_with_the_picked() {
+        let picker = ready(&["A", "B", "C"], &cursor(1));
+        assert_eq!(candidates(&picker), ["B", "C", "A"]);
+        assert_eq!(
+            candidates(&picker),
+            ["C", "A", "B"],
+            "looking at all of them moves the cursor by one"
+        );
+        assert_eq!(candidates(&picker), ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn candidates_of_nobody_are_none() {
+        assert!(candidates(&ready(&[], &cursor(5))).is_empty());
+    }
+
+    #[test]
+    fn other_states_answer_by_rule() {
+        assert!(matches!(Picker::<Name>::Connecting.pick(), Pick::Wait));
+        assert!(matches!(Picker::<Name>::Idle.pick(), Pick::Connect));
+        assert!(matches!(Picker::<Name>::Failing.pick(), Pick::Fail));
+        assert!(matches!(Picker::<Name>::Shutdown.pick(), Pick::Closed));
+    }
+
+    #[track_caller]
+    fn wakes(old: &Picker<Name>, new: &Picker<Name>, expected: bool) {
+        let woken = old.could_answer_differently(new);
+        assert_eq!(woken, expected, "from {old:?} to {new:?}");
+    }
+
+    // R15, P02, P03
+    #[test]
+    fn the_first_ready_backend_wakes_whoever_waits() {
+        let up = ready(&["A"], &cursor(0));
+        for waiting in [Picker::Connecting, Picker::Idle, Picker::Failing] {
+            wakes(&waiting, &up, true);
+        }
+    }
+
+    #[test]
+    fn only_a_backend_that_was_not_there_wakes_those_that_found_all_busy() {
+        let cursor = cursor(0);
+        let old = ready(&["A", "B", "C"], &cursor);
+        for (names, woken) in [
+            (&["A", "B", "C"][..], false),
+            (&["A", "C"], false),
+            (&["B"], false),
+            (&["A", "B", "C", "D"], true),
+            (&["A", "B2", "C"], true),
+            (&["D"], true),
+        ] {
+            wakes(&old, &ready(names, &cursor), woken);
+        }
+    }
+
+    #[test]
+    fn leaving_ready_wakes_those_that_found_all_busy() {
+        let up = ready(&["A"], &cursor(0));
+        wakes(&up, &Picker::Connecting, true);
+        wakes(&up, &Picker::Failing, true);
+        wakes(&up, &Picker::Idle, true);
+    }
+
+    #[test]
+    fn a_state_in_which_the_call_would_go_on_waiting_wakes_nobody() {
+        wakes(&Picker::Connecting, &Picker::Connecting, false);
+        wakes(&Picker::Failing, &Picker::Failing, false);
+        wakes(&Picker::Idle, &Picker::Idle, false);
+        wakes(&Picker::Idle, &Picker::Connecting, false);
+        wakes(&Picker::Failing, &Picker::Connecting, false);
+    }
+
+    #[test]
+    fn a_failure_wakes_those_that_do_not_wait_for_ready() {
+        wakes(&Picker::Connecting, &Picker::Failing, true);
+        wakes(&Picker::Idle, &Picker::Failing, true);
+    }
+
+    #[test]
+    fn falling_idle_wakes_because_somebody_must_connect() {
+        wakes(&Picker::Connecting, &Picker::Idle, true);
+        wakes(&Picker::Failing, &Picker::Idle, true);
+    }
+
+    #[test]
+    fn shutdown_wakes_everybody_once() {
+        let up = ready(&["A"], &cursor(0));
+        for old in [up, Picker::Connecting, Picker::Idle, Picker::Failing] {
+            wakes(&old, &Picker::Shutdown, true);
+        }
+        wakes(&Picker::Shutdown, &Picker::Shutdown, false);
+    }
 }

@@ -1,0 +1,551 @@
+//! The rules of the balancer, without any IO: which subchannels there are, which
+//! one a backend shows, and what all of them amount to.
+//!
+//! ```text
+//!            insert                    another endpoint while READY
+//!   (none) ────────► current          ─────────────────────────────► current + pending
+//!                    │    ▲  another endpoint while not READY:          │
+//!                    └────┘  the new one is current, the old stops      │
+//!                         ▲                                             │
+//!                         └─────────────────────────────────────────────┘
+//!                           pending READY or failed, or current no longer READY:
+//!                           pending is current, the old stops
+//! ```
+//!
+//! A backend whose endpoint changes is replaced make-before-break, and the old
+//! subchannel is worth keeping for one reason only, that calls can go to it: so
+//! there is a pending one only while the current one is READY. gRPC decides the
+//! same way when one balancing policy replaces another.
+//!
+//! Inputs change the balancer and say what to start and stop; what calls and
+//! users see is made apart, by [`Balancer::publication`]. A task that takes
+//! several inputs before it publishes shows nothing of what was between them.
+
+use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
+
+use crate::{
+    connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
+    error::{Cause, CauseKind},
+    health::HealthStatus,
+    picker::{Cursor, Picker},
+    snapshot::{BackendId, BackendStatus, Status},
+    subchannel::Report,
+};
+
+/// All backends of a channel. `E` is an endpoint, `C` a handle to a connection.
+#[derive(Debug)]
+pub(crate) struct Balancer<E, C> {
+    phase: Phase,
+    source: Source,
+    /// The last error of the source, until it names a backend or removes one.
+    source_error: Option<Cause>,
+    /// By id, which is the order in which the source named them: ids grow.
+    backends: BTreeMap<BackendId, Backend<E, C>>,
+    running: Running,
+}
+
+/// One subchannel, never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SubchannelId(pub(super) u64);
+
+/// What the task has to do after an input, in any order.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Effects<E> {
+    pub(crate) start: Vec<Start<E>>,
+    /// Each was started, by this or an earlier input, and is named once.
+    pub(crate) stop: Vec<SubchannelId>,
+    /// [`Balancer::publication`] would differ from what it was before.
+    pub(crate) changed: bool,
+}
+
+/// A subchannel to be started.
+#[derive(Debug)]
+pub(crate) struct Start<E> {
+    pub(crate) id: SubchannelId,
+    pub(crate) backend: BackendId,
+    pub(crate) label: Arc<str>,
+    pub(crate) endpoint: E,
+}
+
+/// What calls and users see, at one moment.
+#[derive(Debug)]
+pub(crate) struct Publication<C> {
+    pub(crate) state: ConnectivityState,
+    pub(crate) cause: Option<Cause>,
+    /// In the order of the source. A backend that did not change since the last
+    /// publication is the same `Arc`.
+    pub(crate) backends: Arc<[Arc<BackendStatus>]>,
+    /// The connections of the READY ones, in the same order.
+    pub(crate) ready: Vec<C>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is started until somebody wants to connect.
+    Idle,
+    Active,
+    /// For good.
+    Closed,
+}
+
+/// What the source of backends has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Silent,
+    Heard,
+    Ended { heard: bool },
+}
+
+#[derive(Debug)]
+struct Backend<E, C> {
+    current: Subchannel<E>,
+    /// The replacement on its way; only while `current` is READY.
+    pending: Option<Pending<E>>,
+    /// What is shown: the last report of `current`.
+    status: Arc<BackendStatus>,
+    /// That report named a cause, which then is the status's last error.
+    failing: bool,
+    /// There is one exactly while the status is READY.
+    connection: Option<C>,
+}
+
+#[derive(Debug)]
+struct Subchannel<E> {
+    id: SubchannelId,
+    address: Arc<str>,
+    endpoint: E,
+}
+
+#[derive(Debug)]
+struct Pending<E> {
+    subchannel: Subchannel<E>,
+    /// Its last one, to be shown from the moment it is current.
+    report: Report,
+}
+
+/// The subchannels that were started and not stopped, and whose they are.
+#[derive(Debug, Default)]
+struct Running {
+    owners: BTreeMap<SubchannelId, BackendId>,
+    created: u64,
+}
+
+impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
+    /// With `started` false it is IDLE, and starts nothing until
+    /// [`on_connect`](Self::on_connect).
+    pub(crate) fn new(started: bool) -> Self {
+        Self {
+            phase: if started { Phase::Active } else { Phase::Idle },
+            source: Source::Silent,
+            source_error: None,
+            backends: BTreeMap::new(),
+            running: Running::default(),
+        }
+    }
+
+    /// The source names a backend, or names it again: then only a different
+    /// `endpoint` means anything.
+    pub(crate) fn on_insert(
+        &mut self,
+        now: Instant,
+        id: BackendId,
+        label: Arc<str>,
+        address: Arc<str>,
+        endpoint: E,
+    ) -> Effects<E> {
+        if self.phase == Phase::Closed {
+            return Effects::none();
+        }
+        let mut effects = Effects::changed(self.hear());
+        match self.backends.get_mut(&id) {
+            Some(backend) if *backend.wanted() == endpoint => return effects,
+            // The source is back at what is in use: forget the replacement.
+            Some(backend) if backend.current.endpoint == endpoint => {
+                let pending = backend.pending.take();
+                effects
+                    .stop
+                    .extend(pending.and_then(|p| self.running.stop(p.subchannel.id)));
+                return effects;
+            }
+            Some(_) | None => {}
+        }
+        let subchannel = self.running.create(address, endpoint);
+        if self.phase == Phase::Active {
+            let start = self.running.start(id, &label, &subchannel);
+            effects.start.push(start);
+        }
+        let report = untried(self.phase);
+        if let Some(backend) = self.backends.get_mut(&id) {
+            let shown = backend.replace(now, subchannel, report);
+            self.running.settle(shown, &mut effects);
+        } else {
+            let backend = Backend::new(now, id, label, subchannel, report);
+            self.backends.insert(id, backend);
+            effects.changed = true;
+        }
+        effects
+    }
+
+    /// The source takes a backend back. Calls in flight on it are not ours.
+    pub(crate) fn on_remove(&mut self, id: BackendId) -> Effects<E> {
+        if self.phase == Phase::Closed {
+            return Effects::none();
+        }
+        let mut effects = Effects::changed(self.hear());
+        if let Some(backend) = self.backends.remove(&id) {
+            effects.changed = true;
+            let pending = backend.pending.map(|pending| pending.subchannel.id);
+            for id in [Some(backend.current.id), pending].into_iter().flatten() {
+                effects.stop.extend(self.running.stop(id));
+            }
+        }
+        effects
+    }
+
+    /// The source reports that it cannot do its work now. Its backends stay.
+    pub(crate) fn on_discovery_error(&mut self, text: impl Into<Arc<str>>) -> Effects<E> {
+        if self.phase == Phase::Closed {
+            return Effects::none();
+        }
+        let error = Some(Cause::new(CauseKind::NameResolver, text));
+        let changed = self.source_error != error;
+        self.source_error = error;
+        Effects::changed(changed)
+    }
+
+    /// The source will say nothing more. Its backends stay.
+    pub(crate) fn on_discovery_end(&mut self) -> Effects<E> {
+        if self.phase == Phase::Closed {
+            return Effects::none();
+        }
+        let before = self.cause();
+        self.source = match self.source {
+            Source::Silent => Source::Ended { heard: false },
+            Source::Heard => Source::Ended { heard: true },
+            ended @ Source::Ended { .. } => ended,
+        };
+        Effects::changed(self.cause() != before)
+    }
+
+    /// Somebody wants to connect: leaves IDLE for good.
+    pub(crate) fn on_connect(&mut self, now: Instant) -> Effects<E> {
+        let mut effects = Effects::none();
+        if self.phase != Phase::Idle {
+            return effects;
+        }
+        self.phase = Phase::Active;
+        effects.changed = true;
+        for backend in self.backends.values_mut() {
+            let (id, label) = (backend.status.id, &backend.status.label);
+            let start = self.running.start(id, label, &backend.current);
+            effects.start.push(start);
+            backend.show(now, &untried(self.phase), None);
+        }
+        effects
+    }
+
+    /// A subchannel says how it is. `connection` comes with READY. What one says
+    /// that has been stopped meanwhile is not heard.
+    pub(crate) fn on_report(
+        &mut self,
+        now: Instant,
+        from: SubchannelId,
+        mut report: Report,
+        connection: Option<C>,
+    ) -> Effects<E> {
+        let mut effects = Effects::none();
+        let owner = self.running.owners.get(&from);
+        let Some(backend) = owner.and_then(|id| self.backends.get_mut(id)) else {
+            return effects;
+        };
+        if report.state == Ready && connection.is_none() {
+            debug_assert!(false, "READY comes with a connection");
+            report.state = Connecting;
+        }
+        let connection = connection.filter(|_| report.state == Ready);
+        // One that nobody stopped cannot be in SHUTDOWN, which does not count.
+        if report.state != Shutdown {
+            let shown = backend.on_report(now, from, report, connection);
+            self.running.settle(shown, &mut effects);
+        }
+        effects
+    }
+
+    /// Closes the channel for good: no input means anything after this one.
+    pub(crate) fn on_shutdown(&mut self) -> Effects<E> {
+        let mut effects = Effects::changed(self.phase != Phase::Closed);
+        self.phase = Phase::Closed;
+        self.source_error = None;
+        self.backends.clear();
+        effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
+        effects
+    }
+
+    /// What calls and users are to see from now on.
+    pub(crate) fn publication(&self) -> Publication<C> {
+        let backends: Arc<[_]> = self.backends.values().map(|b| b.status.clone()).collect();
+        Publication {
+            state: self.state(),
+            cause: self.cause(),
+            backends,
+            ready: self
+                .backends
+                .values()
+                .filter_map(|b| b.connection.clone())
+                .collect(),
+        }
+    }
+
+    fn state(&self) -> ConnectivityState {
+        match (self.phase, self.source, &self.source_error) {
+            (Phase::Closed, _, _) => Shutdown,
+            (Phase::Idle, _, _) => Idle,
+            (Phase::Active, Source::Silent, None) => Connecting,
+            (Phase::Active, _, _) => {
+                ConnectivityState::aggregate(self.backends.values().map(|b| b.status.state))
+            }
+        }
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        if self.source_error.is_some() || !self.backends.is_empty() || self.phase == Phase::Closed {
+            return self.source_error.clone();
+        }
+        let text = match self.source {
+            Source::Silent => return None,
+            Source::Heard => "no backends",
+            Source::Ended { heard: true } => "no backends: the source removed them all and ended",
+            Source::Ended { heard: false } => "no backends: the source ended without naming one",
+        };
+        Some(Cause::new(CauseKind::NoBackends, text))
+    }
+
+    /// Takes note that the source is well. Whether that can be seen.
+    fn hear(&mut self) -> bool {
+        let before = self.cause();
+        self.source_error = None;
+        self.source = match self.source {
+            Source::Silent | Source::Heard => Source::Heard,
+            Source::Ended { .. } => Source::Ended { heard: true },
+        };
+        self.cause() != before
+    }
+}
+
+impl<C> Publication<C> {
+    /// Its two halves: what users see, and what calls use.
+    pub(crate) fn split(self, generation: u64, cursor: &Arc<Cursor>) -> (Status, Picker<C>) {
+        let picker = match self.state {
+            Ready => Picker::Ready {
+                backends: self.ready.into(),
+                cursor: Arc::clone(cursor),
+            },
+            Connecting => Picker::Connecting,
+            Idle => Picker::Idle,
+            TransientFailure => Picker::Failing,
+            Shutdown => Picker::Shutdown,
+        };
+        let status = Status {
+            generation,
+            state: self.state,
+            cause: self.cause,
+            backends: self.backends,
+        };
+        (status, picker)
+    }
+}
+
+impl<E> Effects<E> {
+    fn none() -> Self {
+        Self::changed(false)
+    }
+
+    fn changed(changed: bool) -> Self {
+        Self {
+            start: Vec::new(),
+            stop: Vec::new(),
+            changed,
+        }
+    }
+}
+
+/// What became of a backend by an input.
+struct Shown {
+    changed: bool,
+    /// The subchannel it has no use for any more.
+    outgoing: Option<SubchannelId>,
+}
+
+impl<E: PartialEq, C: PartialEq> Backend<E, C> {
+    fn new(
+        now: Instant,
+        id: BackendId,
+        label: Arc<str>,
+        current: Subchannel<E>,
+        report: Report,
+    ) -> Self {
+        let status = BackendStatus {
+            id,
+            label,
+            address: Arc::clone(&current.address),
+            state: report.state,
+            health: report.health,
+            since: now,
+            last_error: None,
+            attempt: report.attempt,
+            next_attempt: report.next_attempt,
+        };
+        Self {
+            current,
+            pending: None,
+            status: Arc::new(status),
+            failing: false,
+            connection: None,
+        }
+    }
+
+    /// The endpoint that its source named last.
+    fn wanted(&self) -> &E {
+        let pending = self.pending.as_ref().map(|pending| &pending.subchannel);
+        &pending.unwrap_or(&self.current).endpoint
+    }
+
+    /// Puts another subchannel beside the current one if that is READY, and in
+    /// its place if it is not.
+    fn replace(&mut self, now: Instant, subchannel: Subchannel<E>, report: Report) -> Shown {
+        if self.status.state == Ready {
+            let superseded = self.pending.replace(Pending { subchannel, report });
+            return Shown {
+                changed: false,
+                outgoing: superseded.map(|pending| pending.subchannel.id),
+            };
+        }
+        let old = mem::replace(&mut self.current, subchannel);
+        Shown {
+            changed: self.show(now, &report, None),
+            outgoing: Some(old.id),
+        }
+    }
+
+    /// Shows the report of the current subchannel, keeps that of a pending one,
+    /// and promotes the pending one as soon as that is due.
+    fn on_report(
+        &mut self,
+        now: Instant,
+        from: SubchannelId,
+        report: Report,
+        mut connection: Option<C>,
+    ) -> Shown {
+        let mut changed = false;
+        if let Some(pending) = self.pending.as_mut().filter(|p| p.subchannel.id == from) {
+            pending.report = report;
+        } else {
+            changed = self.show(now, &report, connection.take());
+        }
+        let promoted = self.pending.take_if(|pending| {
+            let settled = matches!(pending.report.state, Ready | TransientFailure);
+            settled || self.status.state != Ready
+        });
+        let outgoing = promoted.map(|Pending { subchannel, report }| {
+            let old = mem::replace(&mut self.current, subchannel);
+            changed |= self.show(now, &report, connection);
+            old.id
+        });
+        Shown { changed, outgoing }
+    }
+
+    /// Makes the report the backend's status. Whether anything is different now.
+    fn show(&mut self, now: Instant, report: &Report, connection: Option<C>) -> bool {
+        let old = &self.status;
+        let goes_on = (old.state, old.health) == (report.state, report.health);
+        let status = BackendStatus {
+            id: old.id,
+            label: Arc::clone(&old.label),
+            address: Arc::clone(&self.current.address),
+            state: report.state,
+            health: report.health,
+            since: if goes_on { old.since } else { now },
+            last_error: self.last_error(now, report),
+            attempt: report.attempt,
+            next_attempt: report.next_attempt,
+        };
+        self.failing = report.cause.is_some();
+
+        // Equal statuses stay one `Arc`, although another connection is a change.
+        let mut changed = self.connection != connection;
+        self.connection = connection;
+        if status != **old {
+            self.status = Arc::new(status);
+            changed = true;
+        }
+        changed
+    }
+
+    /// A failure is noticed once: it is not a new one each time it is reported.
+    fn last_error(&self, now: Instant, report: &Report) -> Option<(Cause, Instant)> {
+        let last = self.status.last_error.clone();
+        let ongoing = last
+            .as_ref()
+            .filter(|_| self.failing)
+            .map(|(cause, _)| cause);
+        match &report.cause {
+            Some(cause) if ongoing != Some(cause) => Some((cause.clone(), now)),
+            Some(_) | None => last,
+        }
+    }
+}
+
+impl Running {
+    fn create<E>(&mut self, address: Arc<str>, endpoint: E) -> Subchannel<E> {
+        let id = SubchannelId(self.created);
+        self.created += 1;
+        Subchannel {
+            id,
+            address,
+            endpoint,
+        }
+    }
+
+    fn start<E: Clone>(
+        &mut self,
+        backend: BackendId,
+        label: &Arc<str>,
+        subchannel: &Subchannel<E>,
+    ) -> Start<E> {
+        self.owners.insert(subchannel.id, backend);
+        Start {
+            id: subchannel.id,
+            backend,
+            label: Arc::clone(label),
+            endpoint: subchannel.endpoint.clone(),
+        }
+    }
+
+    /// The id if it is to be stopped: in IDLE, nothing was started.
+    fn stop(&mut self, id: SubchannelId) -> Option<SubchannelId> {
+        self.owners.remove(&id).map(|_| id)
+    }
+
+    fn settle<E>(&mut self, shown: Shown, effects: &mut Effects<E>) {
+        effects.changed |= shown.changed;
+        effects
+            .stop
+            .extend(shown.outgoing.and_then(|id| self.stop(id)));
+    }
+}
+
+/// What is shown of a subchannel before its first report.
+fn untried(phase: Phase) -> Report {
+    Report {
+        state: if phase == Phase::Idle {
+            Idle
+        } else {
+            Connecting
+        },
+        health: HealthStatus::NotChecked,
+        cause: None,
+        attempt: 0,
+        next_attempt: None,
+    }
+}
