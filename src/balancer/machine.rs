@@ -297,6 +297,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
     }
 
+    /// The states of the backends are taken as reported: that TRANSIENT_FAILURE
+    /// lasts until READY (gRFC A62) and that health is part of the state (gRFC
+    /// A61) is the doing of each subchannel.
     fn state(&self) -> ConnectivityState {
         match (self.phase, self.source, &self.source_error) {
             (Phase::Closed, _, _) => Shutdown,
@@ -308,9 +311,13 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
     }
 
+    /// Why the set of backends is not what it should be.
     fn cause(&self) -> Option<Cause> {
-        if self.source_error.is_some() || !self.backends.is_empty() || self.phase == Phase::Closed {
+        if self.source_error.is_some() {
             return self.source_error.clone();
+        }
+        if !self.backends.is_empty() || self.phase == Phase::Closed {
+            return None;
         }
         let text = match self.source {
             Source::Silent => return None,
@@ -538,10 +545,9 @@ impl Running {
 /// What is shown of a subchannel before its first report.
 fn untried(phase: Phase) -> Report {
     Report {
-        state: if phase == Phase::Idle {
-            Idle
-        } else {
-            Connecting
+        state: match phase {
+            Phase::Idle => Idle,
+            Phase::Active | Phase::Closed => Connecting,
         },
         health: HealthStatus::NotChecked,
         cause: None,
