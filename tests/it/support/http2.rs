@@ -1,0 +1,164 @@
+//! As much of HTTP/2 as it takes to play a server by hand.
+//!
+//! Frames are cut out of a byte buffer and built as byte vectors. Nothing is
+//! checked: the peer that uses this is there to be told what to send, also when
+//! that is wrong. Request headers are not decoded; only whether they carry the
+//! path of Watch is found out, by looking for its bytes.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+
+/// The flag of DATA and HEADERS that ends the sender's half of the stream.
+const END_STREAM: u8 = 1;
+/// The flag of SETTINGS and PING; the same bit.
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const HEADER_LEN: usize = 9;
+
+/// `/grpc.health.v1.Health/Watch` in the Huffman code of HPACK. The h2 crate, on
+/// which every Rust client stands, always sends a path in full and in this code.
+const WATCH_PATH: &[u8] = &[
+    0x62, 0x6b, 0x2b, 0x22, 0xf3, 0x94, 0x74, 0x26, 0x75, 0xfb, 0x85, 0x7c, 0x65, 0x1d, 0x09, 0x9d,
+    0x8e, 0x43, 0x49, 0x27,
+];
+
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    /// Cuts the next frame off `bytes`, if it is there whole.
+    pub(crate) fn cut(bytes: &mut BytesMut) -> Option<Self> {
+        let header = bytes.first_chunk::<HEADER_LEN>()?;
+        let [a, b, c, kind, flags, stream @ ..] = *header;
+        let len = usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("24 bits fit");
+        if bytes.len() < HEADER_LEN + len {
+            return None;
+        }
+        bytes.advance(HEADER_LEN);
+        Some(Self {
+            kind,
+            flags,
+            // The first bit is reserved.
+            stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
+            payload: bytes.split_to(len).freeze(),
+        })
+    }
+
+    pub(crate) fn ends_stream(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    pub(crate) fn is_ack(&self) -> bool {
+        matches!(self.kind, SETTINGS | PING) && self.flags & ACK != 0
+    }
+
+    pub(crate) fn asks_for_watch(&self) -> bool {
+        self.kind == HEADERS
+            && self
+                .payload
+                .windows(WATCH_PATH.len())
+                .any(|window| window == WATCH_PATH)
+    }
+}
+
+pub(crate) fn settings(max_concurrent_streams: Option<u32>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    if let Some(max) = max_concurrent_streams {
+        payload.extend(MAX_CONCURRENT_STREAMS.to_be_bytes());
+        payload.extend(max.to_be_bytes());
+    }
+    frame(SETTINGS, 0, 0, &payload)
+}
+
+pub(crate) fn settings_ack() -> Vec<u8> {
+    frame(SETTINGS, ACK, 0, &[])
+}
+
+pub(crate) fn ping_ack(payload: &[u8]) -> Vec<u8> {
+    frame(PING, ACK, 0, payload)
+}
+
+pub(crate) fn window_update(stream: u32, increment: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes())
+}
+
+pub(crate) fn reset(stream: u32, reason: h2::Reason) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes())
+}
+
+pub(crate) fn go_away(last_stream: u32, reason: h2::Reason) -> Vec<u8> {
+    let payload = [last_stream.to_be_bytes(), u32::from(reason).to_be_bytes()].concat();
+    frame(GOAWAY, 0, 0, &payload)
+}
+
+/// The response headers of a gRPC call.
+pub(crate) fn response(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &response_headers())
+}
+
+pub(crate) fn message(stream: u32, message: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(message.len()).expect("the messages of a peer are tiny");
+    let data = [&[0], &len.to_be_bytes()[..], message].concat();
+    frame(DATA, 0, stream, &data)
+}
+
+/// The end of a call after `message`.
+pub(crate) fn trailers(stream: u32, code: tonic::Code) -> Vec<u8> {
+    let block = grpc_status(code);
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)
+}
+
+/// A call that ends with a status and no message.
+pub(crate) fn status_only(stream: u32, code: tonic::Code) -> Vec<u8> {
+    let block = [response_headers(), grpc_status(code)].concat();
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)
+}
+
+/// `:status: 200` is entry 8 of the static table, `content-type` is entry 31.
+fn response_headers() -> Vec<u8> {
+    let value = b"application/grpc";
+    let mut block = vec![0x88, 0x0f, 0x10];
+    block.extend(string(value));
+    block
+}
+
+/// A literal with a new name, which no table remembers.
+fn grpc_status(code: tonic::Code) -> Vec<u8> {
+    let mut block = vec![0x00];
+    block.extend(string(b"grpc-status"));
+    block.extend(string(i32::from(code).to_string().as_bytes()));
+    block
+}
+
+/// A string of HPACK without the Huffman code.
+fn string(bytes: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(bytes.len()).expect("the headers of a peer are short");
+    [&[len], bytes].concat()
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).expect("the frames of a peer are short");
+    [
+        &len.to_be_bytes()[1..],
+        &[kind, flags],
+        &stream.to_be_bytes(),
+        payload,
+    ]
+    .concat()
+}

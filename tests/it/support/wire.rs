@@ -1,0 +1,164 @@
+//! Accepted connections that are counted and can be cut.
+//!
+//! A `Door` accepts; each connection leaves it as a `Wire`. Cutting the door
+//! resets every open wire at once, as a crash of the process would: whoever reads
+//! or writes gets an error, and the peer sees a reset instead of an orderly end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tonic::transport::server::Connected;
+
+use super::counter::{Counter, Entered};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    /// Connections accepted so far.
+    pub(crate) connections: Counter,
+    /// Connections that neither side has closed.
+    pub(crate) open: Counter,
+    /// Every wire holds a receiver; any change cuts it.
+    cut: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    cut: Cut,
+    _open: Entered,
+}
+
+/// Whether a wire was cut, and if not, what will tell.
+enum Cut {
+    NotYet(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
+    Done,
+}
+
+impl std::fmt::Debug for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotYet(_) => "NotYet",
+            Self::Done => "Done",
+        })
+    }
+}
+
+impl Door {
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: Counter::new("accepted connections"),
+            open: Counter::new("open connections"),
+            cut: watch::Sender::new(()),
+        }
+    }
+
+    /// Accepts until `wires` is closed. Runs for ever otherwise: race it.
+    pub(crate) async fn accept(&self, listener: &TcpListener, wires: mpsc::UnboundedSender<Wire>) {
+        // An accept that fails (the client was quicker to leave) is not an end.
+        loop {
+            if let Ok((stream, _)) = listener.accept().await
+                && wires.send(self.admit(stream)).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Resets all open connections. Later ones are not affected.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
+
+    fn admit(&self, stream: TcpStream) -> Wire {
+        // Small answers must not wait for Nagle; a failure only costs speed.
+        let _ = stream.set_nodelay(true);
+        let mut cut = self.cut.subscribe();
+        let wire = Wire {
+            stream,
+            cut: Cut::NotYet(Box::pin(async move {
+                // An error means the door is gone, which cuts as well.
+                let _ = cut.changed().await;
+            })),
+            _open: self.open.enter(),
+        };
+        self.connections.add();
+        wire
+    }
+}
+
+impl Wire {
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
+    /// Makes the coming close a reset.
+    pub(crate) fn reset_on_close(&self) {
+        // Fails only if the peer is gone, and then there is nothing to reset.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Cut::NotYet(cut) = &mut self.cut {
+            if cut.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            self.cut = Cut::Done;
+            self.reset_on_close();
+        }
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    // Writing looks at the cut only in passing: the reader, which every server
+    // keeps polling, is the one that is woken by it.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if matches!(self.cut, Cut::Done) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Wire {
+    /// Where the call came from, if the connection could still tell.
+    type ConnectInfo = Option<SocketAddr>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.peer_addr()
+    }
+}
