@@ -3,9 +3,15 @@
 
 mod backoff;
 mod balancer;
+mod board;
+mod builder;
+mod call;
+mod channel;
 mod connectivity;
+pub mod discover;
 mod error;
 mod health;
+mod pb;
 mod picker;
 mod service_config;
 mod snapshot;
@@ -13,6 +19,8 @@ mod subchannel;
 mod transport;
 
 pub use backoff::BackoffConfig;
+pub use builder::ChannelBuilder;
+pub use channel::{Channel, ResponseFuture, StatusWatch};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
@@ -20,4 +28,5 @@ pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
+pub use tower::discover::Change;
 pub use transport::Endpoint;

@@ -6,10 +6,11 @@
 //!   channel ── connect, shutdown ──────────►└──────────┘── Publication ──► Picker, Status
 //! ```
 //!
-//! [`machine`] holds the rules and does nothing by itself.
+//! [`machine`] holds the rules and does nothing by itself; [`task`] does.
 
 mod machine;
+mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use machine::{Balancer, Effects, Publication, Start, SubchannelId};
+pub(crate) use task::{Settings, new};

@@ -14,14 +14,16 @@
 //! ```
 //!
 //! [`machine`] holds all the rules and does nothing; [`options`] is what a user
-//! may change about them.
+//! may change about them; [`watch`] is the RPC.
 
 mod machine;
 mod options;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-pub(crate) use machine::{Action, EndKind, Ended, Notice, Rpc, Watch, effective};
+pub(crate) use machine::{Action, Ended, Notice, Watch, effective};
+pub(crate) use watch::{Event, Prober, Running};
 pub use {
     machine::HealthStatus,
     options::{HealthOptions, OnNotFound, OnUnimplemented},

@@ -6,7 +6,9 @@
 //! [`Report`], never a change.
 
 mod machine;
+mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use machine::{Config, Effects, Report, Subchannel};
+pub(crate) use machine::{Config, Report};
+pub(crate) use task::{Spec, Told, run};

@@ -51,6 +51,16 @@ pub(crate) enum Stage {
     Closed(Cause),
 }
 
+impl Stage {
+    /// Why no new streams can be opened, if that is so.
+    pub(crate) fn ended(&self) -> Option<&Cause> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Draining(why) | Self::Closed(why) => Some(why),
+        }
+    }
+}
+
 /// A slot on a connection: the right to open one stream. Dropping it gives the
 /// slot to the call that has waited longest.
 pub(crate) struct Admitted {

@@ -342,7 +342,7 @@ impl From<Uri> for Endpoint {
                 keepalive_retries: Some(3),
             },
             windows: Windows::default(),
-            executor: Executor(None),
+            executor: Executor::tokio(),
             connector: dial::tcp_connector(),
         }
     }
@@ -428,6 +428,11 @@ pub(crate) type BoxTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Executor(Option<Arc<dyn hyper::rt::Executor<BoxTask> + Send + Sync>>);
 
 impl Executor {
+    /// The tokio runtime in context.
+    pub(crate) fn tokio() -> Self {
+        Self(None)
+    }
+
     /// # Panics
     ///
     /// Without a given executor, if called outside a tokio runtime.

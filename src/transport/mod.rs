@@ -23,8 +23,8 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::{Failed, Outgoing, ResponseBody};
-pub(crate) use connection::{Admitted, Connection, OpenError, Stage};
+pub(crate) use body::{Outgoing, ResponseBody};
+pub(crate) use connection::{Admitted, Connection, OpenError, Reservation, Stage};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::Executor;

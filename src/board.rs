@@ -1,0 +1,143 @@
+//! Where the balancer publishes and calls read: one value in two halves, and
+//! the two bells that tell of a new one.
+//!
+//! ```text
+//!   balancer ──publish──► Routing (ArcSwap)   ◄──load── calls
+//!                         routing bell        ──rings── calls that wait, if they
+//!                                                       could get another answer
+//!                         Status (watch)      ──rings── users, for every change
+//!   balancer ◄──wake───────────────────────────────────── a call that finds IDLE
+//! ```
+//!
+//! A call that waits subscribes, *then* loads and picks, *then* awaits the bell:
+//! in any other order a publication in between is a wake-up lost. Routing is
+//! stored before either bell rings.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    error::{Error, ErrorKind},
+    picker::{Pick, Picker},
+    snapshot::{Routing, Status},
+    transport::Queue,
+};
+
+/// What one channel has published. Shared by the channel's handles, its calls
+/// and its balancer; nobody's liveness hangs on it.
+pub(crate) struct Board {
+    routing: ArcSwap<Routing>,
+    routing_bell: watch::Sender<()>,
+    status: watch::Sender<Arc<Status>>,
+    queue: Arc<Queue>,
+    wake: Notify,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+}
+
+/// One call that waits; counted for as long as this lives.
+pub(crate) struct Waiting<'a>(&'a Board);
+
+impl Board {
+    pub(crate) fn new(
+        first: Status,
+        picker: Picker<crate::transport::Connection>,
+        max_waiting: usize,
+    ) -> Self {
+        let status = Arc::new(first);
+        let routing = Routing {
+            picker,
+            status: status.clone(),
+        };
+        Self {
+            routing: ArcSwap::from_pointee(routing),
+            routing_bell: watch::Sender::new(()),
+            status: watch::Sender::new(status),
+            queue: Queue::new(),
+            wake: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+        }
+    }
+
+    /// The routing in force. Not to be kept across an await: it pins
+    /// connections.
+    pub(crate) fn routing(&self) -> Guard<Arc<Routing>> {
+        self.routing.load()
+    }
+
+    /// Follows what is published, for users.
+    pub(crate) fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.subscribe()
+    }
+
+    /// Rings when a call that waits should ask again.
+    pub(crate) fn bell(&self) -> watch::Receiver<()> {
+        self.routing_bell.subscribe()
+    }
+
+    /// Where calls wait that found every READY backend full.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Publishes the next generation.
+    pub(crate) fn publish(&self, status: Status, picker: Picker<crate::transport::Connection>) {
+        let status = Arc::new(status);
+        let next = Arc::new(Routing {
+            picker,
+            status: status.clone(),
+        });
+        let last = self.routing.swap(next.clone());
+        self.status.send_replace(status);
+        if last.picker.could_answer_differently(&next.picker) {
+            self.routing_bell.send_replace(());
+        }
+        if !self.queue.is_empty()
+            && let Pick::Send(candidates) = next.picker.pick()
+        {
+            candidates.for_each(|connection| connection.serve_queue());
+        }
+    }
+
+    /// Asks the balancer to leave IDLE. Does nothing in any other state.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when somebody has asked to leave IDLE.
+    ///
+    /// # Cancel safety
+    ///
+    /// An unseen request is seen by the next call.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Counts one more call that waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooManyWaiting`] if that would be one too many.
+    pub(crate) fn start_waiting(&self) -> Result<Waiting<'_>, Error> {
+        let waiting = Waiting(self);
+        if self.waiting.fetch_add(1, Relaxed) < self.max_waiting {
+            return Ok(waiting);
+        }
+        Err(Error::new(
+            ErrorKind::TooManyWaiting,
+            format!("{} calls wait for a backend already", self.max_waiting),
+        ))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}

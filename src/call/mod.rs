@@ -1,0 +1,222 @@
+//! One call's life: wait for a backend, open a stream on it, see it through to
+//! its response headers.
+//!
+//! ```text
+//!   ┌─► pick ── Send ──► slot ──► open ──► exchange ──► response
+//!   │    │                │         │         └─ refused by the peer, once ─┐
+//!   │    │                └ all full└─ not sent ────────────────────────────┤
+//!   │    ├─ Wait ──► bell           │                                       │
+//!   │    ├─ Connect ─► wake, bell   │                                       │
+//!   │    └─ Fail ──► UNAVAILABLE    ▼                                       │
+//!   └────────────────────────────────◄──────────────────────────────────────┘
+//! ```
+//!
+//! All of it happens in the caller's task, inside the call's deadline. A call
+//! never waits for the balancer's worker, only for what it publishes.
+
+mod deadline;
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+use http::{Request, Response};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
+use tonic::body::Body;
+
+use crate::{
+    board::Board,
+    error::{Error, ErrorKind},
+    picker::Pick,
+    snapshot::Status,
+    transport::{Admitted, Connection, OpenError, Outgoing, Place, ResponseBody},
+};
+
+/// Sends `request` to a backend and waits for its response headers.
+/// `header_timeout` bounds that wait; the request's own `grpc-timeout` bounds
+/// the whole call, the response body included.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call.
+pub(crate) async fn send(
+    board: &Board,
+    request: Request<Body>,
+    header_timeout: Option<Duration>,
+) -> Result<Response<Body>, Error> {
+    let started = Instant::now();
+    let deadline = deadline::of(request.headers()).map(|timeout| started + timeout);
+    let headers_by = header_timeout.map(|timeout| started + timeout);
+    let mut call = Call {
+        board,
+        request: Outgoing::new(request),
+        started,
+        deadline,
+        sent_to: None,
+        refused: false,
+    };
+    let Some(bound) = deadline.into_iter().chain(headers_by).min() else {
+        return call.run().await.map(|response| response.map(Body::new));
+    };
+    let mut timer = Box::pin(time::sleep_until(bound));
+    let outcome = match select(pin!(call.run()), &mut timer).await {
+        Either::Left((outcome, _)) => Some(outcome),
+        Either::Right(((), _)) => None,
+    };
+    let response = outcome.unwrap_or_else(|| Err(call.expired(bound)))?;
+    let timer = deadline.map(|at| {
+        timer.as_mut().reset(at);
+        timer
+    });
+    Ok(response.map(|body| Body::new(body.with_deadline(timer))))
+}
+
+struct Call<'a> {
+    board: &'a Board,
+    request: Outgoing,
+    started: Instant,
+    deadline: Option<Instant>,
+    /// Where the stream is that the call waits for, once there is one.
+    sent_to: Option<Connection>,
+    /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
+    /// "Transparent Retries").
+    refused: bool,
+}
+
+impl Call<'_> {
+    async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
+        loop {
+            let admitted = admit(self.board).await?;
+            self.request.prefetch().await?;
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                deadline::set(self.request.headers_mut(), left);
+            }
+            let connection = admitted.connection().clone();
+            let exchange = match admitted.open(&mut self.request) {
+                Ok(exchange) => exchange,
+                Err(OpenError::Refused(error)) => return Err(error),
+                // Never sent, so this is not a retry, and has no limit: the
+                // connection is retired, and the next pick passes it by.
+                Err(OpenError::Unsent) => continue,
+            };
+            let timeout = connection.call_timeout();
+            self.sent_to = Some(connection);
+            let outcome = match timeout {
+                None => exchange.await,
+                Some(timeout) => match time::timeout_at(self.started + timeout, exchange).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Err(self.expired(self.started + timeout)),
+                },
+            };
+            match outcome {
+                Ok(response) => return Ok(response),
+                Err(failed)
+                    if failed.unprocessed && !self.refused && self.request.is_replayable() =>
+                {
+                    self.refused = true;
+                    self.sent_to = None;
+                }
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+
+    /// The error of a call whose time has run out, with what it waited for.
+    fn expired(&self, bound: Instant) -> Error {
+        let allowed = bound.saturating_duration_since(self.started);
+        let doing = match &self.sent_to {
+            Some(connection) => format!("for the response of {}", connection.address()),
+            None => format!(
+                "for a backend: {}",
+                self.board.routing().status.explain(now())
+            ),
+        };
+        Error::new(
+            ErrorKind::DeadlineExceeded,
+            format!("deadline exceeded after {allowed:?}, waiting {doing}"),
+        )
+    }
+}
+
+/// A slot on a READY backend's connection.
+async fn admit(board: &Board) -> Result<Admitted, Error> {
+    match try_admit(board)? {
+        Some(admitted) => Ok(admitted),
+        None => wait(board).await,
+    }
+}
+
+/// The answer, if there is one without waiting. Never overtakes a call that
+/// waits for a slot.
+fn try_admit(board: &Board) -> Result<Option<Admitted>, Error> {
+    let routing = board.routing();
+    Ok(match routing.picker.pick() {
+        Pick::Send(mut candidates) if board.queue().is_empty() => {
+            candidates.find_map(Connection::admit)
+        }
+        Pick::Send(_) | Pick::Wait | Pick::Connect => None,
+        Pick::Fail => return Err(unavailable(&routing.status)),
+        Pick::Closed => return Err(closed()),
+    })
+}
+
+async fn wait(board: &Board) -> Result<Admitted, Error> {
+    let _counted = board.start_waiting()?;
+    let mut bell = board.bell();
+    let mut place: Option<Place> = None;
+    loop {
+        ask_again(board, &mut place)?;
+        match &mut place {
+            Some(place) => select! {
+                biased;
+                admitted = place => return Ok(admitted),
+                _ = bell.changed() => {}
+            },
+            None => {
+                // The board outlives this borrow, and with it the bell.
+                let _ = bell.changed().await;
+            }
+        }
+    }
+}
+
+/// Asks the picker in force, and takes or leaves the place in the queue for
+/// a slot accordingly.
+fn ask_again(board: &Board, place: &mut Option<Place>) -> Result<(), Error> {
+    let routing = board.routing();
+    match routing.picker.pick() {
+        Pick::Send(_) => {
+            // First join, then look for free slots, in a routing loaded
+            // after that: whoever frees or publishes one before is seen
+            // here, and whoever does so after sees this place.
+            if place.is_none() {
+                *place = Some(board.queue().join());
+            }
+            if let Pick::Send(candidates) = board.routing().picker.pick() {
+                candidates.for_each(|connection| connection.serve_queue());
+            }
+            return Ok(());
+        }
+        Pick::Wait => {}
+        Pick::Connect => board.wake(),
+        Pick::Fail => return Err(unavailable(&routing.status)),
+        Pick::Closed => return Err(closed()),
+    }
+    *place = None;
+    Ok(())
+}
+
+fn unavailable(status: &Status) -> Error {
+    Error::new(ErrorKind::Unavailable, status.explain(now()))
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the channel is closed")
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

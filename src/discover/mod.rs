@@ -1,0 +1,28 @@
+//! Sources of backends.
+//!
+//! Any tower [`Discover`](tower::discover::Discover) whose services are
+//! [`Endpoint`]s names the backends of a channel: hand it to
+//! [`Channel::balance`](crate::Channel::balance). This module has two simple
+//! ones, a fixed [`list`] and a [`push`]ed set; a stream of
+//! `Result<Change<Key, Endpoint>, Error>` of your own is one too.
+//!
+//! What a channel makes of a source:
+//!
+//! - Before the first item the channel is CONNECTING, and calls wait.
+//! - `Insert` of a key that is there already, with an equal endpoint, changes
+//!   nothing: sources that repeat themselves cost nothing. With another endpoint,
+//!   the backend is replaced: the old connection is used until the new one is
+//!   READY, or has failed.
+//! - `Remove` takes a backend out at once; calls in flight on it go on.
+//! - A set that becomes empty is TRANSIENT_FAILURE, `no backends`.
+//! - The end of the stream freezes the set.
+//! - An error is reported, and the source is asked again after a second, then
+//!   two, up to thirty. What it named before stays.
+
+mod list;
+mod push;
+mod source;
+
+pub use list::{List, list};
+pub use push::{Push, push};
+pub(crate) use source::{Named, Source, named};

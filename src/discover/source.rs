@@ -1,0 +1,92 @@
+//! The door between a source with keys of its own and the balancer.
+
+use std::{collections::HashMap, future::poll_fn, hash::Hash, pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use tower::{
+    BoxError,
+    discover::{Change, Discover},
+};
+
+use crate::transport::Endpoint;
+
+/// A change of the set, in terms that no longer depend on the source.
+#[derive(Debug)]
+pub(crate) enum Named {
+    Insert {
+        /// The same for a key for as long as the source keeps it, and never used
+        /// again for another.
+        id: u64,
+        label: Arc<str>,
+        endpoint: Box<Endpoint>,
+    },
+    Remove {
+        id: u64,
+    },
+}
+
+/// A source with its type and its keys taken off.
+pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<Named, BoxError>> + Send>>;
+
+/// Gives every key of `source` a number and a label.
+pub(crate) fn named<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
+where
+    D: Discover<Service = Endpoint> + Send + 'static,
+    D::Key: Hash + Eq + Clone + Send + Sync + 'static,
+    D::Error: Into<BoxError>,
+{
+    let door = Door {
+        source: Box::pin(source),
+        ids: HashMap::new(),
+        next: 0,
+        label,
+    };
+    Box::pin(stream::unfold(door, async |mut door| {
+        let named = door.next().await?;
+        Some((named, door))
+    }))
+}
+
+struct Door<D: Discover> {
+    source: Pin<Box<D>>,
+    ids: HashMap<D::Key, u64>,
+    next: u64,
+    label: fn(&D::Key, &Endpoint) -> String,
+}
+
+impl<D> Door<D>
+where
+    D: Discover<Service = Endpoint>,
+    D::Key: Hash + Eq + Clone,
+    D::Error: Into<BoxError>,
+{
+    /// The next change that means something: a key removed that was never
+    /// inserted does not.
+    async fn next(&mut self) -> Option<Result<Named, BoxError>> {
+        loop {
+            let change = poll_fn(|cx| self.source.as_mut().poll_discover(cx)).await?;
+            match change.map_err(Into::into) {
+                Err(error) => return Some(Err(error)),
+                Ok(Change::Insert(key, endpoint)) => return Some(Ok(self.insert(key, endpoint))),
+                Ok(Change::Remove(key)) => {
+                    if let Some(id) = self.ids.remove(&key) {
+                        return Some(Ok(Named::Remove { id }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, key: D::Key, endpoint: Endpoint) -> Named {
+        let label = (self.label)(&key, &endpoint).into();
+        let id = *self.ids.entry(key).or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
+        Named::Insert {
+            id,
+            label,
+            endpoint: Box::new(endpoint),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The health RPCs, on the backend's own connection.
+//!
+//! They are ordinary calls of a generated client, with no channel around them:
+//! no deadline, no retry, no balancing (gRFC A17). Their stream is the one that
+//! was reserved before any call could use the connection, so a `Watch` that ends
+//! can always be started again.
+
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use http::{Request, Response};
+use tokio::sync::OnceCell;
+use tonic::{Code, Status, Streaming, body::Body};
+use tower_service::Service;
+
+use super::machine::{EndKind, Ended, Rpc};
+use crate::{
+    error::{Error, ErrorKind},
+    pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
+    transport::{Admitted, Connection, OpenError, Outgoing, Reservation, ResponseBody},
+};
+
+/// More than any answer of this protocol takes.
+const MAX_MESSAGE: usize = 4 << 10;
+
+/// What an RPC brings, in the terms of the machine.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Response(i32),
+    Ended(Ended),
+    Checked(Result<i32, Ended>),
+}
+
+/// Health RPCs on one connection, about one service.
+#[derive(Clone)]
+pub(crate) struct Prober {
+    connection: Connection,
+    service: Arc<str>,
+    reservation: Arc<OnceCell<Reservation>>,
+}
+
+/// An RPC that runs. Dropping it cancels the RPC.
+pub(crate) type Running = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
+impl Prober {
+    pub(crate) fn new(connection: Connection, service: Arc<str>) -> Self {
+        Self {
+            connection,
+            service,
+            reservation: Arc::default(),
+        }
+    }
+
+    pub(crate) fn start(&self, rpc: Rpc) -> Running {
+        match rpc {
+            Rpc::Watch => Box::pin(watch(self.clone())),
+            Rpc::Check => Box::pin(stream::once(check(self.clone()))),
+        }
+    }
+
+    /// A client for one RPC. Waits while the peer allows no stream at all.
+    async fn client(&self) -> HealthClient<OneCall> {
+        let reserve = || self.connection.reserve();
+        let reservation = self.reservation.get_or_init(reserve).await;
+        HealthClient::new(OneCall(Some(reservation.lend()))).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    fn request(&self) -> HealthCheckRequest {
+        HealthCheckRequest {
+            service: self.service.to_string(),
+        }
+    }
+}
+
+/// One answer for each message, then how it ended.
+fn watch(prober: Prober) -> impl Stream<Item = Event> {
+    let started = async move {
+        match prober.client().await.watch(prober.request()).await {
+            Ok(response) => answers(response.into_inner()).left_stream(),
+            Err(status) => {
+                let ended = ready(Event::Ended(Ended::from(status)));
+                stream::once(ended).right_stream()
+            }
+        }
+    };
+    stream::once(started).flatten()
+}
+
+fn answers(messages: Streaming<HealthCheckResponse>) -> impl Stream<Item = Event> {
+    stream::unfold(Some(messages), async |messages| {
+        let mut messages = messages?;
+        Some(match messages.message().await {
+            Ok(Some(answer)) => (Event::Response(answer.status), Some(messages)),
+            Ok(None) => (Event::Ended(Ended::from(Status::ok(""))), None),
+            Err(status) => (Event::Ended(Ended::from(status)), None),
+        })
+    })
+}
+
+async fn check(prober: Prober) -> Event {
+    let answer = prober.client().await.check(prober.request()).await;
+    Event::Checked(match answer {
+        Ok(answer) => Ok(answer.into_inner().status),
+        Err(status) => Err(Ended::from(status)),
+    })
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        let kind = match status.code() {
+            Code::Unimplemented => EndKind::Unimplemented,
+            Code::NotFound => EndKind::NotFound,
+            _ => EndKind::Other,
+        };
+        let text = match status.message() {
+            "" => format!("{:?}", status.code()),
+            message => format!("{:?}: {message}", status.code()),
+        };
+        Self { kind, text }
+    }
+}
+
+/// A service that carries one call, on the stream it was lent.
+struct OneCall(Option<Admitted>);
+
+impl Service<Request<Body>> for OneCall {
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let admitted = self.0.take();
+        Box::pin(async move {
+            let admitted = admitted.expect("one RPC for each client");
+            let mut request = Outgoing::new(request);
+            request.prefetch().await?;
+            let exchange = admitted.open(&mut request).map_err(|error| match error {
+                OpenError::Refused(error) => error,
+                OpenError::Unsent => Error::new(
+                    ErrorKind::Unavailable,
+                    "the connection takes no new streams",
+                ),
+            })?;
+            exchange.await.map_err(|failed| failed.error)
+        })
+    }
+}

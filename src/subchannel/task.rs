@@ -1,0 +1,335 @@
+//! The task of one subchannel: it dials, runs the health RPCs and keeps the time
+//! for a [`Subchannel`] machine, which decides everything.
+
+use std::{future::pending, sync::Arc, time::Instant};
+
+use futures_util::{StreamExt, future::BoxFuture};
+use tokio::{
+    select,
+    sync::{mpsc, oneshot, watch},
+    time,
+};
+use tracing::{debug, error, info, warn};
+
+use super::machine::{Config, Effects, Report, Subchannel};
+use crate::{
+    connectivity::ConnectivityState,
+    error::Cause,
+    health::{Action, Event, Notice, Prober, Running},
+    transport::{Connection, Endpoint, Queue, Stage, dial},
+};
+
+/// What a subchannel is made of. `I` is the name its owner gave it.
+pub(crate) struct Spec<I> {
+    pub(crate) id: I,
+    pub(crate) label: Arc<str>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) config: Config,
+    /// The service whose health is asked for, where `config` has health on.
+    pub(crate) service: Arc<str>,
+    /// Where calls wait for a free stream, on this connection or another.
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) reports: mpsc::Sender<Told<I>>,
+}
+
+/// A report on its way to the balancer.
+#[derive(Debug)]
+pub(crate) struct Told<I> {
+    pub(crate) from: I,
+    pub(crate) report: Report,
+    /// Comes with READY, and only then.
+    pub(crate) connection: Option<Connection>,
+}
+
+/// Runs a subchannel until `stop` resolves, by a message or by its sender's end.
+pub(crate) async fn run<I: Copy>(spec: Spec<I>, stop: oneshot::Receiver<()>) {
+    let (machine, effects) = Subchannel::start(now(), spec.config.clone());
+    let mut task = Task {
+        spec,
+        machine,
+        dialling: None,
+        live: None,
+        rpc: None,
+        told: None,
+    };
+    task.apply(effects);
+    task.run(stop).await;
+}
+
+struct Task<I> {
+    spec: Spec<I>,
+    machine: Subchannel,
+    dialling: Option<BoxFuture<'static, Result<Live, Cause>>>,
+    live: Option<Live>,
+    rpc: Option<Running>,
+    told: Option<Report>,
+}
+
+/// A backend's connection, and its health RPCs.
+///
+/// They share one connection, except where the peer allows one stream at a time:
+/// then the `Watch` would leave none for calls, and has a connection to itself.
+struct Live {
+    calls: Connection,
+    prober: Prober,
+    stages: [watch::Receiver<Stage>; 2],
+}
+
+enum Input {
+    Dialled(Result<Live, Cause>),
+    Lost(Cause),
+    Health(Option<Event>),
+    Deadline,
+}
+
+impl<I: Copy> Task<I> {
+    async fn run(&mut self, mut stop: oneshot::Receiver<()>) {
+        loop {
+            if self.tell().await.is_err() {
+                return;
+            }
+            let deadline = self.machine.deadline();
+            let input = select! {
+                // A connection that is lost says more than what its Watch says
+                // of that, and a stop outweighs everything.
+                biased;
+                _ = &mut stop => return,
+                outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
+                why = lost(&mut self.live) => Input::Lost(why),
+                event = next(&mut self.rpc) => Input::Health(event),
+                () = sleep_until(deadline) => Input::Deadline,
+            };
+            let effects = self.take(now(), input);
+            self.apply(effects);
+        }
+    }
+
+    /// One input for the machine.
+    fn take(&mut self, now: Instant, input: Input) -> Effects {
+        match input {
+            Input::Dialled(Ok(live)) => {
+                debug!(backend = &*self.spec.label, "connected");
+                self.live = Some(live);
+                self.machine.on_connected(now)
+            }
+            Input::Dialled(Err(cause)) => self.machine.on_dial_failed(now, cause),
+            Input::Lost(cause) => {
+                info!(backend = &*self.spec.label, %cause, "connection lost; connecting again");
+                self.machine.on_disconnected(now, cause)
+            }
+            Input::Health(Some(Event::Response(status))) => {
+                self.machine.on_health_response(now, status)
+            }
+            Input::Health(Some(Event::Ended(ended))) => self.machine.on_health_ended(now, ended),
+            Input::Health(Some(Event::Checked(result))) => self.machine.on_checked(now, result),
+            Input::Health(None) => {
+                self.rpc = None;
+                Effects::default()
+            }
+            Input::Deadline => self.machine.on_deadline(now),
+        }
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        let Effects {
+            dial,
+            drop_connection,
+            health:
+                Action {
+                    stop,
+                    start,
+                    notice,
+                },
+        } = effects;
+        if stop {
+            self.rpc = None;
+        }
+        if drop_connection {
+            self.drop_connection();
+        }
+        if dial {
+            self.dialling = Some(Box::pin(connect(
+                self.spec.label.clone(),
+                self.spec.endpoint.clone(),
+                self.spec.queue.clone(),
+                self.spec
+                    .config
+                    .health
+                    .is_some()
+                    .then(|| self.spec.service.clone()),
+            )));
+        }
+        if let (Some(rpc), Some(live)) = (start, &self.live) {
+            debug!(
+                backend = &*self.spec.label,
+                ?rpc,
+                service = &*self.spec.service,
+                "health check"
+            );
+            self.rpc = Some(live.prober.start(rpc));
+        }
+        if let Some(notice) = notice {
+            self.log(notice);
+        }
+    }
+
+    /// Offers the connection to calls or takes the offer back, then tells the
+    /// balancer, if there is anything new to tell.
+    ///
+    /// Fails when the balancer is gone.
+    async fn tell(&mut self) -> Result<(), ()> {
+        let report = self.machine.report();
+        if self.told.as_ref() == Some(&report) {
+            return Ok(());
+        }
+        let ready = report.state == ConnectivityState::Ready;
+        let calls = self.live.as_ref().map(|live| &live.calls);
+        if let Some(connection) = calls {
+            connection.offer(ready);
+        }
+        self.log_transition(&report);
+        let told = Told {
+            from: self.spec.id,
+            report: report.clone(),
+            connection: calls.filter(|_| ready).cloned(),
+        };
+        self.told = Some(report);
+        self.spec.reports.send(told).await.map_err(|_| ())
+    }
+
+    fn drop_connection(&mut self) {
+        self.rpc = None;
+        if let Some(live) = self.live.take() {
+            live.calls.offer(false);
+        }
+    }
+
+    fn log_transition(&self, to: &Report) {
+        let from = self.told.as_ref().map(|report| report.state);
+        if from == Some(to.state) {
+            return;
+        }
+        let from = from.unwrap_or(ConnectivityState::Idle);
+        let backend = &*self.spec.label;
+        match &to.cause {
+            Some(cause) => info!(backend, %from, to = %to.state, %cause, "backend"),
+            None => info!(backend, %from, to = %to.state, "backend"),
+        }
+    }
+
+    fn log(&self, notice: Notice) {
+        let backend = &*self.spec.label;
+        let service = &*self.spec.service;
+        match notice {
+            Notice::AssumedHealthy => error!(
+                backend,
+                service,
+                "the server has no health service; it counts as healthy for as long as it is \
+                 connected"
+            ),
+            Notice::PollingCheck => warn!(
+                backend,
+                service, "the server does not implement Watch; polling Check instead"
+            ),
+            Notice::UnhealthyWithoutService => warn!(
+                backend,
+                service, "the server has no health service; it counts as unhealthy, as configured"
+            ),
+        }
+    }
+}
+
+/// A subchannel that stops lets go of its connection, and calls on it go on.
+impl<I> Drop for Task<I> {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.calls.offer(false);
+        }
+    }
+}
+
+/// Dials once, or twice where the peer allows one stream at a time and that one
+/// is needed for the `Watch` of `service`.
+async fn connect(
+    label: Arc<str>,
+    endpoint: Endpoint,
+    queue: Arc<Queue>,
+    service: Option<Arc<str>>,
+) -> Result<Live, Cause> {
+    let first = dial(endpoint.clone(), queue.clone()).await?;
+    let calls = match *first.stage().borrow() {
+        Stage::Open { limit: 1 } if service.is_some() => None,
+        _ => Some(first.clone()),
+    };
+    let calls = match calls {
+        Some(calls) => calls,
+        None => {
+            warn!(
+                backend = &*label,
+                "the server allows one stream per connection, which the health check needs; \
+                 calls get a second connection"
+            );
+            dial(endpoint, queue).await?
+        }
+    };
+    Ok(Live {
+        stages: [first.stage(), calls.stage()],
+        prober: Prober::new(first, service.unwrap_or_default()),
+        calls,
+    })
+}
+
+async fn dialled(
+    dialling: &mut Option<BoxFuture<'static, Result<Live, Cause>>>,
+) -> Result<Live, Cause> {
+    match dialling {
+        Some(attempt) => {
+            let outcome = attempt.await;
+            *dialling = None;
+            outcome
+        }
+        None => pending().await,
+    }
+}
+
+/// Resolves when a connection takes no new streams any more.
+async fn lost(live: &mut Option<Live>) -> Cause {
+    match live {
+        Some(live) => {
+            let [a, b] = &mut live.stages;
+            select! {
+                why = ended(a) => why,
+                why = ended(b) => why,
+            }
+        }
+        None => pending().await,
+    }
+}
+
+async fn ended(stage: &mut watch::Receiver<Stage>) -> Cause {
+    let ended = stage.wait_for(|stage| stage.ended().is_some()).await;
+    let why = ended.ok().and_then(|stage| stage.ended().cloned());
+    match why {
+        Some(why) => why,
+        // A handle is held beside this receiver, so the sender lives.
+        None => pending().await,
+    }
+}
+
+async fn next(rpc: &mut Option<Running>) -> Option<Event> {
+    match rpc {
+        Some(rpc) => rpc.next().await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+fn now() -> Instant {
+    time::Instant::now().into_std()
+}
