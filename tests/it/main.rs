@@ -7,4 +7,5 @@
 
 mod harness;
 mod harness_peers;
+mod health;
 mod support;

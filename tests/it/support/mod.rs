@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "not every test uses every helper")]
 
 mod backend;
+mod client;
 mod counter;
 mod front;
 mod greeter_service;
@@ -26,6 +27,7 @@ mod wire;
 use std::{panic::Location, time::Duration};
 
 pub(crate) use backend::{Backend, HealthKind};
+pub(crate) use client::*;
 pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
 pub(crate) use peers::{Peer, PeerScript};

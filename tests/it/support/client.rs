@@ -1,0 +1,124 @@
+//! The channel under test, and calls on it.
+
+use std::time::Duration;
+
+use tonic::{Code, Request, Response, Status};
+use tonic_health_channel::{
+    BackoffConfig, Channel, ChannelBuilder, ConnectivityState, HealthOptions, ServiceConfig,
+    discover,
+};
+
+use super::{
+    Backend, GREETER,
+    greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
+    within,
+};
+
+/// A service config with `round_robin`, and health checks of `service`.
+pub(crate) fn checking(service: &str) -> ServiceConfig {
+    format!(
+        r#"{{"loadBalancingConfig": [{{"round_robin": {{}}}}],
+             "healthCheckConfig": {{"serviceName": "{service}"}}}}"#
+    )
+    .parse()
+    .expect("a valid service config")
+}
+
+/// gRPC's backoff with every pause a hundredth: 10 ms at first, no jitter.
+pub(crate) fn quick_backoff() -> BackoffConfig {
+    let (initial, max) = (Duration::from_millis(10), Duration::from_millis(100));
+    BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("a valid backoff")
+}
+
+/// Health options with [`quick_backoff`].
+pub(crate) fn quick_health() -> HealthOptions {
+    HealthOptions::default().backoff(quick_backoff())
+}
+
+/// A builder of a channel over `backends` that checks the health of `service`,
+/// with quick backoffs.
+pub(crate) fn balanced(backends: &[&Backend], service: Option<&str>) -> ChannelBuilder {
+    let uris = backends.iter().map(|backend| backend.uri());
+    let builder = Channel::balance(discover::list(uris).expect("backends have URIs"))
+        .connect_backoff(quick_backoff())
+        .health_options(quick_health());
+    match service {
+        Some(service) => builder.service_config(checking(service)),
+        None => builder,
+    }
+}
+
+/// A channel over `backends` that checks the health of the greeter.
+pub(crate) fn health_checked(backends: &[&Backend]) -> Channel {
+    balanced(backends, Some(GREETER)).build()
+}
+
+/// One unary call, answered within ten seconds.
+pub(crate) async fn hello(channel: &Channel) -> Result<HelloReply, Status> {
+    say(channel, "you").await
+}
+
+/// One unary call with a name that the greeter acts upon.
+pub(crate) async fn say(channel: &Channel, name: &str) -> Result<HelloReply, Status> {
+    call(channel, Request::new(request(name)))
+        .await
+        .map(Response::into_inner)
+}
+
+/// One unary call, as given.
+pub(crate) async fn call(
+    channel: &Channel,
+    request: Request<HelloRequest>,
+) -> Result<Response<HelloReply>, Status> {
+    let mut client = GreeterClient::new(channel.clone());
+    within("an answer to SayHello", client.say_hello(request)).await
+}
+
+pub(crate) fn request(name: &str) -> HelloRequest {
+    HelloRequest {
+        name: name.into(),
+        count: 0,
+    }
+}
+
+/// The channel's `n` next calls, each of which must succeed: how many went to
+/// each of `backends`.
+pub(crate) async fn spread(channel: &Channel, n: usize, backends: &[&Backend]) -> Vec<usize> {
+    let before: Vec<_> = backends.iter().map(|backend| backend.hits()).collect();
+    for i in 0..n {
+        if let Err(status) = hello(channel).await {
+            panic!("call {i} of {n} failed: {status}");
+        }
+    }
+    let after = backends.iter().map(|backend| backend.hits());
+    after.zip(before).map(|(after, before)| after - before).collect()
+}
+
+/// A call that must fail with UNAVAILABLE: its text.
+pub(crate) async fn refusal(channel: &Channel) -> String {
+    match hello(channel).await {
+        Ok(reply) => panic!("answered by {} instead of failing", reply.backend),
+        Err(status) => {
+            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            status.message().to_owned()
+        }
+    }
+}
+
+/// Awaits the channel's state.
+pub(crate) async fn until(channel: &Channel, state: ConnectivityState) {
+    let mut watch = channel.watch_status();
+    let reached = watch.wait_for(|status| status.state() == state);
+    let status = within(&format!("the channel to be {state}"), reached).await;
+    assert_eq!(status.state(), state, "the channel closed instead");
+}
+
+/// Awaits the states of all backends, in the order of the source.
+pub(crate) async fn until_backends(channel: &Channel, states: &[ConnectivityState]) {
+    let mut watch = channel.watch_status();
+    let reached = watch.wait_for(|status| {
+        let now: Vec<_> = status.backends().iter().map(|b| b.state()).collect();
+        now == states
+    });
+    within(&format!("the backends to be {states:?}"), reached).await;
+}
