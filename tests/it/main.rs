@@ -2,10 +2,9 @@
 //!
 //! One binary holds every integration test, because linking tonic once per file
 //! costs more than running them all. `support` is what the tests are written
-//! with; `harness` and `harness_peers` test `support` itself with tonic's own
-//! channel as the client, so that a red test elsewhere is about the library.
+//! with; `harness` tests `support` itself with tonic's own channel as the client,
+//! so that a red test elsewhere is about the library.
 
 mod harness;
-mod harness_peers;
 mod health;
 mod support;

@@ -91,7 +91,10 @@ pub(crate) async fn spread(channel: &Channel, n: usize, backends: &[&Backend]) -
         }
     }
     let after = backends.iter().map(|backend| backend.hits());
-    after.zip(before).map(|(after, before)| after - before).collect()
+    after
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect()
 }
 
 /// A call that must fail with UNAVAILABLE: its text.

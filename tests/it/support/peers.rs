@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     sync::mpsc,
     task::{JoinHandle, JoinSet},
 };
@@ -55,7 +56,7 @@ impl Peer {
         let port = ReservedPort::any();
         let addr = port.addr();
         let door = Door::new();
-        let acceptor = accept_each(door.clone(), port, move |wire| play(script, wire));
+        let acceptor = accept_each(door.clone(), port.listen(), move |wire| play(script, wire));
         Self {
             addr,
             door,
@@ -102,11 +103,13 @@ impl Drop for Peer {
 
 /// Runs `each` on its own task for every connection. Dropping this future ends
 /// them all.
-pub(super) async fn accept_each<F>(door: Door, port: ReservedPort, mut each: impl FnMut(Wire) -> F)
-where
+pub(super) async fn accept_each<F>(
+    door: Door,
+    listener: TcpListener,
+    mut each: impl FnMut(Wire) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = port.listen();
     let (wires, mut incoming) = mpsc::unbounded_channel();
     let mut connections = JoinSet::new();
     tokio::select! {
@@ -136,7 +139,8 @@ async fn play(script: PeerScript, mut wire: Wire) {
 }
 
 async fn answer(wire: &mut Wire, bytes: &[u8]) -> std::io::Result<()> {
-    wire.read(&mut [0; 1024]).await?;
+    // One byte is enough to know that the client has begun to talk.
+    wire.read_u8().await?;
     wire.write_all(bytes).await?;
     wire.shutdown().await?;
     // Closing with unread bytes would reset the answer away.

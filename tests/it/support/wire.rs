@@ -32,7 +32,6 @@ pub(crate) struct Door {
     cut: watch::Sender<()>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
     cut: Cut,
@@ -41,17 +40,8 @@ pub(crate) struct Wire {
 
 /// Whether a wire was cut, and if not, what will tell.
 enum Cut {
-    NotYet(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
+    NotYet(Pin<Box<dyn Future<Output = ()> + Send>>),
     Done,
-}
-
-impl std::fmt::Debug for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NotYet(_) => "NotYet",
-            Self::Done => "Done",
-        })
-    }
 }
 
 impl Door {

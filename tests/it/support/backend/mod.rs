@@ -1,10 +1,10 @@
-//! A gRPC server of its own port that a test can do anything to.
+//! A gRPC server on its own port that a test can do anything to.
 //!
 //! ```text
-//!             stop_gracefully            kill, or end of the last connection + kill
-//!    up ──────────────────────▶ draining ──────────────────────▶ down
-//!    ▲ └───────────────────────── kill ────────────────────────▶ │
-//!    └────────────────────────── restart ────────────────────────┘
+//!        stop_gracefully             kill
+//!    up ────────────────▶ draining ──────────▶ down
+//!    ▲ └──────────────── kill ────────────────▶ │
+//!    └──────────────── restart ─────────────────┘
 //! ```
 //!
 //! While down, the port refuses connections but stays reserved, so that `restart`

@@ -226,11 +226,11 @@ impl Connection {
             Answer::Reset(reason) => (http2::reset(stream, reason), true),
         };
         open.has_headers |= !headers.is_empty();
-        self.send([headers, rest].concat()).await?;
         if ends {
+            // First, so that the gauge is right when the client hears of it.
             self.open.remove(&stream);
         }
-        Ok(())
+        self.send([headers, rest].concat()).await
     }
 
     async fn send_settings(&mut self) -> io::Result<()> {

@@ -112,7 +112,7 @@ impl H2Peer {
         });
         let acceptor = {
             let shared = Arc::clone(&shared);
-            accept_each(shared.door.clone(), port, move |wire| {
+            accept_each(shared.door.clone(), port.listen(), move |wire| {
                 Connection::new(wire, Arc::clone(&shared)).run()
             })
         };

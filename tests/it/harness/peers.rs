@@ -1,4 +1,4 @@
-//! Tests of the peers, the logs and the waits, with tonic's own channel.
+//! The peers that are no gRPC servers, the logs and the waits.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -240,7 +240,7 @@ async fn logs_have_the_level_the_target_and_the_text() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "waited 10s for a miracle, in vain (at tests/it/harness_peers.rs")]
+#[should_panic(expected = "waited 10s for a miracle, in vain (at tests/it/harness/peers.rs")]
 async fn a_wait_in_vain_says_what_did_not_happen() {
     within("a miracle", std::future::pending::<()>()).await;
 }
