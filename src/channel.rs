@@ -22,6 +22,11 @@ use crate::{
     snapshot::{BackendStatus, Status},
 };
 
+#[doc(no_inline)]
+pub use crate::transport::Endpoint;
+#[doc(no_inline)]
+pub use tower::discover::Change;
+
 /// A gRPC channel over one or many backends, of which it uses those that are
 /// healthy.
 ///

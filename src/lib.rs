@@ -6,7 +6,7 @@ mod balancer;
 mod board;
 mod builder;
 mod call;
-mod channel;
+pub mod channel;
 mod connectivity;
 pub mod discover;
 mod error;
@@ -20,13 +20,13 @@ mod transport;
 
 pub use backoff::BackoffConfig;
 pub use builder::ChannelBuilder;
-pub use channel::{Channel, ResponseFuture, StatusWatch};
+pub use channel::{Change, Channel, ResponseFuture, StatusWatch};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
+pub use http::Uri;
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
-pub use tower::discover::Change;
 pub use transport::Endpoint;

@@ -9,7 +9,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{self, Instant},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::machine::{Balancer, Effects, Start, SubchannelId};
 use crate::{
@@ -171,11 +171,12 @@ impl Worker {
         &mut self,
         Start {
             id,
+            backend,
             label,
             endpoint,
-            ..
         }: Start<Endpoint>,
     ) {
+        debug!(backend = &*label, id = backend.0, uri = %endpoint.uri(), "subchannel starts");
         let (stop, stopped) = oneshot::channel();
         let (health, service) = match &self.settings.health {
             Some((options, service)) => (Some(options.clone()), service.clone()),

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Balancer, Effects, Publication, SubchannelId};
+use super::machine::{Balancer, Effects, Publication, SubchannelId};
 use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},

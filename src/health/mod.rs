@@ -23,6 +23,8 @@ mod tests;
 mod watch;
 
 pub(crate) use machine::{Action, Ended, Notice, Watch, effective};
+#[cfg(test)]
+pub(crate) use machine::{EndKind, Rpc};
 pub(crate) use watch::{Event, Prober, Running};
 pub use {
     machine::HealthStatus,

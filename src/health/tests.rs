@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Action, EndKind, Ended, HealthOptions, HealthStatus, OnNotFound, OnUnimplemented, Rpc, Watch,
-    effective,
+    HealthOptions, HealthStatus, OnNotFound, OnUnimplemented,
+    machine::{Action, EndKind, Ended, Rpc, Watch, effective},
 };
 use crate::{
     backoff::BackoffConfig,

@@ -35,6 +35,9 @@ pub(crate) struct Subchannel {
     /// The failure being recovered from: it came with TRANSIENT_FAILURE and goes
     /// with READY.
     failure: Option<Cause>,
+    /// Why the last connection ended, until the next is READY. No failure: calls
+    /// wait.
+    lost: Option<Cause>,
     backoff: Backoff,
     health: Option<Arc<HealthOptions>>,
     /// Seeds the backoff of each connection's health.
@@ -83,7 +86,7 @@ pub(crate) struct Effects {
 pub(crate) struct Report {
     pub(crate) state: ConnectivityState,
     pub(crate) health: HealthStatus,
-    /// Why, in TRANSIENT_FAILURE; also the failure being recovered from.
+    /// Why, in TRANSIENT_FAILURE; in CONNECTING, what ended the last connection.
     pub(crate) cause: Option<Cause>,
     /// Failures in a row, of the connection or else of the health check.
     pub(crate) attempt: u32,
@@ -97,6 +100,7 @@ impl Subchannel {
         let mut subchannel = Self {
             raw: Raw::Connecting { started: now },
             failure: None,
+            lost: None,
             backoff: Backoff::new(config.backoff, rng.u64(..)),
             health: config.health,
             rng,
@@ -144,14 +148,14 @@ impl Subchannel {
     /// That is IDLE, which `round_robin` leaves at once by connecting again: a
     /// backend that was fine is CONNECTING, where calls wait, and not failed.
     /// Only a server that hangs up right after it accepted is held off a little.
-    /// The report has no place for the cause, as there is no failure yet.
-    pub(crate) fn on_disconnected(&mut self, now: Instant, _cause: Cause) -> Effects {
+    pub(crate) fn on_disconnected(&mut self, now: Instant, cause: Cause) -> Effects {
         let (dialled, health) = match &mut self.raw {
             Raw::Connected { dialled, health } => (*dialled, health.take()),
             Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {
                 return Effects::default();
             }
         };
+        self.lost = Some(cause);
         let at = next_start(now, dialled, Duration::ZERO);
         Effects {
             drop_connection: true,
@@ -211,7 +215,7 @@ impl Subchannel {
                 None => effective(self.raw.state(), watch),
             },
             health: watch.map_or(HealthStatus::NotChecked, Watch::status),
-            cause: self.failure.clone(),
+            cause: self.failure.as_ref().or(self.lost.as_ref()).cloned(),
             attempt,
             next_attempt,
         }
@@ -263,7 +267,10 @@ impl Subchannel {
     fn remember_failure(&mut self) {
         let watch = self.raw.health();
         match effective(self.raw.state(), watch) {
-            ConnectivityState::Ready => self.failure = None,
+            ConnectivityState::Ready => {
+                self.failure = None;
+                self.lost = None;
+            }
             ConnectivityState::TransientFailure => {
                 if let Some(cause) = watch.and_then(Watch::cause) {
                     self.failure = Some(cause.clone());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Config, Effects, Subchannel};
+use super::machine::{Config, Effects, Subchannel};
 use crate::{
     backoff::BackoffConfig,
     connectivity::ConnectivityState::{self, *},
@@ -223,7 +223,7 @@ fn a_connection_resets_the_backoff() {
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | READY
-         9000 lost                | drop, dial, CONNECTING
+         9000 lost                | drop, dial, CONNECTING (disconnected: GOAWAY)
          9001 failed refused      | TF (connect: refused) failed 1 next 10000
         ",
     );
@@ -237,8 +237,8 @@ fn a_lost_connection_is_made_again_at_once() {
             0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 SERVING             | READY SERVING
-          500 lost                | drop, dial, stop, CONNECTING
-          505 connected           | start Watch, CONNECTING pending until 20505
+          500 lost                | drop, dial, stop, CONNECTING (disconnected: GOAWAY)
+          505 connected           | start Watch, CONNECTING pending (disconnected: GOAWAY) until 20505
           506 SERVING             | READY SERVING
         ",
     );
@@ -251,11 +251,11 @@ fn a_server_that_accepts_and_hangs_up_does_not_spin_us() {
         "
             0 start               | dial, CONNECTING
             5 connected           | READY
-            6 lost                | drop, CONNECTING next 100
-           99 deadline            | CONNECTING next 100
-          100 deadline            | dial, CONNECTING
+            6 lost                | drop, CONNECTING (disconnected: GOAWAY) next 100
+           99 deadline            | CONNECTING (disconnected: GOAWAY) next 100
+          100 deadline            | dial, CONNECTING (disconnected: GOAWAY)
           101 connected           | READY
-          102 lost                | drop, CONNECTING next 200
+          102 lost                | drop, CONNECTING (disconnected: GOAWAY) next 200
         ",
     );
 }
@@ -315,8 +315,8 @@ fn unimplemented_is_asked_again_on_the_next_connection() {
             0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
-          500 lost                | drop, dial, CONNECTING
-          505 connected           | start Watch, CONNECTING pending until 20505
+          500 lost                | drop, dial, CONNECTING (disconnected: GOAWAY)
+          505 connected           | start Watch, CONNECTING pending (disconnected: GOAWAY) until 20505
           506 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
         ",
     );
@@ -392,6 +392,8 @@ struct Model {
     word: Option<bool>,
     /// Sticky.
     failed: bool,
+    /// A connection ended, and none has been READY since.
+    lost: bool,
     dialled: Option<Instant>,
     watched: Option<Instant>,
 }
@@ -422,6 +424,7 @@ impl Model {
             (Disconnected, Connection::Up, _) => {
                 self.connection = Connection::None;
                 self.word = None;
+                self.lost = true;
             }
             (Response(status), _, Some(Rpc::Watch)) => self.word = Some(status == SERVING),
             (Checked(status), _, Some(Rpc::Check)) => {
@@ -481,12 +484,13 @@ impl Model {
             None if !self.checked => self.failed = false,
             None => {}
         }
+        self.lost &= self.state() != Ready;
     }
 
     fn agree(&self, subchannel: &Subchannel, now: Instant, fired: bool) {
         let report = subchannel.report();
         assert_eq!(report.state, self.state());
-        assert_eq!(report.cause.is_some(), self.failed);
+        assert_eq!(report.cause.is_some(), self.failed || self.lost);
         let asks = self.checked && self.connection == Connection::Up;
         assert_eq!(report.health != HealthStatus::NotChecked, asks);
         let deadline = subchannel.deadline();
@@ -546,6 +550,7 @@ fn walk(seed: u64, steps: usize) {
         rpc: None,
         word: None,
         failed: false,
+        lost: false,
         dialled: None,
         watched: None,
     };

@@ -82,6 +82,7 @@ impl Slots {
         self.retired.store(true, SeqCst);
     }
 
+    #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(SeqCst)
     }
