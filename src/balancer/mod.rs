@@ -6,8 +6,10 @@
 //!   channel ── connect, shutdown ──────────►└──────────┘── Publication ──► Picker, Status
 //! ```
 //!
-//! [`machine`] holds the rules and does nothing by itself; [`task`] does.
+//! [`machine`] and [`backend`] hold the rules and do nothing by themselves;
+//! [`task`] does.
 
+mod backend;
 mod machine;
 mod task;
 #[cfg(test)]

@@ -18,6 +18,7 @@
 
 mod machine;
 mod options;
+mod status;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -27,6 +28,6 @@ pub(crate) use machine::{Action, Ended, Notice, Watch, effective};
 pub(crate) use machine::{EndKind, Rpc};
 pub(crate) use watch::{Event, Prober, Running};
 pub use {
-    machine::HealthStatus,
     options::{HealthOptions, OnNotFound, OnUnimplemented},
+    status::HealthStatus,
 };

@@ -1,0 +1,216 @@
+//! One backend in the balancer: the subchannel it shows, and perhaps the one
+//! that is to replace it.
+
+use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
+
+use super::machine::{Effects, Start, SubchannelId};
+use crate::{
+    connectivity::ConnectivityState::{Ready, TransientFailure},
+    error::Cause,
+    snapshot::{BackendId, BackendStatus},
+    subchannel::Report,
+};
+
+#[derive(Debug)]
+pub(super) struct Backend<E, C> {
+    pub(super) current: Subchannel<E>,
+    /// The replacement on its way; only while `current` is READY.
+    pub(super) pending: Option<Pending<E>>,
+    /// What is shown: the last report of `current`.
+    pub(super) status: Arc<BackendStatus>,
+    /// That report named a cause, which then is the status's last error.
+    failing: bool,
+    /// There is one exactly while the status is READY.
+    pub(super) connection: Option<C>,
+}
+
+#[derive(Debug)]
+pub(super) struct Subchannel<E> {
+    pub(super) id: SubchannelId,
+    address: Arc<str>,
+    pub(super) endpoint: E,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending<E> {
+    pub(super) subchannel: Subchannel<E>,
+    /// Its last one, to be shown from the moment it is current.
+    report: Report,
+}
+
+/// The subchannels that were started and not stopped, and whose they are.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    pub(super) owners: BTreeMap<SubchannelId, BackendId>,
+    created: u64,
+}
+
+/// What became of a backend by an input.
+pub(super) struct Shown {
+    changed: bool,
+    /// The subchannel it has no use for any more.
+    outgoing: Option<SubchannelId>,
+}
+
+impl<E: PartialEq, C: PartialEq> Backend<E, C> {
+    pub(super) fn new(
+        now: Instant,
+        id: BackendId,
+        label: Arc<str>,
+        current: Subchannel<E>,
+        report: Report,
+    ) -> Self {
+        let status = BackendStatus {
+            id,
+            label,
+            address: Arc::clone(&current.address),
+            state: report.state,
+            health: report.health,
+            since: now,
+            last_error: None,
+            attempt: report.attempt,
+            next_attempt: report.next_attempt,
+        };
+        Self {
+            current,
+            pending: None,
+            status: Arc::new(status),
+            failing: false,
+            connection: None,
+        }
+    }
+
+    /// The endpoint that its source named last.
+    pub(super) fn wanted(&self) -> &E {
+        let pending = self.pending.as_ref().map(|pending| &pending.subchannel);
+        &pending.unwrap_or(&self.current).endpoint
+    }
+
+    /// Puts another subchannel beside the current one if that is READY, and in
+    /// its place if it is not.
+    pub(super) fn replace(
+        &mut self,
+        now: Instant,
+        subchannel: Subchannel<E>,
+        report: Report,
+    ) -> Shown {
+        if self.status.state == Ready {
+            let superseded = self.pending.replace(Pending { subchannel, report });
+            return Shown {
+                changed: false,
+                outgoing: superseded.map(|pending| pending.subchannel.id),
+            };
+        }
+        let old = mem::replace(&mut self.current, subchannel);
+        Shown {
+            changed: self.show(now, &report, None),
+            outgoing: Some(old.id),
+        }
+    }
+
+    /// Shows the report of the current subchannel, keeps that of a pending one,
+    /// and promotes the pending one as soon as that is due.
+    pub(super) fn on_report(
+        &mut self,
+        now: Instant,
+        from: SubchannelId,
+        report: Report,
+        mut connection: Option<C>,
+    ) -> Shown {
+        let mut changed = false;
+        if let Some(pending) = self.pending.as_mut().filter(|p| p.subchannel.id == from) {
+            pending.report = report;
+        } else {
+            changed = self.show(now, &report, connection.take());
+        }
+        let promoted = self.pending.take_if(|pending| {
+            let settled = matches!(pending.report.state, Ready | TransientFailure);
+            settled || self.status.state != Ready
+        });
+        let outgoing = promoted.map(|Pending { subchannel, report }| {
+            let old = mem::replace(&mut self.current, subchannel);
+            changed |= self.show(now, &report, connection);
+            old.id
+        });
+        Shown { changed, outgoing }
+    }
+
+    /// Makes the report the backend's status. Whether anything is different now.
+    pub(super) fn show(&mut self, now: Instant, report: &Report, connection: Option<C>) -> bool {
+        let old = &self.status;
+        let goes_on = (old.state, old.health) == (report.state, report.health);
+        let status = BackendStatus {
+            id: old.id,
+            label: Arc::clone(&old.label),
+            address: Arc::clone(&self.current.address),
+            state: report.state,
+            health: report.health,
+            since: if goes_on { old.since } else { now },
+            last_error: self.last_error(now, report),
+            attempt: report.attempt,
+            next_attempt: report.next_attempt,
+        };
+        self.failing = report.cause.is_some();
+
+        // Equal statuses stay one `Arc`, although another connection is a change.
+        let mut changed = self.connection != connection;
+        self.connection = connection;
+        if status != **old {
+            self.status = Arc::new(status);
+            changed = true;
+        }
+        changed
+    }
+
+    /// A failure is noticed once: it is not a new one each time it is reported.
+    fn last_error(&self, now: Instant, report: &Report) -> Option<(Cause, Instant)> {
+        let last = self.status.last_error.clone();
+        let ongoing = last
+            .as_ref()
+            .filter(|_| self.failing)
+            .map(|(cause, _)| cause);
+        match &report.cause {
+            Some(cause) if ongoing != Some(cause) => Some((cause.clone(), now)),
+            Some(_) | None => last,
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn create<E>(&mut self, address: Arc<str>, endpoint: E) -> Subchannel<E> {
+        let id = SubchannelId(self.created);
+        self.created += 1;
+        Subchannel {
+            id,
+            address,
+            endpoint,
+        }
+    }
+
+    pub(super) fn start<E: Clone>(
+        &mut self,
+        backend: BackendId,
+        label: &Arc<str>,
+        subchannel: &Subchannel<E>,
+    ) -> Start<E> {
+        self.owners.insert(subchannel.id, backend);
+        Start {
+            id: subchannel.id,
+            backend,
+            label: Arc::clone(label),
+            endpoint: subchannel.endpoint.clone(),
+        }
+    }
+
+    /// The id if it is to be stopped: in IDLE, nothing was started.
+    pub(super) fn stop(&mut self, id: SubchannelId) -> Option<SubchannelId> {
+        self.owners.remove(&id).map(|_| id)
+    }
+
+    pub(super) fn settle<E>(&mut self, shown: Shown, effects: &mut Effects<E>) {
+        effects.changed |= shown.changed;
+        effects
+            .stop
+            .extend(shown.outgoing.and_then(|id| self.stop(id)));
+    }
+}
