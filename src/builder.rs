@@ -64,7 +64,7 @@ impl Channel {
         D::Key: Hash + Eq + Clone + std::fmt::Debug + Send + Sync + 'static,
         D::Error: Into<BoxError>,
     {
-        ChannelBuilder::new(named(source, |key, endpoint| label(key, endpoint)))
+        ChannelBuilder::new(named(source, label))
     }
 
     /// The builder of a channel to one endpoint.

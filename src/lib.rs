@@ -1,5 +1,65 @@
-//! A gRPC client channel for tonic that watches every backend's health and
-//! balances calls over the healthy ones.
+//! A gRPC client channel for tonic that sends calls only to backends that say
+//! they are healthy.
+//!
+//! It stands where `tonic::transport::Channel` stands. A source names the
+//! backends; each gets a connection and a `grpc.health.v1.Health/Watch` stream
+//! (gRFC A17); calls go in turn to those that last said `SERVING`; and the JSON
+//! gRPC service config that Go, Java and C++ users know drives it.
+//!
+//! It is not a server, not a retrying or a caching layer, and not tonic's
+//! transport with options added: connections are its own, on the `h2` crate.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! # mod greeter_client {
+//! #     pub struct GreeterClient<T>(pub T);
+//! #     impl<T> GreeterClient<T> { pub fn new(channel: T) -> Self { Self(channel) } }
+//! # }
+//! # use greeter_client::GreeterClient;
+//! use tonic_health_channel::{Channel, discover};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
+//! let channel = Channel::balance(backends)
+//!     .service_config(r#"{"healthCheckConfig": {"serviceName": "demo.v1.Greeter"}}"#.parse()?)
+//!     .build();
+//! let client = GreeterClient::new(channel.clone()); // any generated client
+//! println!("{}", channel.state()); // CONNECTING, and READY soon
+//! for backend in channel.backends().iter() {
+//!     println!("{backend}"); // its state, its health and its last error
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program that uses tonic's channel changes `use tonic::transport::{Channel,
+//! Endpoint}` to `use tonic_health_channel::{Channel, Endpoint}`. One thing cannot
+//! work: the generated `GreeterClient::connect(uri)` is made for tonic's type.
+//! Write `GreeterClient::new(Endpoint::new(uri)?.connect().await?)`.
+//!
+//! # Logs
+//!
+//! Transitions are [`tracing`] events below the target `tonic_health_channel`:
+//! INFO when a backend or the channel changes its state, WARN for what is
+//! configured and has no effect, one ERROR for each connection to a server
+//! without the health service, which then counts as healthy.
+//!
+//! # Where to start reading
+//!
+//! The modules follow a call downward, and a health update upward. `health/mod.rs`
+//! tells what health checking is; `health/machine.rs` and `balancer/machine.rs`
+//! are the rules; `call/mod.rs` is the call path; `docs/architecture.md` is the
+//! map.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "a script for a machine starts at some instant, no matter which"
+    )
+)]
 
 mod backoff;
 mod balancer;
@@ -18,6 +78,7 @@ mod snapshot;
 mod subchannel;
 mod transport;
 
+// The public interface is:
 pub use backoff::BackoffConfig;
 pub use builder::ChannelBuilder;
 pub use channel::{Change, Channel, ResponseFuture, StatusWatch};

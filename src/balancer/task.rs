@@ -86,9 +86,8 @@ impl Worker {
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut told = Vec::new();
         loop {
+            // In no order: a flood of one kind must not starve the others.
             let changed = select! {
-                // Health before names: a flip is urgent, a new backend is not.
-                biased;
                 _ = &mut stop => break,
                 _ = self.reports.recv_many(&mut told, BATCH) => self.take_reports(&mut told),
                 named = self.source.next() => self.take_names(named),

@@ -6,15 +6,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The units of the header from fine to coarse, in nanoseconds. Its number has
-/// at most eight digits.
-const UNITS: [(u8, u128); 6] = [
-    (b'n', 1),
-    (b'u', 1_000),
-    (b'm', 1_000_000),
-    (b'S', 1_000_000_000),
-    (b'M', 60 * 1_000_000_000),
-    (b'H', 3_600 * 1_000_000_000),
+/// The units of the header from fine to coarse. Its number has at most eight
+/// digits.
+const UNITS: [(u8, Duration); 6] = [
+    (b'n', Duration::from_nanos(1)),
+    (b'u', Duration::from_micros(1)),
+    (b'm', Duration::from_millis(1)),
+    (b'S', Duration::from_secs(1)),
+    (b'M', Duration::from_secs(60)),
+    (b'H', Duration::from_secs(3_600)),
 ];
 const MAX_NUMBER: u128 = 99_999_999;
 
@@ -23,21 +23,20 @@ const MAX_NUMBER: u128 = 99_999_999;
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     let (unit, number) = headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
     let is_number = (1..=8).contains(&number.len()) && number.iter().all(u8::is_ascii_digit);
-    let (_, nanos) = UNITS.iter().find(|(name, _)| name == unit)?;
-    let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    is_number.then(|| Duration::from_nanos_u128(u128::from(number) * nanos))
+    let (_, unit) = UNITS.iter().find(|(name, _)| name == unit)?;
+    let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    is_number.then(|| *unit * number)
 }
 
 /// Puts the time that is left on the request, in the finest unit that holds it,
 /// rounded down: the server must not outlive the caller.
 pub(super) fn set(headers: &mut HeaderMap, left: Duration) {
-    let left = left.as_nanos();
-    let (unit, nanos) = UNITS
+    let number = |unit: &Duration| left.as_nanos() / unit.as_nanos();
+    let (name, unit) = UNITS
         .into_iter()
-        .find(|(_, nanos)| left / nanos <= MAX_NUMBER)
+        .find(|(_, unit)| number(unit) <= MAX_NUMBER)
         .unwrap_or(UNITS[5]);
-    let number = (left / nanos).min(MAX_NUMBER);
-    let text = format!("{number}{}", char::from(unit));
+    let text = format!("{}{}", number(&unit).min(MAX_NUMBER), char::from(name));
     let value = HeaderValue::try_from(text).expect("digits and a letter");
     headers.insert(GRPC_TIMEOUT, value);
 }

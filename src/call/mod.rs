@@ -47,13 +47,16 @@ pub(crate) async fn send(
     header_timeout: Option<Duration>,
 ) -> Result<Response<Body>, Error> {
     let started = Instant::now();
-    let deadline = deadline::of(request.headers()).map(|timeout| started + timeout);
-    let headers_by = header_timeout.map(|timeout| started + timeout);
+    // A time too far off to be told is no bound.
+    let after = |timeout| started.checked_add(timeout);
+    let deadline = deadline::of(request.headers()).and_then(after);
+    let headers_by = header_timeout.and_then(after);
     let mut call = Call {
         board,
         request: Outgoing::new(request),
         started,
         deadline,
+        headers_by,
         sent_to: None,
         refused: false,
     };
@@ -78,6 +81,7 @@ struct Call<'a> {
     request: Outgoing,
     started: Instant,
     deadline: Option<Instant>,
+    headers_by: Option<Instant>,
     /// Where the stream is that the call waits for, once there is one.
     sent_to: Option<Connection>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
@@ -102,13 +106,17 @@ impl Call<'_> {
                 // connection is retired, and the next pick passes it by.
                 Err(OpenError::Unsent) => continue,
             };
-            let timeout = connection.call_timeout();
+            // The endpoint's own bound, where the channel has none for the wait.
+            let bound = match self.headers_by {
+                Some(_) => None,
+                None => connection.call_timeout(),
+            };
             self.sent_to = Some(connection);
-            let outcome = match timeout {
+            let outcome = match bound.and_then(|bound| self.started.checked_add(bound)) {
                 None => exchange.await,
-                Some(timeout) => match time::timeout_at(self.started + timeout, exchange).await {
+                Some(at) => match time::timeout_at(at, exchange).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return Err(self.expired(self.started + timeout)),
+                    Err(_) => return Err(self.expired(at)),
                 },
             };
             match outcome {

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, future::BoxFuture};
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
+    task::coop::cooperative,
     time,
 };
 use tracing::{debug, error, info, warn};
@@ -318,7 +319,8 @@ async fn ended(stage: &mut watch::Receiver<Stage>) -> Cause {
 
 async fn next(rpc: &mut Option<Running>) -> Option<Event> {
     match rpc {
-        Some(rpc) => rpc.next().await,
+        // A server may send faster than this task can run out of messages.
+        Some(rpc) => cooperative(rpc.next()).await,
         None => pending().await,
     }
 }

@@ -1,0 +1,399 @@
+//! The rules about this repository that a compiler does not hold: what a file of
+//! a given name may contain, who may use whom, and that the documents point at
+//! code and tests that exist. `docs/architecture.md` gives the reasons.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Files of rules: no async, no IO, no clock, no chance but from a seed.
+const PURE: [&str; 7] = [
+    "src/backoff.rs",
+    "src/balancer/backend.rs",
+    "src/balancer/machine.rs",
+    "src/connectivity.rs",
+    "src/health/machine.rs",
+    "src/picker.rs",
+    "src/subchannel/machine.rs",
+];
+
+const NOT_PURE: [&str; 14] = [
+    "async ",
+    ".await",
+    "tokio",
+    "tonic::",
+    "prost",
+    "h2::",
+    "futures_util",
+    "tracing",
+    "Instant::now",
+    "SystemTime",
+    "fastrand::u",
+    "fastrand::bool",
+    "std::thread",
+    "std::net",
+];
+
+/// Where tasks may be spawned.
+const SPAWNS: [&str; 5] = [
+    "src/balancer/task.rs",
+    "src/builder.rs",
+    "src/transport/body.rs",
+    "src/transport/endpoint.rs",
+    "src/transport/http2.rs",
+];
+
+/// Where one may sleep, or wait for the first of several things.
+const WAITS: [&str; 5] = [
+    "src/balancer/task.rs",
+    "src/call/mod.rs",
+    "src/subchannel/task.rs",
+    "src/transport/body.rs",
+    "src/transport/dial.rs",
+];
+
+/// Who may use whom. A module that is not named uses nobody.
+const EDGES: [(&str, &str); 14] = [
+    (
+        "builder",
+        "channel balancer discover transport service_config health backoff snapshot connectivity \
+         error",
+    ),
+    (
+        "channel",
+        "call board snapshot connectivity transport error",
+    ),
+    ("call", "board snapshot picker transport connectivity error"),
+    (
+        "balancer",
+        "subchannel board snapshot picker discover transport health backoff connectivity error",
+    ),
+    (
+        "subchannel",
+        "health transport backoff snapshot connectivity error",
+    ),
+    ("health", "transport backoff connectivity pb error"),
+    ("board", "snapshot picker transport error"),
+    ("snapshot", "picker transport health connectivity error"),
+    ("discover", "transport error"),
+    ("picker", "error"),
+    ("backoff", "error"),
+    ("transport", "error"),
+    ("service_config", "error"),
+    ("lib", "*"),
+];
+
+/// A source file longer than this has two reasons to change.
+const MAX_LINES: usize = 500;
+
+struct Source {
+    path: String,
+    /// Without comments, and without the unit tests at the end of the file.
+    code: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry of the folder").path();
+            match path.is_dir() {
+                true if path.ends_with("target") => {}
+                true => folders.push(path),
+                false if path.extension().is_some_and(|e| e == ending) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> Source {
+    let text = fs::read_to_string(path).expect("a UTF-8 file");
+    let relative = path.strip_prefix(root()).expect("below the root");
+    let lines = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""));
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let code = match code.find("#[cfg(test)]\nmod tests {") {
+        Some(start) => code[..start].to_owned(),
+        None => code,
+    };
+    Source {
+        path: relative.to_string_lossy().replace('\\', "/"),
+        code,
+        text,
+    }
+}
+
+/// The library, without its unit tests.
+fn library() -> Vec<Source> {
+    let is_test = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.ends_with("tests.rs") || path.contains("/tests/")
+    };
+    let sources = files("src", "rs").into_iter().filter(|path| {
+        let below = path.strip_prefix(root()).expect("below the root");
+        !is_test(&below.to_path_buf())
+    });
+    sources.map(|path| read(&path)).collect()
+}
+
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+fn words_outside(words: &[&str], allowed: &[&str], rule: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for source in library() {
+        if allowed.contains(&source.path.as_str()) {
+            continue;
+        }
+        for word in words {
+            if source.code.contains(word) {
+                complaints.push(format!("{}: `{word}`: {rule}", source.path));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn rules_are_pure() {
+    let mut complaints = Vec::new();
+    for path in PURE {
+        let source = read(&root().join(path));
+        for word in NOT_PURE {
+            if source.code.contains(word) {
+                complaints.push(format!("{path}: `{word}` in a file of pure rules"));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_machine_is_held_to_be_pure() {
+    let machines = library().into_iter().map(|source| source.path);
+    let unlisted = machines
+        .filter(|path| path.ends_with("/machine.rs") && !PURE.contains(&path.as_str()))
+        .collect::<Vec<_>>();
+    assert_none(&unlisted);
+}
+
+#[test]
+fn tasks_are_spawned_where_one_expects_it() {
+    let rule = "spawns outside the files that may";
+    assert_none(&words_outside(&["spawn("], &SPAWNS, rule));
+}
+
+#[test]
+fn waiting_is_where_one_expects_it() {
+    let words = ["time::sleep", "sleep_until(", "select!", "time::timeout"];
+    let rule = "waits outside the files that may";
+    assert_none(&words_outside(&words, &WAITS, rule));
+}
+
+#[test]
+fn modules_use_only_those_they_may() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = EDGES
+        .iter()
+        .map(|(from, to)| (*from, to.split_whitespace().collect()))
+        .collect();
+    let mut complaints = Vec::new();
+    for source in library() {
+        let from = module_of(&source.path);
+        for to in used_modules(&source.code) {
+            let may = allowed
+                .get(from.as_str())
+                .is_some_and(|to_all| to_all.contains("*") || to_all.contains(to.as_str()));
+            if to != from && !may {
+                complaints.push(format!("{}: `{from}` may not use `{to}`", source.path));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// `src/health/machine.rs` is of `health`, `src/call.rs` of `call`.
+fn module_of(path: &str) -> String {
+    let below = path.trim_start_matches("src/");
+    let first = below.split('/').next().unwrap_or(below);
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The first name after every `crate::`, in braces or not.
+fn used_modules(code: &str) -> BTreeSet<String> {
+    let mut modules = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            Some(list) => modules.extend(first_names(list)),
+            None => modules.extend(name(after)),
+        }
+    }
+    // Items of the crate's root are no modules.
+    modules.retain(|module| module.chars().next().is_some_and(char::is_lowercase));
+    modules
+}
+
+/// The names at depth one of a list in braces, whose opening brace is gone.
+fn first_names(list: &str) -> Vec<String> {
+    let (mut names, mut depth, mut at_start) = (Vec::new(), 1, true);
+    for (at, letter) in list.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => at_start = true,
+            letter if at_start && !letter.is_whitespace() => {
+                names.extend(name(&list[at..]));
+                at_start = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+fn name(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let mut complaints = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        for path in files(folder, "rs") {
+            let source = read(&path);
+            if !source.text.starts_with("//!") {
+                complaints.push(format!("{}: no module documentation", source.path));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn files_have_one_reason_to_change() {
+    let long = library().into_iter().filter_map(|source| {
+        let lines = source.text.lines().count();
+        (lines > MAX_LINES).then(|| format!("{}: {lines} lines", source.path))
+    });
+    assert_none(&long.collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Put together here, so that this file does not find itself.
+    let words = [
+        ["todo", "!("].concat(),
+        ["unimplemented", "!("].concat(),
+        ["dbg", "!("].concat(),
+        ["#[", "ignore"].concat(),
+        ["FIX", "ME"].concat(),
+        ["TO", "DO"].concat(),
+    ];
+    let mut complaints = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        for path in files(folder, "rs") {
+            let source = read(&path);
+            let left = words.iter().filter(|word| source.text.contains(*word));
+            complaints.extend(left.map(|word| format!("{}: `{word}`", source.path)));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn tests_do_not_sleep_to_wait() {
+    let mut complaints = Vec::new();
+    for path in files("tests/it", "rs") {
+        let source = read(&path);
+        // The servers of the harness are slow on demand.
+        let is_harness = source.path.starts_with("tests/it/support/");
+        if !is_harness && source.code.contains("sleep(") {
+            complaints.push(format!("{}: await a state instead", source.path));
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// Every row of `docs/semantics.md` names a file of the library and a test that
+/// exist, and has a label of its own.
+#[test]
+fn semantics_point_at_code_and_tests() {
+    let text = fs::read_to_string(root().join("docs/semantics.md")).expect("docs/semantics.md");
+    let mut complaints = Vec::new();
+    let mut labels = BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [label, rule, code, tests] = cells[..] else {
+            complaints.push(format!("not four cells: {row}"));
+            continue;
+        };
+        if label == "case" || label.starts_with("--") {
+            continue;
+        }
+        if rule.is_empty() {
+            complaints.push(format!("{label}: no rule"));
+        }
+        for label in label.split(", ") {
+            if !labels.insert(label.to_owned()) {
+                complaints.push(format!("{label}: twice"));
+            }
+        }
+        for path in ticked(code) {
+            if !root().join(path).exists() {
+                complaints.push(format!("{label}: no file {path}"));
+            }
+        }
+        if ticked(tests).is_empty() {
+            complaints.push(format!("{label}: no test"));
+        }
+        for test in ticked(tests) {
+            if !test_exists(test) {
+                complaints.push(format!("{label}: no test {test}"));
+            }
+        }
+    }
+    assert!(labels.len() > 60, "only {} labels were read", labels.len());
+    assert_none(&complaints);
+}
+
+/// The words between backticks.
+fn ticked(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// `src/health/tests.rs::name`, or `tests/it/health.rs::name`.
+fn test_exists(test: &str) -> bool {
+    let Some((path, name)) = test.split_once("::") else {
+        return false;
+    };
+    let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+    text.contains(&format!("fn {name}()"))
+}
+
+#[test]
+fn the_readme_gives_the_two_commands() {
+    let text = fs::read_to_string(root().join("README.md")).expect("README.md");
+    for command in ["cargo run --example multi_backend", "cargo test"] {
+        assert!(
+            text.lines().any(|line| line == command),
+            "README.md has no line `{command}`, which .ci/run calls"
+        );
+    }
+}
