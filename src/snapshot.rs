@@ -1,12 +1,21 @@
 //! What the balancer publishes: one value in two halves that share a
 //! generation number.
 //!
+//! ```text
+//!   Routing { picker, status }             for calls: in the ArcSwap only
+//!   Status { state, cause, backends }      for users: plain data, anywhere
+//! ```
+//!
 //! [`Routing`] holds connections and lives only in the channel's `ArcSwap`, so
 //! that a connection is pinned by nothing but the routing in force and the calls
 //! on it. [`Status`] is plain data: it is what users see, and what an error text
 //! is made of.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     connectivity::ConnectivityState, error::Cause, health::HealthStatus, picker::Picker,
@@ -74,27 +83,10 @@ impl Status {
         &self.backends
     }
 
-    /// Why no call can be sent, with every backend and its reason.
+    /// Why no call can be sent, with every backend and its reason, told as of
+    /// `now`.
     pub(crate) fn explain(&self, now: Instant) -> String {
-        use fmt::Write;
-
-        let mut text = String::from(match self.state {
-            ConnectivityState::Shutdown => "channel is closed",
-            _ => "no healthy backend",
-        });
-        let mut separator = ": ";
-        if let Some(cause) = &self.cause {
-            let _ = write!(text, "{separator}{cause}");
-            separator = "; ";
-        }
-        for backend in self.backends.iter().take(NAMED_IN_TEXT) {
-            let _ = write!(text, "{separator}{}", backend.explain(now));
-            separator = "; ";
-        }
-        if let Some(more @ 1..) = self.backends.len().checked_sub(NAMED_IN_TEXT) {
-            let _ = write!(text, "; and {more} more backends");
-        }
-        text
+        Explained { status: self, now }.to_string()
     }
 }
 
@@ -144,56 +136,315 @@ impl BackendStatus {
     pub fn next_attempt(&self) -> Option<Instant> {
         self.next_attempt
     }
-
-    /// One line for an operator, told as of `now`.
-    fn explain(&self, now: Instant) -> impl fmt::Display {
-        Explained { backend: self, now }
-    }
 }
 
-/// `10.0.0.1:50051 READY SERVING for 12s`, or with the reason and what happens
-/// next when it cannot take calls.
+/// `10.0.0.1:50051 READY, health SERVING`, and with the reason if it cannot take
+/// calls: `api-2 (10.0.0.2:50051) TRANSIENT_FAILURE, connect: connection refused
+/// (attempt 3)`.
 impl fmt::Display for BackendStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.label)?;
-        if self.label != self.address {
-            write!(f, "({}) ", self.address)?;
+        self.write_name(f)?;
+        write!(f, " {}", self.state)?;
+        match (self.failure(), self.health) {
+            (Some(cause), _) => write!(f, ", {cause}")?,
+            (None, HealthStatus::NotChecked) => {}
+            (None, health) => write!(f, ", health {health}")?,
         }
-        write!(f, "{}", self.state)?;
-        if self.health != HealthStatus::NotChecked {
-            write!(f, " {}", self.health)?;
-        }
-        match &self.last_error {
-            Some((cause, _)) if self.state == ConnectivityState::TransientFailure => {
-                write!(f, ", {cause}")
-            }
-            _ => Ok(()),
+        match self.attempt {
+            0 => Ok(()),
+            n => write!(f, " (attempt {n})"),
         }
     }
 }
 
+/// `no healthy backend: 10.0.0.1:50051 health check: NOT_SERVING (12s);
+/// 10.0.0.2:50051 connect: connection refused (attempt 3, next in 2.1s)`
 struct Explained<'a> {
-    backend: &'a BackendStatus,
+    status: &'a Status,
     now: Instant,
 }
 
-/// `10.0.0.2:50051 connect: connection refused (attempt 3, next in 2.1s)`
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backend, now } = self;
-        let for_how_long = now.saturating_duration_since(backend.since).as_secs_f64();
-        write!(f, "{} ", backend.label)?;
-        match (&backend.last_error, backend.state) {
-            (Some((cause, _)), ConnectivityState::TransientFailure) => write!(f, "{cause}")?,
-            (_, state) => write!(f, "{state}")?,
+        let Self { status, now } = self;
+        f.write_str(match status.state {
+            ConnectivityState::Shutdown => "channel is closed",
+            ConnectivityState::Ready => "no backend with a free stream",
+            _ => "no healthy backend",
+        })?;
+        let mut separator = ": ";
+        if let Some(cause) = &status.cause {
+            write!(f, "{separator}{cause}")?;
+            separator = "; ";
         }
-        match (backend.attempt, backend.next_attempt) {
-            (0, _) => write!(f, " ({for_how_long:.0}s)"),
-            (n, None) => write!(f, " (attempt {n}, trying again)"),
-            (n, Some(at)) => {
-                let wait = at.saturating_duration_since(*now).as_secs_f64();
+        for backend in status.backends.iter().take(NAMED_IN_TEXT) {
+            f.write_str(separator)?;
+            backend.write_explained(f, *now)?;
+            separator = "; ";
+        }
+        match status.backends.len().saturating_sub(NAMED_IN_TEXT) {
+            0 => Ok(()),
+            1 => f.write_str("; and 1 more backend"),
+            more => write!(f, "; and {more} more backends"),
+        }
+    }
+}
+
+impl BackendStatus {
+    /// `10.0.0.1:50051`, or `api-1 (10.0.0.1:50051)` if its source gave a name.
+    fn write_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)?;
+        if self.label != self.address {
+            write!(f, " ({})", self.address)?;
+        }
+        Ok(())
+    }
+
+    /// The backend's part of [`Explained`].
+    fn write_explained(&self, f: &mut fmt::Formatter<'_>, now: Instant) -> fmt::Result {
+        self.write_name(f)?;
+        match self.failure() {
+            Some(cause) => write!(f, " {cause}")?,
+            None => write!(f, " {}", self.state)?,
+        }
+        match (self.attempt, self.next_attempt) {
+            (0, _) => write!(f, " ({})", age(now.saturating_duration_since(self.since))),
+            (n, Some(at)) if at > now => {
+                let wait = (at - now).as_secs_f64();
                 write!(f, " (attempt {n}, next in {wait:.1}s)")
             }
+            (n, _) => write!(f, " (attempt {n}, trying again)"),
+        }
+    }
+
+    /// Why it cannot take calls now: not an error that it has recovered from.
+    fn failure(&self) -> Option<&Cause> {
+        let (cause, _) = self.last_error()?;
+        (self.state == ConnectivityState::TransientFailure).then_some(cause)
+    }
+}
+
+/// In one unit, rounded down: `12s`, `5m`, `3h`, `2d`.
+fn age(duration: Duration) -> String {
+    match duration.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3_600 => format!("{}m", s / 60),
+        s @ 3_600..86_400 => format!("{}h", s / 3_600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{connectivity::ConnectivityState::*, error::CauseKind};
+
+    const HOST: &str = "10.0.0.1:50051";
+
+    /// Where every backend has been as it is since the start.
+    struct Scene {
+        start: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                start: Instant::now(),
+            }
+        }
+
+        fn backend(&self, address: &str, state: ConnectivityState) -> BackendStatus {
+            BackendStatus {
+                id: BackendId(0),
+                label: address.into(),
+                address: address.into(),
+                state,
+                health: HealthStatus::NotChecked,
+                since: self.start,
+                last_error: None,
+                attempt: 0,
+                next_attempt: None,
+            }
+        }
+
+        fn unhealthy(&self, address: &str) -> BackendStatus {
+            let cause = Cause::new(CauseKind::Health, "NOT_SERVING");
+            BackendStatus {
+                health: HealthStatus::NotServing,
+                last_error: Some((cause, self.start)),
+                ..self.backend(address, TransientFailure)
+            }
+        }
+
+        /// Its fourth attempt is due 14.1 s after the start.
+        fn refused(&self, address: &str) -> BackendStatus {
+            let cause = Cause::new(CauseKind::Connect, "connection refused");
+            BackendStatus {
+                last_error: Some((cause, self.start)),
+                attempt: 3,
+                next_attempt: Some(self.start + Duration::from_millis(14_100)),
+                ..self.backend(address, TransientFailure)
+            }
+        }
+
+        #[track_caller]
+        fn explains(&self, status: &Status, second: u64, text: &str) {
+            let now = self.start + Duration::from_secs(second);
+            assert_eq!(status.explain(now), text);
+        }
+    }
+
+    fn status(
+        state: ConnectivityState,
+        cause: Option<Cause>,
+        backends: impl IntoIterator<Item = BackendStatus>,
+    ) -> Status {
+        Status {
+            generation: 1,
+            state,
+            cause,
+            backends: backends.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    fn failing(backends: impl IntoIterator<Item = BackendStatus>) -> Status {
+        status(TransientFailure, None, backends)
+    }
+
+    #[test]
+    fn every_backend_is_named_with_its_reason() {
+        let scene = Scene::new();
+        scene.explains(
+            &failing([scene.unhealthy(HOST), scene.refused("10.0.0.2:50051")]),
+            12,
+            "no healthy backend: 10.0.0.1:50051 health check: NOT_SERVING (12s); \
+             10.0.0.2:50051 connect: connection refused (attempt 3, next in 2.1s)",
+        );
+    }
+
+    #[test]
+    fn an_attempt_that_is_due_is_being_made() {
+        let scene = Scene::new();
+        let text = "no healthy backend: a connect: connection refused (attempt 3, trying again)";
+        scene.explains(&failing([scene.refused("a")]), 15, text);
+        let trying = BackendStatus {
+            next_attempt: None,
+            ..scene.refused("a")
+        };
+        scene.explains(&failing([trying]), 12, text);
+    }
+
+    #[test]
+    fn a_backend_that_has_not_failed_is_told_by_its_state() {
+        let scene = Scene::new();
+        let connecting = scene.backend("a", Connecting);
+        let recovering = BackendStatus {
+            state: Connecting,
+            ..scene.unhealthy("b")
+        };
+        scene.explains(
+            &status(Connecting, None, [connecting, recovering]),
+            3,
+            "no healthy backend: a CONNECTING (3s); b CONNECTING (3s)",
+        );
+    }
+
+    #[test]
+    fn time_is_told_in_one_unit() {
+        let scene = Scene::new();
+        for (second, text) in [(59, "59s"), (119, "1m"), (7_200, "2h"), (200_000, "2d")] {
+            let text = format!("no healthy backend: a health check: NOT_SERVING ({text})");
+            scene.explains(&failing([scene.unhealthy("a")]), second, &text);
+        }
+    }
+
+    #[test]
+    fn the_first_64_are_named_and_the_rest_counted() {
+        let scene = Scene::new();
+        let many = |n| failing((0..n).map(|_| scene.backend("a", Idle)));
+        let named = ["a IDLE (0s)"; 64].join("; ");
+        for (backends, rest) in [
+            (64, ""),
+            (65, "; and 1 more backend"),
+            (1_064, "; and 1000 more backends"),
+        ] {
+            let text = format!("no healthy backend: {named}{rest}");
+            scene.explains(&many(backends), 0, &text);
+        }
+    }
+
+    #[test]
+    fn without_backends_the_cause_stands_alone() {
+        let empty = Cause::new(CauseKind::NoBackends, "no backends");
+        let status = status(TransientFailure, Some(empty), []);
+        Scene::new().explains(&status, 0, "no healthy backend: no backends");
+    }
+
+    #[test]
+    fn the_error_of_the_source_comes_first() {
+        let scene = Scene::new();
+        let error = Cause::new(CauseKind::NameResolver, "timed out");
+        let text = "no healthy backend: name resolver error: timed out; \
+                    a health check: NOT_SERVING (1s)";
+        let status = status(TransientFailure, Some(error), [scene.unhealthy("a")]);
+        scene.explains(&status, 1, text);
+    }
+
+    #[test]
+    fn with_nothing_to_tell_it_ends_there() {
+        let scene = Scene::new();
+        scene.explains(&status(Connecting, None, []), 0, "no healthy backend");
+        scene.explains(&status(Shutdown, None, []), 0, "channel is closed");
+    }
+
+    #[test]
+    fn a_call_that_waits_for_healthy_backends_waits_for_a_stream() {
+        let scene = Scene::new();
+        let text = "no backend with a free stream: a READY (5s)";
+        let status = status(Ready, None, [scene.backend("a", Ready)]);
+        scene.explains(&status, 5, text);
+    }
+
+    #[test]
+    fn the_name_that_its_source_gave_stands_before_the_address() {
+        let scene = Scene::new();
+        let named = BackendStatus {
+            label: "api-1".into(),
+            ..scene.unhealthy(HOST)
+        };
+        let line = "api-1 (10.0.0.1:50051) TRANSIENT_FAILURE, health check: NOT_SERVING";
+        assert_eq!(named.to_string(), line);
+        let text = "no healthy backend: api-1 (10.0.0.1:50051) health check: NOT_SERVING (0s)";
+        scene.explains(&failing([named]), 0, text);
+    }
+
+    #[test]
+    fn a_backend_is_one_line() {
+        let scene = Scene::new();
+        let serving = BackendStatus {
+            health: HealthStatus::Serving,
+            ..scene.backend("a", Ready)
+        };
+        let asked = BackendStatus {
+            health: HealthStatus::Pending,
+            ..scene.backend("a", Connecting)
+        };
+        let recovered = BackendStatus {
+            health: HealthStatus::Serving,
+            state: Ready,
+            ..scene.unhealthy("a")
+        };
+        for (backend, line) in [
+            (scene.backend("a", Ready), "a READY"),
+            (serving, "a READY, health SERVING"),
+            (asked, "a CONNECTING, health pending"),
+            (recovered, "a READY, health SERVING"),
+            (
+                scene.refused("a"),
+                "a TRANSIENT_FAILURE, connect: connection refused (attempt 3)",
+            ),
+        ] {
+            assert_eq!(backend.to_string(), line);
         }
     }
 }

@@ -1042,6 +1042,11 @@ impl Walk {
 
     fn compare_with_model(&self, seen: &Publication<Name>, at: &str) {
         assert_eq!(seen.state, self.model.state(), "{at}");
+        let error = seen
+            .cause
+            .as_ref()
+            .filter(|c| c.kind() == CauseKind::NameResolver);
+        assert_eq!(error.map(Cause::text), self.model.error, "{at}");
         let shown = || self.model.backends.iter().map(|(id, list)| (*id, &list[0]));
         let expected: Vec<_> = shown()
             .map(|(id, c)| (id, c.endpoint, c.state, c.health))
