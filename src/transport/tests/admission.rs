@@ -1,0 +1,238 @@
+//! Who may open a stream, on a connection that is real.
+
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use h2::server;
+
+use super::{
+    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, unary,
+    wire::{self, HEADERS, MAX_CONCURRENT_STREAMS, wired, wired_to},
+};
+use crate::transport::Outgoing;
+
+/// A peer that allows `limit` streams.
+fn limited(limit: u32) -> server::Builder {
+    let mut settings = server::Builder::new();
+    settings.max_concurrent_streams(limit);
+    settings
+}
+
+async fn limit_becomes(connection: &Connection, limit: usize) {
+    let mut stage = connection.stage();
+    let there = soon(stage.wait_for(|stage| *stage == Stage::Open { limit })).await;
+    assert!(there.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_limit_of_one_the_second_call_waits_for_the_first() {
+    let queue = Queue::new();
+    let (connection, mut wire) = wired_to(&queue, 1).await;
+    let first = open(&connection, unary("")).await;
+    assert!(connection.admit().is_none());
+
+    let mut place = pin!(queue.join());
+    connection.serve_queue();
+    assert!(place.as_mut().now_or_never().is_none());
+
+    let stream = wire.next_request().await;
+    wire.answer(stream, b"done").await;
+    let mut body = soon(first).await.expect("headers").into_body();
+    assert!(
+        place.as_mut().now_or_never().is_none(),
+        "the first has not ended"
+    );
+    read(&mut body).await.expect("a body");
+
+    let admitted = soon(place).await;
+    assert!(*admitted.connection() == connection);
+    assert!(connection.admit().is_none(), "the place has the only slot");
+    let mut second = Outgoing::new(unary(""));
+    second.prefetch().await.expect("a sound body");
+    let second = admitted.open(&mut second).expect("an open stream");
+    let stream = wire.next_request().await;
+    wire.answer(stream, b"done").await;
+    soon(second).await.map(drop).expect("headers");
+    assert_eq!(connection.streams(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_calls_slot_goes_to_the_one_that_waits() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 1).await;
+    let first = open(&connection, unary("")).await;
+    let place = queue.join();
+    connection.serve_queue();
+    drop(first);
+    drop(soon(place).await);
+    assert_eq!(connection.streams(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_zero_admits_nobody_until_it_is_raised() {
+    let queue = Queue::new();
+    let (connection, mut wire) = wired_to(&queue, 0).await;
+    assert!(connection.admit().is_none());
+    let mut place = pin!(queue.join());
+    connection.serve_queue();
+    assert!(place.as_mut().now_or_never().is_none());
+
+    wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
+    let admitted = soon(place).await;
+    assert!(connection.admit().is_none(), "one is one");
+    drop(admitted);
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_waits_for_a_limit_above_zero() {
+    let (connection, mut wire) = wired(0).await;
+    connection.offer(false);
+    let mut reserving = pin!(connection.reserve());
+    assert!(reserving.as_mut().now_or_never().is_none());
+    wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
+    let _reservation = soon(reserving).await;
+    assert_eq!(connection.streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_keeps_its_slot_from_one_stream_to_the_next() {
+    let (connection, mut wire) = wired(2).await;
+    let reservation = connection.reserve().await;
+    for _ in 0..2 {
+        let mut watch = Outgoing::new(unary("watch"));
+        watch.prefetch().await.expect("a sound body");
+        let watch = reservation.lend().open(&mut watch).expect("open");
+        let stream = wire.next_request().await;
+        wire.answer(stream, b"SERVING").await;
+        let mut body = soon(watch).await.expect("headers").into_body();
+        read(&mut body).await.expect("a body");
+        assert_eq!(connection.streams(), 1);
+    }
+    let call = connection.admit().expect("the other slot");
+    assert!(connection.admit().is_none());
+    drop((call, reservation));
+    assert_eq!(connection.streams(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_lowered_below_what_runs_admits_nobody_until_enough_have_ended() {
+    let (connection, mut wire) = wired(3).await;
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(open(&connection, unary("")).await);
+    }
+    wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
+    limit_becomes(&connection, 1).await;
+    for _ in 0..2 {
+        assert!(connection.admit().is_none());
+        running.pop();
+    }
+    assert!(connection.admit().is_none());
+    running.pop();
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_offered_admits_nobody() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 100).await;
+    connection.offer(false);
+    assert!(connection.admit().is_none());
+    let mut place = pin!(queue.join());
+    connection.serve_queue();
+    assert!(place.as_mut().now_or_never().is_none());
+    connection.offer(true);
+    soon(place).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_places_left_on_a_full_connection_leave_nothing() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 1).await;
+    let running = connection.admit().expect("a slot");
+    let places: Vec<_> = (0..20_000)
+        .map(|_| {
+            let place = queue.join();
+            connection.serve_queue();
+            place
+        })
+        .collect();
+    // The slot goes to the first place, from there to the next, and so on.
+    drop(running);
+    assert_eq!(connection.streams(), 1);
+    drop(places);
+    assert!(queue.is_empty());
+    assert_eq!(connection.streams(), 0);
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_cancelled_calls_leave_nothing() {
+    let (connection, mut peer) = connected_to(&limited(1_000)).await;
+    for _ in 0..20 {
+        let mut calls = Vec::new();
+        let mut at_peer = Vec::new();
+        for _ in 0..1_000 {
+            calls.push(open(&connection, unary("")).await);
+            at_peer.push(peer.next_call().await);
+        }
+        assert!(connection.admit().is_none());
+        drop(calls);
+        assert_eq!(connection.streams(), 0);
+        at_peer.last_mut().expect("a call").reset().await;
+    }
+    assert_usable(&connection, &mut peer).await;
+}
+
+/// `h2` would keep a call that never got a stream; here there is none to keep.
+#[tokio::test(start_paused = true)]
+async fn a_peer_never_sees_more_streams_than_it_allows() {
+    let (connection, mut wire) = wired(2).await;
+    for _ in 0..1_000 {
+        let Some(admitted) = connection.admit() else {
+            panic!("every slot is free again");
+        };
+        let mut request = Outgoing::new(unary(""));
+        request.prefetch().await.expect("a sound body");
+        drop(admitted.open(&mut request));
+    }
+    let last = open(&connection, unary("")).await;
+    let mut running = std::collections::HashSet::new();
+    loop {
+        let frame = wire.read().await.expect("an open connection");
+        match frame.kind {
+            HEADERS => assert!(running.insert(frame.stream)),
+            wire::RST_STREAM => assert!(running.remove(&frame.stream)),
+            _ => {}
+        }
+        assert!(running.len() <= 2, "{running:?}");
+        if frame.kind == HEADERS && frame.stream == 2_001 {
+            break;
+        }
+    }
+    wire.answer(2_001, b"").await;
+    soon(last).await.map(drop).expect("headers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_connections_serve_one_queue() {
+    let queue = Queue::new();
+    let (first, _first_wire) = wired_to(&queue, 1).await;
+    let (second, _second_wire) = wired_to(&queue, 1).await;
+    let busy = [first.admit(), second.admit()];
+    let place = queue.join();
+    first.serve_queue();
+    second.serve_queue();
+    let [_first_goes_on, second_ends] = busy;
+    drop(second_ends);
+    assert!(*soon(place).await.connection() == second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_dialled_alike_are_not_equal() {
+    let (one, _one_wire) = wired(1).await;
+    let (other, _other_wire) = wired(1).await;
+    assert!(one == one.clone());
+    assert!(one != other);
+}

@@ -1,0 +1,239 @@
+//! How a connection ends that nobody holds any more, whose tasks go where, and
+//! requests that get nowhere.
+
+use std::{future::Future, pin::Pin};
+
+use h2::server;
+use http::Request;
+use tokio::{io::duplex, sync::watch};
+use tonic::{Code, body::Body};
+
+use super::{
+    Connection, PIPE, Peer, connected, connected_by, data, endpoint_over, open, read, soon,
+    streaming, unary,
+    wire::{GOAWAY, RST_STREAM, wired},
+};
+use crate::{
+    error::ErrorKind,
+    transport::{Outgoing, Stage, connection::OpenError},
+};
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Counts the tasks it runs.
+#[derive(Clone)]
+struct Counting(watch::Sender<usize>);
+
+impl hyper::rt::Executor<Task> for Counting {
+    fn execute(&self, task: Task) {
+        let running = self.0.clone();
+        running.send_modify(|running| *running += 1);
+        tokio::spawn(async move {
+            task.await;
+            running.send_modify(|running| *running -= 1);
+        });
+    }
+}
+
+/// A connection, its peer, and how many tasks it has.
+async fn counted() -> (Connection, Peer, watch::Receiver<usize>) {
+    let running = watch::Sender::new(0);
+    let tasks = running.subscribe();
+    let (ours, theirs) = duplex(PIPE);
+    let endpoint = endpoint_over(ours).executor(Counting(running));
+    let (connection, peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
+    (connection, peer, tasks)
+}
+
+async fn becomes(tasks: &mut watch::Receiver<usize>, count: usize) {
+    soon(tasks.wait_for(|running| *running == count))
+        .await
+        .expect("a counter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_handles_and_streams_a_connection_says_goaway_and_closes() {
+    let (connection, mut wire) = wired(100).await;
+    drop(connection);
+    let goaway = wire.read_until(GOAWAY).await;
+    assert_eq!(goaway.payload[4..8], [0; 4], "NO_ERROR");
+    assert!(wire.read().await.is_none(), "and closes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_handle_keeps_a_connection_open() {
+    let (connection, mut peer) = connected().await;
+    let other = connection.clone();
+    drop(connection);
+    super::assert_usable(&other, &mut peer).await;
+    drop(other);
+    peer.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_stream_outlives_the_last_handle() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    drop(connection);
+    peer.next_call()
+        .await
+        .answer_whole(b"answered all the same");
+    let mut body = soon(exchange).await.expect("headers").into_body();
+    assert!(!peer.ended.is_finished());
+    let (answer, _) = read(&mut body).await.expect("a body");
+    assert_eq!(answer, "answered all the same");
+    peer.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_the_last_stream_closes_a_connection_without_handles() {
+    let (connection, mut wire) = wired(100).await;
+    let exchange = open(&connection, unary("")).await;
+    drop(connection);
+    wire.next_request().await;
+    drop(exchange);
+    wire.read_until(RST_STREAM).await;
+    wire.read_until(GOAWAY).await;
+    assert!(wire.read().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_runs_on_the_endpoints_executor_and_ends_with_the_connection() {
+    let (connection, peer, mut tasks) = counted().await;
+    assert_eq!(*tasks.borrow(), 1, "the driver");
+    drop(connection);
+    becomes(&mut tasks, 0).await;
+    peer.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_ends_when_the_peer_is_gone_though_handles_are_held() {
+    let (connection, peer, mut tasks) = counted().await;
+    drop(peer);
+    becomes(&mut tasks, 0).await;
+    assert!(matches!(*connection.stage().borrow(), Stage::Closed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pump_has_a_task_only_from_headers_to_the_end_of_the_request() {
+    let (connection, mut peer, mut tasks) = counted().await;
+    let (frames, request) = streaming();
+    frames.send(data(b"one")).expect("a reader");
+    let exchange = open(&connection, request).await;
+    let mut at_peer = peer.next_call().await;
+    assert_eq!(*tasks.borrow(), 1, "the driver");
+    let _answers = at_peer.answer();
+    let _response = soon(exchange).await.expect("headers");
+    assert_eq!(*tasks.borrow(), 2, "the driver and the pump");
+    drop(frames);
+    becomes(&mut tasks, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pump_ends_with_its_response_body() {
+    let (connection, mut peer, mut tasks) = counted().await;
+    let (_frames, request) = streaming();
+    let exchange = open(&connection, request).await;
+    let _answers = peer.next_call().await.answer();
+    let response = soon(exchange).await.expect("headers");
+    assert_eq!(*tasks.borrow(), 2, "the driver and the pump");
+    drop(response);
+    becomes(&mut tasks, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unary_calls_have_no_task() {
+    let (connection, mut peer, mut tasks) = counted().await;
+    assert_eq!(*tasks.borrow_and_update(), 1, "the driver");
+    super::assert_usable(&connection, &mut peer).await;
+    assert!(!tasks.has_changed().expect("a counter"));
+}
+
+/// An executor that lets go of its tasks, as a runtime that shuts down.
+struct Forgetful;
+
+impl hyper::rt::Executor<Task> for Forgetful {
+    fn execute(&self, task: Task) {
+        drop(task);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_driver_is_dropped_is_closed() {
+    let (ours, theirs) = duplex(PIPE);
+    let endpoint = endpoint_over(ours).executor(Forgetful);
+    let (connection, _peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
+    assert_eq!(
+        super::closes(&connection).await,
+        "disconnected: the task that drove it was dropped"
+    );
+    assert!(connection.admit().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_http2_cannot_carry_is_refused_and_frees_its_slot() {
+    let (connection, mut peer) = connected().await;
+    let request = Request::post("backend.test:50051").body(Body::empty());
+    let mut request = Outgoing::new(request.expect("an authority is a URI"));
+    request.prefetch().await.expect("a sound body");
+    let admitted = connection.admit().expect("a slot");
+    match admitted.open(&mut request).map(drop) {
+        Err(OpenError::Refused(error)) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+            assert_eq!(error.code(), Code::Internal);
+            let start = "HTTP/2 cannot carry a request for `backend.test:50051`: ";
+            assert!(error.message().starts_with(start), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(connection.streams(), 0);
+    super::assert_usable(&connection, &mut peer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_requests_are_carried_and_panic_nowhere() {
+    let (connection, mut peer) = connected().await;
+    for (method, uri) in [
+        ("POST", "*".to_owned()),
+        ("OPTIONS", "*".to_owned()),
+        ("CONNECT", "/".to_owned()),
+        ("GET", "http://elsewhere.test".to_owned()),
+        ("POST", "http://elsewhere.test?query".to_owned()),
+        ("BREW", format!("/{}", "p".repeat(10_000))),
+    ] {
+        let request = Request::builder().method(method).uri(&uri);
+        let request = request.body(Body::empty()).expect("a request");
+        let mut request = Outgoing::new(request);
+        request.prefetch().await.expect("a sound body");
+        let admitted = connection.admit().expect("a slot");
+        if let Ok(exchange) = admitted.open(&mut request) {
+            // The peer takes it or refuses it.
+            soon(async {
+                tokio::select! {
+                    _ = exchange => {}
+                    call = peer.calls.recv() => drop(call),
+                }
+            })
+            .await;
+        }
+        assert_eq!(connection.streams(), 0, "after {method} {uri}");
+    }
+    super::assert_usable(&connection, &mut peer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_past_its_deadline_fails_and_cancels_the_call() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let mut answers = peer.next_call().await.answer();
+    let body = soon(exchange).await.expect("headers").into_body();
+    let deadline = tokio::time::sleep(std::time::Duration::from_secs(2));
+    let mut body = body.with_deadline(Some(Box::pin(deadline)));
+    let before = tokio::time::Instant::now();
+    let status = read(&mut body).await.expect_err("too late");
+    assert_eq!(before.elapsed().as_secs(), 2);
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(connection.streams(), 0);
+    let reset = soon(std::future::poll_fn(|cx| answers.poll_reset(cx))).await;
+    assert_eq!(reset.expect("a reset"), h2::Reason::CANCEL);
+}

@@ -1,0 +1,189 @@
+//! One unary call, from its headers to the end of its stream.
+
+use bytes::Bytes;
+use h2::{Reason, server};
+use http::{Request, Uri, Version};
+use http_body::Body as _;
+use http_body_util::Full;
+use tokio::io::duplex;
+use tonic::body::Body;
+
+use super::{
+    Endpoint, PIPE, connected, connected_by, connected_to, endpoint_over, frame, header, ok, open,
+    read, soon, unary,
+};
+
+/// The head that the peer sees of `request` sent to `endpoint`.
+async fn head_of(
+    configure: impl FnOnce(Endpoint) -> Endpoint,
+    request: Request<Body>,
+) -> http::request::Parts {
+    let (ours, theirs) = duplex(PIPE);
+    let endpoint = configure(endpoint_over(ours));
+    let (connection, mut peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
+    let _exchange = open(&connection, request).await;
+    peer.next_call().await.head
+}
+
+const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_the_authority_of_its_endpoint() {
+    let head = head_of(|endpoint| endpoint, unary("")).await;
+    assert_eq!(head.uri, "http://backend.test:50051/demo.Greeter/Hello");
+    assert_eq!(head.method, http::Method::POST);
+    assert_eq!(head.version, Version::HTTP_2);
+    assert_eq!(header(&head.headers, "te"), Some("trailers"));
+    assert_eq!(header(&head.headers, "user-agent"), Some(USER_AGENT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_stands_in_for_the_address() {
+    let origin = Uri::from_static("https://greeter.example");
+    let head = head_of(|endpoint| endpoint.origin(origin), unary("")).await;
+    assert_eq!(head.uri, "https://greeter.example/demo.Greeter/Hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_of_an_http1_hop_stay_behind() {
+    let mut request = unary("");
+    for name in [
+        "connection",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "x-own",
+    ] {
+        let value = http::HeaderValue::from_static("hop");
+        request.headers_mut().append(name, value);
+    }
+    let head = head_of(|endpoint| endpoint, request).await;
+    let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["te", "user-agent", "x-own"]);
+    assert_eq!(header(&head.headers, "te"), Some("trailers"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_goes_there_and_an_answer_comes_back() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("hello")).await;
+    let mut at_peer = peer.next_call().await;
+    assert_eq!(at_peer.read().await.expect("ended by END_STREAM"), "hello");
+    at_peer.answer_whole(b"good day");
+    let response = soon(exchange).await.expect("headers");
+    assert_eq!(
+        header(response.headers(), "content-type"),
+        Some("application/grpc")
+    );
+    let (body, trailers) = read(&mut response.into_body()).await.expect("a body");
+    assert_eq!(body, "good day");
+    assert_eq!(trailers, Some(ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_body_ends_with_its_headers() {
+    let (connection, mut peer) = connected().await;
+    let _exchange = open(&connection, super::request(Body::empty())).await;
+    assert!(peer.next_call().await.body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_free_when_the_stream_has_ended_though_the_body_lives() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    peer.next_call().await.answer_whole(b"all");
+    let mut body = soon(exchange).await.expect("headers").into_body();
+    assert_eq!(connection.streams(), 1);
+    read(&mut body).await.expect("a body");
+    assert_eq!(connection.streams(), 0);
+    assert!(frame(&mut body).await.is_none(), "and it stays at its end");
+    assert!(body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_call_before_its_headers_cancels_it() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let mut at_peer = peer.next_call().await;
+    assert_eq!(connection.streams(), 1);
+    drop(exchange);
+    assert_eq!(connection.streams(), 0);
+    assert_eq!(at_peer.reset().await, Reason::CANCEL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_response_body_cancels_the_call() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let mut at_peer = peer.next_call().await;
+    let mut stream = at_peer.answer();
+    let response = soon(exchange).await.expect("headers");
+    assert_eq!(connection.streams(), 1);
+    drop(response);
+    assert_eq!(connection.streams(), 0);
+    let reset = soon(std::future::poll_fn(|cx| stream.poll_reset(cx))).await;
+    assert_eq!(reset.expect("a reset"), Reason::CANCEL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_peers_window_arrives_whole() {
+    let mut settings = server::Builder::new();
+    settings.initial_window_size(64 << 10);
+    let (connection, mut peer) = connected_to(&settings).await;
+    let message: Bytes = (0..3 << 20).map(|i| (i % 251) as u8).collect();
+    let exchange = open(&connection, unary(message.clone())).await;
+    let mut at_peer = peer.next_call().await;
+    assert_eq!(at_peer.read().await.expect("all of it"), message);
+    at_peer.answer_whole(b"");
+    soon(exchange).await.expect("headers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_left_unread_does_not_weigh_on_the_next() {
+    let (connection, mut peer) = connected().await;
+    for _ in 0..8 {
+        let exchange = open(&connection, unary("")).await;
+        let mut at_peer = peer.next_call().await;
+        let mut stream = at_peer.answer();
+        let mebibyte = Bytes::from(vec![0; 1 << 20]);
+        stream.send_data(mebibyte, false).expect("open");
+        let mut body = soon(exchange).await.expect("headers").into_body();
+        // Some of it is here, more is under way; the caller has seen enough.
+        frame(&mut body).await.expect("a frame").expect("data");
+        drop(body);
+        let reset = soon(std::future::poll_fn(|cx| stream.poll_reset(cx))).await;
+        assert_eq!(reset.expect("a reset"), Reason::CANCEL);
+    }
+    let message = vec![7; 4 << 20];
+    let exchange = open(&connection, unary("")).await;
+    let mut stream = peer.next_call().await.answer();
+    stream
+        .send_data(message.clone().into(), true)
+        .expect("open");
+    let mut body = soon(exchange).await.expect("headers").into_body();
+    let (whole, _) = read(&mut body).await.expect("all of it");
+    assert_eq!(whole.len(), message.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_one_frame_is_replayable_and_a_stream_is_not() {
+    let replayable = |request| async {
+        let mut request = super::Outgoing::new(request);
+        request.prefetch().await.expect("a sound body");
+        request.is_replayable()
+    };
+    assert!(
+        replayable(super::request(Body::new(Full::new(Bytes::from_static(
+            b"all"
+        )))))
+        .await
+    );
+    assert!(replayable(super::request(Body::empty())).await);
+    let (frames, request) = super::streaming();
+    frames.send(super::data(b"one")).expect("a reader");
+    assert!(!replayable(request).await, "there may be more");
+}

@@ -1,0 +1,209 @@
+//! How a connection ends that the peer wants to end, or ends.
+
+use h2::Reason;
+use tonic::Code;
+
+use super::{
+    ADDRESS, Stage, closes, connected, drains, open, read, soon, unary,
+    wire::{HEADERS, trailers, wire_frame, wired},
+};
+use crate::transport::{Failed, Outgoing, connection::OpenError};
+
+#[track_caller]
+fn failed<T>(outcome: Result<T, Failed>) -> Failed {
+    outcome.map(drop).expect_err("its stream is gone")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goaway_is_noticed_while_a_stream_is_open() {
+    let (connection, mut peer) = connected().await;
+    let running = open(&connection, unary("")).await;
+    let at_peer = peer.next_call().await;
+    peer.shut_down_gracefully();
+
+    let text = drains(&connection).await;
+    assert!(text.contains("GOAWAY from the peer"), "{text}");
+    assert!(connection.admit().is_none());
+
+    at_peer.answer_whole(b"finished");
+    let mut body = soon(running).await.expect("headers").into_body();
+    let (answer, _) = read(&mut body).await.expect("a body");
+    assert_eq!(answer, "finished");
+    drop(body);
+    peer.ended().await;
+    assert!(connection.admit().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goaway_is_noticed_while_no_stream_is_open() {
+    let (connection, peer) = connected().await;
+    peer.shut_down_gracefully();
+    let mut stage = connection.stage();
+    soon(stage.wait_for(|stage| !matches!(stage, Stage::Open { .. })))
+        .await
+        .expect("a handle is held");
+    assert!(connection.admit().is_none());
+    peer.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goaway_says_is_in_the_text() {
+    let (connection, mut wire) = wired(100).await;
+    let _running = open(&connection, unary("")).await;
+    let stream = wire.next_request().await;
+    wire.goaway(stream, 11, b"too_many_pings").await;
+    let text = drains(&connection).await;
+    assert!(text.contains("GOAWAY from the peer"), "{text}");
+    assert!(text.contains("too_many_pings"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_above_the_last_that_goaway_counts_is_unprocessed() {
+    let (connection, mut wire) = wired(100).await;
+    let counted = open(&connection, unary("")).await;
+    let uncounted = open(&connection, unary("")).await;
+    assert_eq!(wire.next_request().await, 1);
+    assert_eq!(wire.next_request().await, 3);
+    wire.goaway(1, 0, b"").await;
+
+    let failed = failed(soon(uncounted).await);
+    assert!(failed.unprocessed);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+    let text = failed.error.message();
+    assert!(text.contains(ADDRESS) && text.contains("GOAWAY"), "{text}");
+
+    wire.answer(1, b"counted").await;
+    let mut body = soon(counted).await.expect("headers").into_body();
+    assert_eq!(read(&mut body).await.expect("a body").0, "counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_goaway_counts_and_the_end_cuts_off_may_be_processed() {
+    let (connection, mut wire) = wired(100).await;
+    let counted = open(&connection, unary("")).await;
+    assert_eq!(wire.next_request().await, 1);
+    wire.goaway(1, 0, b"").await;
+    drains(&connection).await;
+    drop(wire);
+    let failed = failed(soon(counted).await);
+    assert!(!failed.unprocessed);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_taken_before_goaway_opens_no_stream_after_it() {
+    let (connection, mut wire) = wired(100).await;
+    let admitted = connection.admit().expect("a slot");
+    let _running = open(&connection, unary("")).await;
+    assert_eq!(wire.next_request().await, 1);
+    wire.goaway(1, 0, b"").await;
+    drains(&connection).await;
+    let mut request = Outgoing::new(unary("again"));
+    request.prefetch().await.expect("a sound body");
+    let refused = admitted.open(&mut request).map(drop);
+    assert!(matches!(refused, Err(OpenError::Unsent)), "{refused:?}");
+    assert!(request.is_replayable(), "nothing of it is lost");
+    assert_eq!(connection.streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_reset_code_has_its_status() {
+    for (reason, code) in [
+        (Reason::NO_ERROR, Code::Internal),
+        (Reason::PROTOCOL_ERROR, Code::Internal),
+        (Reason::INTERNAL_ERROR, Code::Internal),
+        (Reason::FLOW_CONTROL_ERROR, Code::Internal),
+        (Reason::SETTINGS_TIMEOUT, Code::Internal),
+        (Reason::STREAM_CLOSED, Code::Internal),
+        (Reason::FRAME_SIZE_ERROR, Code::Internal),
+        (Reason::REFUSED_STREAM, Code::Unavailable),
+        (Reason::CANCEL, Code::Cancelled),
+        (Reason::COMPRESSION_ERROR, Code::Internal),
+        (Reason::CONNECT_ERROR, Code::Internal),
+        (Reason::ENHANCE_YOUR_CALM, Code::ResourceExhausted),
+        (Reason::INADEQUATE_SECURITY, Code::PermissionDenied),
+        (Reason::HTTP_1_1_REQUIRED, Code::Internal),
+        (Reason::from(0xff), Code::Internal),
+    ] {
+        let (connection, mut wire) = wired(100).await;
+        let before_headers = open(&connection, unary("")).await;
+        let after_headers = open(&connection, unary("")).await;
+        assert_eq!(wire.next_request().await, 1);
+        assert_eq!(wire.next_request().await, 3);
+        let refused = reason == Reason::REFUSED_STREAM;
+
+        wire.reset(1, reason.into()).await;
+        let failed = failed(soon(before_headers).await);
+        assert_eq!(failed.error.code(), code, "for {reason:?}");
+        assert_eq!(failed.unprocessed, refused, "for {reason:?}");
+        let text = failed.error.message();
+        assert!(text.contains(ADDRESS), "{text}");
+
+        wire.headers(3).await;
+        let mut body = soon(after_headers).await.expect("headers").into_body();
+        wire.reset(3, reason.into()).await;
+        let status = read(&mut body).await.expect_err("a reset");
+        assert_eq!(status.code(), code, "for {reason:?}");
+        assert!(status.message().contains(ADDRESS), "{status:?}");
+        assert_eq!(connection.streams(), 0);
+        assert!(
+            connection.admit().is_some(),
+            "a stream's end is not the connection's"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_fails_its_calls_with_its_address() {
+    let (connection, mut peer) = connected().await;
+    let before_headers = open(&connection, unary("")).await;
+    let _at_peer = peer.next_call().await;
+    let after_headers = open(&connection, unary("")).await;
+    let _answers = peer.next_call().await.answer();
+    let mut body = soon(after_headers).await.expect("headers").into_body();
+    drop(peer);
+
+    assert_eq!(
+        closes(&connection).await,
+        "disconnected: closed by the peer"
+    );
+    let failed = failed(soon(before_headers).await);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+    let text = format!("stream to {ADDRESS}: closed by the peer");
+    assert_eq!(failed.error.message(), text);
+    assert!(!failed.unprocessed);
+    let status = read(&mut body).await.expect_err("cut off");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, &*text)
+    );
+    assert!(connection.admit().is_none());
+    assert_eq!(connection.streams(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_out_of_place_end_a_stream_or_a_connection_and_panic_nowhere() {
+    let scripts: [&[u8]; 8] = [
+        // An answer to a request that was never made.
+        &wire_frame(HEADERS, 4, 99, &[0x88]),
+        &wire_frame(0, 0, 1, b"before headers"),
+        &trailers(1),
+        &[trailers(1), trailers(1)].concat(),
+        &wire_frame(HEADERS, 4, 1, &[0xff, 0xff, 0xff, 0xff, 0xff]),
+        &wire_frame(3, 0, 0, &[0, 0, 0, 8]),
+        &wire_frame(8, 0, 0, &[0; 4]),
+        &wire_frame(5, 4, 1, &[0, 0, 0, 2, 0x82]),
+    ];
+    for script in scripts {
+        let (connection, mut wire) = wired(100).await;
+        let running = open(&connection, unary("")).await;
+        wire.next_request().await;
+        wire.write(script).await;
+        drop(wire);
+        closes(&connection).await;
+        if let Ok(response) = soon(running).await {
+            let _ = read(&mut response.into_body()).await;
+        }
+        assert_eq!(connection.streams(), 0);
+    }
+}

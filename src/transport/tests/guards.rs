@@ -1,0 +1,76 @@
+//! Traffic that is legal, and that `h2`'s own guards end connections over.
+
+use h2::server;
+
+use super::{
+    assert_usable, connected_to, open, read, soon, unary,
+    wire::{self, DATA, wire_frame, wired},
+};
+
+/// A reader that takes its time over a stream of small messages. The peer may
+/// send as many as the window holds, one to a frame; `h2` by default allows
+/// for 2.5 MiB of overhead in all, about 11,000 such frames.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_small_messages_keeps_its_connection() {
+    const MESSAGES: usize = 50_000;
+    let (connection, mut wire) = wired(100).await;
+    let slow = open(&connection, unary("")).await;
+    assert_eq!(wire.next_request().await, 1);
+    wire.headers(1).await;
+    let mut body = soon(slow).await.expect("headers").into_body();
+    let message = wire_frame(DATA, 0, 1, &[b'm'; 20]);
+    for _ in 0..MESSAGES / 1_000 {
+        wire.write(&message.repeat(1_000)).await;
+    }
+    wire.write(&wire::trailers(1)).await;
+
+    // An answer behind all of that on the same wire: everything is here.
+    let next = open(&connection, unary("")).await;
+    assert_eq!(wire.next_request().await, 3);
+    wire.answer(3, b"").await;
+    soon(next).await.map(drop).expect("the connection is up");
+
+    let (whole, trailers) = read(&mut body).await.expect("every message");
+    assert_eq!(whole.len(), 20 * MESSAGES);
+    assert_eq!(trailers, Some(super::ok()));
+}
+
+/// Calls given up together, as at a common deadline, while their answers are
+/// under way. `h2` by default remembers 50 of them, takes the answers to the
+/// others for errors of the peer, and at 1,024 errors ends the connection.
+#[tokio::test(start_paused = true)]
+async fn fifteen_hundred_calls_cancelled_at_once_keep_the_connection() {
+    const CALLS: usize = 1_500;
+    let (connection, mut peer) = connected_to(&server::Builder::new()).await;
+    let mut calls = Vec::new();
+    let mut at_peer = Vec::new();
+    for _ in 0..CALLS {
+        calls.push(open(&connection, unary("")).await);
+        at_peer.push(peer.next_call().await);
+    }
+    // No task runs between these, so the peer answers before it can know.
+    drop(calls);
+    for call in at_peer {
+        call.answer_whole(b"too late");
+    }
+    assert_usable(&connection, &mut peer).await;
+    assert_eq!(connection.streams(), 0);
+}
+
+/// As many as one connection remembers, and more.
+#[tokio::test(start_paused = true)]
+async fn so_do_more_than_it_remembers() {
+    const CALLS: usize = 12_000;
+    let (connection, mut peer) = connected_to(&server::Builder::new()).await;
+    let mut calls = Vec::new();
+    let mut at_peer = Vec::new();
+    for _ in 0..CALLS {
+        calls.push(open(&connection, unary("")).await);
+        at_peer.push(peer.next_call().await);
+    }
+    drop(calls);
+    for call in at_peer {
+        call.answer_whole(b"too late");
+    }
+    assert_usable(&connection, &mut peer).await;
+}

@@ -1,0 +1,57 @@
+//! Answers from what is not a gRPC server.
+
+use bytes::Bytes;
+use tonic::Code;
+
+use super::{ADDRESS, assert_usable, connected, header, ok, open, soon, unary};
+
+#[tokio::test(start_paused = true)]
+async fn an_http_error_without_a_grpc_status_becomes_one() {
+    for (http, code) in [
+        (400, Code::Internal),
+        (401, Code::Unauthenticated),
+        (403, Code::PermissionDenied),
+        (404, Code::Unimplemented),
+        (429, Code::Unavailable),
+        (500, Code::Unknown),
+        (502, Code::Unavailable),
+        (503, Code::Unavailable),
+        (504, Code::Unavailable),
+        (204, Code::Unknown),
+        (302, Code::Unknown),
+        (418, Code::Unknown),
+    ] {
+        let (connection, mut peer) = connected().await;
+        let exchange = open(&connection, unary("")).await;
+        let mut at_peer = peer.next_call().await;
+        let head = http::Response::builder().status(http);
+        let head = head.header("content-type", "text/html").body(());
+        let mut stream = at_peer
+            .respond
+            .send_response(head.expect("a head"), false)
+            .expect("open");
+        let page = Bytes::from_static(b"<html>");
+        stream.send_data(page, false).expect("open");
+        let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
+        assert_eq!(failed.error.code(), code, "for HTTP {http}");
+        let text = failed.error.message();
+        let start = format!("{ADDRESS} answered HTTP {http}");
+        assert!(text.starts_with(&start), "{text}");
+        assert!(!failed.unprocessed);
+        assert_eq!(connection.streams(), 0);
+        assert_usable(&connection, &mut peer).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_status_counts_more_than_an_http_error() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let mut head = http::Response::new(());
+    *head.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    *head.headers_mut() = ok();
+    let mut at_peer = peer.next_call().await;
+    at_peer.respond.send_response(head, true).expect("open");
+    let response = soon(exchange).await.expect("tonic reads the status");
+    assert_eq!(header(response.headers(), "grpc-status"), Some("0"));
+}

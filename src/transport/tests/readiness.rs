@@ -1,0 +1,137 @@
+//! A connection is one when the peer's SETTINGS have come, and not before.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream, duplex},
+    time::Instant,
+};
+
+use super::{
+    PIPE, Queue, Stage, dial, endpoint_over, soon,
+    wire::{MAX_CONCURRENT_STREAMS, SETTINGS, Wire},
+};
+use crate::{
+    error::{Cause, CauseKind},
+    transport::{Connection, Endpoint, dial::Connector},
+};
+
+/// Dialled over `settings`, a connection comes with them, with `limit`.
+async fn check_ready(settings: &[(u16, u32)], limit: usize) {
+    let (ours, theirs) = duplex(PIPE);
+    let mut wire = Wire(theirs);
+    let mut dialling = pin!(dial(endpoint_over(ours), Queue::new()));
+    let all_but_settings = async {
+        wire.read_preface().await;
+        wire.read_until(SETTINGS).await;
+    };
+    tokio::select! {
+        biased;
+        _ = &mut dialling => panic!("ready before SETTINGS"),
+        () = all_but_settings => {}
+    }
+    assert!(dialling.as_mut().now_or_never().is_none());
+
+    let before = Instant::now();
+    wire.settings(settings).await;
+    let connection = soon(dialling).await.expect("connects");
+    assert_eq!(before.elapsed(), Duration::ZERO, "nothing else is needed");
+    assert_eq!(*connection.stage().borrow(), Stage::Open { limit });
+}
+
+/// The text of a failure to connect to a peer that does as `peer` says.
+async fn check_refused<F: Future>(peer: impl FnOnce(DuplexStream) -> F, text: &str) {
+    let (ours, theirs) = duplex(PIPE);
+    let dialling = dial(endpoint_over(ours), Queue::new());
+    let (outcome, _keep_open) = soon(async { tokio::join!(dialling, peer(theirs)) }).await;
+    assert_refused(outcome, text);
+}
+
+#[track_caller]
+fn assert_refused(outcome: Result<Connection, Cause>, text: &str) {
+    let cause = outcome.expect_err("the peer does not speak HTTP/2");
+    assert_eq!(cause.kind(), CauseKind::Connect);
+    assert_eq!(cause.text(), text);
+}
+
+async fn says(mut io: DuplexStream, bytes: &[u8]) -> DuplexStream {
+    io.write_all(bytes).await.expect("a reader");
+    io
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_make_a_connection_ready_whatever_they_say() {
+    check_ready(&[], usize::MAX).await;
+    check_ready(&[(MAX_CONCURRENT_STREAMS, 0)], 0).await;
+    check_ready(&[(MAX_CONCURRENT_STREAMS, 1)], 1).await;
+    check_ready(&[(MAX_CONCURRENT_STREAMS, 100)], 100).await;
+    check_ready(&[(MAX_CONCURRENT_STREAMS, u32::MAX)], u32::MAX as usize).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_speaks_something_else_is_named() {
+    let http1 = "the peer speaks HTTP/1, not HTTP/2";
+    check_refused(|io| says(io, b"HTTP/1.1 400 Bad Request\r\n\r\n"), http1).await;
+    let garbage = "the peer does not speak HTTP/2: \
+                   connection error detected: frame with invalid size";
+    check_refused(|io| says(io, b"SSH-2.0-OpenSSH_9.6\r\n"), garbage).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_alert_is_named() {
+    let alert = |mut io: DuplexStream| async move {
+        io.write_all(&[0x15, 3, 1, 0, 2, 2, 0x28])
+            .await
+            .expect("a reader");
+        io.shutdown().await.expect("a pipe");
+        io
+    };
+    let text = "the peer speaks TLS, and this endpoint is plaintext";
+    check_refused(alert, text).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hangs_up_has_closed_without_settings() {
+    let text = "closed without SETTINGS";
+    check_refused(|io| async move { drop(io) }, text).await;
+    let after_preface = |io| async move { Wire(io).read_preface().await };
+    check_refused(after_preface, text).await;
+    let within_a_frame = |io| async move { drop(says(io, &[0, 0, 6, 4]).await) };
+    let text = "closed without SETTINGS: bytes remaining on stream";
+    check_refused(within_a_frame, text).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_costs_the_connect_timeout() {
+    let dial_silence = |timeout: Option<Duration>| async move {
+        let (ours, _theirs) = duplex(PIPE);
+        let endpoint = match timeout {
+            Some(timeout) => endpoint_over(ours).connect_timeout(timeout),
+            None => endpoint_over(ours),
+        };
+        let before = Instant::now();
+        let outcome = soon(dial(endpoint, Queue::new())).await;
+        (before.elapsed(), outcome)
+    };
+
+    let (took, outcome) = dial_silence(None).await;
+    assert_eq!(took, Duration::from_secs(20));
+    let text = "no connection within 20s: waiting for the peer's HTTP/2 SETTINGS";
+    assert_refused(outcome, text);
+
+    let (took, outcome) = dial_silence(Some(Duration::from_millis(1500))).await;
+    assert_eq!(took, Duration::from_millis(1500));
+    let text = "no connection within 1.5s: waiting for the peer's HTTP/2 SETTINGS";
+    assert_refused(outcome, text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connect_timeout_covers_what_comes_before_settings() {
+    let never = Connector::new(|_, _| Box::pin(std::future::pending()));
+    let endpoint = Endpoint::from_static("http://backend.test:50051").with_connector(never);
+    let before = Instant::now();
+    let outcome = soon(dial(endpoint, Queue::new())).await;
+    assert_eq!(before.elapsed(), Duration::from_secs(20));
+    assert_refused(outcome, "no connection within 20s: starting");
+}
