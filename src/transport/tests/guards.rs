@@ -1,9 +1,7 @@
 //! Traffic that is legal, and that `h2`'s own guards end connections over.
 
-use h2::server;
-
 use super::{
-    assert_usable, connected_to, open, read, soon, unary,
+    open, read, soon, unary,
     wire::{self, DATA, wire_frame, wired},
 };
 
@@ -40,37 +38,31 @@ async fn a_slow_reader_of_small_messages_keeps_its_connection() {
 /// others for errors of the peer, and at 1,024 errors ends the connection.
 #[tokio::test(start_paused = true)]
 async fn fifteen_hundred_calls_cancelled_at_once_keep_the_connection() {
-    const CALLS: usize = 1_500;
-    let (connection, mut peer) = connected_to(&server::Builder::new()).await;
-    let mut calls = Vec::new();
-    let mut at_peer = Vec::new();
-    for _ in 0..CALLS {
-        calls.push(open(&connection, unary("")).await);
-        at_peer.push(peer.next_call().await);
-    }
-    // No task runs between these, so the peer answers before it can know.
-    drop(calls);
-    for call in at_peer {
-        call.answer_whole(b"too late");
-    }
-    assert_usable(&connection, &mut peer).await;
-    assert_eq!(connection.streams(), 0);
+    check_cancelled_at_once(1_500).await;
 }
 
-/// As many as one connection remembers, and more.
 #[tokio::test(start_paused = true)]
-async fn so_do_more_than_it_remembers() {
-    const CALLS: usize = 12_000;
-    let (connection, mut peer) = connected_to(&server::Builder::new()).await;
-    let mut calls = Vec::new();
-    let mut at_peer = Vec::new();
-    for _ in 0..CALLS {
-        calls.push(open(&connection, unary("")).await);
-        at_peer.push(peer.next_call().await);
+async fn more_calls_than_it_remembers_cancelled_at_once_keep_the_connection() {
+    check_cancelled_at_once(12_000).await;
+}
+
+async fn check_cancelled_at_once(calls: usize) {
+    let (connection, mut wire) = wired(100_000).await;
+    let mut running = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..calls {
+        running.push(open(&connection, unary("")).await);
+        streams.push(wire.next_request().await);
     }
-    drop(calls);
-    for call in at_peer {
-        call.answer_whole(b"too late");
+    drop(running);
+    // A peer that reads nothing meanwhile cannot know.
+    for stream in streams {
+        wire.answer(stream, b"too late").await;
     }
-    assert_usable(&connection, &mut peer).await;
+    let next = open(&connection, unary("")).await;
+    let stream = wire.next_request().await;
+    wire.answer(stream, b"in time").await;
+    let mut body = soon(next).await.expect("the connection is up").into_body();
+    assert_eq!(read(&mut body).await.expect("a body").0, "in time");
+    assert_eq!(connection.streams(), 0);
 }

@@ -38,7 +38,7 @@ use super::{
 const ADDRESS: &str = "backend.test:50051";
 
 /// Bytes that either side may write ahead of the other.
-const PIPE: usize = 64 << 10;
+const PIPE: usize = 256 << 10;
 
 /// The outcome of `what`, which needs no time to pass.
 #[track_caller]
