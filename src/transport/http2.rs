@@ -42,6 +42,11 @@ mod limits {
     /// How long a reset stream is remembered, so that frames which the peer sent
     /// before it knew are not taken for an error.
     pub(super) const RESET_REMEMBERED: Duration = Duration::from_secs(10);
+    /// What HTTP/2 knows of windows: a connection begins with the first, and
+    /// nothing has more than the second (RFC 9113 §6.9). `h2` panics beyond it,
+    /// and below the first never lets a connection's window open again.
+    pub(super) const LEAST_CONNECTION_WINDOW: u32 = (1 << 16) - 1;
+    pub(super) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
     /// Bytes of one request body that may wait inside `h2`.
     pub(super) const SEND_BUFFER: usize = 1 << 20;
     /// Bytes of response headers or trailers.
@@ -85,16 +90,20 @@ pub(super) async fn handshake(
 }
 
 fn builder(endpoint: &Endpoint) -> h2::client::Builder {
+    let stream_window = endpoint.windows.stream.unwrap_or(limits::STREAM_WINDOW);
     let connection_window = endpoint
         .windows
         .connection
-        .unwrap_or(limits::CONNECTION_WINDOW);
+        .unwrap_or(limits::CONNECTION_WINDOW)
+        .clamp(limits::LEAST_CONNECTION_WINDOW, limits::LARGEST_WINDOW);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_max_send_streams(limits::NO_SETTINGS_YET)
-        .initial_window_size(endpoint.windows.stream.unwrap_or(limits::STREAM_WINDOW))
+        .initial_window_size(stream_window.min(limits::LARGEST_WINDOW))
         .initial_connection_window_size(connection_window)
-        .data_frame_budget(limits::DATA_BUDGET_IN_WINDOWS * connection_window as usize)
+        .data_frame_budget(
+            limits::DATA_BUDGET_IN_WINDOWS.saturating_mul(connection_window as usize),
+        )
         .max_concurrent_reset_streams(limits::RESET_STREAMS)
         .reset_stream_duration(limits::RESET_REMEMBERED)
         .max_local_error_reset_streams(None)

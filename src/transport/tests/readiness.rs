@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     PIPE, Queue, Stage, dial, endpoint_over, soon,
-    wire::{MAX_CONCURRENT_STREAMS, SETTINGS, Wire},
+    wire::{MAX_CONCURRENT_STREAMS, SETTINGS, WINDOW_UPDATE, Wire},
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -134,4 +134,33 @@ async fn the_connect_timeout_covers_what_comes_before_settings() {
     let outcome = soon(dial(endpoint, Queue::new())).await;
     assert_eq!(before.elapsed(), Duration::from_secs(20));
     assert_refused(outcome, "no connection within 20s: starting");
+}
+
+/// The application may ask for any number.
+#[tokio::test(start_paused = true)]
+async fn windows_that_http2_cannot_have_are_brought_within_bounds() {
+    const LARGEST: u32 = i32::MAX as u32;
+    for (asked, stream, connection) in [
+        (Some(0), 0, 65_535),
+        (Some(100_000), 100_000, 100_000),
+        (Some(u32::MAX), LARGEST, LARGEST),
+        (None, 2 << 20, 5 << 20),
+    ] {
+        let (ours, theirs) = duplex(PIPE);
+        let endpoint = endpoint_over(ours)
+            .initial_stream_window_size(asked)
+            .initial_connection_window_size(asked);
+        let mut wire = Wire(theirs);
+        wire.settings(&[]).await;
+        let _connection = soon(dial(endpoint, Queue::new())).await.expect("connects");
+        wire.read_preface().await;
+        let settings = wire.read_until(SETTINGS).await.payload;
+        let initial_window = [&[0, 4][..], &u32::to_be_bytes(stream)].concat();
+        assert!(settings.chunks(6).any(|setting| setting == initial_window));
+        if connection > 65_535 {
+            let update = wire.read_until(WINDOW_UPDATE).await;
+            assert_eq!(update.stream, 0);
+            assert_eq!(*update.payload, u32::to_be_bytes(connection - 65_535));
+        }
+    }
 }
