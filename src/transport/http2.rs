@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     task::{Context, Poll},
 };
 
@@ -66,6 +66,7 @@ pub(super) async fn handshake(
     let io = Sniffed {
         io,
         first_bytes: first_bytes.clone(),
+        read: 0,
     };
     let (send, mut h2) = builder(endpoint)
         .handshake::<_, Bytes>(io)
@@ -211,24 +212,32 @@ pub(super) fn status(error: &h2::Error, address: &str) -> Status {
 
 /// The first bytes that came from the peer, shared with the IO that reads them.
 #[derive(Clone, Default)]
-struct FirstBytes(Arc<OnceLock<Vec<u8>>>);
+struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
     /// How many are enough to know who is talking.
     const KEPT: usize = 16;
 
+    /// Keeps what is still needed; a read may bring as little as one byte.
+    fn keep(&self, read: &[u8]) {
+        let mut kept = self.lock();
+        let needed = Self::KEPT - kept.len();
+        kept.extend_from_slice(&read[..read.len().min(needed)]);
+    }
+
     /// Why no SETTINGS came. `h2` sees the wrong protocol as a malformed frame;
     /// the bytes tell more.
     fn blame(&self, error: Option<&h2::Error>) -> String {
-        match (self.0.get().map(Vec::as_slice), error) {
-            (Some(bytes), _) if bytes.starts_with(b"HTTP/") => {
+        match (self.lock().as_slice(), error) {
+            // `h2` gives up at the third byte.
+            (bytes @ [_, _, _, ..], _) if bytes.iter().zip(b"HTTP/").all(|(a, b)| a == b) => {
                 "the peer speaks HTTP/1, not HTTP/2".to_owned()
             }
             // A TLS record: an alert or a handshake, version 3.x.
-            (Some([0x15 | 0x16, 0x03, ..]), _) => {
+            ([0x15 | 0x16, 0x03, ..], _) => {
                 "the peer speaks TLS, and this endpoint is plaintext".to_owned()
             }
-            (Some(_), Some(error)) if !error.is_io() => {
+            ([_, ..], Some(error)) if !error.is_io() => {
                 format!("the peer does not speak HTTP/2: {error}")
             }
             (_, Some(error)) if !is_end_of_file(error) => {
@@ -236,6 +245,10 @@ impl FirstBytes {
             }
             _ => "closed without SETTINGS".to_owned(),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().expect("nothing panics while it is held")
     }
 }
 
@@ -252,6 +265,8 @@ fn is_end_of_file(error: &h2::Error) -> bool {
 struct Sniffed {
     io: BoxIo,
     first_bytes: FirstBytes,
+    /// Bytes read so far, as far as they matter.
+    read: usize,
 }
 
 impl AsyncRead for Sniffed {
@@ -262,10 +277,10 @@ impl AsyncRead for Sniffed {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = &buf.filled()[before..];
-        if !read.is_empty() && self.first_bytes.0.get().is_none() {
-            let kept = read[..read.len().min(FirstBytes::KEPT)].to_vec();
-            let _ = self.first_bytes.0.set(kept);
+        if self.read < FirstBytes::KEPT {
+            let read = &buf.filled()[before..];
+            self.first_bytes.keep(read);
+            self.read += read.len();
         }
         outcome
     }

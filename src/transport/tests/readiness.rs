@@ -164,3 +164,16 @@ async fn windows_that_http2_cannot_have_are_brought_within_bounds() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_is_named_however_its_bytes_are_cut() {
+    let (ours, theirs) = duplex(1);
+    let (mut reads, mut writes) = tokio::io::split(theirs);
+    tokio::spawn(async move { tokio::io::copy(&mut reads, &mut tokio::io::sink()).await });
+    tokio::spawn(async move {
+        let _ = writes.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        std::future::pending::<()>().await;
+    });
+    let outcome = soon(dial(endpoint_over(ours), Queue::new())).await;
+    assert_refused(outcome, "the peer speaks HTTP/1, not HTTP/2");
+}
