@@ -199,14 +199,8 @@ impl Connection {
         }
     }
 
-    /// The error that ended the connection for new streams, if one has.
-    pub(super) fn probe(&self) -> Option<h2::Error> {
-        let mut send = self.0.send.clone();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        match send.poll_ready(&mut cx) {
-            std::task::Poll::Ready(Err(error)) => Some(error),
-            std::task::Poll::Ready(Ok(())) | std::task::Poll::Pending => None,
-        }
+    pub(super) fn send(&self) -> &SendRequest<Bytes> {
+        &self.0.send
     }
 
     pub(super) fn downgrade(&self) -> std::sync::Weak<Shared> {

@@ -5,11 +5,11 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use h2::Reason;
+use h2::{Reason, client::SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
 
@@ -79,7 +79,10 @@ pub(super) async fn handshake(
     })
     .await;
     if let Some(outcome) = ended {
-        return Err(first_bytes.blame(outcome.err().as_ref()));
+        return Err(match why_ended(outcome, &send) {
+            Some(error) if has_settings(&h2) => say(&error),
+            error => first_bytes.blame(error.as_ref()),
+        });
     }
     let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, queue);
     let driver = Driver {
@@ -141,7 +144,7 @@ impl Future for Driver {
         match outcome {
             Poll::Pending => {
                 if let Some(connection) = handle {
-                    match connection.probe() {
+                    match end_of(connection.send()) {
                         None => connection.set_limit(limit),
                         Some(error) => connection.retire(Stage::Draining(disconnected(&error))),
                     }
@@ -149,14 +152,16 @@ impl Future for Driver {
                 Poll::Pending
             }
             Poll::Ready(outcome) => {
-                self.h2 = None;
                 if let Some(connection) = handle {
-                    let why = match &outcome {
-                        Err(error) => disconnected(error),
-                        Ok(()) => Cause::new(CauseKind::Disconnected, "closed by the peer"),
+                    let why = match why_ended(outcome, connection.send()) {
+                        Some(error) => disconnected(&error),
+                        None => Cause::new(CauseKind::Disconnected, "closed by the peer"),
                     };
                     connection.retire(Stage::Closed(why));
                 }
+                // Last, for it fails the streams: the slots that they leave are
+                // not to be handed to calls that wait.
+                self.h2 = None;
                 Poll::Ready(())
             }
         }
@@ -173,6 +178,26 @@ impl Drop for Driver {
     }
 }
 
+/// Why a connection has resolved. A GOAWAY says more than what came of it: `Ok`
+/// if its code was no error, or a write that found nobody.
+fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Option<h2::Error> {
+    match (end_of(send), outcome) {
+        (Some(said), _) if is_from_peer(&said) => Some(said),
+        (_, Err(error)) => Some(error),
+        (said, Ok(())) => said,
+    }
+}
+
+/// The error that ended a connection for new streams, if one has.
+fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Error> {
+    let mut cx = Context::from_waker(Waker::noop());
+    // A clone has no request of its own to wait for, so it never pends.
+    match send.clone().poll_ready(&mut cx) {
+        Poll::Ready(Err(error)) => Some(error),
+        Poll::Ready(Ok(())) | Poll::Pending => None,
+    }
+}
+
 fn disconnected(error: &h2::Error) -> Cause {
     Cause::new(CauseKind::Disconnected, say(error))
 }
@@ -182,7 +207,7 @@ pub(super) fn say(error: &h2::Error) -> String {
     match error.get_io() {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
         Some(io) => dial::say(io),
-        None if error.is_go_away() && error.is_remote() => {
+        None if is_from_peer(error) => {
             format!("GOAWAY from the peer: {error}")
         }
         None => error.to_string(),
@@ -237,7 +262,7 @@ impl FirstBytes {
             ([0x15 | 0x16, 0x03, ..], _) => {
                 "the peer speaks TLS, and this endpoint is plaintext".to_owned()
             }
-            ([_, ..], Some(error)) if !error.is_io() => {
+            ([_, ..], Some(error)) if !error.is_io() && !is_from_peer(error) => {
                 format!("the peer does not speak HTTP/2: {error}")
             }
             (_, Some(error)) if !is_end_of_file(error) => {
@@ -250,6 +275,11 @@ impl FirstBytes {
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().expect("nothing panics while it is held")
     }
+}
+
+/// A GOAWAY is HTTP/2, even in the place of SETTINGS.
+fn is_from_peer(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote()
 }
 
 fn is_end_of_file(error: &h2::Error) -> bool {

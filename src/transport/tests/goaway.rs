@@ -207,3 +207,20 @@ async fn frames_out_of_place_end_a_stream_or_a_connection_and_panic_nowhere() {
         assert_eq!(connection.streams(), 0);
     }
 }
+
+/// Both come in one read, and the end must not hide its reason.
+#[tokio::test(start_paused = true)]
+async fn a_goaway_is_the_reason_for_the_end_that_follows_at_once() {
+    for code in [0, 11] {
+        let (connection, mut wire) = wired(100).await;
+        let running = open(&connection, unary("")).await;
+        let stream = wire.next_request().await;
+        wire.goaway(stream, code, b"max_age").await;
+        drop(wire);
+        let text = closes(&connection).await;
+        assert!(text.contains("GOAWAY from the peer"), "{text}");
+        assert!(text.contains("max_age"), "{text}");
+        let failed = failed(soon(running).await);
+        assert_eq!(failed.error.code(), Code::Unavailable);
+    }
+}

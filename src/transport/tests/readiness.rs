@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    PIPE, Queue, Stage, dial, endpoint_over, soon,
-    wire::{MAX_CONCURRENT_STREAMS, SETTINGS, WINDOW_UPDATE, Wire},
+    PIPE, Queue, Stage, dial, drains, endpoint_over, soon,
+    wire::{self, MAX_CONCURRENT_STREAMS, SETTINGS, WINDOW_UPDATE, Wire, wire_frame},
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -176,4 +176,29 @@ async fn a_peer_is_named_however_its_bytes_are_cut() {
     });
     let outcome = soon(dial(endpoint_over(ours), Queue::new())).await;
     assert_refused(outcome, "the peer speaks HTTP/1, not HTTP/2");
+}
+
+/// A server that is full says so before it hangs up.
+#[tokio::test(start_paused = true)]
+async fn a_goaway_in_the_place_of_a_welcome_is_the_reason() {
+    let settings = wire_frame(SETTINGS, 0, 0, &[]);
+    for code in [0, 11] {
+        let goaway = wire::goaway(0, code, b"full");
+        for farewell in [goaway.clone(), [settings.clone(), goaway].concat().into()] {
+            let (ours, theirs) = duplex(PIPE);
+            let hangs_up = async {
+                let mut wire = Wire(theirs);
+                wire.read_preface().await;
+                wire.write(&farewell).await;
+            };
+            let dialling = dial(endpoint_over(ours), Queue::new());
+            let (outcome, ()) = soon(async { tokio::join!(dialling, hangs_up) }).await;
+            let text = match outcome {
+                Ok(connection) => drains(&connection).await,
+                Err(cause) => cause.text().to_owned(),
+            };
+            assert!(text.contains("GOAWAY from the peer"), "{text}");
+            assert!(text.contains("full"), "{text}");
+        }
+    }
 }
