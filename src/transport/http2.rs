@@ -221,10 +221,11 @@ pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
 }
 
 /// The status of a call whose stream to `address` failed, by the table "Errors"
-/// of gRPC's "gRPC over HTTP2".
+/// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
+/// breaks under a call is UNAVAILABLE, whichever side broke it.
 pub(super) fn status(error: &h2::Error, address: &str) -> Status {
     let code = match error.reason() {
-        _ if error.is_io() || (error.is_go_away() && error.is_remote()) => Code::Unavailable,
+        _ if error.is_io() || error.is_go_away() => Code::Unavailable,
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,
         Some(Reason::CANCEL) => Code::Cancelled,
         Some(Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,

@@ -224,3 +224,19 @@ async fn a_goaway_is_the_reason_for_the_end_that_follows_at_once() {
         assert_eq!(failed.error.code(), Code::Unavailable);
     }
 }
+
+/// We end the connection then, and the calls on it are lost with it; nothing
+/// was wrong with them.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_breaks_the_protocol_loses_the_connection() {
+    let (connection, mut wire) = wired(100).await;
+    let running = open(&connection, unary("")).await;
+    // DATA on the connection itself.
+    wire.write(&wire_frame(0, 0, 0, b"nonsense")).await;
+    let text = closes(&connection).await;
+    assert!(text.starts_with("disconnected: "), "{text}");
+    let failed = failed(soon(running).await);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+    assert!(failed.error.message().contains(ADDRESS));
+    assert!(!failed.unprocessed);
+}
