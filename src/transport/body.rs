@@ -276,16 +276,16 @@ impl Exchange {
         if let Some(error) = http_error(&head, admitted.connection().address()) {
             return Err(error);
         }
-        let pump = self
-            .pump
-            .take()
-            .map(|pump| PumpTask::spawn(pump, &admitted));
+        let unfinished = self.pump.take();
+        // Headers that are all there is hold no slot, and what is left of the
+        // request is not wanted.
+        let live = (!stream.is_end_stream()).then(|| Live {
+            stream,
+            pump: unfinished.map(|pump| PumpTask::spawn(pump, &admitted)),
+            admitted,
+        });
         let body = ResponseBody {
-            live: Some(Live {
-                stream,
-                admitted,
-                pump,
-            }),
+            live,
             data_done: false,
             deadline: None,
         };
@@ -351,8 +351,9 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
-/// A response body. The slot is free again when the stream has ended, or when
-/// this is dropped, which cancels the call if it has not.
+/// A response body. The slot is free again when the stream has ended and its
+/// last frame is taken, or when this is dropped, which cancels the call if it
+/// has not ended.
 pub(crate) struct ResponseBody {
     /// None once the stream has ended.
     live: Option<Live>,
@@ -425,7 +426,8 @@ impl http_body::Body for ResponseBody {
         }
         let frame = ready!(this.poll_live(cx));
         let more = matches!(&frame, Some(Ok(frame)) if frame.is_data());
-        if !more {
+        // Who asks `is_end_stream` does not poll again.
+        if !more || this.is_end_stream() {
             this.live = None;
         }
         Poll::Ready(frame)

@@ -187,3 +187,31 @@ async fn a_body_of_one_frame_is_replayable_and_a_stream_is_not() {
     frames.send(super::data(b"one")).expect("a reader");
     assert!(!replayable(request).await, "there may be more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_trailers_only_holds_no_slot() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    peer.next_call().await.answer_trailers_only();
+    let response = soon(exchange).await.expect("headers");
+    assert_eq!(header(response.headers(), "grpc-status"), Some("0"));
+    let mut body = response.into_body();
+    assert!(body.is_end_stream());
+    assert_eq!(connection.streams(), 0, "a body at its end is not polled");
+    assert!(frame(&mut body).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let mut stream = peer.next_call().await.answer();
+    stream
+        .send_data(Bytes::from_static(b"all"), true)
+        .expect("open");
+    let mut body = soon(exchange).await.expect("headers").into_body();
+    let data = frame(&mut body).await.expect("a frame").expect("data");
+    assert_eq!(data.into_data().expect("data"), "all");
+    assert!(body.is_end_stream());
+    assert_eq!(connection.streams(), 0);
+}
