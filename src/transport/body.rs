@@ -113,8 +113,14 @@ impl Outgoing {
         *head.headers_mut() = self.head.headers.clone();
         let trailers = HeaderValue::from_static("trailers");
         head.headers_mut().insert(header::TE, trailers);
-        head.headers_mut()
+        let own = head
+            .headers_mut()
             .insert(header::USER_AGENT, user_agent.clone());
+        if let Some(own) = own {
+            let full = [own.as_bytes(), b" ", user_agent.as_bytes()].concat();
+            let full = HeaderValue::from_bytes(&full).expect("two header values and a space");
+            head.headers_mut().insert(header::USER_AGENT, full);
+        }
         Ok(head)
     }
 

@@ -215,3 +215,18 @@ async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
     assert!(body.is_end_stream());
     assert_eq!(connection.streams(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_applications_name_comes_before_ours() {
+    let named = |endpoint: Endpoint| endpoint.user_agent("greeter/1.2").expect("a value");
+    let head = head_of(named, unary("")).await;
+    let full = format!("greeter/1.2 {USER_AGENT}");
+    assert_eq!(header(&head.headers, "user-agent"), Some(&*full));
+
+    let mut request = unary("");
+    let own = http::HeaderValue::from_static("call/3");
+    request.headers_mut().insert("user-agent", own);
+    let head = head_of(named, request).await;
+    let full = format!("call/3 greeter/1.2 {USER_AGENT}");
+    assert_eq!(header(&head.headers, "user-agent"), Some(&*full));
+}
