@@ -336,12 +336,22 @@ impl Future for Exchange {
 }
 
 /// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
-/// its own.
+/// its own. A page that comes with 200 is none of them, and no message either.
 fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     use tonic::Code;
-    if head.status == http::StatusCode::OK || head.headers.contains_key("grpc-status") {
+    if head.headers.contains_key("grpc-status") {
         return None;
     }
+    let what = if head.status == http::StatusCode::OK {
+        let content = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+        if content.starts_with(b"application/grpc") {
+            return None;
+        }
+        let content = String::from_utf8_lossy(content);
+        format!("HTTP 200 OK with content-type `{content}`")
+    } else {
+        format!("HTTP {}", head.status)
+    };
     let code = match head.status.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
@@ -350,7 +360,7 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
         429 | 502 | 503 | 504 => Code::Unavailable,
         _ => Code::Unknown,
     };
-    let text = format!("{address} answered HTTP {} and no gRPC status", head.status);
+    let text = format!("{address} answered {what} and no gRPC status");
     Some(Error::with_status(
         ErrorKind::Stream,
         Status::new(code, text),

@@ -55,3 +55,21 @@ async fn a_grpc_status_counts_more_than_an_http_error() {
     let response = soon(exchange).await.expect("tonic reads the status");
     assert_eq!(header(response.headers(), "grpc-status"), Some("0"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_in_the_place_of_an_answer_is_an_error() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let head = http::Response::builder().header("content-type", "text/html; charset=utf-8");
+    let head = head.body(()).expect("a head");
+    let mut at_peer = peer.next_call().await;
+    let _page = at_peer.respond.send_response(head, false).expect("open");
+    let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
+    assert_eq!(failed.error.code(), Code::Unknown);
+    let text = format!(
+        "{ADDRESS} answered HTTP 200 OK with content-type `text/html; charset=utf-8` \
+         and no gRPC status"
+    );
+    assert_eq!(failed.error.message(), text);
+    assert_eq!(connection.streams(), 0);
+}
