@@ -36,6 +36,9 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What `h2` takes at once; it counts in 31 bits.
+const LARGEST_PIECE: usize = (1 << 31) - 1;
+
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
 pub(crate) struct Outgoing {
@@ -129,10 +132,17 @@ impl Outgoing {
     pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Pump> {
         match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
             (Rest::Nothing, first) => {
-                if let Some(all) = first.clone() {
-                    let _ = stream.send_data(all, true);
-                }
                 self.rest = Rest::Nothing;
+                let all = first.clone()?;
+                if all.len() > LARGEST_PIECE {
+                    return Some(Pump {
+                        stream,
+                        chunk: all,
+                        next: None,
+                        body: None,
+                    });
+                }
+                let _ = stream.send_data(all, true);
                 None
             }
             (Rest::More(next, body), _) => Some(Pump {
@@ -222,7 +232,8 @@ impl Pump {
 
     /// Sends part of the chunk; false when the stream takes no more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.stream.reserve_capacity(self.chunk.len());
+        self.stream
+            .reserve_capacity(self.chunk.len().min(LARGEST_PIECE));
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}

@@ -230,3 +230,16 @@ async fn the_applications_name_comes_before_ours() {
     let full = format!("call/3 greeter/1.2 {USER_AGENT}");
     assert_eq!(header(&head.headers, "user-agent"), Some(&*full));
 }
+
+/// A frame of 2³¹ bytes is more than one `send_data` takes.
+#[tokio::test(start_paused = true)]
+async fn a_message_of_two_gibibytes_is_sent_as_the_window_allows() {
+    let (connection, mut peer) = connected().await;
+    let mut exchange = open(&connection, unary(vec![0; 1 << 31])).await;
+    let mut at_peer = peer.next_call().await;
+    tokio::select! {
+        biased;
+        outcome = &mut exchange => panic!("{:?}", outcome.map(|_| "answered")),
+        chunk = at_peer.chunk() => assert!(!chunk.expect("data").expect("data").is_empty()),
+    }
+}
