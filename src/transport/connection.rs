@@ -131,23 +131,17 @@ impl Connection {
         }
     }
 
-    /// A slot for the connection's own use, before it is offered to calls.
-    /// Waits while the peer allows no stream at all.
+    /// A slot for the connection's own use, whether it is offered to calls or
+    /// not. Waits while the peer allows no stream at all, or calls have them all;
+    /// for ever, if the connection takes no new streams.
     ///
     /// # Cancel safety
     ///
     /// Nothing is held when the future is dropped.
     pub(crate) async fn reserve(&self) -> Reservation {
-        let mut stage = self.stage();
-        loop {
-            if self.0.slots.take_unoffered() {
-                return Reservation(self.admitted());
-            }
-            if stage.changed().await.is_err() {
-                // This handle keeps the sender alive.
-                std::future::pending::<()>().await;
-            }
-        }
+        let _turn = ReservationTurn::start(self);
+        self.0.slots.reserve().await;
+        Reservation(self.admitted())
     }
 
     /// The bound on the time to response headers from the endpoint's options.
@@ -247,6 +241,23 @@ impl fmt::Debug for Connection {
             .field("address", &self.0.address)
             .field("slots", &self.0.slots)
             .finish()
+    }
+}
+
+/// A reservation that waits. When it has ended, so has its precedence.
+struct ReservationTurn<'a>(&'a Connection);
+
+impl<'a> ReservationTurn<'a> {
+    fn start(connection: &'a Connection) -> Self {
+        connection.0.slots.start_reserving();
+        Self(connection)
+    }
+}
+
+impl Drop for ReservationTurn<'_> {
+    fn drop(&mut self) {
+        self.0.0.slots.end_reserving();
+        self.0.serve_queue();
     }
 }
 

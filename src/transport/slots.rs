@@ -28,7 +28,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The streams of one connection: how many are open, how many may be.
 ///
@@ -44,21 +44,49 @@ pub(super) struct Slots {
     offered: AtomicBool,
     /// Set once, when no new stream can be opened any more.
     retired: AtomicBool,
+    /// Reservations that wait. Each is owed a slot before any call, or calls
+    /// that follow one another would keep the `Watch` out for ever.
+    reserving: AtomicUsize,
+    /// Rings for them when a slot may be free.
+    freed: Notify,
 }
 
 impl Slots {
     /// Takes a slot for a call, unless the connection is full, not offered or
     /// retired.
     pub(super) fn take(&self) -> bool {
-        self.offered.load(SeqCst) && self.take_unoffered()
+        self.offered.load(SeqCst) && self.take_leaving(self.reserving.load(SeqCst))
     }
 
-    /// Takes a slot before the connection is offered, for the `Watch`.
-    pub(super) fn take_unoffered(&self) -> bool {
+    /// Takes a slot for the `Watch`, offered or not, as soon as there is one.
+    /// Only between [`start_reserving`](Self::start_reserving) and
+    /// [`end_reserving`](Self::end_reserving); else no bell rings.
+    pub(super) async fn reserve(&self) {
+        loop {
+            // Listens before it looks, so that no bell rings in between unheard.
+            let freed = self.freed.notified();
+            if self.take_leaving(0) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Holds back a slot from calls, for a reservation that waits.
+    pub(super) fn start_reserving(&self) {
+        self.reserving.fetch_add(1, SeqCst);
+    }
+
+    /// The caller then serves the queue.
+    pub(super) fn end_reserving(&self) {
+        self.reserving.fetch_sub(1, SeqCst);
+    }
+
+    fn take_leaving(&self, held_back: usize) -> bool {
         if self.retired.load(SeqCst) {
             return false;
         }
-        let limit = self.limit.load(SeqCst);
+        let limit = self.limit.load(SeqCst).saturating_sub(held_back);
         self.taken
             .fetch_update(SeqCst, SeqCst, |taken| (taken < limit).then_some(taken + 1))
             .is_ok()
@@ -67,11 +95,20 @@ impl Slots {
     /// Gives a slot back. The caller then serves the queue.
     pub(super) fn release(&self) {
         self.taken.fetch_sub(1, SeqCst);
+        self.ring();
     }
 
     /// Says whether the limit changed.
     pub(super) fn set_limit(&self, limit: usize) -> bool {
-        self.limit.swap(limit, SeqCst) != limit
+        let changed = self.limit.swap(limit, SeqCst) != limit;
+        self.ring();
+        changed
+    }
+
+    fn ring(&self) {
+        if self.reserving.load(SeqCst) > 0 {
+            self.freed.notify_waiters();
+        }
     }
 
     pub(super) fn offer(&self, offered: bool) {
@@ -244,11 +281,27 @@ mod tests {
         let slots = slots(2);
         slots.offer(false);
         assert!(!slots.take());
-        assert!(slots.take_unoffered(), "the Watch comes before the calls");
+        assert!(
+            slots.reserve().now_or_never().is_some(),
+            "the Watch comes before the calls"
+        );
         slots.offer(true);
         slots.retire();
         assert!(!slots.take());
-        assert!(!slots.take_unoffered());
+        assert!(slots.reserve().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_reservation_that_waits_holds_back_one_slot_from_calls() {
+        let slots = slots(2);
+        assert!(slots.take());
+        slots.start_reserving();
+        assert!(!slots.take());
+        assert!(slots.reserve().now_or_never().is_some());
+        slots.end_reserving();
+        assert!(!slots.take(), "both are taken");
+        slots.release();
+        assert!(slots.take());
     }
 
     #[test]

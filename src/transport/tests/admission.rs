@@ -236,3 +236,45 @@ async fn connections_dialled_alike_are_not_equal() {
     assert!(one == one.clone());
     assert!(one != other);
 }
+
+/// Health checking may begin on a connection that calls fill already, and go on
+/// filling.
+#[tokio::test(start_paused = true)]
+async fn a_reservation_gets_the_next_free_slot_before_any_call() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 1).await;
+    let running = open(&connection, unary("")).await;
+    let mut place = pin!(queue.join());
+    connection.serve_queue();
+    let mut reserving = pin!(connection.reserve());
+    assert!(reserving.as_mut().now_or_never().is_none());
+    drop(running);
+    let reservation = soon(reserving).await;
+    assert!(place.as_mut().now_or_never().is_none());
+    assert!(connection.admit().is_none());
+    drop(reservation);
+    soon(place).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_given_up_holds_back_nothing() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 1).await;
+    let running = open(&connection, unary("")).await;
+    {
+        let mut reserving = pin!(connection.reserve());
+        assert!(reserving.as_mut().now_or_never().is_none());
+        drop(running);
+        assert!(connection.admit().is_none(), "it is owed the slot");
+    }
+    assert!(connection.admit().is_some());
+
+    let place = queue.join();
+    let running = connection.admit().expect("a slot");
+    {
+        let mut reserving = pin!(connection.reserve());
+        assert!(reserving.as_mut().now_or_never().is_none());
+        drop(running);
+    }
+    soon(place).await;
+}
