@@ -278,3 +278,39 @@ async fn a_reservation_given_up_holds_back_nothing() {
     }
     soon(place).await;
 }
+
+/// A slot freed, a newcomer and a reservation look at each other's counters from
+/// different threads; a wake-up lost between them would leave someone waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_is_forgotten_when_threads_race_for_the_slots() {
+    const ROUNDS: usize = 5_000;
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 2).await;
+    let racers: Vec<_> = (0..8)
+        .map(|racer| {
+            let (queue, connection) = (queue.clone(), connection.clone());
+            tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    if racer == 0 {
+                        drop(connection.reserve().await);
+                        continue;
+                    }
+                    let place = match connection.admit() {
+                        Some(_admitted) => continue,
+                        None => queue.join(),
+                    };
+                    connection.serve_queue();
+                    // Every so often one gives up, served or not.
+                    if (round + racer) % 7 != 0 {
+                        place.await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for racer in racers {
+        soon(racer).await.expect("no panic");
+    }
+    assert_eq!(connection.streams(), 0);
+    assert!(queue.is_empty());
+}
