@@ -31,10 +31,13 @@ mod limits {
     pub(super) const STREAM_WINDOW: u32 = 2 << 20;
     /// Bytes all responses may send ahead of their readers; hyper's default.
     pub(super) const CONNECTION_WINDOW: u32 = 5 << 20;
-    /// What small DATA frames may cost before the connection counts as attacked,
-    /// in connection windows. At the default of one, a reader who takes his time
-    /// over a stream of 20-byte messages loses the connection.
-    pub(super) const DATA_BUDGET_IN_WINDOWS: usize = 16;
+    /// What small DATA frames may cost before the connection counts as attacked:
+    /// no bound. At the default of half a connection window, a reader who takes
+    /// his time over a stream of 20-byte messages loses the connection. Nor is any
+    /// other bound safe: frames that come for a cancelled stream are charged and
+    /// never credited, so a connection that lives long enough comes to it. What is
+    /// unread stays bounded by the windows.
+    pub(super) const DATA_BUDGET: usize = usize::MAX;
     /// Streams we reset and still remember. Each cancelled call is one until the
     /// peer has noticed; at the default of fifty, 1,500 calls cancelled together
     /// end the connection for everybody else.
@@ -105,9 +108,7 @@ fn builder(endpoint: &Endpoint) -> h2::client::Builder {
         .initial_max_send_streams(limits::NO_SETTINGS_YET)
         .initial_window_size(stream_window.min(limits::LARGEST_WINDOW))
         .initial_connection_window_size(connection_window)
-        .data_frame_budget(
-            limits::DATA_BUDGET_IN_WINDOWS.saturating_mul(connection_window as usize),
-        )
+        .data_frame_budget(limits::DATA_BUDGET)
         .max_concurrent_reset_streams(limits::RESET_STREAMS)
         .reset_stream_duration(limits::RESET_REMEMBERED)
         .max_local_error_reset_streams(None)

@@ -10,15 +10,24 @@ use super::{
 /// for 2.5 MiB of overhead in all, about 11,000 such frames.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_of_small_messages_keeps_its_connection() {
-    const MESSAGES: usize = 50_000;
+    check_slow_reader(50_000, &[b'm'; 20]).await;
+}
+
+/// As many as the window holds of the smallest messages there are.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_empty_messages_keeps_its_connection() {
+    check_slow_reader(419_000, &[0; 5]).await;
+}
+
+async fn check_slow_reader(messages: usize, message: &[u8]) {
     let (connection, mut wire) = wired(100).await;
     let slow = open(&connection, unary("")).await;
     assert_eq!(wire.next_request().await, 1);
     wire.headers(1).await;
     let mut body = soon(slow).await.expect("headers").into_body();
-    let message = wire_frame(DATA, 0, 1, &[b'm'; 20]);
-    for _ in 0..MESSAGES / 1_000 {
-        wire.write(&message.repeat(1_000)).await;
+    let frame = wire_frame(DATA, 0, 1, message);
+    for _ in 0..messages / 1_000 {
+        wire.write(&frame.repeat(1_000)).await;
     }
     wire.write(&wire::trailers(1)).await;
 
@@ -29,7 +38,7 @@ async fn a_slow_reader_of_small_messages_keeps_its_connection() {
     soon(next).await.map(drop).expect("the connection is up");
 
     let (whole, trailers) = read(&mut body).await.expect("every message");
-    assert_eq!(whole.len(), 20 * MESSAGES);
+    assert_eq!(whole.len(), message.len() * messages);
     assert_eq!(trailers, Some(super::ok()));
 }
 
@@ -65,4 +74,23 @@ async fn check_cancelled_at_once(calls: usize) {
     let mut body = soon(next).await.expect("the connection is up").into_body();
     assert_eq!(read(&mut body).await.expect("a body").0, "in time");
     assert_eq!(connection.streams(), 0);
+}
+
+/// `h2` charges such frames to its budget and never credits them, so that with
+/// any bound the connection ends one day, whatever runs on it then.
+#[tokio::test(start_paused = true)]
+async fn late_frames_of_cancelled_streams_do_not_add_up() {
+    let (connection, mut wire) = wired(100).await;
+    for _ in 0..100 {
+        let cancelled = open(&connection, unary("")).await;
+        let stream = wire.next_request().await;
+        drop(cancelled);
+        let message = wire_frame(DATA, 0, stream, &[b'm'; 20]);
+        wire.headers(stream).await;
+        wire.write(&message.repeat(5_000)).await;
+    }
+    let next = open(&connection, unary("")).await;
+    let stream = wire.next_request().await;
+    wire.answer(stream, b"in time").await;
+    soon(next).await.map(drop).expect("the connection is up");
 }
