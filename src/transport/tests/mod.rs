@@ -11,6 +11,7 @@ mod guards;
 mod http_error;
 mod pump;
 mod readiness;
+mod reservation;
 mod tcp;
 mod wire;
 

@@ -127,12 +127,14 @@ async fn a_request_is_not_read_ahead_of_a_peer_that_reads_nothing() {
 async fn an_error_of_the_request_before_headers_is_the_calls() {
     let (connection, mut peer) = connected().await;
     let (frames, request) = streaming();
-    let exchange = tokio::spawn(open(&connection, request).await);
+    let mut exchange = open(&connection, request).await;
     let mut at_peer = peer.next_call().await;
     frames.send(Err(Status::data_loss("torn"))).expect("a pump");
-    assert_eq!(at_peer.reset().await, Reason::CANCEL);
-    let failed = soon(exchange).await.expect("no panic").map(drop);
+    let failed = soon(&mut exchange).await.map(drop);
     let failed = failed.expect_err("the body's error");
+    // Not only because the call is dropped.
+    assert_eq!(at_peer.reset().await, Reason::CANCEL);
+    drop(exchange);
     assert_eq!(failed.error.code(), Code::DataLoss);
     assert_eq!(failed.error.message(), "torn");
     assert!(!failed.unprocessed);
@@ -232,6 +234,40 @@ async fn a_peer_that_refuses_at_once_is_heard_and_the_request_cancelled() {
     assert!(body.is_end_stream());
     assert!(frame(&mut body).await.is_none());
     assert_eq!(connection.streams(), 0);
+    soon(frames.closed()).await;
+}
+
+/// The response is held, unread; the request lets go of its source all the same.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_resets_ends_a_request_that_has_nothing_to_send() {
+    let (connection, mut peer) = connected().await;
+    let (frames, request) = streaming();
+    let exchange = open(&connection, request).await;
+    let mut answers = peer.next_call().await.answer();
+    let _response = soon(exchange).await.expect("headers");
+    answers.send_reset(Reason::INTERNAL_ERROR);
+    soon(frames.closed()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_resets_ends_a_request_that_lacks_window() {
+    let (connection, mut peer) = connected().await;
+    let (frames, request) = streaming();
+    for number in 0..MESSAGES {
+        let frame = Frame::data(message(number));
+        frames.send(Ok(frame)).expect("a reader");
+    }
+    let exchange = open(&connection, request).await;
+    let mut at_peer = peer.next_call().await;
+    let mut answers = at_peer.answer();
+    let _response = soon(exchange).await.expect("headers");
+    // A window's worth, and nothing of it is given back.
+    let mut received = 0;
+    while received < 65_535 {
+        let chunk = soon(at_peer.body.data()).await.expect("data");
+        received += chunk.expect("sound").len();
+    }
+    answers.send_reset(Reason::INTERNAL_ERROR);
     soon(frames.closed()).await;
 }
 
