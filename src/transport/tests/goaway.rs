@@ -7,7 +7,7 @@ use super::{
     ADDRESS, Stage, closes, connected, drains, open, read, soon, unary,
     wire::{HEADERS, trailers, wire_frame, wired},
 };
-use crate::transport::{Failed, Outgoing, connection::OpenError};
+use crate::transport::{Outgoing, body::Failed, connection::OpenError};
 
 #[track_caller]
 fn failed<T>(outcome: Result<T, Failed>) -> Failed {
