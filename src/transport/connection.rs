@@ -8,8 +8,9 @@ use http::{HeaderValue, uri};
 use tokio::sync::watch;
 
 use super::{
-    body::{Exchange, Outgoing},
+    body::Exchange,
     endpoint::{Endpoint, Executor},
+    request::Outgoing,
     slots::{Queue, Slots},
 };
 use crate::error::{Cause, CauseKind, Error, ErrorKind};

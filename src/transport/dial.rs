@@ -133,7 +133,7 @@ async fn connect_tcp(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, 
     progress.set(format!("looking up `{}`", target.host));
     let addresses = look_up(&target).await?;
     progress.set(format!("waiting for TCP with {}", listed(&addresses)));
-    let stream = race(addresses).await?;
+    let stream = race(&target, addresses).await?;
     tune(&stream, &endpoint.tcp).map_err(|error| format!("socket options: {}", say(&error)))?;
     Ok(Box::new(stream))
 }
@@ -171,13 +171,13 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// Tries the addresses in order, a new one when the last has failed or has been
 /// pending for [`ATTEMPT_DELAY`]. The first to connect wins.
-async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
+async fn race(target: &Target, addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failures = Vec::new();
     loop {
         match untried.next() {
-            Some(address) => attempts.push(attempt(address)),
+            Some(address) => attempts.push(attempt(target, address)),
             None if attempts.is_empty() => return Err(failures.join(", ")),
             None => {}
         }
@@ -195,10 +195,14 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
     }
 }
 
-async fn attempt(address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("{} ({address})", say(&error)))
+async fn attempt(target: &Target, address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| {
+        // Whose address it is, only where a name has been looked up.
+        match address.to_string() == target.to_string() {
+            true => say(&error),
+            false => format!("{} ({address})", say(&error)),
+        }
+    })
 }
 
 fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {

@@ -19,13 +19,15 @@ mod connection;
 mod dial;
 mod endpoint;
 mod http2;
+mod request;
 mod slots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use body::{Outgoing, ResponseBody};
+pub(crate) use body::ResponseBody;
 pub(crate) use connection::{Admitted, Connection, OpenError, Reservation, Stage};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::Executor;
+pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};

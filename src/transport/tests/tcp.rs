@@ -42,7 +42,16 @@ async fn a_refused_connection_says_so_and_where() {
     let port = free_port().await;
     let endpoint = Endpoint::new(format!("http://127.0.0.1:{port}")).expect("a URI");
     let text = text(outcome(endpoint).await);
-    assert_eq!(text, format!("connection refused (127.0.0.1:{port})"));
+    assert_eq!(text, "connection refused");
+}
+
+#[tokio::test]
+async fn a_refused_connection_to_a_name_says_which_address_it_was() {
+    let port = free_port().await;
+    let endpoint = Endpoint::new(format!("http://localhost:{port}")).expect("a URI");
+    let text = text(outcome(endpoint).await);
+    let refused = format!("connection refused (127.0.0.1:{port})");
+    assert!(text.contains(&refused), "{text}");
 }
 
 #[tokio::test]

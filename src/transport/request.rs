@@ -1,0 +1,252 @@
+//! A request on its way out: its head, kept for another attempt, and its body.
+//!
+//! A unary request goes out whole from the caller's task. A body that is not
+//! ready, or lacks window, goes through the [`Pump`].
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, request, uri};
+use http_body::{Body as _, Frame};
+use tonic::{Status, body::Body};
+
+use crate::error::{Error, ErrorKind};
+
+/// Headers about one HTTP/1 hop; `h2` refuses a request that has them.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// What `h2` takes at once; it counts in 31 bits.
+const LARGEST_PIECE: usize = (1 << 31) - 1;
+
+/// A request on its way out. It survives attempts to open a stream, and a unary
+/// one can be sent again.
+pub(crate) struct Outgoing {
+    head: request::Parts,
+    /// The first DATA frame, kept when it is all there is.
+    first: Option<Bytes>,
+    rest: Rest,
+}
+
+/// What follows the first frame.
+enum Rest {
+    /// Not looked at: [`Outgoing::prefetch`] has not run.
+    Unknown(Body),
+    /// Nothing: the request is whole, and can be sent again.
+    Nothing,
+    /// More, some of it perhaps already taken from the body.
+    More(Option<Frame<Bytes>>, Body),
+    /// It went into a stream and cannot be had again.
+    Gone,
+}
+
+impl Outgoing {
+    pub(crate) fn new(request: Request<Body>) -> Self {
+        let (mut head, body) = request.into_parts();
+        for name in &HOP_BY_HOP {
+            head.headers.remove(name);
+        }
+        Self {
+            head,
+            first: None,
+            rest: Rest::Unknown(body),
+        }
+    }
+
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    /// Takes from the body what is ready, so that a unary request is known to
+    /// be whole. Never waits.
+    pub(crate) async fn prefetch(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| Poll::Ready(self.look_ahead(cx))).await
+    }
+
+    /// Whether the request can be sent again: it went out whole, from here.
+    pub(crate) fn is_replayable(&self) -> bool {
+        matches!(self.rest, Rest::Nothing)
+    }
+
+    /// Whether HEADERS are all there is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && matches!(self.rest, Rest::Nothing)
+    }
+
+    /// The head as it goes to one backend. Ours stays, for the next attempt.
+    pub(super) fn head(
+        &self,
+        scheme: &uri::Scheme,
+        authority: &uri::Authority,
+        user_agent: &HeaderValue,
+    ) -> Result<Request<()>, Error> {
+        let mut uri = uri::Parts::default();
+        uri.scheme = Some(scheme.clone());
+        uri.authority = Some(authority.clone());
+        uri.path_and_query = self.head.uri.path_and_query().cloned();
+        let uri = Uri::from_parts(uri).map_err(|error| {
+            let path = &self.head.uri;
+            let why = format!("HTTP/2 cannot carry a request for `{path}`: {error}");
+            Error::new(ErrorKind::InvalidRequest, why)
+        })?;
+        let mut head = Request::new(());
+        *head.method_mut() = self.head.method.clone();
+        *head.uri_mut() = uri;
+        *head.version_mut() = http::Version::HTTP_2;
+        *head.headers_mut() = self.head.headers.clone();
+        let trailers = HeaderValue::from_static("trailers");
+        head.headers_mut().insert(header::TE, trailers);
+        let own = head
+            .headers_mut()
+            .insert(header::USER_AGENT, user_agent.clone());
+        if let Some(own) = own {
+            let full = [own.as_bytes(), b" ", user_agent.as_bytes()].concat();
+            let full = HeaderValue::from_bytes(&full).expect("two header values and a space");
+            head.headers_mut().insert(header::USER_AGENT, full);
+        }
+        Ok(head)
+    }
+
+    /// Sends what follows the HEADERS. What cannot go out at once becomes a
+    /// pump. A stream that has failed meanwhile says so in its response.
+    pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Pump> {
+        match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
+            (Rest::Nothing, first) => {
+                self.rest = Rest::Nothing;
+                let all = first.clone()?;
+                if all.len() > LARGEST_PIECE {
+                    return Some(Pump {
+                        stream,
+                        chunk: all,
+                        next: None,
+                        body: None,
+                    });
+                }
+                let _ = stream.send_data(all, true);
+                None
+            }
+            (Rest::More(next, body), _) => Some(Pump {
+                stream,
+                chunk: self.first.take().unwrap_or_default(),
+                next,
+                body: Some(body),
+            }),
+            (Rest::Unknown(body), _) => Some(Pump {
+                stream,
+                chunk: Bytes::new(),
+                next: None,
+                body: Some(body),
+            }),
+            (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
+        }
+    }
+
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Rest::Unknown(mut body) = std::mem::replace(&mut self.rest, Rest::Nothing) else {
+            return Ok(());
+        };
+        let mut next = |body: &mut Body| match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Ok(Poll::Ready(Some(frame))),
+            Poll::Ready(Some(Err(status))) => Err(Error::with_status(ErrorKind::Stream, status)),
+            Poll::Ready(None) => Ok(Poll::Ready(None)),
+            Poll::Pending => Ok(Poll::Pending),
+        };
+        self.rest = match next(&mut body)? {
+            Poll::Pending => Rest::More(None, body),
+            Poll::Ready(None) => Rest::Nothing,
+            Poll::Ready(Some(frame)) => match frame.into_data() {
+                Err(trailers) => Rest::More(Some(trailers), body),
+                Ok(data) => {
+                    self.first = Some(data);
+                    match next(&mut body)? {
+                        Poll::Pending => Rest::More(None, body),
+                        Poll::Ready(None) => Rest::Nothing,
+                        Poll::Ready(Some(frame)) => Rest::More(Some(frame), body),
+                    }
+                }
+            },
+        };
+        Ok(())
+    }
+}
+
+/// Moves a request body into its stream, as fast as the window allows.
+///
+/// Dropping it before it has finished resets the stream.
+pub(super) struct Pump {
+    stream: SendStream<Bytes>,
+    /// Taken from the body, not yet sent.
+    chunk: Bytes,
+    next: Option<Frame<Bytes>>,
+    body: Option<Body>,
+}
+
+impl Pump {
+    /// Ready when there is nothing more to send: the body has ended, or the
+    /// peer wants no more of it. An error is the body's own.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        loop {
+            if !self.chunk.is_empty() {
+                match ready!(self.poll_send(cx)) {
+                    true => continue,
+                    false => return Poll::Ready(Ok(())),
+                }
+            }
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let Some(frame) = ready!(self.poll_next(cx)?) else {
+                let _ = self.stream.send_data(Bytes::new(), true);
+                return Poll::Ready(Ok(()));
+            };
+            match frame.into_data() {
+                Ok(data) => self.chunk = data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let _ = self.stream.send_trailers(trailers);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Sends part of the chunk; false when the stream takes no more.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.stream
+            .reserve_capacity(self.chunk.len().min(LARGEST_PIECE));
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(false),
+            }
+        }
+        let fits = self.stream.capacity().min(self.chunk.len());
+        let part = self.chunk.split_to(fits);
+        Poll::Ready(self.stream.send_data(part, false).is_ok())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Status>> {
+        if let Some(frame) = self.next.take() {
+            return Poll::Ready(Ok(Some(frame)));
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx).map(Option::transpose),
+            None => Poll::Ready(Ok(None)),
+        }
+    }
+
+    pub(super) fn cancel(mut self) {
+        self.stream.send_reset(Reason::CANCEL);
+    }
+}
