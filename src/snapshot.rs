@@ -203,9 +203,13 @@ impl BackendStatus {
     /// The backend's part of [`Explained`].
     fn write_explained(&self, f: &mut fmt::Formatter<'_>, now: Instant) -> fmt::Result {
         self.write_name(f)?;
-        match self.failure() {
-            Some(cause) => write!(f, " {cause}")?,
-            None => write!(f, " {}", self.state)?,
+        match (self.failure(), self.state, self.health) {
+            (Some(cause), _, _) => write!(f, " {cause}")?,
+            // Connected, and in need of another remedy than what is out of reach.
+            (None, ConnectivityState::Connecting, HealthStatus::Pending) => {
+                f.write_str(" CONNECTING, health check: no answer yet")?;
+            }
+            (None, state, _) => write!(f, " {state}")?,
         }
         match (self.attempt, self.next_attempt) {
             (0, _) => write!(f, " ({})", age(now.saturating_duration_since(self.since))),
