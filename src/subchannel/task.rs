@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::machine::{Config, Effects, Report, Subchannel};
 use crate::{
     connectivity::ConnectivityState,
-    error::Cause,
+    error::{Cause, CauseKind},
     health::{Action, Event, Notice, Prober, Running},
     transport::{Connection, Endpoint, Queue, Stage, dial},
 };
@@ -68,11 +68,14 @@ struct Task<I> {
 
 /// A backend's connection, and its health RPCs.
 ///
-/// They share one connection, except where the peer allows one stream at a time:
-/// then the `Watch` would leave none for calls, and has a connection to itself.
+/// They share one connection, except where the peer allows one stream at a time,
+/// or none yet: then the `Watch` would leave none for calls, and has a connection
+/// to itself.
 struct Live {
     calls: Connection,
     prober: Prober,
+    /// Calls and a `Watch` are on the same connection.
+    shared: bool,
     stages: [watch::Receiver<Stage>; 2],
 }
 
@@ -249,8 +252,8 @@ impl<I> Drop for Task<I> {
     }
 }
 
-/// Dials once, or twice where the peer allows one stream at a time and that one
-/// is needed for the `Watch` of `service`.
+/// Dials once, or twice where the peer allows at most one stream at a time and
+/// that one is needed for the `Watch` of `service`.
 async fn connect(
     label: Arc<str>,
     endpoint: Endpoint,
@@ -258,22 +261,20 @@ async fn connect(
     service: Option<Arc<str>>,
 ) -> Result<Live, Cause> {
     let first = dial(endpoint.clone(), queue.clone()).await?;
-    let calls = match *first.stage().borrow() {
-        Stage::Open { limit: 1 } if service.is_some() => None,
-        _ => Some(first.clone()),
-    };
-    let calls = match calls {
-        Some(calls) => calls,
-        None => {
+    let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
+    let calls = match service.is_some() && narrow {
+        false => first.clone(),
+        true => {
             warn!(
                 backend = &*label,
-                "the server allows one stream per connection, which the health check needs; \
-                 calls get a second connection"
+                "the server allows at most one stream per connection, which the health check \
+                 needs; calls get a second connection"
             );
             dial(endpoint, queue).await?
         }
     };
     Ok(Live {
+        shared: service.is_some() && !narrow,
         stages: [first.stage(), calls.stage()],
         prober: Prober::new(first, service.unwrap_or_default()),
         calls,
@@ -293,23 +294,33 @@ async fn dialled(
     }
 }
 
-/// Resolves when a connection takes no new streams any more.
+/// Resolves when a connection takes no new streams any more, or no longer enough
+/// for what is on it.
 async fn lost(live: &mut Option<Live>) -> Cause {
     match live {
-        Some(live) => {
-            let [a, b] = &mut live.stages;
+        Some(Live { shared, stages, .. }) => {
+            let [a, b] = stages;
             select! {
-                why = ended(a) => why,
-                why = ended(b) => why,
+                why = ended(a, *shared) => why,
+                why = ended(b, *shared) => why,
             }
         }
         None => pending().await,
     }
 }
 
-async fn ended(stage: &mut watch::Receiver<Stage>) -> Cause {
-    let ended = stage.wait_for(|stage| stage.ended().is_some()).await;
-    let why = ended.ok().and_then(|stage| stage.ended().cloned());
+/// A `shared` connection whose peer comes down to one stream at a time ends as
+/// one that drains: the `Watch` keeps that stream, and calls would wait for ever.
+async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
+    let why = |stage: &Stage| match stage {
+        Stage::Open { limit: 1 } if shared => Some(Cause::new(
+            CauseKind::Disconnected,
+            "the server allows one stream per connection now",
+        )),
+        stage => stage.ended().cloned(),
+    };
+    let ended = stage.wait_for(|stage| why(stage).is_some()).await;
+    let why = ended.ok().and_then(|stage| why(&stage));
     match why {
         Some(why) => why,
         // A handle is held beside this receiver, so the sender lives.
