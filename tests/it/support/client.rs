@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Request, Response, Status};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
-    BackoffConfig, Channel, ChannelBuilder, ConnectivityState, HealthOptions, ServiceConfig,
-    discover,
+    BackoffConfig, Change, Channel, ChannelBuilder, ConnectivityState, Endpoint, HealthOptions,
+    ServiceConfig, Status as ChannelStatus, discover,
 };
 
 use super::{
@@ -38,8 +40,28 @@ pub(crate) fn quick_health() -> HealthOptions {
 /// A builder of a channel over `backends` that checks the health of `service`,
 /// with quick backoffs.
 pub(crate) fn balanced(backends: &[&Backend], service: Option<&str>) -> ChannelBuilder {
-    let uris = backends.iter().map(|backend| backend.uri());
-    let builder = Channel::balance(discover::list(uris).expect("backends have URIs"))
+    balanced_at(backends.iter().map(|backend| backend.uri()), service)
+}
+
+/// The same over anything that has a URI.
+pub(crate) fn balanced_at(
+    uris: impl IntoIterator<Item = String>,
+    service: Option<&str>,
+) -> ChannelBuilder {
+    let list = discover::list(uris).expect("every URI is one");
+    quick(Channel::balance(list), service)
+}
+
+/// The same over a set that the test changes.
+pub(crate) fn pushed(
+    service: Option<&str>,
+) -> (mpsc::Sender<Change<&'static str, Endpoint>>, ChannelBuilder) {
+    let (changes, source) = discover::push(16);
+    (changes, quick(Channel::balance(source), service))
+}
+
+fn quick(builder: ChannelBuilder, service: Option<&str>) -> ChannelBuilder {
+    let builder = builder
         .connect_backoff(quick_backoff())
         .health_options(quick_health());
     match service {
@@ -106,6 +128,51 @@ pub(crate) async fn refusal(channel: &Channel) -> String {
             status.message().to_owned()
         }
     }
+}
+
+/// A Chat that stays open: one greeting for each name.
+pub(crate) struct Chat {
+    names: mpsc::UnboundedSender<HelloRequest>,
+    greetings: Streaming<HelloReply>,
+}
+
+impl Chat {
+    pub(crate) async fn start(channel: &Channel) -> Self {
+        let (names, requests) = mpsc::unbounded_channel();
+        let mut client = GreeterClient::new(channel.clone());
+        let chat = client.chat(UnboundedReceiverStream::new(requests));
+        let greetings = within("response headers of Chat", chat)
+            .await
+            .expect("a backend takes the Chat")
+            .into_inner();
+        Self { names, greetings }
+    }
+
+    pub(crate) async fn greet(&mut self, name: &str) -> Result<HelloReply, Status> {
+        // If the call has ended, the other direction says how.
+        let _ = self.names.send(request(name));
+        let greeting = within("a greeting", self.greetings.message()).await?;
+        Ok(greeting.expect("the Chat is open as long as the test says nothing else"))
+    }
+
+    /// Says that there are no more names, and sees the call end with OK.
+    pub(crate) async fn end(mut self) {
+        drop(self.names);
+        let end = within("the end of the Chat", self.greetings.message()).await;
+        assert_eq!(end.expect("the Chat ends with OK"), None);
+    }
+}
+
+/// Awaits a status of the channel of which `condition` is true, and returns it.
+pub(crate) async fn until_that(
+    channel: &Channel,
+    what: &str,
+    mut condition: impl FnMut(&ChannelStatus) -> bool,
+) -> std::sync::Arc<ChannelStatus> {
+    let mut watch = channel.watch_status();
+    let status = within(what, watch.wait_for(|status| condition(status))).await;
+    assert!(condition(&status), "the channel closed instead of {what}");
+    status
 }
 
 /// Awaits the channel's state.

@@ -1,0 +1,72 @@
+//! Which configuration has which question asked.
+
+use tonic::Code;
+use tonic_health_channel::{
+    ConnectivityState::{Ready, TransientFailure},
+    HealthStatus, ServiceConfig,
+};
+
+use super::ends_with;
+use crate::support::{
+    Backend, GREETER, HealthKind, WatchScript, balanced, health_checked, hello, refusal, until,
+    until_backends,
+};
+
+// H12, J14
+#[tokio::test]
+async fn no_name_in_the_config_means_no_health_checks() {
+    for config in [
+        r#"{}"#,
+        r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#,
+        r#"{"healthCheckConfig": null}"#,
+        r#"{"healthCheckConfig": {}}"#,
+        r#"{"healthCheckConfig": {"serviceName": null}}"#,
+    ] {
+        let start = Backend::builder().scripted();
+        let backend = start.not_serving(GREETER).not_serving("").start().await;
+        let parsed: ServiceConfig = config.parse().expect("a valid service config");
+        let builder = balanced(&[&backend], None).service_config(parsed);
+        let channel = builder.build();
+        until(&channel, Ready).await;
+        hello(&channel).await.expect("nobody asks for its health");
+        assert_eq!([backend.watches(), backend.checks()], [0, 0], "{config}");
+        assert_eq!(channel.backends()[0].health(), HealthStatus::NotChecked);
+    }
+}
+
+// J14
+#[tokio::test]
+async fn the_empty_name_asks_for_the_whole_server() {
+    let start = Backend::builder().scripted();
+    let backend = start.not_serving(GREETER).start().await;
+    let channel = balanced(&[&backend], Some("")).build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("the server as a whole serves");
+    assert_eq!(backend.asked(), [""]);
+
+    backend.set_not_serving("").await;
+    until(&channel, TransientFailure).await;
+    refusal(&channel).await;
+}
+
+// J16
+#[tokio::test]
+async fn check_is_never_called_by_default() {
+    let start = Backend::builder().scripted();
+    let [healthy, repeated, without_watch] = start
+        .start_each(["healthy", "repeated", "without Watch"])
+        .await;
+    repeated.script_watch(ends_with(Code::Unavailable));
+    without_watch.script_watch(ends_with(Code::Unimplemented));
+    let check_only = Backend::builder().health(HealthKind::CheckOnly);
+    let check_only = check_only.start().await;
+    let all = [&healthy, &repeated, &without_watch, &check_only];
+    let channel = health_checked(&all);
+    until_backends(&channel, &[Ready, TransientFailure, Ready, Ready]).await;
+    repeated.until_watches(4).await;
+    repeated.script_watch(WatchScript::Normal);
+    until_backends(&channel, &[Ready; 4]).await;
+    healthy.set_not_serving(GREETER).await;
+    until_backends(&channel, &[TransientFailure, Ready, Ready, Ready]).await;
+    assert_eq!(all.map(|backend| backend.checks()), [0; 4]);
+}
