@@ -1,6 +1,7 @@
 //! Messages on an open Watch decide who gets calls.
 
 use tonic_health_channel::{
+    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
     HealthStatus,
 };
@@ -8,7 +9,7 @@ use tonic_health_channel::{
 use super::{states, until_health};
 use crate::support::{
     Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced,
-    health_checked, hello, refusal, spread, until, until_backends,
+    health_checked, hello, refusal, spread, until, until_backends, until_that,
 };
 
 // H01
@@ -127,6 +128,38 @@ async fn calls_go_where_health_says_serving() {
     }
 }
 
+// C05
+#[tokio::test]
+async fn no_call_fails_while_health_flips_and_one_backend_is_healthy() {
+    let start = Backend::builder().scripted();
+    let [steady, flipping] = start.start_each(["steady", "flipping"]).await;
+    let channel = health_checked(&[&steady, &flipping]);
+    until_backends(&channel, &[Ready, Ready]).await;
+    let flips = async {
+        for _ in 0..20 {
+            flipping.set_not_serving(GREETER).await;
+            until_backends(&channel, &[Ready, TransientFailure]).await;
+            flipping.set_serving(GREETER).await;
+            until_backends(&channel, &[Ready, Ready]).await;
+        }
+    };
+    let calls = async {
+        loop {
+            hello(&channel).await.expect("one backend is healthy");
+        }
+    };
+    tokio::select! {
+        () = flips => {}
+        () = calls => unreachable!("it calls for ever"),
+    }
+    let hits = [steady.hits(), flipping.hits()];
+    assert!(
+        hits.iter().all(|hits| *hits > 0),
+        "both had calls: {hits:?}"
+    );
+    assert_eq!([steady.watches(), flipping.watches()], [1, 1]);
+}
+
 // J01
 #[tokio::test]
 async fn each_backend_is_asked_once_by_the_name_in_the_config() {
@@ -224,11 +257,11 @@ async fn a_flood_of_messages_starves_neither_calls_nor_news() {
     assert_eq!(flooding.open_watches(), 1, "the flood went on all the time");
 }
 
-async fn until_health_of_the_second(channel: &tonic_health_channel::Channel, health: HealthStatus) {
-    let what = format!("the quiet backend to be {health:?}");
-    crate::support::until_that(channel, &what, |status| {
-        let quiet = status.backends().get(1);
-        quiet.is_some_and(|quiet| quiet.health() == health)
+async fn until_health_of_the_second(channel: &Channel, health: HealthStatus) {
+    let what = format!("the second backend to be {health}");
+    until_that(channel, &what, |status| {
+        let second = status.backends().get(1);
+        second.is_some_and(|backend| backend.health() == health)
     })
     .await;
 }

@@ -11,8 +11,12 @@ use tonic_health_channel::{
 
 use super::{ends_with, errors, metronome, until_health, warnings};
 use crate::support::{
-    Backend, CheckScript, GREETER, HealthKind, Logs, balanced, hello, quick_health, refusal, until,
+    Backend, CheckScript, GREETER, HealthKind, Logs, PATIENCE, balanced, hello, quick_health,
+    refusal, until,
 };
+
+/// As often, and with as little patience, as the library does it.
+const OFTEN: Duration = Duration::from_millis(100);
 
 #[tokio::test]
 async fn check_is_polled_where_watch_is_missing() {
@@ -43,7 +47,7 @@ async fn check_is_polled_where_watch_is_missing() {
 async fn a_check_that_is_never_answered_is_a_failure_and_polled_anew() {
     let backend = check_only().await;
     backend.script_check(CheckScript::NeverAnswer);
-    let channel = polling(&[&backend]);
+    let channel = polling_for(OFTEN, &[&backend]);
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
     assert!(
@@ -105,11 +109,15 @@ async fn check_only() -> Backend {
     start.start().await
 }
 
+/// Polls often, with all the patience that a busy machine may need.
 fn polling(backends: &[&Backend]) -> Channel {
-    let often = Duration::from_millis(100);
+    polling_for(PATIENCE, backends)
+}
+
+fn polling_for(timeout: Duration, backends: &[&Backend]) -> Channel {
     let rule = OnUnimplemented::PollCheck {
-        interval: often,
-        timeout: often,
+        interval: OFTEN,
+        timeout,
     };
     balanced(backends, Some(GREETER))
         .health_options(quick_health().on_unimplemented(rule))
