@@ -9,7 +9,7 @@ use tonic_health_channel::{
     HealthOptions, HealthStatus,
 };
 
-use super::states;
+use super::{hourly, states};
 use crate::support::{
     Backend, GREETER, Logs, WatchScript, balanced, call, health_checked, hello, quick_health,
     refusal, request, until, within,
@@ -70,6 +70,20 @@ async fn silence_becomes_a_failure_and_the_question_is_asked_anew() {
         hello(&channel).await.expect("it answers in the end");
         backend.until_open_watches(1).await;
         assert_eq!(backend.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_is_given_up_is_cancelled() {
+    for script in [WatchScript::NeverAnswer, WatchScript::HeadersOnly] {
+        let backend = silent(script).await;
+        let patience = Duration::from_millis(150);
+        let options = hourly().first_response_timeout(Some(patience));
+        let channel = with(&backend, options);
+        until(&channel, TransientFailure).await;
+        backend.until_open_watches(0).await;
+        assert_eq!(backend.watches(), 1, "the next one is an hour away");
+        assert_eq!(backend.open_connections(), 1);
     }
 }
 
