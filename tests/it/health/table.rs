@@ -46,18 +46,15 @@ async fn each_backend_is_told_with_its_state_its_health_and_the_reason() {
     assert_eq!(
         lines,
         [
-            format!("{} READY SERVING", at[0]),
+            format!("{} READY, health SERVING", at[0]),
+            format!("{} TRANSIENT_FAILURE, health check: NOT_SERVING", at[1]),
+            format!("{} CONNECTING, health pending", at[2]),
             format!(
-                "{} TRANSIENT_FAILURE NOT_SERVING, health check: NOT_SERVING",
-                at[1]
-            ),
-            format!("{} CONNECTING pending", at[2]),
-            format!(
-                "{} TRANSIENT_FAILURE failed, health check: Watch ended: PermissionDenied: \
-                 the script ends this Watch",
+                "{} TRANSIENT_FAILURE, health check: Watch ended: PermissionDenied: \
+                 the script ends this Watch (attempt 1)",
                 at[3]
             ),
-            format!("{} READY unimplemented", at[4]),
+            format!("{} READY, health unimplemented", at[4]),
         ]
     );
     let ended = &channel.backends()[3];
@@ -78,7 +75,7 @@ async fn a_name_of_its_own_stands_before_the_address() {
     let shown = only(&channel);
     assert_eq!(shown.label(), "first");
     assert_eq!(shown.address(), backend.addr().to_string());
-    let line = format!("first ({}) READY SERVING", backend.addr());
+    let line = format!("first ({}) READY, health SERVING", backend.addr());
     assert_eq!(shown.to_string(), line);
 }
 
@@ -103,13 +100,13 @@ async fn the_last_error_outlives_recovery_and_each_change_has_its_time() {
     assert_eq!(healthy.health(), HealthStatus::Serving);
     assert!(healthy.since() > failing.since(), "READY began later");
     assert_eq!(healthy.last_error(), failing.last_error());
-    let line = format!("{} READY SERVING", backend.addr());
+    let line = format!("{} READY, health SERVING", backend.addr());
     assert_eq!(healthy.to_string(), line, "what is over is not in the line");
 
     backend.set_status(GREETER, 17).await;
     until(&channel, TransientFailure).await;
     let line = format!(
-        "{} TRANSIENT_FAILURE unrecognized status 17, health check: unrecognized status 17",
+        "{} TRANSIENT_FAILURE, health check: unrecognized status 17",
         backend.addr()
     );
     assert_eq!(only(&channel).to_string(), line);
