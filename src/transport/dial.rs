@@ -244,14 +244,20 @@ fn listed(addresses: &[SocketAddr]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::interleaved;
+    use std::{net::SocketAddr, time::Duration};
+
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{interleaved, tune};
+    use crate::transport::Endpoint;
 
     #[test]
     fn families_take_turns() {
-        let parse = |texts: &[&str]| -> Vec<std::net::SocketAddr> {
-            texts
-                .iter()
-                .map(|t| t.parse().expect("an address"))
+        let parse = |texts: &[&str]| -> Vec<SocketAddr> {
+            let addresses = texts.iter().map(|text| text.parse());
+            addresses
+                .map(|address| address.expect("an address"))
                 .collect()
         };
         let given = parse(&[
@@ -270,5 +276,46 @@ mod tests {
         ]);
         assert_eq!(interleaved(given.into_iter()), order);
         assert_eq!(interleaved(std::iter::empty()), []);
+    }
+
+    async fn tuned(endpoint: &Endpoint) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        tune(&stream, &endpoint.tcp).expect("options this system has");
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_dead_peer_is_found_by_default() {
+        let stream = tuned(&Endpoint::from_static("http://127.0.0.1:1")).await;
+        let socket = SockRef::from(&stream);
+        let seconds = Duration::from_secs;
+        assert!(socket.tcp_nodelay().expect("readable"));
+        assert!(socket.keepalive().expect("readable"));
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_keepalive_time().expect("readable"), seconds(30));
+            assert_eq!(
+                socket.tcp_keepalive_interval().expect("readable"),
+                seconds(10)
+            );
+            assert_eq!(socket.tcp_keepalive_retries().expect("readable"), 3);
+            assert_eq!(
+                socket.tcp_user_timeout().expect("readable"),
+                Some(seconds(20))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_may_choose_otherwise() {
+        let endpoint = Endpoint::from_static("http://127.0.0.1:1")
+            .tcp_nodelay(false)
+            .tcp_keepalive(None);
+        let stream = tuned(&endpoint).await;
+        let socket = SockRef::from(&stream);
+        assert!(!socket.tcp_nodelay().expect("readable"));
+        assert!(!socket.keepalive().expect("readable"));
     }
 }
