@@ -1,0 +1,90 @@
+//! A greeter whose health can be flipped over HTTP.
+//!
+//! ```text
+//! $ cargo run --example server -- 127.0.0.1:50051 127.0.0.1:8081 A
+//! name=A greeter=127.0.0.1:50051 admin=127.0.0.1:8081
+//!
+//! $ curl -X POST 127.0.0.1:8081/not_serving
+//! "" and demo.v1.Greeter: NotServing
+//! ```
+//!
+//! Run two of them beside `--example client`, and flip away.
+
+mod common;
+
+use std::process::ExitCode;
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+};
+use common::{
+    Result,
+    arguments::{Misuse, exit_code, parse},
+    backend::{self, Control, GREETER, GreeterService},
+};
+use tonic_health::ServingStatus::{NotServing, Serving};
+
+const USAGE: &str = "usage: server ADDR ADMIN_ADDR [NAME]
+
+  ADDR        where to serve gRPC, such as 127.0.0.1:50051; port 0 is a free one
+  ADMIN_ADDR  where to serve the HTTP below
+  NAME        what replies carry as `backend`; ADDR by default
+
+";
+const PATHS: &str = "POST /serving      ?service=NAME, by default both \"\" and demo.v1.Greeter
+POST /not_serving  the same
+POST /shutdown     GOAWAY, and the end when the calls in flight have ended
+";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    common::log_to_stderr();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    exit_code(run(&arguments).await, &[USAGE, PATHS].concat())
+}
+
+async fn run(arguments: &[String]) -> Result<()> {
+    let (address, admin, name) = match arguments {
+        [address, admin] => (address, admin, None),
+        [address, admin, name] => (address, admin, Some(name)),
+        _ => return Err(Misuse(String::new()).into()),
+    };
+    let grpc = backend::listen(parse("ADDR", address)?).await?;
+    let http = backend::listen(parse("ADMIN_ADDR", admin)?).await?;
+    let (address, admin) = (grpc.local_addr()?, http.local_addr()?);
+    let name = name.cloned().unwrap_or_else(|| address.to_string());
+    println!("name={name} greeter={address} admin={admin}");
+
+    let control = Control::new().await;
+    let (told, stop) = (control.clone(), control.clone());
+    let admin = Router::new().fallback(move |method, uri| obey(told, method, uri));
+    let http =
+        axum::serve(http, admin).with_graceful_shutdown(async move { stop.shutting_down().await });
+    let grpc = backend::serve(grpc, GreeterService::new(name), &control);
+    tokio::try_join!(grpc, async { Ok(http.await?) })?;
+    Ok(())
+}
+
+async fn obey(control: Control, method: Method, uri: Uri) -> (StatusCode, String) {
+    let service = uri.query().map(|query| query.strip_prefix("service="));
+    let status = match (uri.path(), service) {
+        ("/serving" | "/not_serving" | "/shutdown", _) if method != Method::POST => {
+            return (StatusCode::METHOD_NOT_ALLOWED, PATHS.to_owned());
+        }
+        ("/shutdown", _) => {
+            control.shut_down();
+            return (StatusCode::OK, "shutting down\n".to_owned());
+        }
+        ("/serving" | "/not_serving", Some(None)) => {
+            return (StatusCode::BAD_REQUEST, PATHS.to_owned());
+        }
+        ("/serving", _) => Serving,
+        ("/not_serving", _) => NotServing,
+        _ => return (StatusCode::NOT_FOUND, PATHS.to_owned()),
+    };
+    let service = service.flatten();
+    control.set(service, status).await;
+    let which = service.map_or(format!("\"\" and {GREETER}"), str::to_owned);
+    (StatusCode::OK, format!("{which}: {status}\n"))
+}
