@@ -3,7 +3,7 @@
 
 use std::{future::pending, sync::Arc, time::Instant};
 
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
@@ -100,7 +100,11 @@ impl<I: Copy> Task<I> {
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
                 why = lost(&mut self.live) => Input::Lost(why),
-                event = next(&mut self.rpc) => Input::Health(event),
+                event = next(&mut self.rpc) => match lost(&mut self.live).now_or_never() {
+                    // Lost between the two: the Watch ended for that.
+                    Some(why) => Input::Lost(why),
+                    None => Input::Health(event),
+                },
                 () = sleep_until(deadline) => Input::Deadline,
             };
             let effects = self.take(now(), input);

@@ -99,7 +99,7 @@ impl Future for Exchange {
             }),
             Err(error) => {
                 let admitted = this.admitted.take().expect("polled after completion");
-                let status = http2::status(&error, admitted.connection().address());
+                let status = admitted.connection().on_stream_failed(&error);
                 Err(Failed {
                     error: Error::with_status(ErrorKind::Stream, status),
                     unprocessed: http2::is_unprocessed(&error),
@@ -191,8 +191,9 @@ impl ResponseBody {
 impl Live {
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
+        let of_stream = self.admitted.connection().on_stream_failed(error);
         let of_request = self.pump.as_mut().and_then(PumpTask::error);
-        of_request.unwrap_or_else(|| http2::status(error, self.admitted.connection().address()))
+        of_request.unwrap_or(of_stream)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{
     body::Exchange,
     endpoint::{Endpoint, Executor},
+    http2,
     request::Outgoing,
     slots::{Queue, Slots},
 };
@@ -180,6 +181,18 @@ impl Connection {
         });
     }
 
+    /// The status of a call whose stream failed with `error`.
+    ///
+    /// If that is the end of the whole connection, it is retired before anyone
+    /// can act upon the status: `h2` wakes its streams first, and the driver may
+    /// still be on its way to say so.
+    pub(super) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
+        if let Some(why) = http2::end_behind(error, self.send()) {
+            self.retire(Stage::Draining(why));
+        }
+        http2::status(error, self.address())
+    }
+
     /// Takes over the peer's limit; the driver calls this after each poll.
     pub(super) fn set_limit(&self, limit: usize) {
         if self.0.slots.set_limit(limit) {
@@ -293,7 +306,7 @@ impl Admitted {
             }
             Err(error) if is_user_error(&error) => Err(refused(&error)),
             Err(error) => {
-                let why = Cause::new(CauseKind::Disconnected, super::http2::say(&error));
+                let why = Cause::new(CauseKind::Disconnected, http2::say(&error));
                 self.connection.retire(Stage::Draining(why));
                 Err(OpenError::Unsent)
             }

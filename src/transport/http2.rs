@@ -189,6 +189,16 @@ fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Optio
     }
 }
 
+/// Why the whole connection is over, if that is what `error` of one of its
+/// streams means.
+pub(super) fn end_behind(error: &h2::Error, send: &SendRequest<Bytes>) -> Option<Cause> {
+    if !error.is_io() && !error.is_go_away() {
+        return None;
+    }
+    let said = end_of(send).filter(is_from_peer);
+    Some(disconnected(said.as_ref().unwrap_or(error)))
+}
+
 /// The error that ended a connection for new streams, if one has.
 fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Error> {
     let mut cx = Context::from_waker(Waker::noop());

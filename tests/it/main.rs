@@ -13,4 +13,5 @@
 mod drop_in;
 mod harness;
 mod health;
+mod lost;
 mod support;
