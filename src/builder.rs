@@ -113,7 +113,7 @@ impl Channel {
     /// If called outside a tokio runtime, or with a `capacity` of zero.
     pub fn balance_channel<K>(capacity: usize) -> (Self, mpsc::Sender<Change<K, Endpoint>>)
     where
-        K: Hash + Eq + Send + Sync + Clone + 'static,
+        K: Hash + Eq + Send + Clone + 'static,
     {
         let (changes, source) = discover::push(capacity);
         let source = named(source, |_, endpoint: &Endpoint| endpoint.address());

@@ -32,7 +32,7 @@ pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<Named, BoxError>> + Se
 pub(crate) fn named<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
 where
     D: Discover<Service = Endpoint> + Send + 'static,
-    D::Key: Hash + Eq + Clone + Send + Sync + 'static,
+    D::Key: Hash + Eq + Clone + Send + 'static,
     D::Error: Into<BoxError>,
 {
     let door = Door {
