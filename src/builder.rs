@@ -45,7 +45,7 @@ pub struct ChannelBuilder {
 /// Constructors. Those with a name of tonic's mean what they mean there.
 impl Channel {
     /// A channel over the backends that `source` names; see
-    /// [`discover`](crate::discover) for what a source is.
+    /// [`discover`] for what a source is.
     ///
     /// ```no_run
     /// use tonic_health_channel::{Channel, discover};

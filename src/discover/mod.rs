@@ -1,7 +1,7 @@
 //! Sources of backends.
 //!
 //! Any tower [`Discover`](tower::discover::Discover) whose services are
-//! [`Endpoint`]s names the backends of a channel: hand it to
+//! [`Endpoint`](crate::Endpoint)s names the backends of a channel: hand it to
 //! [`Channel::balance`](crate::Channel::balance). This module has two simple
 //! ones, a fixed [`list`] and a [`push`]ed set; a stream of
 //! `Result<Change<Key, Endpoint>, Error>` of your own is one too.
