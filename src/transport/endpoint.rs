@@ -314,9 +314,23 @@ impl Endpoint {
         }
         Ok(Target {
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: self.uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            port: self.port()?.unwrap_or(if secure { 443 } else { 80 }),
             secure,
         })
+    }
+
+    /// The port, if the URI names one. `Uri::port` would take one that it cannot
+    /// read for none, and calls would go to the default port of the scheme.
+    fn port(&self) -> Result<Option<u16>, String> {
+        let authority = self.uri.authority().map_or("", uri::Authority::as_str);
+        let host_and_port = authority.rsplit(['@', ']']).next().unwrap_or_default();
+        match host_and_port.rsplit_once(':') {
+            None | Some((_, "")) => Ok(None),
+            Some((_, port)) => match port.parse() {
+                Ok(port) => Ok(Some(port)),
+                Err(_) => Err(format!("the port must be 0 to 65535, not `{port}`")),
+            },
+        }
     }
 
     /// The same endpoint over another transport than TCP.
