@@ -10,6 +10,7 @@
     reason = "real sockets have real time, and nothing here pauses it"
 )]
 
+mod balance;
 mod drop_in;
 mod harness;
 mod health;

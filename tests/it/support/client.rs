@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
@@ -191,4 +191,92 @@ pub(crate) async fn until_backends(channel: &Channel, states: &[ConnectivityStat
         now == states
     });
     within(&format!("the backends to be {states:?}"), reached).await;
+}
+
+/// A generated client on the channel.
+pub(crate) fn greeter(channel: &Channel) -> GreeterClient<Channel> {
+    GreeterClient::new(channel.clone())
+}
+
+pub(crate) fn endpoint(uri: impl Into<String>) -> Endpoint {
+    Endpoint::from_shared(uri.into()).expect("a URI that can be dialled")
+}
+
+/// A builder of a channel whose backends the test names, takes back and changes,
+/// with quick backoffs and no health checks.
+pub(crate) fn by_hand() -> (Backends, ChannelBuilder) {
+    let (changes, source) = discover::push(64);
+    let builder = Channel::balance(source)
+        .connect_backoff(quick_backoff())
+        .health_options(quick_health());
+    (Backends(changes), builder)
+}
+
+/// The backends of a channel made by [`by_hand`].
+pub(crate) struct Backends(mpsc::Sender<Change<&'static str, Endpoint>>);
+
+impl Backends {
+    pub(crate) async fn insert(&self, key: &'static str, at: impl Into<String>) {
+        self.change(Change::Insert(key, endpoint(at))).await;
+    }
+
+    pub(crate) async fn remove(&self, key: &'static str) {
+        self.change(Change::Remove(key)).await;
+    }
+
+    async fn change(&self, change: Change<&'static str, Endpoint>) {
+        let sent = self.0.send(change).await;
+        assert!(sent.is_ok(), "the channel no longer listens to its source");
+    }
+}
+
+/// A unary call that goes on by itself; see [`outcome`].
+pub(crate) type Pending = JoinHandle<Result<HelloReply, Status>>;
+
+pub(crate) fn start(channel: &Channel, name: &'static str) -> Pending {
+    let channel = channel.clone();
+    tokio::spawn(async move { say(&channel, name).await })
+}
+
+/// How a started call ended.
+pub(crate) async fn outcome(call: Pending) -> Result<HelloReply, Status> {
+    within("a started call to end", call)
+        .await
+        .expect("a call does not panic")
+}
+
+/// Who answered the channel's `n` next calls, in order.
+pub(crate) async fn order(channel: &Channel, n: usize) -> Vec<String> {
+    let mut order = Vec::new();
+    for i in 0..n {
+        match hello(channel).await {
+            Ok(reply) => order.push(reply.backend),
+            Err(status) => panic!("call {i} of {n} failed: {status}"),
+        }
+    }
+    order
+}
+
+/// A call with this deadline.
+pub(crate) fn request_within(name: &str, deadline: Duration) -> Request<HelloRequest> {
+    let mut request = Request::new(request(name));
+    request.set_timeout(deadline);
+    request
+}
+
+/// Awaits that the source's backends have exactly these labels, in this order,
+/// and that all are READY.
+pub(crate) async fn until_ready(channel: &Channel, labels: &[&str]) {
+    let mut watch = channel.watch_status();
+    let reached = watch.wait_for(|status| {
+        let all = status.backends().iter();
+        let ready = all.filter(|b| b.state() == ConnectivityState::Ready);
+        let ready: Vec<_> = ready.map(|b| b.label()).collect();
+        ready == labels && status.backends().len() == labels.len()
+    });
+    within(
+        &format!("{labels:?} to be READY, and nobody else there"),
+        reached,
+    )
+    .await;
 }

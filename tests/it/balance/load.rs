@@ -1,0 +1,193 @@
+//! Backends come, go and change their minds under load, and no call pays for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    discover,
+};
+
+use crate::support::{
+    Answer, Backend, GREETER, H2Peer, WatchScript, balanced, health_checked, hello, outcome,
+    spread, start, until, until_backends, within,
+};
+
+/// Callers that begin a call whenever their last one was answered.
+struct Load {
+    callers: JoinSet<Result<(), Status>>,
+    answered: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    fn of(callers: usize, channel: &Channel) -> Self {
+        let mut load = Self {
+            callers: JoinSet::new(),
+            answered: Arc::default(),
+            stop: Arc::default(),
+        };
+        for _ in 0..callers {
+            let (channel, answered) = (channel.clone(), load.answered.clone());
+            let stop = load.stop.clone();
+            load.callers.spawn(async move {
+                while !stop.load(Relaxed) {
+                    hello(&channel).await?;
+                    answered.fetch_add(1, Relaxed);
+                }
+                Ok(())
+            });
+        }
+        load
+    }
+
+    /// Ends the load, none of whose calls may have failed: how many there were.
+    async fn without_failures(mut self) -> usize {
+        self.stop.store(true, Relaxed);
+        let answered = self.answered.clone();
+        let all = async {
+            while let Some(caller) = self.callers.join_next().await {
+                if let Err(status) = caller.expect("a caller does not panic") {
+                    panic!(
+                        "after {} answers a call failed: {status}",
+                        answered.load(Relaxed)
+                    );
+                }
+            }
+        };
+        within("the last calls to end", all).await;
+        self.answered.load(Relaxed)
+    }
+}
+
+fn channel_to(peer: &H2Peer) -> Channel {
+    Channel::balance(discover::list([peer.uri()]).expect("a list of one")).build()
+}
+
+// R05
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn flips_to_not_serving_under_64_concurrent_calls_fail_no_call() {
+    let [a, b, c] = Backend::builder()
+        .scripted()
+        .start_each(["A", "B", "C"])
+        .await;
+    let all = [&a, &b, &c];
+    let channel = health_checked(&all);
+    until_backends(&channel, &[Ready; 3]).await;
+    let load = Load::of(64, &channel);
+
+    for _ in 0..15 {
+        for (i, backend) in all.iter().enumerate() {
+            let mut expected = [Ready; 3];
+            expected[i] = TransientFailure;
+            backend.set_not_serving(GREETER).await;
+            until_backends(&channel, &expected).await;
+            backend.set_serving(GREETER).await;
+            until_backends(&channel, &[Ready; 3]).await;
+        }
+    }
+    let answered = load.without_failures().await;
+    assert!(answered > 64, "there was load: {answered} calls");
+    let connections = all.map(|backend| backend.connections());
+    assert_eq!(connections, [1; 3], "a flip costs no connection");
+}
+
+// X02, X03
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_graceful_stop_under_load_is_prompt_and_fails_no_call() {
+    let [a, b, c] = Backend::builder()
+        .scripted()
+        .start_each(["A", "B", "C"])
+        .await;
+    let all = [&a, &b, &c];
+    let channel = health_checked(&all);
+    until_backends(&channel, &[Ready; 3]).await;
+    let load = Load::of(64, &channel);
+
+    for round in 0..5 {
+        let stopped = tokio::time::timeout(Duration::from_secs(5), b.stop_gracefully()).await;
+        assert!(
+            stopped.is_ok(),
+            "our Watch held the server in round {round}"
+        );
+        until_backends(&channel, &[Ready, TransientFailure, Ready]).await;
+        b.restart().await;
+        until_backends(&channel, &[Ready; 3]).await;
+    }
+    assert!(load.without_failures().await > 64, "there was load");
+    assert_eq!(spread(&channel, 9, &all).await, [3; 3]);
+}
+
+// X03
+#[tokio::test]
+async fn a_call_survives_any_number_of_goaways_and_new_calls_go_elsewhere() {
+    let peer = H2Peer::start().await;
+    let channel = channel_to(&peer);
+    until(&channel, Ready).await;
+    peer.answer_next_calls(1, Answer::KeepOpen);
+    let pending = start(&channel, "you");
+    peer.until_open_calls(1).await;
+
+    for connections in 2..4 {
+        peer.go_away();
+        peer.until_connections(connections).await;
+        hello(&channel).await.expect("the new connection takes it");
+    }
+    assert!(!pending.is_finished(), "its stream is still open");
+    peer.end_open_calls(Answer::Ok);
+    outcome(pending)
+        .await
+        .expect("GOAWAY lets open streams end");
+    peer.until_open_connections(1).await;
+}
+
+// X06
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_and_a_server_that_stop_together_do_not_wait_for_each_other() {
+    for _ in 0..20 {
+        let backend = Backend::builder().scripted().start().await;
+        let channel = health_checked(&[&backend]);
+        until(&channel, Ready).await;
+        let stopped = backend.stop_gracefully();
+        let dropped = tokio::spawn(async move { drop(channel) });
+        within("the server to stop", stopped).await;
+        dropped.await.expect("dropping a channel does not panic");
+    }
+}
+
+// X06
+#[tokio::test]
+async fn a_dropped_channel_says_goaway_and_closes() {
+    let peer = H2Peer::start().await;
+    let channel = channel_to(&peer);
+    until(&channel, Ready).await;
+    drop(channel);
+    peer.until_client_goaway().await;
+    peer.until_open_connections(0).await;
+}
+
+// R25
+#[tokio::test]
+async fn calls_wait_out_a_lost_connection_if_the_next_one_comes() {
+    let backend = Backend::builder().scripted().start().await;
+    let channel = balanced(&[&backend], Some(GREETER)).build();
+    until(&channel, Ready).await;
+    for _ in 0..5 {
+        backend.script_next_watches(1, WatchScript::HoldFirst);
+        let connections = backend.connections();
+        backend.cut_connections();
+        backend.until_connections(connections + 1).await;
+        let waiting = start(&channel, "you");
+        backend.until_open_watches(1).await;
+        backend.release_watches();
+        outcome(waiting).await.expect("the server never was away");
+    }
+}

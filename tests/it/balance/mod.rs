@@ -1,0 +1,6 @@
+//! Who gets the next call, and what becomes of one that nobody can take.
+
+mod load;
+mod picks;
+mod rotation;
+mod sets;
