@@ -11,6 +11,7 @@
 )]
 
 mod balance;
+mod calls;
 mod drop_in;
 mod harness;
 mod health;

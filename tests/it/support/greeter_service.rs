@@ -12,7 +12,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt, future::ready, stream};
 use tokio::sync::watch;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     counter::Counter,
@@ -77,6 +77,19 @@ fn number<T: std::str::FromStr>(name: &str, prefix: &str) -> Option<T> {
     name.strip_prefix(prefix)?.parse().ok()
 }
 
+/// The metadata whose names begin with `x-`, which a unary call gets back.
+fn echo(metadata: &MetadataMap) -> MetadataMap {
+    let headers = metadata.clone().into_headers();
+    let own = headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("x-"));
+    let mut echo = http::HeaderMap::new();
+    for (name, value) in own {
+        echo.append(name, value.clone());
+    }
+    MetadataMap::from_headers(echo)
+}
+
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -88,9 +101,18 @@ impl Greeter for GreeterService {
         &self,
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
-        self.greet(&request.into_inner().name)
-            .await
-            .map(Response::new)
+        let echo = echo(request.metadata());
+        match self.greet(&request.into_inner().name).await {
+            Ok(reply) => {
+                let mut response = Response::new(reply);
+                *response.metadata_mut() = echo;
+                Ok(response)
+            }
+            Err(mut status) => {
+                *status.metadata_mut() = echo;
+                Err(status)
+            }
+        }
     }
 
     async fn say_hello_many(

@@ -1,0 +1,204 @@
+//! When a call's time runs out.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Code, Request};
+use tonic_health_channel::{ConnectivityState::Ready, Endpoint};
+
+use super::connected;
+use crate::support::{
+    Answer, Backend, GREETER, H2Peer, HealthKind, WatchScript, balanced, by_hand, call, endpoint,
+    greeter, greeter::HelloRequest, outcome, request_within, say, start, until, within,
+};
+
+const SHORT: Duration = Duration::from_millis(150);
+
+/// The `grpc-timeout` that the backend's last call brought along.
+fn seen_by(backend: &Backend) -> Duration {
+    let metadata = backend.last_metadata().expect("there was a call");
+    let timeout = metadata.get("grpc-timeout").expect("a deadline was set");
+    let text = timeout.to_str().expect("ASCII");
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number = number.parse().expect("digits");
+    match unit {
+        "n" => Duration::from_nanos(number),
+        "u" => Duration::from_micros(number),
+        "m" => Duration::from_millis(number),
+        "S" => Duration::from_secs(number),
+        other => panic!("a few seconds are not given in {other:?}"),
+    }
+}
+
+fn two_then_hold() -> HelloRequest {
+    HelloRequest {
+        name: "hold".into(),
+        count: 2,
+    }
+}
+
+#[tokio::test]
+async fn the_server_is_told_how_much_time_is_left() {
+    let (backend, channel) = connected().await;
+    let deadline = Duration::from_secs(8);
+    let prompt = call(&channel, request_within("you", deadline)).await;
+    prompt.expect("in time");
+    let seen = seen_by(&backend);
+    assert!(seen <= deadline, "{seen:?} is more than there was");
+    assert!(seen > deadline / 2, "{seen:?} left of a prompt call");
+}
+
+#[tokio::test]
+async fn the_time_a_call_waited_is_not_left_for_the_server() {
+    let backend = Backend::builder()
+        .health(HealthKind::Scripted)
+        .start()
+        .await;
+    backend.script_watch(WatchScript::HoldFirst);
+    let channel = balanced(&[&backend], Some(GREETER)).build();
+    let deadline = Duration::from_secs(8);
+    let started = Instant::now();
+    let waiting = {
+        let channel = channel.clone();
+        tokio::spawn(async move { call(&channel, request_within("you", deadline)).await })
+    };
+    backend.until_open_watches(1).await;
+    tokio::time::sleep(SHORT).await;
+    // The call was started after `started`, and waits at least from here on.
+    let waited = started.elapsed().min(SHORT) / 2;
+    backend.release_watches();
+    waiting.await.expect("no panic").expect("an answer in time");
+    let seen = seen_by(&backend);
+    assert!(
+        seen <= deadline - waited,
+        "{seen:?} of {deadline:?} are left after waiting {waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn waiting_for_a_backend_counts_and_the_text_says_for_which() {
+    let backend = Backend::builder().scripted().start().await;
+    backend.script_watch(WatchScript::HoldFirst);
+    let channel = balanced(&[&backend], Some(GREETER)).build();
+    let status = call(&channel, request_within("you", SHORT)).await;
+    let status = status.expect_err("health is silent");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let expected = format!(
+        "deadline exceeded after {SHORT:?}, waiting for a backend: no healthy backend: {} CONNECTING",
+        backend.addr()
+    );
+    assert!(status.message().starts_with(&expected), "{status}");
+    assert_eq!(backend.hits(), 0, "it was never sent");
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_unary_call_and_the_server_hears_of_it() {
+    let peer = H2Peer::start().await;
+    peer.answer_calls(Answer::KeepOpen);
+    let (backends, builder) = by_hand();
+    let channel = builder.build();
+    backends.insert("A", peer.uri()).await;
+    let status = call(&channel, request_within("you", SHORT)).await;
+    let status = status.expect_err("never answered");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let expected = format!("waiting for the response of {}", peer.addr());
+    assert!(status.message().ends_with(&expected), "{status}");
+    peer.until_client_resets(1).await;
+    peer.until_open_calls(0).await;
+
+    peer.answer_calls(Answer::Ok);
+    let next = call(&channel, request_within("you", SHORT)).await;
+    next.expect("the connection is none the worse");
+    assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_middle_of_a_response_stream_ends_it() {
+    let (backend, channel) = connected().await;
+    let mut request = Request::new(two_then_hold());
+    request.set_timeout(SHORT * 2);
+    let call = greeter(&channel).say_hello_many(request).await;
+    let mut stream = call.expect("response headers in time").into_inner();
+    for _ in 0..2 {
+        let reply = within("a reply", stream.message()).await;
+        reply.expect("in time").expect("one of two");
+    }
+    let end = within("the deadline", stream.message()).await;
+    let status = end.expect_err("the third never comes");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    backend.until_open_calls(0).await;
+}
+
+/// A channel to `backend` alone whose calls must have headers in [`SHORT`].
+async fn with_timeout(backend: &Backend) -> tonic_health_channel::Channel {
+    let endpoint: Endpoint = endpoint(backend.uri()).timeout(SHORT);
+    within("a connection", endpoint.connect())
+        .await
+        .expect("it is up")
+}
+
+#[tokio::test]
+async fn the_endpoints_timeout_bounds_the_wait_for_headers() {
+    let backend = Backend::start().await;
+    let channel = with_timeout(&backend).await;
+    let status = say(&channel, "hold").await.expect_err("no headers");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    backend.until_open_calls(0).await;
+    let seen = backend.last_metadata().expect("there was a call");
+    assert!(!seen.contains_key("grpc-timeout"), "it is the client's own");
+}
+
+#[tokio::test]
+async fn the_endpoints_timeout_does_not_bound_the_response_stream() {
+    let backend = Backend::start().await;
+    let channel = with_timeout(&backend).await;
+    let call = greeter(&channel).say_hello_many(two_then_hold()).await;
+    let mut stream = call.expect("headers at once").into_inner();
+    tokio::time::sleep(SHORT * 2).await;
+    backend.until_held(1).await;
+    backend.release();
+    for i in 0..3 {
+        let reply = within("a reply", stream.message()).await;
+        let reply = reply.expect("the timeout is over headers only");
+        assert_eq!(reply.is_some(), i < 2, "two replies and the end");
+    }
+}
+
+#[tokio::test]
+async fn the_endpoints_timeout_covers_the_connect_of_a_single_channel() {
+    let silent = crate::support::Peer::start(crate::support::PeerScript::Silent).await;
+    let channel = endpoint(silent.uri()).timeout(SHORT).connect_lazy();
+    let status = say(&channel, "you").await.expect_err("no connection");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+#[tokio::test]
+async fn the_earlier_of_both_bounds_wins() {
+    let backend = Backend::start().await;
+    let channel = endpoint(backend.uri())
+        .timeout(Duration::from_secs(60))
+        .connect_lazy();
+    let status = call(&channel, request_within("hold", SHORT)).await;
+    let status = status.expect_err("the deadline is earlier");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+
+    let channel = with_timeout(&backend).await;
+    let patient = request_within("hold", Duration::from_secs(60));
+    let status = call(&channel, patient)
+        .await
+        .expect_err("the timeout is earlier");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    backend.until_open_calls(0).await;
+}
+
+#[tokio::test]
+async fn a_call_without_a_deadline_waits_as_long_as_it_takes() {
+    let (backend, channel) = connected().await;
+    let held = start(&channel, "hold");
+    backend.until_held(1).await;
+    tokio::time::sleep(SHORT).await;
+    assert!(!held.is_finished());
+    backend.release();
+    outcome(held).await.expect("an answer");
+    until(&channel, Ready).await;
+}

@@ -1,0 +1,18 @@
+//! Calls: what goes out, what comes back, when they end.
+
+mod crowds;
+mod deadlines;
+mod kinds;
+mod metadata;
+
+use tonic_health_channel::{Channel, ConnectivityState::Ready};
+
+use crate::support::{Backend, balanced, until};
+
+/// A backend, and a READY channel to it without health checks.
+async fn connected() -> (Backend, Channel) {
+    let backend = Backend::builder().name("A").start().await;
+    let channel = balanced(&[&backend], None).build();
+    until(&channel, Ready).await;
+    (backend, channel)
+}
