@@ -12,6 +12,7 @@
 
 mod balance;
 mod calls;
+mod discover;
 mod drop_in;
 mod harness;
 mod health;
