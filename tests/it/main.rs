@@ -17,4 +17,5 @@ mod drop_in;
 mod harness;
 mod health;
 mod lost;
+mod shutdown;
 mod support;
