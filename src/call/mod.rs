@@ -15,6 +15,8 @@
 //! never waits for the balancer's worker, only for what it publishes.
 
 mod deadline;
+#[cfg(test)]
+mod tests;
 
 use std::{pin::pin, time::Duration};
 

@@ -1,0 +1,93 @@
+//! Calls that wait, against a balancer that publishes as fast as it can.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Barrier, task::JoinSet, time::timeout};
+
+use super::admit;
+use crate::{
+    board::Board,
+    connectivity::ConnectivityState,
+    error::ErrorKind,
+    picker::{Cursor, Picker},
+    snapshot::Status,
+    transport::Connection,
+};
+
+const CALLERS: usize = 3;
+const PUBLICATIONS: u64 = 1_000_000;
+const BURST: u64 = 200;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a channel can be seen to do that answers no call: it connects, it is
+/// idle, it has only full backends (here none).
+fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Connection> {
+    match rng.u8(..3) {
+        0 => Picker::Connecting,
+        1 => Picker::Idle,
+        _ => Picker::Ready {
+            backends: Box::default(),
+            cursor: cursor.clone(),
+        },
+    }
+}
+
+/// Only the generation is looked at.
+fn status(generation: u64) -> Status {
+    Status {
+        generation,
+        state: ConnectivityState::Connecting,
+        cause: None,
+        backends: Arc::default(),
+    }
+}
+
+/// A caller that asks again as soon as it is answered, and rests after each
+/// burst. It must have been answered by then: nothing more is published before
+/// all callers rest.
+async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
+    let mut burst = 0;
+    loop {
+        let Err(error) = admit(&board).await else {
+            panic!("admitted, although there is no connection");
+        };
+        if error.kind() == ErrorKind::Closed {
+            return;
+        }
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let generation = board.routing().status.generation();
+        if generation > burst && generation.is_multiple_of(BURST) {
+            burst = generation;
+            rest.wait().await;
+        }
+    }
+}
+
+// In any other order than subscribe, load, pick, await, or than store, ring, a
+// caller is lost in one of the first few hundred bursts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_publications_lose_no_caller_that_waits() {
+    let board = Arc::new(Board::new(status(0), Picker::Connecting, CALLERS));
+    let rest = Arc::new(Barrier::new(CALLERS + 1));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        callers.spawn(call_and_rest(board.clone(), rest.clone()));
+    }
+
+    let mut rng = fastrand::Rng::with_seed(7);
+    let cursor = Arc::new(Cursor::new(0));
+    for generation in 1..=PUBLICATIONS {
+        let ends_burst = generation.is_multiple_of(BURST);
+        let picker = match ends_burst || rng.u8(..8) == 0 {
+            true => Picker::Failing,
+            false => without_an_answer(&mut rng, &cursor),
+        };
+        board.publish(status(generation), picker);
+        if ends_burst && timeout(PATIENCE, rest.wait()).await.is_err() {
+            panic!("somebody still waits after publication {generation}, which was a failure");
+        }
+    }
+    board.publish(status(PUBLICATIONS + 1), Picker::Shutdown);
+    let ended = timeout(PATIENCE, callers.join_all()).await;
+    assert!(ended.is_ok(), "shutdown reaches every caller");
+}
