@@ -12,7 +12,11 @@ use crate::support::{
     greeter, greeter::HelloRequest, outcome, request_within, say, start, until, within,
 };
 
+/// A time that runs out.
 const SHORT: Duration = Duration::from_millis(150);
+
+/// A time that runs out, but not before a server that is up has answered.
+const LONG: Duration = Duration::from_millis(800);
 
 /// The `grpc-timeout` that the backend's last call brought along.
 fn seen_by(backend: &Backend) -> Duration {
@@ -98,6 +102,7 @@ async fn a_deadline_ends_a_unary_call_and_the_server_hears_of_it() {
     let (backends, builder) = by_hand();
     let channel = builder.build();
     backends.insert("A", peer.uri()).await;
+    until(&channel, Ready).await;
     let status = call(&channel, request_within("you", SHORT)).await;
     let status = status.expect_err("never answered");
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -107,8 +112,9 @@ async fn a_deadline_ends_a_unary_call_and_the_server_hears_of_it() {
     peer.until_open_calls(0).await;
 
     peer.answer_calls(Answer::Ok);
-    let next = call(&channel, request_within("you", SHORT)).await;
-    next.expect("the connection is none the worse");
+    say(&channel, "you")
+        .await
+        .expect("the connection is none the worse");
     assert_eq!(peer.connections(), 1);
 }
 
@@ -116,7 +122,7 @@ async fn a_deadline_ends_a_unary_call_and_the_server_hears_of_it() {
 async fn a_deadline_in_the_middle_of_a_response_stream_ends_it() {
     let (backend, channel) = connected().await;
     let mut request = Request::new(two_then_hold());
-    request.set_timeout(SHORT * 2);
+    request.set_timeout(LONG);
     let call = greeter(&channel).say_hello_many(request).await;
     let mut stream = call.expect("response headers in time").into_inner();
     for _ in 0..2 {
@@ -129,9 +135,9 @@ async fn a_deadline_in_the_middle_of_a_response_stream_ends_it() {
     backend.until_open_calls(0).await;
 }
 
-/// A channel to `backend` alone whose calls must have headers in [`SHORT`].
-async fn with_timeout(backend: &Backend) -> tonic_health_channel::Channel {
-    let endpoint: Endpoint = endpoint(backend.uri()).timeout(SHORT);
+/// A channel to `backend` alone whose calls must have headers in time.
+async fn with_timeout(backend: &Backend, timeout: Duration) -> tonic_health_channel::Channel {
+    let endpoint: Endpoint = endpoint(backend.uri()).timeout(timeout);
     within("a connection", endpoint.connect())
         .await
         .expect("it is up")
@@ -140,7 +146,7 @@ async fn with_timeout(backend: &Backend) -> tonic_health_channel::Channel {
 #[tokio::test]
 async fn the_endpoints_timeout_bounds_the_wait_for_headers() {
     let backend = Backend::start().await;
-    let channel = with_timeout(&backend).await;
+    let channel = with_timeout(&backend, SHORT).await;
     let status = say(&channel, "hold").await.expect_err("no headers");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     backend.until_open_calls(0).await;
@@ -151,10 +157,10 @@ async fn the_endpoints_timeout_bounds_the_wait_for_headers() {
 #[tokio::test]
 async fn the_endpoints_timeout_does_not_bound_the_response_stream() {
     let backend = Backend::start().await;
-    let channel = with_timeout(&backend).await;
+    let channel = with_timeout(&backend, LONG).await;
     let call = greeter(&channel).say_hello_many(two_then_hold()).await;
     let mut stream = call.expect("headers at once").into_inner();
-    tokio::time::sleep(SHORT * 2).await;
+    tokio::time::sleep(LONG + SHORT).await;
     backend.until_held(1).await;
     backend.release();
     for i in 0..3 {
@@ -182,7 +188,7 @@ async fn the_earlier_of_both_bounds_wins() {
     let status = status.expect_err("the deadline is earlier");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 
-    let channel = with_timeout(&backend).await;
+    let channel = with_timeout(&backend, SHORT).await;
     let patient = request_within("hold", Duration::from_secs(60));
     let status = call(&channel, patient)
         .await
