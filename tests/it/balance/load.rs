@@ -126,6 +126,23 @@ async fn a_graceful_stop_under_load_is_prompt_and_fails_no_call() {
     assert_eq!(spread(&channel, 9, &all).await, [3; 3]);
 }
 
+// X02, X04
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn goaways_under_load_fail_no_call_and_send_none_twice() {
+    let peer = H2Peer::start().await;
+    let channel = channel_to(&peer);
+    until(&channel, Ready).await;
+    let load = Load::of(64, &channel);
+    for goaways in 1..=5 {
+        peer.until_calls(peer.calls() + 200).await;
+        peer.go_away();
+        peer.until_connections(goaways + 1).await;
+    }
+    let answered = load.without_failures().await;
+    assert_eq!(peer.calls(), answered, "each call was looked at once");
+    peer.until_open_connections(1).await;
+}
+
 // X03
 #[tokio::test]
 async fn a_call_survives_any_number_of_goaways_and_new_calls_go_elsewhere() {

@@ -5,12 +5,13 @@ use std::{future::poll_fn, pin::pin, time::Duration};
 use tonic::Code;
 use tonic_health_channel::{
     BackoffConfig,
-    ConnectivityState::{Connecting, Ready, TransientFailure},
+    ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
 };
 
 use crate::support::{
     Answer, Backend, H2Peer, Peer, PeerScript, WatchScript, balanced, by_hand, call, dead_addr,
-    health_checked, hello, outcome, refusal, request_within, start, until, until_backends, within,
+    endpoint, health_checked, hello, outcome, refusal, request_within, start, until,
+    until_backends, within,
 };
 
 // P01
@@ -163,4 +164,25 @@ async fn calls_keep_failing_at_once_while_a_failed_backend_is_dialled_again() {
     backend.restart().await;
     until(&channel, Ready).await;
     hello(&channel).await.expect("it came up");
+}
+
+// T12, T13
+#[tokio::test]
+async fn a_lazy_channel_is_idle_until_somebody_calls_or_waits() {
+    let backend = Backend::start().await;
+    let called = endpoint(backend.uri()).connect_lazy();
+    let waited_for = endpoint(backend.uri()).connect_lazy();
+    for channel in [&called, &waited_for] {
+        until_backends(channel, &[Idle]).await;
+        assert_eq!(channel.state(), Idle);
+    }
+    assert_eq!(backend.connections(), 0, "looking does not connect");
+
+    hello(&called)
+        .await
+        .expect("the call connects and goes out");
+    assert_eq!((called.state(), waited_for.state()), (Ready, Idle));
+    let ready = within("the other to connect", waited_for.wait_until_ready()).await;
+    ready.expect("the backend is up");
+    assert_eq!(backend.connections(), 2);
 }

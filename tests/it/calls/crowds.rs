@@ -7,8 +7,8 @@ use tonic::{Code, Status};
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 use crate::support::{
-    Answer, Backend, GREETER, H2Peer, balanced, by_hand, checking, hello, outcome, request, start,
-    until_backends, within,
+    Answer, Backend, GREETER, H2Peer, balanced, by_hand, checking, health_checked, hello, outcome,
+    request, start, until_backends, within,
 };
 
 /// Starts `n` calls at once and awaits them all. Every call has its own name.
@@ -67,6 +67,25 @@ async fn two_hundred_calls_go_through_two_backends_of_three_streams() {
         assert!(most <= 3, "{most} streams at a time, the Watch included");
         assert_eq!(peer.connections(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_hundred_calls_go_through_two_servers_that_refuse_a_fourth_stream() {
+    let limited = Backend::builder().max_concurrent_streams(3);
+    let backends = limited.start_each(["A", "B"]).await;
+    let all: Vec<_> = backends.iter().collect();
+    let channel = health_checked(&all);
+    until_backends(&channel, &[Ready; 2]).await;
+
+    for answer in crowd(&channel, 200).await {
+        answer.expect("each has its turn");
+    }
+    let hits: Vec<_> = all.iter().map(|backend| backend.hits()).collect();
+    assert_eq!(hits.iter().sum::<usize>(), 200, "each was sent once");
+    assert!(
+        hits.iter().all(|hits| *hits > 0),
+        "both were used: {hits:?}"
+    );
 }
 
 #[tokio::test]

@@ -184,6 +184,30 @@ async fn a_call_that_is_dropped_is_cancelled_at_the_server() {
 }
 
 #[tokio::test]
+async fn a_request_that_the_client_cannot_encode_fails_with_its_own_reason() {
+    let (backend, channel) = connected().await;
+    let mut client = greeter(&channel).max_encoding_message_size(100);
+    let large = request(&"x".repeat(1000));
+    let call = within("an answer", client.say_hello(large.clone())).await;
+    let status = call.expect_err("too large");
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(backend.hits(), 0, "it was never sent");
+
+    let (names, requests) = mpsc::channel(1);
+    let mut chat = within("a stream", client.chat(ReceiverStream::new(requests)))
+        .await
+        .expect("a stream")
+        .into_inner();
+    names.send(request("you")).await.expect("the call is open");
+    assert_eq!(next(&mut chat).await.as_deref(), Some("Hello you!"));
+    names.send(large).await.expect("the call is open");
+    let end = within("the end", chat.message()).await;
+    let status = end.expect_err("the second is too large");
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    backend.until_open_calls(0).await;
+}
+
+#[tokio::test]
 async fn a_generated_health_client_works_on_the_channel() {
     let (backend, channel) = connected().await;
     let mut client = HealthClient::new(channel);

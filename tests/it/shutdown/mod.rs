@@ -6,13 +6,13 @@ use std::pin::pin;
 
 use futures_util::FutureExt;
 use tokio::runtime::Runtime;
-use tonic::Code;
+use tonic::{Code, body::Body};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Ready, Shutdown},
     ErrorKind, discover,
 };
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::support::{
     Answer, Backend, H2Peer, WatchScript, balanced, by_hand, greeter, greeter::HelloRequest,
@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_call_that_waits_outlives_the_last_handle() {
+async fn a_client_that_waits_outlives_the_channel_it_was_made_from() {
     let backend = Backend::builder().scripted().start().await;
     backend.script_watch(WatchScript::HoldFirst);
     let channel = health_checked(&[&backend]);
@@ -47,6 +47,54 @@ async fn a_future_that_was_not_even_polled_keeps_the_channel() {
     drop(channel);
     let answer = within("an answer", waiting).await;
     answer.expect("the client was a handle");
+}
+
+/// `SayHello` with an empty message, as a channel takes it.
+fn raw_hello() -> http::Request<Body> {
+    let message = http_body_util::Full::from(&[0; 5][..]);
+    http::Request::post("/demo.v1.Greeter/SayHello")
+        .header("content-type", "application/grpc")
+        .body(Body::new(message))
+        .expect("a request")
+}
+
+#[tokio::test]
+async fn a_call_that_waits_keeps_the_channel_without_a_handle() {
+    let backend = Backend::builder().scripted().start().await;
+    backend.script_watch(WatchScript::HoldFirst);
+    let mut channel = health_checked(&[&backend]);
+    let mut status = channel.watch_status();
+    let call = channel.call(raw_hello());
+    drop(channel);
+    backend.until_open_watches(1).await;
+    assert_eq!(status.status().state(), Connecting, "somebody waits for it");
+
+    backend.release_watches();
+    let response = within("an answer to the last call", call).await;
+    response.expect("a call that was begun is seen through");
+    let last = within("SHUTDOWN", status.wait_for(|_| false)).await;
+    assert_eq!(last.state(), Shutdown);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_stream_keeps_the_channel_too() {
+    let peer = H2Peer::limited_to(1).await;
+    peer.answer_calls(Answer::KeepOpen);
+    let list = discover::list([peer.uri()]).expect("a list of one");
+    let mut channel = Channel::balance(list).build();
+    let first = tokio::spawn(channel.call(raw_hello()));
+    peer.until_open_calls(1).await;
+    let second = tokio::spawn(channel.call(raw_hello()));
+    drop(channel);
+
+    for call in [first, second] {
+        peer.until_open_calls(1).await;
+        peer.end_open_calls(Answer::Ok);
+        let response = within("an answer", call).await.expect("no panic");
+        response.expect("each has its turn");
+    }
+    peer.until_client_goaway().await;
+    peer.until_open_connections(0).await;
 }
 
 #[tokio::test]
@@ -152,7 +200,7 @@ async fn a_channel_whose_runtime_is_gone_fails_calls_instead_of_letting_them_han
         .expect_err("nobody drives the channel");
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.message(), "the channel is closed");
-    let body = tonic::body::Body::empty();
+    let body = Body::empty();
     let raw = channel.clone().oneshot(http::Request::new(body)).await;
     assert_eq!(raw.expect_err("as above").kind(), ErrorKind::Closed);
     let ready = within("an answer", channel.wait_until_ready()).await;
