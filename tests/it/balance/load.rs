@@ -17,8 +17,8 @@ use tonic_health_channel::{
 };
 
 use crate::support::{
-    Answer, Backend, GREETER, H2Peer, WatchScript, balanced, health_checked, hello, outcome,
-    spread, start, until, until_backends, within,
+    Answer, Backend, GREETER, H2Peer, WatchScript, balanced, by_hand, health_checked, hello,
+    outcome, spread, start, until, until_backends, until_ready, within,
 };
 
 /// Callers that begin a call whenever their last one was answered.
@@ -98,6 +98,60 @@ async fn flips_to_not_serving_under_64_concurrent_calls_fail_no_call() {
     assert!(answered > 64, "there was load: {answered} calls");
     let connections = all.map(|backend| backend.connections());
     assert_eq!(connections, [1; 3], "a flip costs no connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn flips_of_full_backends_strand_no_call_that_waits_for_a_stream() {
+    let few_streams = Backend::builder().scripted().max_concurrent_streams(3);
+    let [a, b] = few_streams.start_each(["A", "B"]).await;
+    let channel = health_checked(&[&a, &b]);
+    until_backends(&channel, &[Ready; 2]).await;
+    let load = Load::of(64, &channel);
+
+    for _ in 0..20 {
+        for (backend, expected) in [
+            (&a, [TransientFailure, Ready]),
+            (&b, [Ready, TransientFailure]),
+        ] {
+            backend.set_not_serving(GREETER).await;
+            until_backends(&channel, &expected).await;
+            backend.set_serving(GREETER).await;
+            until_backends(&channel, &[Ready; 2]).await;
+        }
+    }
+    assert!(load.without_failures().await > 64, "there was load");
+}
+
+// P09
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn backends_that_move_and_leave_under_load_fail_no_call() {
+    let [here, there, other] = Backend::builder()
+        .start_each(["here", "there", "other"])
+        .await;
+    let (backends, builder) = by_hand();
+    let channel = builder.build();
+    backends.insert("moving", here.uri()).await;
+    until_ready(&channel, &["moving"]).await;
+    let load = Load::of(64, &channel);
+
+    let mut status = channel.watch_status();
+    for home in [&there, &here].into_iter().cycle().take(10) {
+        backends.insert("other", other.uri()).await;
+        backends.insert("moving", home.uri()).await;
+        let address = home.addr().to_string();
+        let moved = status.wait_for(|status| {
+            let moving = &status.backends()[0];
+            moving.address() == address && moving.state() == Ready
+        });
+        within("the move to be done", moved).await;
+        backends.remove("other").await;
+        until_ready(&channel, &["moving"]).await;
+    }
+    assert!(load.without_failures().await > 64, "there was load");
+    there.until_open_connections(0).await;
+    other.until_open_connections(0).await;
+    // The last move was back.
+    here.until_open_connections(1).await;
 }
 
 // X02, X03
