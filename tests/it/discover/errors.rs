@@ -48,6 +48,7 @@ async fn until_cause(channel: &Channel, cause: &str) {
     within(&format!("the cause {cause:?}"), told).await;
 }
 
+// R34
 #[tokio::test]
 async fn an_error_of_the_source_is_told_and_the_channel_works_on() {
     let [a, b] = Backend::builder().start_each(["A", "B"]).await;
@@ -69,6 +70,7 @@ async fn an_error_of_the_source_is_told_and_the_channel_works_on() {
     assert_eq!(channel.status().cause(), None, "the source is well again");
 }
 
+// R10, R34
 #[tokio::test]
 async fn an_error_before_the_first_backend_fails_calls_with_its_text() {
     let (source, channel) = told();
@@ -119,6 +121,7 @@ async fn the_end_of_the_source_freezes_the_set() {
     assert_eq!(spread(&channel, 4, &[&a, &b]).await, [2, 2]);
 }
 
+// T10, R20
 #[tokio::test]
 async fn a_source_that_ends_without_a_backend_fails_calls_with_that() {
     let channel = Channel::balance(ended(vec![])).build();

@@ -118,9 +118,6 @@ async fn a_key_that_comes_back_is_another_backend() {
     backend.until_open_connections(1).await;
 }
 
-// R34
-// R10, R34
-// T10, R20
 // R37
 #[test]
 fn an_empty_list_is_refused() {
