@@ -131,8 +131,9 @@ async fn check(bad: Endpoint, reason: &str) {
     let alone = Channel::balance(discover::list([bad.clone()]).expect("one")).build();
     until(&alone, TransientFailure).await;
     let text = refusal(&alone).await;
-    let what = format!("no healthy backend: {} connect: ", backend.label());
+    let what = format!("no healthy backend: {}", backend.label());
     assert!(text.starts_with(&what), "{text}");
+    assert!(text.contains(" connect: "), "{text}");
     assert!(text.contains(reason), "{reason:?} is not in {text}");
     assert!(text.contains("(attempt 1, next in "), "{text}");
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tonic::{Code, Request};
 use tonic_health_channel::{ConnectivityState::Ready, Endpoint};
 
@@ -61,21 +60,20 @@ async fn the_time_a_call_waited_is_not_left_for_the_server() {
     backend.script_watch(WatchScript::HoldFirst);
     let channel = balanced(&[&backend], Some(GREETER)).build();
     let deadline = Duration::from_secs(8);
-    let started = Instant::now();
     let waiting = {
         let channel = channel.clone();
         tokio::spawn(async move { call(&channel, request_within("you", deadline)).await })
     };
     backend.until_open_watches(1).await;
-    tokio::time::sleep(SHORT).await;
-    // The call was started after `started`, and waits at least from here on.
-    let waited = started.elapsed().min(SHORT) / 2;
+    // A second call waits SHORT beside the first, in vain.
+    let hurried = call(&channel, request_within("you", SHORT)).await;
+    hurried.expect_err("health is silent");
     backend.release_watches();
     waiting.await.expect("no panic").expect("an answer in time");
     let seen = seen_by(&backend);
     assert!(
-        seen <= deadline - waited,
-        "{seen:?} of {deadline:?} are left after waiting {waited:?}"
+        seen <= deadline - SHORT,
+        "{seen:?} of {deadline:?} are left after waiting {SHORT:?}"
     );
 }
 
@@ -160,7 +158,8 @@ async fn the_endpoints_timeout_does_not_bound_the_response_stream() {
     let channel = with_timeout(&backend, LONG).await;
     let call = greeter(&channel).say_hello_many(two_then_hold()).await;
     let mut stream = call.expect("headers at once").into_inner();
-    tokio::time::sleep(LONG + SHORT).await;
+    let status = say(&channel, "hold").await.expect_err("no headers");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     backend.until_held(1).await;
     backend.release();
     for i in 0..3 {
@@ -202,8 +201,10 @@ async fn a_call_without_a_deadline_waits_as_long_as_it_takes() {
     let (backend, channel) = connected().await;
     let held = start(&channel, "hold");
     backend.until_held(1).await;
-    tokio::time::sleep(SHORT).await;
-    assert!(!held.is_finished());
+    let hurried = call(&channel, request_within("hold", SHORT)).await;
+    hurried.expect_err("not released in time");
+    assert!(!held.is_finished(), "only the other had a deadline");
+    backend.until_held(1).await;
     backend.release();
     outcome(held).await.expect("an answer");
     until(&channel, Ready).await;
