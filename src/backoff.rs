@@ -247,6 +247,29 @@ mod tests {
         assert_eq!(backoff.next_delay(), Duration::from_millis(1_600));
     }
 
+    /// The model knows the power of the multiplier, and no jitter.
+    #[test]
+    fn a_random_walk_agrees_with_the_model() {
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut backoff = Backoff::new(BackoffConfig::default(), rng.u64(..));
+            let mut failures = 0;
+            for step in 0..1_000 {
+                if rng.u8(..8) == 0 {
+                    backoff.reset();
+                    failures = 0;
+                } else {
+                    let nominal = 1.6_f64.powi(failures).min(120.0);
+                    let delay = backoff.next_delay().as_secs_f64();
+                    let near = nominal * 0.799..=nominal * 1.201;
+                    assert!(near.contains(&delay), "{delay}, seed {seed}, step {step}");
+                    failures += 1;
+                }
+                assert_eq!(i64::from(backoff.failures()), i64::from(failures));
+            }
+        }
+    }
+
     #[test]
     fn never_overflows() {
         for (multiplier, max) in [(1.6, Duration::from_secs(120)), (1e300, Duration::MAX)] {

@@ -93,6 +93,20 @@ mod tests {
         check(&[], TransientFailure);
     }
 
+    /// The model looks for each state in the order of the rule.
+    #[test]
+    fn a_random_walk_agrees_with_the_model() {
+        const ALL: [ConnectivityState; 5] = [Idle, Connecting, Ready, TransientFailure, Shutdown];
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..10_000 {
+            let states: Vec<_> = (0..rng.usize(..6)).map(|_| ALL[rng.usize(..5)]).collect();
+            let first = [Ready, Connecting, Idle]
+                .into_iter()
+                .find(|s| states.contains(s));
+            check(&states, first.unwrap_or(TransientFailure));
+        }
+    }
+
     #[test]
     fn shutdown_does_not_count() {
         check(&[Shutdown, Idle], Idle);

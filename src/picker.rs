@@ -222,6 +222,27 @@ mod tests {
         assert_eq!(candidates(&picker), ["A", "B", "C"]);
     }
 
+    /// Pickers come and go at random; the model is the number of picks so far.
+    #[test]
+    fn a_random_walk_agrees_with_the_model() {
+        const NAMES: [Name; 6] = ["A", "B", "C", "D", "E", "F"];
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let start = rng.usize(..1_000);
+            let cursor = cursor(start);
+            let mut backends = NAMES.to_vec();
+            for step in 0..1_000 {
+                if rng.u8(..10) == 0 {
+                    backends = NAMES.into_iter().filter(|_| rng.bool()).collect();
+                }
+                let got = candidates(&ready(&backends, &cursor));
+                let mut expected = backends.clone();
+                expected.rotate_left((start + step).checked_rem(backends.len()).unwrap_or(0));
+                assert_eq!(got, expected, "seed {seed}, step {step}");
+            }
+        }
+    }
+
     #[test]
     fn candidates_of_nobody_are_none() {
         assert!(candidates(&ready(&[], &cursor(5))).is_empty());

@@ -128,7 +128,7 @@ async fn backends_that_move_and_leave_under_load_fail_no_call() {
     let [here, there, other] = Backend::builder()
         .start_each(["here", "there", "other"])
         .await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("moving", here.uri()).await;
     until_ready(&channel, &["moving"]).await;

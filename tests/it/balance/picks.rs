@@ -18,7 +18,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_call_that_waits_for_a_connection_ends_with_its_deadline() {
     let silent = Peer::start(PeerScript::Silent).await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("silent", silent.uri()).await;
     silent.until_connections(1).await;
@@ -54,7 +54,7 @@ async fn all_calls_that_wait_go_when_the_first_backend_is_ready() {
 async fn a_call_that_finds_all_backends_full_goes_to_the_next_that_comes() {
     let full = H2Peer::limited_to(1).await;
     full.answer_calls(Answer::KeepOpen);
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("full", full.uri()).await;
     let first = start(&channel, "you");
@@ -104,7 +104,7 @@ async fn a_call_that_waits_for_a_reconnect_does_not_spin() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_leaving_is_passed_over() {
     let (a, b) = (H2Peer::start().await, H2Peer::start().await);
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", a.uri()).await;
     backends.insert("B", b.uri()).await;
@@ -129,7 +129,7 @@ async fn a_connection_that_is_leaving_is_passed_over() {
 #[tokio::test]
 async fn a_dead_server_fails_calls_at_once_and_says_why() {
     let nobody = dead_addr();
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let slowly = BackoffConfig::default();
     let channel = builder.connect_backoff(slowly).build();
     backends.insert("nobody", nobody.uri()).await;

@@ -129,7 +129,7 @@ async fn when_all_die_calls_fail_and_when_one_is_back_they_do_not() {
 async fn an_address_where_nobody_listens_fails_no_call() {
     let [a, b] = Backend::builder().start_each(["A", "B"]).await;
     let nobody = dead_addr();
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", a.uri()).await;
     until(&channel, Ready).await;

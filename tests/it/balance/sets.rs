@@ -16,7 +16,7 @@ use crate::support::{
 // R01, T08
 #[tokio::test]
 async fn before_the_source_says_anything_calls_wait_until_their_deadline() {
-    let (_silent, builder) = by_hand();
+    let (_silent, builder) = by_hand(None);
     let channel = builder.build();
     assert_eq!(channel.state(), Connecting);
 
@@ -30,7 +30,7 @@ async fn before_the_source_says_anything_calls_wait_until_their_deadline() {
 #[tokio::test]
 async fn a_call_that_waits_for_the_first_backend_is_sent_once() {
     let backend = Backend::start().await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     let waiting = start(&channel, "you");
 
@@ -43,7 +43,7 @@ async fn a_call_that_waits_for_the_first_backend_is_sent_once() {
 #[tokio::test]
 async fn a_set_that_is_emptied_fails_calls_with_no_backends() {
     let backend = Backend::start().await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", backend.uri()).await;
     until(&channel, Ready).await;
@@ -64,7 +64,7 @@ async fn the_channel_is_what_its_best_backend_is() {
     let silent = Peer::start(PeerScript::Silent).await;
     let good = Backend::start().await;
     let nobody = dead_addr();
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
 
     backends.insert("nobody", nobody.uri()).await;
@@ -90,7 +90,7 @@ async fn the_channel_is_what_its_best_backend_is() {
 async fn calls_follow_the_set_from_update_to_update() {
     let [a, b, c] = Backend::builder().start_each(["A", "B", "C"]).await;
     let all = [&a, &b, &c];
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
 
     backends.insert("A", a.uri()).await;
@@ -129,7 +129,7 @@ async fn calls_follow_the_set_from_update_to_update() {
 #[tokio::test]
 async fn the_whole_set_can_be_swapped_under_load() {
     let [old, new] = Backend::builder().start_each(["old", "new"]).await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("old", old.uri()).await;
     until(&channel, Ready).await;
@@ -157,7 +157,7 @@ async fn the_whole_set_can_be_swapped_under_load() {
 async fn a_set_that_is_named_again_and_again_costs_no_call_and_no_connection() {
     let names = ["A", "B", "C", "D"];
     let started = Backend::builder().start_each(names).await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     let mut rng = fastrand::Rng::with_seed(18);
     let mut shuffled = [0, 1, 2, 3];

@@ -50,7 +50,7 @@ async fn a_thousand_calls_at_once_are_each_answered_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_hundred_calls_go_through_two_backends_of_three_streams() {
     let peers = [H2Peer::limited_to(3).await, H2Peer::limited_to(3).await];
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.service_config(checking(GREETER)).build();
     backends.insert("A", peers[0].uri()).await;
     backends.insert("B", peers[1].uri()).await;
@@ -92,7 +92,7 @@ async fn two_hundred_calls_go_through_two_servers_that_refuse_a_fourth_stream() 
 async fn full_backends_serve_those_who_wait_in_the_order_of_arrival() {
     let peer = H2Peer::limited_to(1).await;
     peer.answer_calls(Answer::KeepOpen);
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", peer.uri()).await;
     until_backends(&channel, &[Ready]).await;
@@ -112,7 +112,7 @@ async fn full_backends_serve_those_who_wait_in_the_order_of_arrival() {
 
 #[tokio::test]
 async fn one_call_too_many_that_waits_is_turned_away() {
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.max_waiting_calls(2).build();
     let waiting = [start(&channel, "you"), start(&channel, "you")];
     // Both wait by the time a third, started later on this thread, does.
@@ -131,7 +131,7 @@ async fn one_call_too_many_that_waits_is_turned_away() {
 
 #[tokio::test]
 async fn a_waiting_call_that_is_dropped_gives_its_place_to_another() {
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.max_waiting_calls(1).build();
     for _ in 0..10 {
         let leaving = start(&channel, "you");

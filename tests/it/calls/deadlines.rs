@@ -97,7 +97,7 @@ async fn waiting_for_a_backend_counts_and_the_text_says_for_which() {
 async fn a_deadline_ends_a_unary_call_and_the_server_hears_of_it() {
     let peer = H2Peer::start().await;
     peer.answer_calls(Answer::KeepOpen);
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", peer.uri()).await;
     until(&channel, Ready).await;

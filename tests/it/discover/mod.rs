@@ -18,7 +18,7 @@ use crate::support::{
 async fn a_backend_named_again_keeps_its_connection_and_its_watch() {
     let start = Backend::builder().scripted();
     let [a, b] = start.start_each(["A", "B"]).await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.service_config(checking(GREETER)).build();
     backends.insert("A", a.uri()).await;
     until_backends(&channel, &[Ready]).await;
@@ -40,7 +40,7 @@ async fn a_backend_that_moves_is_used_where_it_was_until_it_is_ready_where_it_is
     let build = Backend::builder().scripted();
     let [old, new] = build.start_each(["old", "new"]).await;
     new.script_watch(WatchScript::HoldFirst);
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.service_config(checking(GREETER)).build();
     backends.insert("A", old.uri()).await;
     until(&channel, Ready).await;
@@ -68,7 +68,7 @@ async fn a_backend_that_moves_is_used_where_it_was_until_it_is_ready_where_it_is
 async fn a_backend_that_moves_to_where_nobody_listens_takes_its_failure_along() {
     let old = Backend::start().await;
     let nobody = Backend::builder().reserve().await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", old.uri()).await;
     until(&channel, Ready).await;
@@ -83,7 +83,7 @@ async fn a_backend_that_moves_to_where_nobody_listens_takes_its_failure_along() 
 #[tokio::test]
 async fn removing_a_backend_lets_its_calls_finish() {
     let [gone, stays] = Backend::builder().start_each(["gone", "stays"]).await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("gone", gone.uri()).await;
     until(&channel, Ready).await;
@@ -104,7 +104,7 @@ async fn removing_a_backend_lets_its_calls_finish() {
 #[tokio::test]
 async fn a_key_that_comes_back_is_another_backend() {
     let backend = Backend::start().await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("A", backend.uri()).await;
     until_backends(&channel, &[Ready]).await;
@@ -171,7 +171,7 @@ async fn balance_list_spreads_calls_over_the_list() {
 #[tokio::test]
 async fn a_removal_of_what_was_never_named_is_nothing() {
     let backend = Backend::start().await;
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.remove("ghost").await;
     backends.insert("A", backend.uri()).await;

@@ -3,15 +3,11 @@
 
 use tokio::runtime::Handle;
 use tonic::Code;
-use tonic_health_channel::{
-    Change,
-    ConnectivityState::{Ready, Shutdown, TransientFailure},
-    Endpoint,
-};
+use tonic_health_channel::ConnectivityState::{Ready, Shutdown, TransientFailure};
 
 use super::ends_with;
 use crate::support::{
-    Backend, Chat, GREETER, HealthKind, WatchScript, balanced, health_checked, hello, pushed,
+    Backend, Chat, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, hello,
     refusal, until, until_backends, within,
 };
 
@@ -63,13 +59,13 @@ async fn a_closed_connection_ends_its_watch_and_leaks_nothing() {
 #[tokio::test]
 async fn removing_a_backend_ends_its_watch_and_not_the_calls() {
     let backend = Backend::builder().scripted().start().await;
-    let (changes, channel) = pushed(Some(GREETER));
+    let (changes, channel) = by_hand(Some(GREETER));
     let channel = channel.build();
-    push(&changes, insert("A", &backend)).await;
+    changes.insert("A", backend.uri()).await;
     let mut chat = Chat::start(&channel).await;
     chat.greet("Ada").await.expect("the backend is up");
 
-    push(&changes, Change::Remove("A")).await;
+    changes.remove("A").await;
     backend.until_open_watches(0).await;
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
@@ -122,11 +118,11 @@ async fn a_silent_watch_does_not_outlive_its_backend() {
     for script in [WatchScript::NeverAnswer, WatchScript::HeadersOnly] {
         let backend = Backend::builder().scripted().start().await;
         backend.script_watch(script);
-        let (changes, channel) = pushed(Some(GREETER));
+        let (changes, channel) = by_hand(Some(GREETER));
         let channel = channel.build();
-        push(&changes, insert("A", &backend)).await;
+        changes.insert("A", backend.uri()).await;
         backend.until_open_watches(1).await;
-        push(&changes, Change::Remove("A")).await;
+        changes.remove("A").await;
         backend.until_open_watches(0).await;
         backend.until_open_connections(0).await;
         until(&channel, TransientFailure).await;
@@ -212,19 +208,6 @@ async fn dropping_the_channel_ends_whatever_its_health_checks_were_doing() {
     }
     until_no_task_is_left().await;
     assert_eq!(asked, all.map(|backend| backend.watches()));
-}
-
-async fn push(
-    changes: &tokio::sync::mpsc::Sender<Change<&'static str, Endpoint>>,
-    change: Change<&'static str, Endpoint>,
-) {
-    let pushed = changes.send(change).await;
-    pushed.expect("the channel takes what it is told");
-}
-
-fn insert(key: &'static str, backend: &Backend) -> Change<&'static str, Endpoint> {
-    let endpoint = Endpoint::from_shared(backend.uri()).expect("a backend has a URI");
-    Change::Insert(key, endpoint)
 }
 
 /// The test itself is not a task of its runtime; the servers it started are.

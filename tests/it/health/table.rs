@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use tonic::Code;
 use tonic_health_channel::{
-    BackendStatus, CauseKind, Change, Channel,
+    BackendStatus, CauseKind, Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, HealthStatus,
+    HealthStatus,
 };
 
 use super::{ends_with, hourly, until_health};
 use crate::support::{
-    Backend, GREETER, HealthKind, WatchScript, balanced, health_checked, pushed, until, until_that,
+    Backend, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, until, until_that,
 };
 
 #[tokio::test]
@@ -66,11 +66,9 @@ async fn each_backend_is_told_with_its_state_its_health_and_the_reason() {
 #[tokio::test]
 async fn a_name_of_its_own_stands_before_the_address() {
     let backend = Backend::builder().scripted().start().await;
-    let (changes, channel) = pushed(Some(GREETER));
+    let (changes, channel) = by_hand(Some(GREETER));
     let channel = channel.build();
-    let endpoint = Endpoint::from_shared(backend.uri()).expect("a backend has a URI");
-    let change = Change::Insert("first", endpoint);
-    changes.send(change).await.expect("the channel listens");
+    changes.insert("first", backend.uri()).await;
     until(&channel, Ready).await;
     let shown = only(&channel);
     assert_eq!(shown.label(), "first");

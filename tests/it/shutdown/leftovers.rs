@@ -59,7 +59,7 @@ async fn a_channel_that_never_connected_leaves_nothing_either() {
     let nobody = Backend::builder().reserve().await;
     let silent = Peer::start(PeerScript::Silent).await;
     let before = tasks();
-    let (backends, builder) = by_hand();
+    let (backends, builder) = by_hand(None);
     let channel = builder.build();
     backends.insert("nobody", nobody.uri()).await;
     backends.insert("silent", silent.uri()).await;

@@ -210,7 +210,7 @@ async fn a_channel_whose_runtime_is_gone_fails_calls_instead_of_letting_them_han
 
 #[tokio::test]
 async fn calls_that_wait_hear_of_the_end_of_the_runtime() {
-    let (_silent, builder) = by_hand();
+    let (_silent, builder) = by_hand(None);
     let runtime = other_runtime();
     let channel = {
         let _context = runtime.enter();

@@ -52,12 +52,10 @@ pub(crate) fn balanced_at(
     quick(Channel::balance(list), service)
 }
 
-/// The same over a set that the test changes.
-pub(crate) fn pushed(
-    service: Option<&str>,
-) -> (mpsc::Sender<Change<&'static str, Endpoint>>, ChannelBuilder) {
-    let (changes, source) = discover::push(16);
-    (changes, quick(Channel::balance(source), service))
+/// The same over a set that the test names, takes back and changes.
+pub(crate) fn by_hand(service: Option<&str>) -> (Backends, ChannelBuilder) {
+    let (changes, source) = discover::push(64);
+    (Backends(changes), quick(Channel::balance(source), service))
 }
 
 fn quick(builder: ChannelBuilder, service: Option<&str>) -> ChannelBuilder {
@@ -200,16 +198,6 @@ pub(crate) fn greeter(channel: &Channel) -> GreeterClient<Channel> {
 
 pub(crate) fn endpoint(uri: impl Into<String>) -> Endpoint {
     Endpoint::from_shared(uri.into()).expect("a URI that can be dialled")
-}
-
-/// A builder of a channel whose backends the test names, takes back and changes,
-/// with quick backoffs and no health checks.
-pub(crate) fn by_hand() -> (Backends, ChannelBuilder) {
-    let (changes, source) = discover::push(64);
-    let builder = Channel::balance(source)
-        .connect_backoff(quick_backoff())
-        .health_options(quick_health());
-    (Backends(changes), builder)
 }
 
 /// The backends of a channel made by [`by_hand`].
