@@ -27,6 +27,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
 /// What `h2` takes at once; it counts in 31 bits.
 const LARGEST_PIECE: usize = (1 << 31) - 1;
 
@@ -34,6 +36,8 @@ const LARGEST_PIECE: usize = (1 << 31) - 1;
 /// one can be sent again.
 pub(crate) struct Outgoing {
     head: request::Parts,
+    /// What the caller says of itself, to stand before what we say.
+    application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
     first: Option<Bytes>,
     rest: Rest,
@@ -54,10 +58,18 @@ enum Rest {
 impl Outgoing {
     pub(crate) fn new(request: Request<Body>) -> Self {
         let (mut head, body) = request.into_parts();
-        for name in &HOP_BY_HOP {
-            head.headers.remove(name);
+        // A generated client sends none of these, and looking at its two or
+        // three headers costs less than asking for each name.
+        if head.headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+            for name in &HOP_BY_HOP {
+                head.headers.remove(name);
+            }
+        }
+        if !has_te_trailers(&head.headers) {
+            head.headers.insert(header::TE, TRAILERS);
         }
         Self {
+            application: head.headers.remove(header::USER_AGENT),
             head,
             first: None,
             rest: Rest::Unknown(body),
@@ -86,7 +98,7 @@ impl Outgoing {
 
     /// The head as it goes to one backend. Ours stays, for the next attempt.
     pub(super) fn head(
-        &self,
+        &mut self,
         scheme: &uri::Scheme,
         authority: &uri::Authority,
         user_agent: &HeaderValue,
@@ -100,21 +112,20 @@ impl Outgoing {
             let why = format!("HTTP/2 cannot carry a request for `{path}`: {error}");
             Error::new(ErrorKind::InvalidRequest, why)
         })?;
+        let user_agent = match &self.application {
+            None => user_agent.clone(),
+            Some(application) => {
+                let both = [application.as_bytes(), b" ", user_agent.as_bytes()].concat();
+                HeaderValue::from_bytes(&both).expect("two header values and a space")
+            }
+        };
+        // Into ours, which has the room; a copy would have to grow for it.
+        self.head.headers.insert(header::USER_AGENT, user_agent);
         let mut head = Request::new(());
         *head.method_mut() = self.head.method.clone();
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         *head.headers_mut() = self.head.headers.clone();
-        let trailers = HeaderValue::from_static("trailers");
-        head.headers_mut().insert(header::TE, trailers);
-        let own = head
-            .headers_mut()
-            .insert(header::USER_AGENT, user_agent.clone());
-        if let Some(own) = own {
-            let full = [own.as_bytes(), b" ", user_agent.as_bytes()].concat();
-            let full = HeaderValue::from_bytes(&full).expect("two header values and a space");
-            head.headers_mut().insert(header::USER_AGENT, full);
-        }
         Ok(head)
     }
 
@@ -179,6 +190,12 @@ impl Outgoing {
         };
         Ok(())
     }
+}
+
+/// Whether `te: trailers` is there already, as generated clients send it.
+fn has_te_trailers(headers: &HeaderMap) -> bool {
+    let te = headers.iter().find(|(name, _)| *name == header::TE);
+    te.is_some_and(|(_, value)| value == "trailers")
 }
 
 /// Moves a request body into its stream, as fast as the window allows.
