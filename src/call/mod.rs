@@ -48,21 +48,24 @@ pub(crate) async fn send(
     request: Request<Body>,
     header_timeout: Option<Duration>,
 ) -> Result<Response<Body>, Error> {
-    let started = Instant::now();
-    // A time too far off to be told is no bound.
-    let after = |timeout| started.checked_add(timeout);
-    let deadline = deadline::of(request.headers()).and_then(after);
-    let headers_by = header_timeout.and_then(after);
+    // A call without a bound does not ask what time it is.
+    let timeout = deadline::of(request.headers());
+    let times = Times::new(timeout, header_timeout);
     let mut call = Call {
         board,
         request: Outgoing::new(request),
-        started,
-        deadline,
-        headers_by,
+        times,
+        headers_bounded: header_timeout.is_some(),
+        late: false,
         sent_to: None,
         refused: false,
     };
-    let Some(bound) = deadline.into_iter().chain(headers_by).min() else {
+    let Some(Times {
+        started,
+        bound,
+        deadline,
+    }) = times
+    else {
         return call.run().await.map(|response| response.map(Body::new));
     };
     let mut timer = Box::pin(time::sleep_until(bound));
@@ -70,21 +73,48 @@ pub(crate) async fn send(
         Either::Left((outcome, _)) => Some(outcome),
         Either::Right(((), _)) => None,
     };
-    let response = outcome.unwrap_or_else(|| Err(call.expired(bound)))?;
+    let response = outcome.unwrap_or_else(|| Err(call.expired(bound - started)))?;
     let timer = deadline.map(|at| {
-        timer.as_mut().reset(at);
+        if at != bound {
+            timer.as_mut().reset(at);
+        }
         timer
     });
     Ok(response.map(|body| Body::new(body.with_deadline(timer))))
 }
 
+/// The time a call has, if it is bounded.
+#[derive(Clone, Copy)]
+struct Times {
+    started: Instant,
+    /// When there have to be response headers.
+    bound: Instant,
+    /// When the whole call has to be over.
+    deadline: Option<Instant>,
+}
+
+impl Times {
+    fn new(timeout: Option<Duration>, header_timeout: Option<Duration>) -> Option<Self> {
+        let shorter = timeout.into_iter().chain(header_timeout).min()?;
+        let started = Instant::now();
+        Some(Self {
+            started,
+            // A time too far off to be told is no bound.
+            bound: started.checked_add(shorter)?,
+            deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
+        })
+    }
+}
+
 struct Call<'a> {
     board: &'a Board,
     request: Outgoing,
-    started: Instant,
-    deadline: Option<Instant>,
-    headers_by: Option<Instant>,
-    /// Where the stream is that the call waits for, once there is one.
+    times: Option<Times>,
+    /// The endpoint's bound is the channel's own, which covers the wait too.
+    headers_bounded: bool,
+    /// Time has passed since the caller wrote `grpc-timeout`.
+    late: bool,
+    /// Where the stream is that a bounded call waits for, once there is one.
     sent_to: Option<Connection>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
@@ -94,31 +124,31 @@ struct Call<'a> {
 impl Call<'_> {
     async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let admitted = admit(self.board).await?;
+            let admitted = admit(self.board, &mut self.late).await?;
             self.request.prefetch().await?;
-            if let Some(deadline) = self.deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                deadline::set(self.request.headers_mut(), left);
+            self.tell_time_left();
+            let timeout = match self.headers_bounded {
+                true => None,
+                false => admitted.connection().call_timeout(),
+            };
+            if self.times.is_some() || timeout.is_some() {
+                self.sent_to = Some(admitted.connection().clone());
             }
-            let connection = admitted.connection().clone();
             let exchange = match admitted.open(&mut self.request) {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
                 // Never sent, so this is not a retry, and has no limit: the
                 // connection is retired, and the next pick passes it by.
-                Err(OpenError::Unsent) => continue,
+                Err(OpenError::Unsent) => {
+                    self.sent_to = None;
+                    continue;
+                }
             };
-            // The endpoint's own bound, where the channel has none for the wait.
-            let bound = match self.headers_by {
-                Some(_) => None,
-                None => connection.call_timeout(),
-            };
-            self.sent_to = Some(connection);
-            let outcome = match bound.and_then(|bound| self.started.checked_add(bound)) {
+            let outcome = match timeout {
                 None => exchange.await,
-                Some(at) => match time::timeout_at(at, exchange).await {
+                Some(timeout) => match time::timeout(timeout, exchange).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return Err(self.expired(at)),
+                    Err(_) => return Err(self.expired(timeout)),
                 },
             };
             match outcome {
@@ -127,6 +157,7 @@ impl Call<'_> {
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {
                     self.refused = true;
+                    self.late = true;
                     self.sent_to = None;
                 }
                 Err(failed) => return Err(failed.error),
@@ -134,9 +165,17 @@ impl Call<'_> {
         }
     }
 
+    /// The server is told the time that is left. A request that goes out at once
+    /// says what the caller wrote.
+    fn tell_time_left(&mut self) {
+        if let (true, Some(deadline)) = (self.late, self.times.and_then(|times| times.deadline)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            deadline::set(self.request.headers_mut(), left);
+        }
+    }
+
     /// The error of a call whose time has run out, with what it waited for.
-    fn expired(&self, bound: Instant) -> Error {
-        let allowed = bound.saturating_duration_since(self.started);
+    fn expired(&self, allowed: Duration) -> Error {
         let doing = match &self.sent_to {
             Some(connection) => format!("for the response of {}", connection.address()),
             None => format!(
@@ -151,11 +190,14 @@ impl Call<'_> {
     }
 }
 
-/// A slot on a READY backend's connection.
-async fn admit(board: &Board) -> Result<Admitted, Error> {
+/// A slot on a READY backend's connection. Says if it took time.
+async fn admit(board: &Board, late: &mut bool) -> Result<Admitted, Error> {
     match try_admit(board)? {
         Some(admitted) => Ok(admitted),
-        None => wait(board).await,
+        None => {
+            *late = true;
+            wait(board).await
+        }
     }
 }
 

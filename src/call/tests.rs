@@ -48,7 +48,7 @@ fn status(generation: u64) -> Status {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let Err(error) = admit(&board).await else {
+        let Err(error) = admit(&board, &mut false).await else {
             panic!("admitted, although there is no connection");
         };
         if error.kind() == ErrorKind::Closed {
