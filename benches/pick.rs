@@ -1,0 +1,251 @@
+//! The price of choosing a backend, in nanoseconds per pick.
+//!
+//! `cargo bench --bench pick -- [--quick] [--csv FILE]`
+//!
+//! | column | what one pick does |
+//! |---|---|
+//! | `call_path` | what a call does before it asks the first backend for a stream: load the routing in force, pick, see that nobody waits in the queue, take the first candidate, drop the load guard |
+//! | `pick` | pick and take the first candidate, from one picker held all the time |
+//! | `rwlock_vec` | baseline: read-lock a `Vec`, take the element at a shared counter |
+//! | `counter` | baseline: count, and divide by the number of backends; no list behind it |
+//!
+//! The picker is the library's own source file. What surrounds it, an `ArcSwap`
+//! and the length of the queue, is built here as the library's board has it,
+//! which cannot be reached from outside. Not included: the candidate's admission
+//! (a compare-and-swap on the connection's stream count and a clone of its
+//! handle), and the misses of a cold cache. The candidate itself is not looked
+//! into.
+//!
+//! With two threads both hammer one channel without doing anything in between,
+//! which is the worst case of sharing: real calls take microseconds, so their
+//! picks collide seldom. The figure is then of each thread, not of both together.
+//! `counter` shows how much of it is one cache line that two cores pull at.
+//!
+//! Every round times all columns, forwards in one and backwards in the next; a
+//! round of two threads counts by the slower one; the figure is the median of the
+//! rounds. Threads are not pinned. Where other programs have a core, two threads
+//! take turns on what is left and collide with nobody, which looks fast: a round
+//! in which they ran side by side for less than four fifths does not count,
+//! and where fewer than a quarter do, there is a dash instead of a figure.
+
+use std::{
+    hint::{self, black_box},
+    process::ExitCode,
+    sync::{
+        Arc, RwLock,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    thread,
+};
+
+use arc_swap::ArcSwap;
+
+use picker::{Cursor, Pick, Picker};
+use support::{
+    Result,
+    arguments::{Arguments, exit_code},
+    clock,
+    table::{Table, quantile},
+};
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/picker.rs"]
+mod picker;
+mod support;
+
+const USAGE: &str = "\
+usage: cargo bench --bench pick -- [options]
+  --quick       few short rounds
+  --csv FILE    writes the table to FILE as well
+";
+
+const BACKENDS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+const THREADS: [usize; 2] = [1, 2];
+
+fn main() -> ExitCode {
+    exit_code(run(), USAGE)
+}
+
+fn run() -> Result<()> {
+    let arguments = Arguments::parse(&[])?;
+    let (rounds, picks) = match arguments.quick {
+        true => (5, 20_000),
+        false => (41, 200_000),
+    };
+    println!("ns per pick, median of {rounds} rounds of {picks} picks by each thread");
+    let mut header = vec!["backends", "threads"];
+    header.extend(Way::ALL.map(Way::name));
+    let mut table = Table::new(&header);
+    for backends in BACKENDS {
+        for threads in THREADS {
+            let medians = measure(&Board::new(backends), threads, rounds, picks);
+            let mut row = vec![backends.to_string(), threads.to_string()];
+            row.extend(medians.map(|ns| match ns {
+                Some(ns) => format!("{ns:.1}"),
+                None => "-".to_owned(),
+            }));
+            table.row(row);
+        }
+    }
+    table.print();
+    table.write_csv(arguments.csv.as_deref())
+}
+
+/// The median nanoseconds per pick of each way, where enough rounds count.
+fn measure(board: &Board, threads: usize, rounds: usize, picks: usize) -> [Option<f64>; 4] {
+    let mut times = [const { Vec::new() }; 4];
+    for round in 0..rounds {
+        let mut order = [0, 1, 2, 3];
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for way in order {
+            times[way].extend(time(board, Way::ALL[way], threads, picks));
+        }
+    }
+    times.map(|mut times| (times.len() > rounds / 4).then(|| quantile(&mut times, 0.5)))
+}
+
+/// Nanoseconds per pick of the slowest of `threads` threads that start together.
+/// `None` if they ran side by side for less than four fifths of the time.
+fn time(board: &Board, way: Way, threads: usize, picks: usize) -> Option<f64> {
+    let arrived = AtomicUsize::new(0);
+    let hammer = || {
+        // Spinning, so that all are on a core when the last one arrives.
+        arrived.fetch_add(1, SeqCst);
+        while arrived.load(SeqCst) < threads {
+            hint::spin_loop();
+        }
+        let began = clock::now();
+        board.hammer(way, picks);
+        (began, clock::now())
+    };
+    let mut ran = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(hammer)).collect();
+        let own = hammer();
+        let others = others.into_iter().map(|thread| {
+            let ran = thread.join();
+            ran.expect("picking does not panic")
+        });
+        others.chain([own]).collect::<Vec<_>>()
+    });
+    ran.sort();
+    let first_end = ran.iter().map(|(_, ended)| *ended).min()?;
+    let last_end = ran.iter().map(|(_, ended)| *ended).max()?;
+    let (first_begin, last_begin) = (ran.first()?.0, ran.last()?.0);
+    let slowest = ran.iter().map(|(began, ended)| ended - began).max()?;
+    let together = first_end.saturating_sub(last_begin);
+    let side_by_side = together * 5 > (last_end - first_begin) * 4;
+    side_by_side.then_some(slowest as f64 / picks as f64)
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    CallPath,
+    Pick,
+    RwLockVec,
+    Counter,
+}
+
+impl Way {
+    const ALL: [Self; 4] = [Self::CallPath, Self::Pick, Self::RwLockVec, Self::Counter];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::CallPath => "call_path",
+            Self::Pick => "pick",
+            Self::RwLockVec => "rwlock_vec",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+/// A handle of the size of the library's.
+#[derive(Clone)]
+struct Connection(#[expect(dead_code, reason = "only its size counts")] Arc<usize>);
+
+/// What the library publishes for calls.
+struct Routing {
+    picker: Picker<Connection>,
+    _status: Arc<()>,
+}
+
+/// What all threads share: the library's way, and the baselines'.
+struct Board {
+    routing: ArcSwap<Routing>,
+    /// Calls in the queue. Behind a pointer of its own, as in the library.
+    waiting: Arc<AtomicUsize>,
+    locked: RwLock<Vec<Connection>>,
+    counter: AtomicUsize,
+    backends: usize,
+}
+
+impl Board {
+    fn new(backends: usize) -> Self {
+        let connections: Vec<_> = (0..backends).map(|n| Connection(Arc::new(n))).collect();
+        let picker = Picker::Ready {
+            backends: connections.clone().into(),
+            cursor: Arc::new(Cursor::new(fastrand::usize(..))),
+        };
+        Self {
+            routing: ArcSwap::from_pointee(Routing {
+                picker,
+                _status: Arc::new(()),
+            }),
+            waiting: Arc::default(),
+            locked: RwLock::new(connections),
+            counter: AtomicUsize::new(0),
+            backends,
+        }
+    }
+
+    fn hammer(&self, way: Way, picks: usize) {
+        match way {
+            Way::CallPath => (0..picks).for_each(|_| self.call_path()),
+            Way::Pick => {
+                let routing = self.routing.load_full();
+                (0..picks).for_each(|_| pick(&routing.picker));
+            }
+            Way::RwLockVec => (0..picks).for_each(|_| self.rwlock_vec()),
+            Way::Counter => (0..picks).for_each(|_| {
+                black_box(self.turn() % black_box(self.backends));
+            }),
+        }
+    }
+
+    /// As a call does it before the first candidate is asked.
+    fn call_path(&self) {
+        let routing = self.routing.load();
+        match routing.picker.pick() {
+            Pick::Send(mut candidates) if self.waiting.load(SeqCst) == 0 => {
+                black_box(candidates.next());
+            }
+            _ => unreachable!("the picker is READY and nobody waits"),
+        }
+    }
+
+    fn rwlock_vec(&self) {
+        let connections = self.locked.read().expect("no thread panics");
+        black_box(&connections[self.turn() % connections.len()]);
+    }
+
+    fn turn(&self) -> usize {
+        self.counter.fetch_add(1, Relaxed)
+    }
+}
+
+fn pick(picker: &Picker<Connection>) {
+    match black_box(picker).pick() {
+        Pick::Send(mut candidates) => {
+            black_box(candidates.next());
+        }
+        _ => unreachable!("the picker is READY"),
+    }
+}
