@@ -1,0 +1,133 @@
+//! Two ways to call the healthy ones of several backends in turn: the library's,
+//! and what one writes without it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_health_channel::{Channel, ConnectivityState, StatusWatch, discover};
+
+use super::{
+    Result,
+    greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
+    server::{CONFIG, GREETER},
+};
+
+/// How long it may take until all backends are known to be healthy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One way to call the healthy backends in turn.
+pub(crate) trait Side: Clone + Send + 'static {
+    fn call(&mut self) -> impl Future<Output = Result<HelloReply, tonic::Status>> + Send;
+
+    /// Waits until it knows the backend to be healthy, or not to be.
+    async fn until(&mut self, backend: usize, healthy: bool);
+}
+
+#[derive(Clone)]
+pub(crate) struct Ours {
+    client: GreeterClient<Channel>,
+    status: StatusWatch,
+}
+
+impl Ours {
+    pub(crate) async fn connect(uris: &[String]) -> Result<Self> {
+        let backends = discover::list(uris.iter().cloned())?;
+        let channel = Channel::balance(backends)
+            .service_config(CONFIG.parse()?)
+            .build();
+        let mut ours = Self {
+            status: channel.watch_status(),
+            client: GreeterClient::new(channel),
+        };
+        // Only those are in the status that the source has named so far.
+        ours.status
+            .wait_for(|status| status.backends().len() == uris.len())
+            .await;
+        for backend in 0..uris.len() {
+            timeout(PATIENCE, ours.until(backend, true)).await?;
+        }
+        Ok(ours)
+    }
+}
+
+impl Side for Ours {
+    async fn call(&mut self) -> Result<HelloReply, tonic::Status> {
+        let reply = self.client.say_hello(HelloRequest::default()).await;
+        reply.map(tonic::Response::into_inner)
+    }
+
+    async fn until(&mut self, backend: usize, healthy: bool) {
+        let ready = |state| state == ConnectivityState::Ready;
+        let known = |status: &tonic_health_channel::Status| {
+            ready(status.backends()[backend].state()) == healthy
+        };
+        self.status.wait_for(known).await;
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct HandMade {
+    backends: Vec<Watched>,
+    turn: Arc<AtomicUsize>,
+}
+
+#[derive(Clone)]
+struct Watched {
+    client: GreeterClient<tonic::transport::Channel>,
+    healthy: watch::Receiver<bool>,
+}
+
+impl HandMade {
+    pub(crate) async fn connect(uris: &[String]) -> Result<Self> {
+        let mut backends = Vec::new();
+        for uri in uris {
+            let endpoint = tonic::transport::Endpoint::from_shared(uri.clone())?;
+            let channel = endpoint.connect().await?;
+            let (health_in, mut healthy) = watch::channel(false);
+            let request = HealthCheckRequest {
+                service: GREETER.to_owned(),
+            };
+            let watch = HealthClient::new(channel.clone()).watch(request).await?;
+            let mut answers = watch.into_inner();
+            tokio::spawn(async move {
+                while let Ok(Some(answer)) = answers.message().await {
+                    health_in.send_replace(answer.status() == ServingStatus::Serving);
+                }
+            });
+            timeout(PATIENCE, healthy.wait_for(|healthy| *healthy)).await??;
+            let client = GreeterClient::new(channel);
+            backends.push(Watched { client, healthy });
+        }
+        let turn = Arc::default();
+        Ok(Self { backends, turn })
+    }
+}
+
+impl Side for HandMade {
+    async fn call(&mut self) -> Result<HelloReply, tonic::Status> {
+        // One is flipped at a time, so there is always a healthy one.
+        let picked = loop {
+            let turn = self.turn.fetch_add(1, Relaxed) % self.backends.len();
+            if *self.backends[turn].healthy.borrow() {
+                break &mut self.backends[turn];
+            }
+        };
+        let reply = picked.client.say_hello(HelloRequest::default()).await;
+        reply.map(tonic::Response::into_inner)
+    }
+
+    async fn until(&mut self, backend: usize, healthy: bool) {
+        let watched = &mut self.backends[backend].healthy;
+        let ended = watched.wait_for(|now| *now == healthy).await;
+        assert!(ended.is_ok(), "a Watch ended during the measurement");
+    }
+}
