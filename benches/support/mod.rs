@@ -1,10 +1,11 @@
-//! What the benches `pick` and `flip` share.
+//! What the benches `pick`, `flip` and `scale` share.
 
 #![allow(dead_code, reason = "not every bench uses every part")]
 
 pub(crate) mod arguments;
 pub(crate) mod child;
 pub(crate) mod clock;
+pub(crate) mod resources;
 pub(crate) mod server;
 pub(crate) mod sides;
 pub(crate) mod table;
