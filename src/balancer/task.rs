@@ -7,6 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::{
     select,
     sync::{mpsc, oneshot},
+    task,
     time::{self, Instant},
 };
 use tracing::{debug, info, warn};
@@ -89,7 +90,10 @@ impl Worker {
             // In no order: a flood of one kind must not starve the others.
             let changed = select! {
                 _ = &mut stop => break,
-                _ = self.reports.recv_many(&mut told, BATCH) => self.take_reports(&mut told),
+                _ = self.reports.recv_many(&mut told, BATCH) => {
+                    self.gather(&mut told).await;
+                    self.take_reports(&mut told)
+                }
                 named = self.source.next() => self.take_names(named),
                 () = self.board.woken() => self.connect(),
             };
@@ -100,6 +104,18 @@ impl Worker {
         let effects = self.machine.on_shutdown();
         self.apply(effects);
         self.publish();
+    }
+
+    /// Takes along the reports that are on their way: backends come up in crowds,
+    /// and each publication costs as much as there are backends. Nothing waits
+    /// for it, as a subchannel takes its connection out of use by itself.
+    async fn gather(&mut self, told: &mut Vec<Told<SubchannelId>>) {
+        task::yield_now().await;
+        while told.len() < BATCH
+            && let Ok(another) = self.reports.try_recv()
+        {
+            told.push(another);
+        }
     }
 
     fn take_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) -> bool {
