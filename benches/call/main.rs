@@ -1,0 +1,66 @@
+//! What a unary call costs: CPU, calls a second and latency of this crate's channel
+//! beside tonic's and beside the bare `h2` crate, under the same generated client.
+//!
+//! ```sh
+//! cargo bench --bench call -- --quick
+//! ```
+//!
+//! `docs/benchmarks.md` tells the method and the results.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod options;
+mod table;
+
+use common::{
+    Result,
+    channels::{Channels, Subject},
+    load::Load,
+    process::{Servers, pin, take_role},
+};
+use options::Options;
+use table::{Cell, Table};
+
+/// Backends of each channel that balances.
+const BACKENDS: usize = 4;
+
+fn main() -> Result<()> {
+    take_role()?;
+    let options = Options::read()?;
+    // The first core is the client's, the second the servers'.
+    let servers_core = options.pin.then_some(1);
+    if options.pin {
+        pin(0)?;
+    }
+    let servers = Servers::start(options.server, BACKENDS, servers_core)?;
+    let runtime = options.threads.runtime()?;
+    let channels = runtime.block_on(Channels::connect(&servers))?;
+    let mut table = Table::new(&options);
+    for &concurrency in &options.concurrency {
+        let load = Load {
+            concurrency,
+            slice: options.slice,
+            timeout: None,
+        };
+        let measure = |subject, load| runtime.block_on(channels.measure(subject, load));
+        let warm_up = Load {
+            slice: options.slice / 4,
+            ..load
+        };
+        for &subject in &options.subjects {
+            measure(subject, warm_up)?;
+        }
+        for round in 0..options.rounds {
+            let mut turn = options.subjects.clone();
+            if round % 2 == 1 {
+                turn.reverse();
+            }
+            for subject in turn {
+                let sample = measure(subject, load)?;
+                table.add(Cell::of(subject, concurrency), &sample);
+            }
+        }
+        table.print(concurrency);
+    }
+    table.finish()
+}

@@ -1,0 +1,112 @@
+//! The channels that are compared, all to the same servers.
+
+use std::time::Duration;
+
+use tonic::transport;
+use tonic_health_channel::{Channel, ConnectivityState, discover};
+
+use super::{
+    GREETER, Result,
+    bare::Bare,
+    greeter::greeter_client::GreeterClient,
+    load::{Load, Sample, closed_loop},
+    process::Servers,
+};
+
+/// Far off, so that no call misses it: what it costs is what is measured.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// This crate's channel over every backend, each with a `Watch`.
+    Ours,
+    /// The same, and a deadline on each call.
+    OursDeadline,
+    /// tonic's balancing channel over every backend.
+    BalanceList,
+    /// tonic's channel to one backend.
+    Tonic,
+    /// The `h2` crate with nothing on top; see [`super::bare`].
+    H2,
+}
+
+impl Subject {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::OursDeadline,
+        Self::BalanceList,
+        Self::Tonic,
+        Self::H2,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::OursDeadline => "ours_deadline",
+            Self::BalanceList => "balance_list",
+            Self::Tonic => "tonic",
+            Self::H2 => "h2",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|subject| subject.name() == name)
+    }
+}
+
+/// Every channel, connected.
+pub(crate) struct Channels {
+    ours: Channel,
+    balance_list: transport::Channel,
+    tonic: transport::Channel,
+    h2: Bare,
+}
+
+impl Channels {
+    /// Inside the runtime that is to drive them.
+    pub(crate) async fn connect(servers: &Servers) -> Result<Self> {
+        let uris = servers.uris();
+        let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
+        let ours = Channel::balance(discover::list(uris.clone())?)
+            .service_config(config.parse()?)
+            .build();
+        let all_ready = |status: &tonic_health_channel::Status| {
+            let ready = |state| state == ConnectivityState::Ready;
+            status.backends().len() == uris.len()
+                && status
+                    .backends()
+                    .iter()
+                    .all(|backend| ready(backend.state()))
+        };
+        ours.watch_status().wait_for(all_ready).await;
+        let endpoint = |uri: &String| transport::Endpoint::from_shared(uri.clone());
+        let endpoints = uris.iter().map(endpoint);
+        let endpoints: Vec<_> = endpoints.collect::<std::result::Result<_, _>>()?;
+        Ok(Self {
+            ours,
+            tonic: endpoints[0].connect().await?,
+            balance_list: transport::Channel::balance_list(endpoints.into_iter()),
+            h2: Bare::connect(&servers.addresses).await?,
+        })
+    }
+
+    /// Calls on one of them for one slice of time.
+    pub(crate) async fn measure(&self, subject: Subject, load: Load) -> Result<Sample> {
+        let with_deadline = Load {
+            timeout: Some(DEADLINE),
+            ..load
+        };
+        match subject {
+            Subject::Ours => closed_loop(GreeterClient::new(self.ours.clone()), load).await,
+            Subject::OursDeadline => {
+                closed_loop(GreeterClient::new(self.ours.clone()), with_deadline).await
+            }
+            Subject::BalanceList => {
+                closed_loop(GreeterClient::new(self.balance_list.clone()), load).await
+            }
+            Subject::Tonic => closed_loop(GreeterClient::new(self.tonic.clone()), load).await,
+            Subject::H2 => closed_loop(GreeterClient::new(self.h2.clone()), load).await,
+        }
+    }
+}
