@@ -56,8 +56,12 @@ fn main() -> Result<()> {
                 turn.reverse();
             }
             for subject in turn {
+                let before = servers.cpu_time();
                 let sample = measure(subject, load)?;
-                table.add(Cell::of(subject, concurrency), &sample);
+                let busy = before
+                    .zip(servers.cpu_time())
+                    .map(|(before, now)| now - before);
+                table.add(Cell::of(subject, concurrency), &sample, busy);
             }
         }
         table.print(concurrency);

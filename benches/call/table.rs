@@ -1,6 +1,6 @@
 //! What was measured: medians over the rounds, their spread, and ratios.
 
-use std::{fs::File, io::Write, path::PathBuf};
+use std::{fs::File, io::Write, path::PathBuf, time::Duration};
 
 use crate::{
     Subject,
@@ -34,6 +34,8 @@ struct Round {
     p50: f64,
     p99: f64,
     max: f64,
+    /// Of one core, by the servers, in percent.
+    servers: f64,
 }
 
 /// Every round of every cell.
@@ -54,7 +56,7 @@ impl Table {
         }
     }
 
-    pub(crate) fn add(&mut self, cell: Cell, sample: &Sample) {
+    pub(crate) fn add(&mut self, cell: Cell, sample: &Sample, servers: Option<Duration>) {
         let micros = |nanoseconds: u64| nanoseconds as f64 / 1e3;
         let calls = sample.calls as f64;
         self.rounds.push(Round {
@@ -64,6 +66,9 @@ impl Table {
             p50: micros(sample.latency.value_at_quantile(0.5)),
             p99: micros(sample.latency.value_at_quantile(0.99)),
             max: micros(sample.latency.max()),
+            servers: servers.map_or(f64::NAN, |busy| {
+                100.0 * busy.as_secs_f64() / sample.elapsed.as_secs_f64()
+            }),
         });
     }
 
@@ -71,7 +76,7 @@ impl Table {
     pub(crate) fn print(&self, concurrency: usize) {
         println!("\n{} concurrent, {}", concurrency, self.label);
         println!(
-            "{:14} {:>9} {:>19} {:>7} {:>7} {:>9} {:>7} {:>9} {:>9}",
+            "{:14} {:>9} {:>19} {:>7} {:>7} {:>9} {:>7} {:>9} {:>9} {:>8}",
             "channel",
             "calls/s",
             "CPU µs (min..max)",
@@ -81,6 +86,7 @@ impl Table {
             "p50 µs",
             "p99 µs",
             "max µs",
+            "servers%",
         );
         let of = |subject| Cell::of(subject, concurrency);
         let [balance_list, h2] = [Subject::BalanceList, Subject::H2].map(of);
@@ -96,7 +102,7 @@ impl Table {
                 }
             };
             println!(
-                "{:14} {:>9.0} {:>6.2} ({:.2}..{:.2}) {:>7} {:>7} {:>9} {:>7.0} {:>9.0} {:>9.0}",
+                "{:14} {:>9.0} {:>6.2} ({:.2}..{:.2}) {:>7} {:>7} {:>9} {:>7.0} {:>9.0} {:>9.0} {:>8.0}",
                 subject.name(),
                 self.spread(cell, |round| round.calls_per_second)[1],
                 cpu[1],
@@ -108,6 +114,7 @@ impl Table {
                 self.spread(cell, |round| round.p50)[1],
                 self.spread(cell, |round| round.p99)[1],
                 self.spread(cell, |round| round.max)[1],
+                self.spread(cell, |round| round.servers)[1],
             );
         }
     }
@@ -131,12 +138,12 @@ impl Table {
         let mut file = File::create(path)?;
         writeln!(
             file,
-            "server,runtime,channel,concurrency,calls_per_second,cpu_us,p50_us,p99_us,max_us"
+            "server,runtime,channel,concurrency,calls_per_second,cpu_us,p50_us,p99_us,max_us,servers_percent"
         )?;
         for round in &self.rounds {
             writeln!(
                 file,
-                "{},{},{},{:.0},{:.3},{:.1},{:.1},{:.1}",
+                "{},{},{},{:.0},{:.3},{:.1},{:.1},{:.1},{:.0}",
                 self.label,
                 round.cell.subject.name(),
                 round.cell.concurrency,
@@ -145,6 +152,7 @@ impl Table {
                 round.p50,
                 round.p99,
                 round.max,
+                round.servers,
             )?;
         }
         Ok(())
