@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     };
     let mut table = "channel,allocations,bytes\n".to_owned();
     println!("\nallocations of a call, {} concurrent", load.concurrency);
-    println!("{:14} {:>6} {:>8}", "channel", "count", "bytes");
+    println!("{:21} {:>6} {:>8}", "channel", "count", "bytes");
     for subject in Subject::ALL {
         // Tables, pools and buffers grow first.
         runtime.block_on(channels.measure(subject, load))?;
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         let each = |count: usize| count as f64 / sample.calls as f64;
         let count = each(counted.allocations + counted.reallocations);
         let bytes = each(counted.bytes_allocated);
-        println!("{:14} {count:>6.1} {bytes:>8.0}", subject.name());
+        println!("{:21} {count:>6.1} {bytes:>8.0}", subject.name());
         table += &format!("{},{count:.1},{bytes:.0}\n", subject.name());
         if quick && subject == Subject::Ours && count > AT_MOST {
             return Err(format!("{count:.1} allocations per call; at most {AT_MOST}").into());

@@ -76,7 +76,7 @@ impl Table {
     pub(crate) fn print(&self, concurrency: usize) {
         println!("\n{} concurrent, {}", concurrency, self.label);
         println!(
-            "{:14} {:>9} {:>19} {:>7} {:>7} {:>9} {:>7} {:>9} {:>9} {:>8}",
+            "{:21} {:>9} {:>19} {:>7} {:>7} {:>9} {:>7} {:>9} {:>9} {:>8}",
             "channel",
             "calls/s",
             "CPU µs (min..max)",
@@ -92,29 +92,29 @@ impl Table {
         let [balance_list, h2] = [Subject::BalanceList, Subject::H2].map(of);
         for &subject in &self.subjects {
             let cell = of(subject);
-            let cpu = self.spread(cell, |round| round.cpu);
+            let [least, cpu, most] = self.spread(cell, |round| round.cpu);
+            let median = |what: fn(&Round) -> f64| self.spread(cell, what)[1];
             let ratio = |to: Cell, what: fn(&Round) -> f64| {
-                let ratio = self.spread(cell, what)[1] / self.spread(to, what)[1];
-                if ratio.is_finite() {
-                    format!("{ratio:.2}")
-                } else {
-                    "-".to_owned()
+                let ratio = median(what) / self.spread(to, what)[1];
+                match ratio.is_finite() {
+                    true => format!("{ratio:.2}"),
+                    false => "-".to_owned(),
                 }
             };
             println!(
-                "{:14} {:>9.0} {:>6.2} ({:.2}..{:.2}) {:>7} {:>7} {:>9} {:>7.0} {:>9.0} {:>9.0} {:>8.0}",
+                "{:21} {:>9.0} {:>6.2} ({:.2}..{:.2}) {:>7} {:>7} {:>9} {:>7.0} {:>9.0} {:>9.0} {:>8.0}",
                 subject.name(),
-                self.spread(cell, |round| round.calls_per_second)[1],
-                cpu[1],
-                cpu[0],
-                cpu[2],
+                median(|round| round.calls_per_second),
+                cpu,
+                least,
+                most,
                 ratio(balance_list, |round| round.cpu),
                 ratio(h2, |round| round.cpu),
                 ratio(balance_list, |round| round.calls_per_second),
-                self.spread(cell, |round| round.p50)[1],
-                self.spread(cell, |round| round.p99)[1],
-                self.spread(cell, |round| round.max)[1],
-                self.spread(cell, |round| round.servers)[1],
+                median(|round| round.p50),
+                median(|round| round.p99),
+                median(|round| round.max),
+                median(|round| round.servers),
             );
         }
     }

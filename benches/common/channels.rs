@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     OursDeadline,
     /// tonic's balancing channel over every backend.
     BalanceList,
+    /// The same, and a deadline on each call.
+    BalanceListDeadline,
     /// tonic's channel to one backend.
     Tonic,
     /// The `h2` crate with nothing on top; see [`super::bare`].
@@ -32,10 +34,11 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Ours,
         Self::OursDeadline,
         Self::BalanceList,
+        Self::BalanceListDeadline,
         Self::Tonic,
         Self::H2,
     ];
@@ -45,6 +48,7 @@ impl Subject {
             Self::Ours => "ours",
             Self::OursDeadline => "ours_deadline",
             Self::BalanceList => "balance_list",
+            Self::BalanceListDeadline => "balance_list_deadline",
             Self::Tonic => "tonic",
             Self::H2 => "h2",
         }
@@ -93,16 +97,16 @@ impl Channels {
 
     /// Calls on one of them for one slice of time.
     pub(crate) async fn measure(&self, subject: Subject, load: Load) -> Result<Sample> {
-        let with_deadline = Load {
-            timeout: Some(DEADLINE),
-            ..load
+        let timeout = match subject {
+            Subject::OursDeadline | Subject::BalanceListDeadline => Some(DEADLINE),
+            Subject::Ours | Subject::BalanceList | Subject::Tonic | Subject::H2 => None,
         };
+        let load = Load { timeout, ..load };
         match subject {
-            Subject::Ours => closed_loop(GreeterClient::new(self.ours.clone()), load).await,
-            Subject::OursDeadline => {
-                closed_loop(GreeterClient::new(self.ours.clone()), with_deadline).await
+            Subject::Ours | Subject::OursDeadline => {
+                closed_loop(GreeterClient::new(self.ours.clone()), load).await
             }
-            Subject::BalanceList => {
+            Subject::BalanceList | Subject::BalanceListDeadline => {
                 closed_loop(GreeterClient::new(self.balance_list.clone()), load).await
             }
             Subject::Tonic => closed_loop(GreeterClient::new(self.tonic.clone()), load).await,

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Turns the CSV files beside it into the tables of docs/benchmarks.md and a plot.
+
+Prints the tables, and puts each between its two markers in the document:
+
+    <!-- table: NAME -->
+    ...
+    <!-- end -->
+
+Needs Python 3 and nothing else.
+"""
+
+import csv
+import re
+import sys
+from pathlib import Path
+from statistics import median
+
+sys.dont_write_bytecode = True
+import svg  # the file beside this one
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent / "benchmarks.md"
+
+NAMES = {
+    "ours": "this crate, 4 backends, `Watch`",
+    "ours_deadline": "… with a deadline on each call",
+    "balance_list": "tonic `balance_list`, 4 backends",
+    "balance_list_deadline": "… with a deadline on each call",
+    "tonic": "tonic `Channel`, 1 backend",
+    "h2": "bare `h2`, 4 backends",
+}
+
+
+def rows(name):
+    path = HERE / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+class Run:
+    """One file of rounds: the same server and runtime."""
+
+    def __init__(self, name):
+        self.rounds = rows(name)
+        self.concurrency = sorted({int(r["concurrency"]) for r in self.rounds})
+
+    def values(self, channel, concurrency, column):
+        return [
+            float(r[column])
+            for r in self.rounds
+            if r["channel"] == channel and int(r["concurrency"]) == concurrency
+        ]
+
+    def median(self, channel, concurrency, column):
+        return median(self.values(channel, concurrency, column))
+
+    def ratio(self, channel, base, concurrency, column):
+        return self.median(channel, concurrency, column) / self.median(base, concurrency, column)
+
+    def table(self):
+        head = ["channel", "concurrent", "calls/s", "CPU µs per call (min–max)"]
+        head += ["CPU to `balance_list`", "CPU to `h2`", "calls/s to `balance_list`"]
+        head += ["p50 µs", "p99 µs", "servers busy"]
+        body = []
+        for n in self.concurrency:
+            for channel, title in NAMES.items():
+                cpu = self.values(channel, n, "cpu_us")
+                body.append(
+                    [
+                        title,
+                        n,
+                        f"{self.median(channel, n, 'calls_per_second'):,.0f}",
+                        f"{median(cpu):.2f} ({min(cpu):.2f}–{max(cpu):.2f})",
+                        f"{self.ratio(channel, 'balance_list', n, 'cpu_us'):.2f}",
+                        f"{self.ratio(channel, 'h2', n, 'cpu_us'):.2f}",
+                        f"{self.ratio(channel, 'balance_list', n, 'calls_per_second'):.2f}",
+                        f"{self.median(channel, n, 'p50_us'):.0f}",
+                        f"{self.median(channel, n, 'p99_us'):.0f}",
+                        f"{self.median(channel, n, 'servers_percent'):.0f} %",
+                    ]
+                )
+        return markdown(head, body)
+
+
+def markdown(head, body):
+    lines = [head, ["---"] * len(head)] + body
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def machine():
+    return markdown(["", ""], [[row["what"], row["value"]] for row in rows("machine")])
+
+
+def allocations():
+    body = [[NAMES[r["channel"]], r["allocations"], r["bytes"]] for r in rows("allocations")]
+    return markdown(["channel", "allocations per call", "bytes per call"], body)
+
+
+def verdict(value, must, more_is_better=False):
+    """A measured value, in bold if it misses what it must be."""
+    missed = value < must if more_is_better else value > must
+    return f"**{value:.2f}**" if missed else f"{value:.2f}"
+
+
+def budget(current, multi):
+    body = []
+
+    def row(what, must, aim, values, more_is_better=False):
+        sign = "≥" if more_is_better else "≤"
+        bounds = " / ".join(f"{bound:g}" for bound in must)
+        measured = [verdict(v, m, more_is_better) for v, m in zip(values, must)]
+        body.append([what, f"{sign} {bounds}", aim, " / ".join(measured)])
+
+    def ratios(run, channel, base, column):
+        return [run.ratio(channel, base, n, column) for n in (16, 64, 256)]
+
+    cpu, calls = "cpu_us", "calls_per_second"
+    for title, run, must, aim in [
+        ("one thread", current, (0.70, 0.58, 0.58), "0.65 / 0.5 / 0.5"),
+        ("2 workers", multi, (0.65, 0.60, 0.60), "0.55 / 0.5 / 0.5"),
+    ]:
+        values = ratios(run, "ours", "balance_list", cpu)
+        row(f"CPU to `balance_list`, {title}, at 16 / 64 / 256", must, aim, values)
+    for title, run in [("one thread", current), ("2 workers", multi)]:
+        values = ratios(run, "ours", "h2", cpu)
+        row(f"CPU to bare `h2`, {title}", (1.2,) * 3, "1.05", values)
+    for title, run in [("one thread", current), ("2 workers", multi)]:
+        values = ratios(run, "ours_deadline", "ours", cpu)
+        row(f"CPU with a deadline to without, {title}", (1.1,) * 3, "", values)
+    for title, run, must, aim in [
+        ("one thread", current, (1.3, 1.7, 1.7), "2"),
+        ("2 workers", multi, (1.5,) * 3, "2.5"),
+    ]:
+        values = ratios(run, "ours", "balance_list", calls)
+        row(f"calls/s to `balance_list`, {title}", must, aim, values, True)
+    p50 = current.ratio("ours", "tonic", 1, "p50_us")
+    row("p50 of one caller, to tonic's `Channel`", (1.1,), "1", [p50])
+    ours = [float(r["allocations"]) for r in rows("allocations") if r["channel"] == "ours"]
+    row("allocations per call", (30,), "25", ours)
+    return markdown(["what", "must", "aim", "measured"], body)
+
+
+def main():
+    runs = {
+        f"{server}-{runtime}": Run(f"call-{server}-{runtime}")
+        for server in ("lean", "tonic")
+        for runtime in ("current", "multi")
+    }
+    tables = {name: run.table() for name, run in runs.items()}
+    tables["machine"] = machine()
+    tables["allocations"] = allocations()
+    tables["budget"] = budget(runs["lean-current"], runs["lean-multi"])
+    text = DOCUMENT.read_text()
+    for name, table in tables.items():
+        print(f"\n{name}\n\n{table}")
+        marked = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(marked, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    DOCUMENT.write_text(text)
+    (HERE / "call.svg").write_text(svg.plot(runs["lean-current"], runs["lean-multi"]))
+
+
+if __name__ == "__main__":
+    main()
