@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     board::Board,
-    call,
+    call::Call,
     connectivity::ConnectivityState,
     error::{Error, ErrorKind},
     snapshot::{BackendStatus, Status},
@@ -151,9 +151,13 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let alive = self.alive.clone();
-        let header_timeout = self.header_timeout;
+        let mut call = Call::new(alive.board.clone(), request, self.header_timeout);
+        // The call is borrowed where it stands: passed on by value, the future
+        // would have room for it twice.
         ResponseFuture(Box::pin(async move {
-            call::send(&alive.board, request, header_timeout).await
+            let outcome = call.send().await;
+            drop(alive);
+            outcome
         }))
     }
 }

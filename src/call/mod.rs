@@ -18,7 +18,7 @@ mod deadline;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{Request, Response};
@@ -36,51 +36,20 @@ use crate::{
     transport::{Admitted, Connection, OpenError, Outgoing, Place, ResponseBody},
 };
 
-/// Sends `request` to a backend and waits for its response headers.
-/// `header_timeout` bounds that wait; the request's own `grpc-timeout` bounds
-/// the whole call, the response body included.
-///
-/// # Cancel safety
-///
-/// Dropping the future cancels the call.
-pub(crate) async fn send(
-    board: &Board,
-    request: Request<Body>,
-    header_timeout: Option<Duration>,
-) -> Result<Response<Body>, Error> {
-    // A call without a bound does not ask what time it is.
-    let timeout = deadline::of(request.headers());
-    let times = Times::new(timeout, header_timeout);
-    let mut call = Call {
-        board,
-        request: Outgoing::new(request),
-        times,
-        headers_bounded: header_timeout.is_some(),
-        late: false,
-        sent_to: None,
-        refused: false,
-    };
-    let Some(Times {
-        started,
-        bound,
-        deadline,
-    }) = times
-    else {
-        return call.run().await.map(|response| response.map(Body::new));
-    };
-    let mut timer = Box::pin(time::sleep_until(bound));
-    let outcome = match select(pin!(call.run()), &mut timer).await {
-        Either::Left((outcome, _)) => Some(outcome),
-        Either::Right(((), _)) => None,
-    };
-    let response = outcome.unwrap_or_else(|| Err(call.expired(bound - started)))?;
-    let timer = deadline.map(|at| {
-        if at != bound {
-            timer.as_mut().reset(at);
-        }
-        timer
-    });
-    Ok(response.map(|body| Body::new(body.with_deadline(timer))))
+/// One call, from the moment it is made.
+pub(crate) struct Call {
+    board: Arc<Board>,
+    request: Outgoing,
+    times: Option<Times>,
+    /// The endpoint's bound is the channel's own, which covers the wait too.
+    headers_bounded: bool,
+    /// Time has passed since the caller wrote `grpc-timeout`.
+    late: bool,
+    /// Where the stream is that a bounded call waits for, once there is one.
+    sent_to: Option<Connection>,
+    /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
+    /// "Transparent Retries").
+    refused: bool,
 }
 
 /// The time a call has, if it is bounded.
@@ -106,25 +75,59 @@ impl Times {
     }
 }
 
-struct Call<'a> {
-    board: &'a Board,
-    request: Outgoing,
-    times: Option<Times>,
-    /// The endpoint's bound is the channel's own, which covers the wait too.
-    headers_bounded: bool,
-    /// Time has passed since the caller wrote `grpc-timeout`.
-    late: bool,
-    /// Where the stream is that a bounded call waits for, once there is one.
-    sent_to: Option<Connection>,
-    /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
-    /// "Transparent Retries").
-    refused: bool,
-}
+impl Call {
+    /// `header_timeout` bounds the time to the response headers; the request's
+    /// own `grpc-timeout` bounds the whole call, the response body included.
+    pub(crate) fn new(
+        board: Arc<Board>,
+        request: Request<Body>,
+        header_timeout: Option<Duration>,
+    ) -> Self {
+        let timeout = deadline::of(request.headers());
+        Self {
+            board,
+            request: Outgoing::new(request),
+            // A call without a bound does not ask what time it is.
+            times: Times::new(timeout, header_timeout),
+            headers_bounded: header_timeout.is_some(),
+            late: false,
+            sent_to: None,
+            refused: false,
+        }
+    }
 
-impl Call<'_> {
+    /// Sends the request to a backend and waits for its response headers. Once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub(crate) async fn send(&mut self) -> Result<Response<Body>, Error> {
+        let Some(Times {
+            started,
+            bound,
+            deadline,
+        }) = self.times
+        else {
+            return self.run().await.map(|response| response.map(Body::new));
+        };
+        let mut timer = Box::pin(time::sleep_until(bound));
+        let outcome = match select(pin!(self.run()), &mut timer).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(((), _)) => None,
+        };
+        let response = outcome.unwrap_or_else(|| Err(self.expired(bound - started)))?;
+        let timer = deadline.map(|at| {
+            if at != bound {
+                timer.as_mut().reset(at);
+            }
+            timer
+        });
+        Ok(response.map(|body| Body::new(body.with_deadline(timer))))
+    }
+
     async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let admitted = admit(self.board, &mut self.late).await?;
+            let admitted = admit(&self.board, &mut self.late).await?;
             self.request.prefetch().await?;
             self.tell_time_left();
             let timeout = match self.headers_bounded {
