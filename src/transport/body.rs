@@ -210,9 +210,9 @@ impl http_body::Body for ResponseBody {
             Some(deadline) if this.live.is_some() => deadline.as_mut().poll(cx).is_ready(),
             _ => false,
         };
-        if expired {
-            this.live = None;
-            let text = "deadline exceeded while the response was being received";
+        if expired && let Some(live) = this.live.take() {
+            let address = live.admitted.connection().address();
+            let text = format!("deadline exceeded while the response of {address} was received");
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
         let frame = ready!(this.poll_live(cx));

@@ -136,11 +136,12 @@ async fn too_late(report: &mut Report) {
     let then = Then::Silence;
     for (headers, when, text) in [
         (false, "before headers", "waiting for the response of"),
-        (true, "after headers", "the response was being received"),
+        (true, "after headers", "while the response of"),
     ] {
         let address = peer::start(Script { headers, then }).await;
         let outcome = call(&lazy(address), Some(SOON)).await;
-        let outcome = expect(outcome, Code::DeadlineExceeded, &[text]);
+        let texts = [text, &address.to_string()];
+        let outcome = expect(outcome, Code::DeadlineExceeded, &texts);
         report.add(&format!("the deadline {when}"), outcome);
     }
     let headers = false;
