@@ -151,14 +151,10 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let alive = self.alive.clone();
-        let mut call = Call::new(alive.board.clone(), request, self.header_timeout);
+        let mut call = Call::new(request, self.header_timeout);
         // The call is borrowed where it stands: passed on by value, the future
         // would have room for it twice.
-        ResponseFuture(Box::pin(async move {
-            let outcome = call.send().await;
-            drop(alive);
-            outcome
-        }))
+        ResponseFuture(Box::pin(async move { call.send(&alive.board).await }))
     }
 }
 

@@ -18,7 +18,7 @@ mod deadline;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{Request, Response};
@@ -38,7 +38,6 @@ use crate::{
 
 /// One call, from the moment it is made.
 pub(crate) struct Call {
-    board: Arc<Board>,
     request: Outgoing,
     times: Option<Times>,
     /// The endpoint's bound is the channel's own, which covers the wait too.
@@ -78,14 +77,9 @@ impl Times {
 impl Call {
     /// `header_timeout` bounds the time to the response headers; the request's
     /// own `grpc-timeout` bounds the whole call, the response body included.
-    pub(crate) fn new(
-        board: Arc<Board>,
-        request: Request<Body>,
-        header_timeout: Option<Duration>,
-    ) -> Self {
+    pub(crate) fn new(request: Request<Body>, header_timeout: Option<Duration>) -> Self {
         let timeout = deadline::of(request.headers());
         Self {
-            board,
             request: Outgoing::new(request),
             // A call without a bound does not ask what time it is.
             times: Times::new(timeout, header_timeout),
@@ -101,21 +95,24 @@ impl Call {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call.
-    pub(crate) async fn send(&mut self) -> Result<Response<Body>, Error> {
+    pub(crate) async fn send(&mut self, board: &Board) -> Result<Response<Body>, Error> {
         let Some(Times {
             started,
             bound,
             deadline,
         }) = self.times
         else {
-            return self.run().await.map(|response| response.map(Body::new));
+            return self
+                .run(board)
+                .await
+                .map(|response| response.map(Body::new));
         };
         let mut timer = Box::pin(time::sleep_until(bound));
-        let outcome = match select(pin!(self.run()), &mut timer).await {
+        let outcome = match select(pin!(self.run(board)), &mut timer).await {
             Either::Left((outcome, _)) => Some(outcome),
             Either::Right(((), _)) => None,
         };
-        let response = outcome.unwrap_or_else(|| Err(self.expired(bound - started)))?;
+        let response = outcome.unwrap_or_else(|| Err(self.expired(board, bound - started)))?;
         let timer = deadline.map(|at| {
             if at != bound {
                 timer.as_mut().reset(at);
@@ -125,9 +122,9 @@ impl Call {
         Ok(response.map(|body| Body::new(body.with_deadline(timer))))
     }
 
-    async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
+    async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let admitted = admit(&self.board, &mut self.late).await?;
+            let admitted = admit(board, &mut self.late).await?;
             self.request.prefetch().await?;
             self.tell_time_left();
             let timeout = match self.headers_bounded {
@@ -151,7 +148,7 @@ impl Call {
                 None => exchange.await,
                 Some(timeout) => match time::timeout(timeout, exchange).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return Err(self.expired(timeout)),
+                    Err(_) => return Err(self.expired(board, timeout)),
                 },
             };
             match outcome {
@@ -178,13 +175,10 @@ impl Call {
     }
 
     /// The error of a call whose time has run out, with what it waited for.
-    fn expired(&self, allowed: Duration) -> Error {
+    fn expired(&self, board: &Board, allowed: Duration) -> Error {
         let doing = match &self.sent_to {
             Some(connection) => format!("for the response of {}", connection.address()),
-            None => format!(
-                "for a backend: {}",
-                self.board.routing().status.explain(now())
-            ),
+            None => format!("for a backend: {}", board.routing().status.explain(now())),
         };
         Error::new(
             ErrorKind::DeadlineExceeded,

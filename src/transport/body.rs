@@ -15,13 +15,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{Response, header};
+use http::{HeaderName, Response, header};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
 use tonic::Status;
 
 use super::{Admitted, http2, request::Pump};
 use crate::error::{Error, ErrorKind};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A stream that is open, until its response headers.
 ///
@@ -113,9 +115,6 @@ impl Future for Exchange {
 /// its own. A page that comes with 200 is none of them, and no message either.
 fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     use tonic::Code;
-    if head.headers.contains_key("grpc-status") {
-        return None;
-    }
     let what = if head.status == http::StatusCode::OK {
         let content = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
         if content.starts_with(b"application/grpc") {
@@ -126,6 +125,9 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     } else {
         format!("HTTP {}", head.status)
     };
+    if head.headers.contains_key(GRPC_STATUS) {
+        return None;
+    }
     let code = match head.status.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
@@ -218,16 +220,16 @@ impl http_body::Body for ResponseBody {
         let frame = ready!(this.poll_live(cx));
         let more = matches!(&frame, Some(Ok(frame)) if frame.is_data());
         // Who asks `is_end_stream` does not poll again.
-        if !more || this.is_end_stream() {
+        let ended = |live: &Live| live.stream.is_end_stream();
+        if !more || this.live.as_ref().is_none_or(ended) {
             this.live = None;
         }
         Poll::Ready(frame)
     }
 
+    /// As of the last frame: to ask `h2` takes a lock, and this is asked often.
     fn is_end_stream(&self) -> bool {
-        self.live
-            .as_ref()
-            .is_none_or(|live| live.stream.is_end_stream())
+        self.live.is_none()
     }
 }
 

@@ -36,6 +36,9 @@ const LARGEST_PIECE: usize = (1 << 31) - 1;
 /// one can be sent again.
 pub(crate) struct Outgoing {
     head: request::Parts,
+    /// The headers, while `h2` has the map that was in `head`. A list is cheaper to
+    /// make than another map, and is rarely needed again.
+    sent: Vec<(HeaderName, HeaderValue)>,
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
@@ -71,12 +74,16 @@ impl Outgoing {
         Self {
             application: head.headers.remove(header::USER_AGENT),
             head,
+            sent: Vec::new(),
             first: None,
             rest: Rest::Unknown(body),
         }
     }
 
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        for (name, value) in self.sent.drain(..) {
+            self.head.headers.append(name, value);
+        }
         &mut self.head.headers
     }
 
@@ -119,13 +126,16 @@ impl Outgoing {
                 HeaderValue::from_bytes(&both).expect("two header values and a space")
             }
         };
-        // Into ours, which has the room; a copy would have to grow for it.
-        self.head.headers.insert(header::USER_AGENT, user_agent);
+        self.headers_mut().insert(header::USER_AGENT, user_agent);
         let mut head = Request::new(());
         *head.method_mut() = self.head.method.clone();
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
-        *head.headers_mut() = self.head.headers.clone();
+        *head.headers_mut() = std::mem::take(&mut self.head.headers);
+        let headers = head.headers().iter();
+        self.sent = headers
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         Ok(head)
     }
 
@@ -265,5 +275,40 @@ impl Pump {
 
     pub(super) fn cancel(mut self) {
         self.stream.send_reset(Reason::CANCEL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request, uri};
+    use tonic::body::Body;
+
+    use super::Outgoing;
+
+    #[test]
+    fn the_head_is_the_same_for_every_attempt() {
+        let request = Request::post("/demo.v1.Greeter/SayHello")
+            .header("key", "one")
+            .header("user-agent", "app")
+            .header("key", "two");
+        let mut request = Outgoing::new(request.body(Body::empty()).expect("a request"));
+        let mut attempt = || {
+            let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let agent = HeaderValue::from_static("channel");
+            request
+                .head(&uri::Scheme::HTTP, &authority, &agent)
+                .expect("a head")
+        };
+        let first = attempt();
+        let second = attempt();
+        assert_eq!(
+            first.uri(),
+            "http://10.0.0.1:50051/demo.v1.Greeter/SayHello"
+        );
+        assert_eq!(first.uri(), second.uri());
+        assert_eq!(first.headers(), second.headers());
+        assert_eq!(second.headers()["user-agent"], "app channel");
+        let keys: Vec<_> = second.headers().get_all("key").iter().collect();
+        assert_eq!(keys, ["one", "two"]);
     }
 }
