@@ -15,7 +15,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -24,9 +24,18 @@ use tokio::sync::{Notify, watch};
 use crate::{
     error::{Error, ErrorKind},
     picker::{Pick, Picker},
+    service_config::ServiceConfig,
     snapshot::{Routing, Status},
-    transport::Queue,
+    transport::{Connection, Queue},
 };
+
+/// What the user of a channel may ask of its balancer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    EnterIdle,
+    ResetConnectBackoff,
+    Close,
+}
 
 /// What one channel has published. Shared by the channel's handles, its calls
 /// and its balancer; nobody's liveness hangs on it.
@@ -36,6 +45,8 @@ pub(crate) struct Board {
     status: watch::Sender<Arc<Status>>,
     queue: Arc<Queue>,
     wake: Notify,
+    /// There has been a call since somebody last looked.
+    active: AtomicBool,
     waiting: AtomicUsize,
     max_waiting: usize,
 }
@@ -46,12 +57,14 @@ pub(crate) struct Waiting<'a>(&'a Board);
 impl Board {
     pub(crate) fn new(
         first: Status,
-        picker: Picker<crate::transport::Connection>,
+        picker: Picker<Connection>,
+        config: Option<Arc<ServiceConfig>>,
         max_waiting: usize,
     ) -> Self {
         let status = Arc::new(first);
         let routing = Routing {
             picker,
+            config,
             status: status.clone(),
         };
         Self {
@@ -60,6 +73,7 @@ impl Board {
             status: watch::Sender::new(status),
             queue: Queue::new(),
             wake: Notify::new(),
+            active: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             max_waiting,
         }
@@ -87,15 +101,22 @@ impl Board {
     }
 
     /// Publishes the next generation.
-    pub(crate) fn publish(&self, status: Status, picker: Picker<crate::transport::Connection>) {
+    pub(crate) fn publish(
+        &self,
+        status: Status,
+        picker: Picker<Connection>,
+        config: Option<Arc<ServiceConfig>>,
+    ) {
         let status = Arc::new(status);
         let next = Arc::new(Routing {
             picker,
+            config,
             status: status.clone(),
         });
         let last = self.routing.swap(next.clone());
         self.status.send_replace(status);
-        if last.picker.could_answer_differently(&next.picker) {
+        let first_config = last.config.is_none() && next.config.is_some();
+        if first_config || last.picker.could_answer_differently(&next.picker) {
             self.routing_bell.send_replace(());
         }
         if !self.queue.is_empty()
@@ -117,6 +138,19 @@ impl Board {
     /// An unseen request is seen by the next call.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Leaves the mark of a call. It is there already on a busy channel, and then
+    /// nobody's cache is disturbed.
+    pub(crate) fn mark_active(&self) {
+        if !self.active.load(Relaxed) {
+            self.active.store(true, Relaxed);
+        }
+    }
+
+    /// Whether calls wait, or one has left its mark since this was last asked.
+    pub(crate) fn take_activity(&self) -> bool {
+        self.active.swap(false, Relaxed) || self.waiting.load(Relaxed) > 0
     }
 
     /// Counts one more call that waits.

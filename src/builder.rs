@@ -4,20 +4,21 @@
 use std::{hash::Hash, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http::Uri;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tower::{
     BoxError,
     discover::{Change, Discover},
 };
-use tracing::warn;
 
 use crate::{
     backoff::BackoffConfig,
-    balancer::{self, Settings},
+    balancer::{self, ConfigUpdates, Settings},
+    call::Defaults,
     channel::Channel,
     connectivity::ConnectivityState,
-    discover::{self, Source, named},
+    discover::{self, RefreshHandle, Source, named},
     error::{Error, ErrorKind},
     health::HealthOptions,
     service_config::ServiceConfig,
@@ -29,17 +30,25 @@ use crate::{
 /// the memory of one that does not.
 const MAX_WAITING_CALLS: usize = 100_000;
 
+/// Without a call for so long, a channel lets go of its connections; gRPC's number.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 /// A channel in the making. Made by [`Channel::balance`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct ChannelBuilder {
     source: Source,
-    service_config: ServiceConfig,
+    service_config: Option<ServiceConfig>,
+    config_updates: Option<ConfigUpdates>,
+    config_updates_disabled: bool,
+    trouble: Option<RefreshHandle>,
     health: HealthOptions,
+    health_disabled: bool,
     backoff: BackoffConfig,
+    idle_timeout: Option<Duration>,
     max_waiting_calls: usize,
     executor: Executor,
     eager: bool,
-    header_timeout: Option<Duration>,
+    defaults: Defaults,
 }
 
 /// Constructors. Those with a name of tonic's mean what they mean there.
@@ -125,21 +134,113 @@ impl ChannelBuilder {
     fn new(source: Source) -> Self {
         Self {
             source,
-            service_config: ServiceConfig::default(),
+            service_config: None,
+            config_updates: None,
+            config_updates_disabled: false,
+            trouble: None,
             health: HealthOptions::default(),
+            health_disabled: false,
             backoff: BackoffConfig::default(),
+            idle_timeout: Some(IDLE_TIMEOUT),
             max_waiting_calls: MAX_WAITING_CALLS,
             executor: Executor::tokio(),
             eager: true,
-            header_timeout: None,
+            defaults: Defaults::default(),
         }
     }
 
     /// How the channel treats its calls, in the words of gRPC's service config.
     /// Health is checked if it has a `healthCheckConfig.serviceName`. The default
     /// is the empty config: `round_robin`, and no health checks.
+    ///
+    /// Where [`service_config_updates`](Self::service_config_updates) bring one, this
+    /// is the one to fall back on (gRFC A21).
     pub fn service_config(mut self, config: ServiceConfig) -> Self {
-        self.service_config = config;
+        self.service_config = Some(config);
+        self
+    }
+
+    /// Service configs that come while the channel lives. Each takes the place of the
+    /// one before in all it says: rules for methods apply to calls that are made from
+    /// then on, another name to check the health of is asked about at once, on the
+    /// connections there are, and a backend stays as it is until the answer.
+    ///
+    /// An item is a config, `None` if there is none (then the one of
+    /// [`service_config`](Self::service_config) counts), or an error. As gRFC A21 has
+    /// it:
+    ///
+    /// - Before the first item the channel is CONNECTING, starts nothing, and calls
+    ///   wait.
+    /// - If the first is an error, [`service_config`](Self::service_config) counts if
+    ///   it was called; else the channel is in TRANSIENT_FAILURE until there is a
+    ///   valid one.
+    /// - After a valid one, an error changes nothing but the logs.
+    /// - A stream that ends leaves what is in force; one that ends without an item had
+    ///   no config.
+    ///
+    /// ```no_run
+    /// use tokio::sync::mpsc;
+    /// use tonic_health_channel::{Channel, Error, ServiceConfig, discover};
+    ///
+    /// # async fn example(mut texts: mpsc::Receiver<String>) -> Result<(), Error> {
+    /// // `texts` come from a file or a control plane.
+    /// let configs = futures_util::stream::poll_fn(move |cx| {
+    ///     let parsed = |text: String| text.parse::<ServiceConfig>().map(Some);
+    ///     texts.poll_recv(cx).map(|text| text.map(parsed))
+    /// });
+    /// let channel = Channel::balance(discover::list(["http://10.0.0.1:50051"])?)
+    ///     .service_config_updates(configs)
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn service_config_updates<S, E>(mut self, updates: S) -> Self
+    where
+        S: Stream<Item = Result<Option<ServiceConfig>, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        self.config_updates = Some(Box::pin(updates.map(|update| update.map_err(Into::into))));
+        self
+    }
+
+    /// Takes no service config from anywhere but
+    /// [`service_config`](Self::service_config).
+    pub fn disable_service_config_updates(mut self) -> Self {
+        self.config_updates_disabled = true;
+        self
+    }
+
+    /// Checks nobody's health, whatever the service config says. That it would is one
+    /// WARN, and [`HealthStatus::Disabled`](crate::HealthStatus::Disabled) at each
+    /// backend.
+    pub fn disable_health_check(mut self) -> Self {
+        self.health_disabled = true;
+        self
+    }
+
+    /// Asks for a look at the set of backends whenever one of them leaves READY, or
+    /// once more cannot be used; see [`RefreshHandle`].
+    pub fn on_connection_trouble(mut self, refresh: RefreshHandle) -> Self {
+        self.trouble = Some(refresh);
+        self
+    }
+
+    /// Whether calls wait in TRANSIENT_FAILURE for a backend, instead of failing at
+    /// once. Not by default. A call ([`WaitForReady`](crate::WaitForReady)) or the
+    /// service config (`waitForReady` of its method) can say otherwise.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.defaults.wait_for_ready = wait;
+        self
+    }
+
+    /// How long the channel may be without a call before it is IDLE, and without
+    /// connections, until the next one. 30 minutes by default, as in gRPC; `None` is
+    /// for ever; less than a second is a second.
+    ///
+    /// A response that is still being read is a call; a `Watch` is none. The timeout
+    /// is kept to an eighth: a call does not stop to look at the clock.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
         self
     }
 
@@ -170,28 +271,22 @@ impl ChannelBuilder {
     ///
     /// If called outside a tokio runtime.
     pub fn build(self) -> Channel {
-        self.warn_of_what_has_no_effect();
-        let service = self.service_config.health_check_service();
+        let updates_disabled = self.config_updates_disabled;
         let settings = Settings {
             backoff: self.backoff,
-            health: service.map(|service| (Arc::new(self.health), Arc::from(service))),
+            health: Arc::new(self.health),
+            health_disabled: self.health_disabled,
+            default_config: self.service_config.map(Arc::new),
+            config_updates: self.config_updates.filter(|_| !updates_disabled),
+            trouble: self.trouble,
             eager: self.eager,
+            idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
         };
-        let (stop, stopped) = oneshot::channel();
-        let (board, worker) = balancer::new(self.source, settings, stopped);
+        let (commands_in, commands) = mpsc::unbounded_channel();
+        let (board, worker) = balancer::new(self.source, settings, commands);
         self.executor.spawn(worker);
-        Channel::new_on(board, stop, self.header_timeout)
-    }
-
-    fn warn_of_what_has_no_effect(&self) {
-        let fields = self.service_config.fields_without_effect();
-        if !fields.is_empty() {
-            warn!(
-                ?fields,
-                "these fields of the service config have no effect yet"
-            );
-        }
+        Channel::new_on(board, commands_in, self.defaults)
     }
 }
 
@@ -243,7 +338,10 @@ impl Endpoint {
         let builder = ChannelBuilder {
             executor: self.get_executor().clone(),
             eager,
-            header_timeout: self.call_timeout(),
+            defaults: Defaults {
+                header_timeout: self.call_timeout(),
+                ..Defaults::default()
+            },
             ..ChannelBuilder::new(source)
         };
         builder.build()

@@ -6,17 +6,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 use tower_service::Service;
 
 use crate::{
-    board::Board,
-    call::Call,
+    board::{Board, Command},
+    call::{Call, Defaults},
     connectivity::ConnectivityState,
     error::{Error, ErrorKind},
     snapshot::{BackendStatus, Status},
@@ -67,26 +66,25 @@ pub use tower::discover::Change;
 #[derive(Clone)]
 pub struct Channel {
     alive: Arc<Alive>,
-    header_timeout: Option<Duration>,
+    defaults: Defaults,
 }
 
 /// Ends the channel when the last one who needs it is gone: a handle, or a call
 /// that waits.
 struct Alive {
     board: Arc<Board>,
-    _stop: oneshot::Sender<()>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Channel {
-    /// `header_timeout` bounds each call until its response headers.
     pub(crate) fn new_on(
         board: Arc<Board>,
-        stop: oneshot::Sender<()>,
-        header_timeout: Option<Duration>,
+        commands: mpsc::UnboundedSender<Command>,
+        defaults: Defaults,
     ) -> Self {
         Self {
-            alive: Arc::new(Alive { board, _stop: stop }),
-            header_timeout,
+            alive: Arc::new(Alive { board, commands }),
+            defaults,
         }
     }
 
@@ -116,27 +114,86 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] if the channel is closed first, because its runtime
-    /// went away.
+    /// [`ErrorKind::Closed`] if the channel is closed first.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost, and a connect that has begun goes on.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
-        self.alive.board.wake();
-        let ready = self
-            .watch_status()
-            .wait_for(|status| {
-                matches!(
-                    status.state(),
-                    ConnectivityState::Ready | ConnectivityState::Shutdown
-                )
-            })
-            .await;
-        match ready.state() {
+        self.request_connection();
+        let settled = |status: &Status| {
+            matches!(
+                status.state(),
+                ConnectivityState::Ready | ConnectivityState::Shutdown
+            )
+        };
+        match self.watch_status().wait_for(settled).await.state() {
             ConnectivityState::Ready => Ok(()),
             _ => Err(Error::new(ErrorKind::Closed, "the channel is closed")),
         }
+    }
+
+    /// Waits for the state to be another than `last`, and returns it: at once, if it
+    /// is another already. States that pass quickly may be skipped; none comes out
+    /// of order. `None` if `last` is SHUTDOWN, which no other state follows.
+    ///
+    /// Does not connect. As in gRPC for Go and C++, with the new state for a result.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn wait_for_state_change(
+        &self,
+        last: ConnectivityState,
+    ) -> Option<ConnectivityState> {
+        if last == ConnectivityState::Shutdown {
+            return None;
+        }
+        let changed = |status: &Status| status.state() != last;
+        Some(self.watch_status().wait_for(changed).await.state())
+    }
+
+    /// Connects, if the channel is IDLE, as a call would. Nothing else happens in any
+    /// other state.
+    pub fn request_connection(&self) {
+        self.alive.board.wake();
+    }
+
+    /// Puts the channel in IDLE: it lets go of every connection and every `Watch`,
+    /// until the next call, or [`request_connection`](Self::request_connection).
+    ///
+    /// Calls in flight go on to their end on the connections they have. Calls that
+    /// wait are calls, and wake the channel again at once.
+    pub fn enter_idle(&self) {
+        self.command(Command::EnterIdle);
+    }
+
+    /// Dials every backend at once that waits for its next attempt to connect, and
+    /// lets the pauses between attempts begin with the first again: for an
+    /// application that knows that the network is back.
+    pub fn reset_connect_backoff(&self) {
+        self.command(Command::ResetConnectBackoff);
+    }
+
+    /// Closes the channel for every clone of it. When this returns its state is
+    /// SHUTDOWN, for good: new calls fail, and calls that wait have been told
+    /// ([`ErrorKind::Closed`]).
+    ///
+    /// Calls in flight go on to their end; their connections say GOAWAY and close
+    /// after the last. To abort one, drop its future or its response.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the channel closes, waited for or not.
+    pub async fn close(&self) {
+        self.command(Command::Close);
+        let closed = |status: &Status| status.state() == ConnectivityState::Shutdown;
+        self.watch_status().wait_for(closed).await;
+    }
+
+    /// A balancer that is gone needs no command: the channel is closed.
+    fn command(&self, command: Command) {
+        let _ = self.alive.commands.send(command);
     }
 }
 
@@ -151,7 +208,7 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let alive = self.alive.clone();
-        let mut call = Call::new(request, self.header_timeout);
+        let mut call = Call::new(request, self.defaults);
         // The call is borrowed where it stands: passed on by value, the future
         // would have room for it twice.
         ResponseFuture(Box::pin(async move { call.send(&alive.board).await }))

@@ -129,6 +129,8 @@ pub enum CauseKind {
     NameResolver,
     /// There is no backend to connect to.
     NoBackends,
+    /// The service config that its source gave is invalid.
+    ServiceConfig,
     /// The channel is closed.
     Shutdown,
 }
@@ -160,6 +162,7 @@ impl fmt::Display for Cause {
             CauseKind::Disconnected => "disconnected: ",
             CauseKind::Health => "health check: ",
             CauseKind::NameResolver => "name resolver error: ",
+            CauseKind::ServiceConfig => "service config error: ",
             CauseKind::NoBackends | CauseKind::Shutdown => "",
         };
         write!(f, "{part}{}", self.text)

@@ -81,6 +81,7 @@ mod transport;
 // The public interface is:
 pub use backoff::BackoffConfig;
 pub use builder::ChannelBuilder;
+pub use call::WaitForReady;
 pub use channel::{Change, Channel, ResponseFuture, StatusWatch};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};

@@ -19,13 +19,15 @@ use std::{
 
 use crate::{
     connectivity::ConnectivityState, error::Cause, health::HealthStatus, picker::Picker,
-    transport::Connection,
+    service_config::ServiceConfig, transport::Connection,
 };
 
-/// What a call needs: the picker, and the status it was made with.
+/// What a call needs: the picker, the rules, and the status they were made with.
 #[derive(Debug)]
 pub(crate) struct Routing {
     pub(crate) picker: Picker<Connection>,
+    /// The one in force; none before the first is known.
+    pub(crate) config: Option<Arc<ServiceConfig>>,
     pub(crate) status: Arc<Status>,
 }
 

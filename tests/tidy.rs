@@ -9,9 +9,11 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
+    "src/balancer/config.rs",
+    "src/balancer/idle.rs",
     "src/balancer/machine.rs",
     "src/connectivity.rs",
     "src/health/machine.rs",
@@ -58,25 +60,32 @@ const WAITS: [&str; 5] = [
 const EDGES: [(&str, &str); 14] = [
     (
         "builder",
-        "channel balancer discover transport service_config health backoff snapshot connectivity \
-         error",
+        "channel call balancer discover transport service_config health backoff snapshot \
+         connectivity error",
     ),
     (
         "channel",
         "call board snapshot connectivity transport error",
     ),
-    ("call", "board snapshot picker transport connectivity error"),
+    (
+        "call",
+        "board snapshot picker transport service_config connectivity error",
+    ),
     (
         "balancer",
-        "subchannel board snapshot picker discover transport health backoff connectivity error",
+        "subchannel board snapshot picker discover transport service_config health backoff \
+         connectivity error",
     ),
     (
         "subchannel",
         "health transport backoff snapshot connectivity error",
     ),
     ("health", "transport backoff connectivity pb error"),
-    ("board", "snapshot picker transport error"),
-    ("snapshot", "picker transport health connectivity error"),
+    ("board", "snapshot picker transport service_config error"),
+    (
+        "snapshot",
+        "picker transport service_config health connectivity error",
+    ),
     ("discover", "transport error"),
     ("picker", "error"),
     ("backoff", "error"),

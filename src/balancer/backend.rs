@@ -48,6 +48,8 @@ pub(super) struct Running {
 /// What became of a backend by an input.
 pub(super) struct Shown {
     changed: bool,
+    /// See [`Effects::trouble`].
+    trouble: bool,
     /// The subchannel it has no use for any more.
     outgoing: Option<SubchannelId>,
 }
@@ -98,12 +100,14 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             let superseded = self.pending.replace(Pending { subchannel, report });
             return Shown {
                 changed: false,
+                trouble: false,
                 outgoing: superseded.map(|pending| pending.subchannel.id),
             };
         }
         let old = mem::replace(&mut self.current, subchannel);
         Shown {
             changed: self.show(now, &report, None),
+            trouble: false,
             outgoing: Some(old.id),
         }
     }
@@ -117,6 +121,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         report: Report,
         mut connection: Option<C>,
     ) -> Shown {
+        let before = Arc::clone(&self.status);
         let mut changed = false;
         if let Some(pending) = self.pending.as_mut().filter(|p| p.subchannel.id == from) {
             pending.report = report;
@@ -132,7 +137,26 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             changed |= self.show(now, &report, connection);
             old.id
         });
-        Shown { changed, outgoing }
+        Shown {
+            changed,
+            trouble: is_trouble(&before, &self.status),
+            outgoing,
+        }
+    }
+
+    /// Lets go of its subchannels; what the source named last is for the next
+    /// time. The ones to be stopped.
+    pub(super) fn rest(&mut self, running: &mut Running) -> Vec<SubchannelId> {
+        let pending = self.pending.take().map(|pending| pending.subchannel);
+        let ids = [Some(self.current.id), pending.as_ref().map(|p| p.id)];
+        if let Some(pending) = pending {
+            self.current = pending;
+        }
+        self.current.id = running.next_id();
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| running.stop(id))
+            .collect()
     }
 
     /// Makes the report the backend's status. Whether anything is different now.
@@ -176,15 +200,27 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
     }
 }
 
+/// Whether a backend, as it was and as it is, is a reason to look for others.
+fn is_trouble(before: &BackendStatus, now: &BackendStatus) -> bool {
+    let left = before.state == Ready && now.state != Ready;
+    let failed = now.state == TransientFailure
+        && (before.state != TransientFailure || before.attempt < now.attempt);
+    left || failed
+}
+
 impl Running {
     pub(super) fn create<E>(&mut self, address: Arc<str>, endpoint: E) -> Subchannel<E> {
-        let id = SubchannelId(self.created);
-        self.created += 1;
         Subchannel {
-            id,
+            id: self.next_id(),
             address,
             endpoint,
         }
+    }
+
+    fn next_id(&mut self) -> SubchannelId {
+        let id = SubchannelId(self.created);
+        self.created += 1;
+        id
     }
 
     pub(super) fn start<E: Clone>(
@@ -209,6 +245,7 @@ impl Running {
 
     pub(super) fn settle<E>(&mut self, shown: Shown, effects: &mut Effects<E>) {
         effects.changed |= shown.changed;
+        effects.trouble |= shown.trouble;
         effects
             .stop
             .extend(shown.outgoing.and_then(|id| self.stop(id)));

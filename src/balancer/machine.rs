@@ -17,6 +17,9 @@
 //! there is a pending one only while the current one is READY. gRPC decides the
 //! same way when one balancing policy replaces another.
 //!
+//! Nothing is started in IDLE, nor before it is known how: a service config has
+//! to be in force.
+//!
 //! Inputs change the balancer and say what to start and stop; what calls and
 //! users see is made apart, by [`Balancer::publication`]. A task that takes
 //! several inputs before it publishes shows nothing of what was between them.
@@ -37,6 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Balancer<E, C> {
     phase: Phase,
+    config: Config,
     source: Source,
     /// The last error of the source, until it names a backend or removes one.
     source_error: Option<Cause>,
@@ -58,6 +62,9 @@ pub(crate) struct Effects<E> {
     pub(crate) stop: Vec<SubchannelId>,
     /// [`Balancer::publication`] would differ from what it was before.
     pub(crate) changed: bool,
+    /// A backend left READY, or once more could not be used: its source may know
+    /// of a better one.
+    pub(crate) trouble: bool,
 }
 
 /// A subchannel to be started.
@@ -83,11 +90,20 @@ pub(crate) struct Publication<C> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is started until somebody wants to connect.
+    /// Nothing runs until somebody wants to connect.
     Idle,
     Active,
     /// For good.
     Closed,
+}
+
+/// Whether it is known how to use the backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Config {
+    Awaited,
+    /// The first one is invalid, and there is none to fall back on (gRFC A21).
+    Rejected(Cause),
+    InForce,
 }
 
 /// What the source of backends has done so far.
@@ -100,10 +116,15 @@ enum Source {
 
 impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// With `started` false it is IDLE, and starts nothing until
-    /// [`on_connect`](Self::on_connect).
-    pub(crate) fn new(started: bool) -> Self {
+    /// [`on_connect`](Self::on_connect); without a config in force nothing until
+    /// [`on_config`](Self::on_config).
+    pub(crate) fn new(started: bool, configured: bool) -> Self {
         Self {
             phase: if started { Phase::Active } else { Phase::Idle },
+            config: match configured {
+                true => Config::InForce,
+                false => Config::Awaited,
+            },
             source: Source::Silent,
             source_error: None,
             backends: BTreeMap::new(),
@@ -138,11 +159,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             Some(_) | None => {}
         }
         let subchannel = self.running.create(address, endpoint);
-        if self.phase == Phase::Active {
+        if self.runs() {
             let start = self.running.start(id, &label, &subchannel);
             effects.start.push(start);
         }
-        let report = untried(self.phase);
+        let report = untried(self.runs());
         if let Some(backend) = self.backends.get_mut(&id) {
             let shown = backend.replace(now, subchannel, report);
             self.running.settle(shown, &mut effects);
@@ -175,10 +196,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if self.phase == Phase::Closed {
             return Effects::none();
         }
-        let error = Some(Cause::new(CauseKind::NameResolver, text));
-        let changed = self.source_error != error;
-        self.source_error = error;
-        Effects::changed(changed)
+        let before = (self.state(), self.cause());
+        self.source_error = Some(Cause::new(CauseKind::NameResolver, text));
+        Effects::changed((self.state(), self.cause()) != before)
     }
 
     /// The source will say nothing more. Its backends stay.
@@ -195,21 +215,58 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         Effects::changed(self.cause() != before)
     }
 
-    /// Somebody wants to connect: leaves IDLE for good.
+    /// Somebody wants to connect: leaves IDLE.
     pub(crate) fn on_connect(&mut self, now: Instant) -> Effects<E> {
-        let mut effects = Effects::none();
         if self.phase != Phase::Idle {
-            return effects;
+            return Effects::none();
         }
+        let before = self.state();
         self.phase = Phase::Active;
-        effects.changed = true;
+        let mut effects = self.start_all(now);
+        effects.changed |= self.state() != before;
+        effects
+    }
+
+    /// Nobody has needed the channel for a while, or somebody says so: lets go of
+    /// every subchannel. The backends stay, for [`on_connect`](Self::on_connect).
+    /// Calls in flight on them are not ours.
+    pub(crate) fn on_idle(&mut self, now: Instant) -> Effects<E> {
+        if self.phase != Phase::Active {
+            return Effects::none();
+        }
+        let before = self.state();
+        self.phase = Phase::Idle;
+        let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
-            let (id, label) = (backend.status.id, &backend.status.label);
-            let start = self.running.start(id, label, &backend.current);
-            effects.start.push(start);
-            backend.show(now, &untried(self.phase), None);
+            let outgoing = backend.rest(&mut self.running);
+            effects.stop.extend(outgoing);
+            effects.changed |= backend.show(now, &untried(false), None);
         }
         effects
+    }
+
+    /// A service config is in force, for the first time or again.
+    pub(crate) fn on_config(&mut self, now: Instant) -> Effects<E> {
+        if self.phase == Phase::Closed || self.config == Config::InForce {
+            return Effects::none();
+        }
+        let before = (self.state(), self.cause());
+        self.config = Config::InForce;
+        let mut effects = self.start_all(now);
+        effects.changed |= (self.state(), self.cause()) != before;
+        effects
+    }
+
+    /// The first service config is invalid. Later ones do not matter here: what
+    /// is in force stays in force.
+    pub(crate) fn on_config_rejected(&mut self, cause: Cause) -> Effects<E> {
+        let rejected = Config::Rejected(cause);
+        let is_late = self.phase == Phase::Closed || self.config == Config::InForce;
+        if is_late || self.config == rejected {
+            return Effects::none();
+        }
+        self.config = rejected;
+        Effects::changed(true)
     }
 
     /// A subchannel says how it is. `connection` comes with READY. What one says
@@ -268,18 +325,44 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// lasts until READY (gRFC A62) and that health is part of the state (gRFC
     /// A61) is the doing of each subchannel.
     fn state(&self) -> ConnectivityState {
-        match (self.phase, self.source, &self.source_error) {
-            (Phase::Closed, _, _) => Shutdown,
-            (Phase::Idle, _, _) => Idle,
-            (Phase::Active, Source::Silent, None) => Connecting,
-            (Phase::Active, _, _) => {
-                ConnectivityState::aggregate(self.backends.values().map(|b| b.status.state))
-            }
+        match (self.phase, &self.config) {
+            (Phase::Closed, _) => return Shutdown,
+            (Phase::Idle, _) => return Idle,
+            (Phase::Active, Config::Awaited) => return Connecting,
+            (Phase::Active, Config::Rejected(_)) => return TransientFailure,
+            (Phase::Active, Config::InForce) => {}
+        }
+        match (self.source, &self.source_error) {
+            (Source::Silent, None) => Connecting,
+            _ => ConnectivityState::aggregate(self.backends.values().map(|b| b.status.state)),
         }
     }
 
-    /// Why the set of backends is not what it should be.
+    /// Whether subchannels run.
+    fn runs(&self) -> bool {
+        self.phase == Phase::Active && self.config == Config::InForce
+    }
+
+    /// Starts what is to run now, if anything is.
+    fn start_all(&mut self, now: Instant) -> Effects<E> {
+        let mut effects = Effects::none();
+        if !self.runs() {
+            return effects;
+        }
+        for backend in self.backends.values_mut() {
+            let (id, label) = (backend.status.id, &backend.status.label);
+            let start = self.running.start(id, label, &backend.current);
+            effects.start.push(start);
+            effects.changed |= backend.show(now, &untried(true), None);
+        }
+        effects
+    }
+
+    /// Why the channel, or its set of backends, is not what it should be.
     fn cause(&self) -> Option<Cause> {
+        if let (Config::Rejected(cause), false) = (&self.config, self.phase == Phase::Closed) {
+            return Some(cause.clone());
+        }
         if self.source_error.is_some() {
             return self.source_error.clone();
         }
@@ -340,17 +423,15 @@ impl<E> Effects<E> {
             start: Vec::new(),
             stop: Vec::new(),
             changed,
+            trouble: false,
         }
     }
 }
 
 /// What is shown of a subchannel before its first report.
-fn untried(phase: Phase) -> Report {
+fn untried(runs: bool) -> Report {
     Report {
-        state: match phase {
-            Phase::Idle => Idle,
-            Phase::Active | Phase::Closed => Connecting,
-        },
+        state: if runs { Connecting } else { Idle },
         health: HealthStatus::NotChecked,
         cause: None,
         attempt: 0,

@@ -10,9 +10,11 @@
 //! [`task`] does.
 
 mod backend;
+mod config;
+mod idle;
 mod machine;
 mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use task::{Settings, new};
+pub(crate) use task::{ConfigUpdates, Settings, new};

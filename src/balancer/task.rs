@@ -1,25 +1,32 @@
 //! The one worker of a channel: it drives a [`Balancer`] machine, starts and
 //! stops the subchannels it asks for, and publishes what it says.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::{
     select,
     sync::{mpsc, oneshot},
     task,
     time::{self, Instant},
 };
-use tracing::{debug, info, warn};
+use tower::BoxError;
+use tracing::{debug, field::display, info, warn};
 
-use super::machine::{Balancer, Effects, Start, SubchannelId};
+use super::{
+    config::Configs,
+    idle::Idleness,
+    machine::{Balancer, Effects, Start, SubchannelId},
+};
 use crate::{
     backoff::BackoffConfig,
-    board::Board,
+    board::{Board, Command},
     connectivity::ConnectivityState,
-    discover::{Named, Source},
+    discover::{Named, RefreshHandle, Source},
+    error::{Cause, CauseKind},
     health::HealthOptions,
     picker::Cursor,
+    service_config::ServiceConfig,
     snapshot::BackendId,
     subchannel::{self, Config, Spec, Told},
     transport::{Connection, Endpoint},
@@ -36,47 +43,83 @@ const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 /// What a channel is made of, besides its source.
 pub(crate) struct Settings {
     pub(crate) backoff: BackoffConfig,
-    /// Health checking, with the service to ask about; off if `None`.
-    pub(crate) health: Option<(Arc<HealthOptions>, Arc<str>)>,
+    pub(crate) health: Arc<HealthOptions>,
+    /// Health is not checked, whatever the service config says.
+    pub(crate) health_disabled: bool,
+    /// The application's own service config.
+    pub(crate) default_config: Option<Arc<ServiceConfig>>,
+    pub(crate) config_updates: Option<ConfigUpdates>,
+    /// Rung when there may be better backends to know of.
+    pub(crate) trouble: Option<RefreshHandle>,
     /// False for a channel that waits in IDLE for its first call.
     pub(crate) eager: bool,
+    /// How long without a call until the channel is IDLE; never if `None`.
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_waiting_calls: usize,
 }
 
-/// The worker, and the board it publishes on. `stop` ends the channel when its
-/// sender is dropped.
+/// A source of service configs; `None` says that it has none for this channel.
+pub(crate) type ConfigUpdates =
+    Pin<Box<dyn Stream<Item = Result<Option<ServiceConfig>, BoxError>> + Send>>;
+
+/// The worker, and the board it publishes on. The channel ends when the senders
+/// of `commands` are dropped.
 pub(crate) fn new(
     source: Source,
-    settings: Settings,
-    stop: oneshot::Receiver<()>,
+    mut settings: Settings,
+    commands: mpsc::UnboundedReceiver<Command>,
 ) -> (Arc<Board>, impl Future<Output = ()> + Send) {
-    let machine = Balancer::new(settings.eager);
+    let config_updates = settings.config_updates.take();
+    let configs = Configs::new(settings.default_config.take(), config_updates.is_some());
+    let config = configs.in_force();
+    let machine = Balancer::new(settings.eager, config.is_some());
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine.publication().split(0, &cursor);
-    let board = Arc::new(Board::new(status, picker, settings.max_waiting_calls));
+    let board = Arc::new(Board::new(
+        status,
+        picker,
+        config.clone(),
+        settings.max_waiting_calls,
+    ));
     let (reports_in, reports) = mpsc::channel(BATCH);
-    let worker = Worker {
+    let mut worker = Worker {
         machine,
+        configs,
+        config: None,
         cursor,
         board: board.clone(),
         generation: 0,
+        idleness: None,
         settings,
         subchannels: HashMap::new(),
+        commands,
+        config_updates,
         reports,
         reports_in,
         source: Polled::new(source),
     };
-    (board, worker.run(stop))
+    worker.adopt(config);
+    if worker.settings.eager {
+        worker.expect_calls();
+    }
+    (board, worker.run())
 }
 
 struct Worker {
     machine: Balancer<Endpoint, Connection>,
+    configs: Configs<Arc<ServiceConfig>>,
+    /// The one in force.
+    config: Option<Arc<ServiceConfig>>,
     cursor: Arc<Cursor>,
     board: Arc<Board>,
     generation: u64,
+    /// While the channel is not IDLE, and could be.
+    idleness: Option<Idleness>,
     settings: Settings,
     /// Dropping a sender stops its subchannel.
     subchannels: HashMap<SubchannelId, oneshot::Sender<()>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    config_updates: Option<ConfigUpdates>,
     reports: mpsc::Receiver<Told<SubchannelId>>,
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
@@ -84,18 +127,24 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    async fn run(mut self) {
         let mut told = Vec::new();
         loop {
             // In no order: a flood of one kind must not starve the others.
             let changed = select! {
-                _ = &mut stop => break,
+                command = self.commands.recv() => match command {
+                    Some(Command::EnterIdle) => self.rest(),
+                    Some(Command::ResetConnectBackoff) => false,
+                    Some(Command::Close) | None => break,
+                },
                 _ = self.reports.recv_many(&mut told, BATCH) => {
                     self.gather(&mut told).await;
                     self.take_reports(&mut told)
                 }
                 named = self.source.next() => self.take_names(named),
+                update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
+                () = look_due(&self.idleness) => self.look(),
             };
             if changed {
                 self.publish();
@@ -158,7 +207,7 @@ impl Worker {
             }
             FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
             FromSource::Failed { text, retry } => {
-                warn!(error = %text, ?retry, "the source of backends failed; asking again");
+                warn!(target: "tonic_health_channel::discover", error = %text, ?retry, "failed");
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
@@ -166,13 +215,89 @@ impl Worker {
         self.apply(effects)
     }
 
+    fn take_config(&mut self, update: Option<Result<Option<ServiceConfig>, BoxError>>) -> bool {
+        match update {
+            Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
+            Some(Err(error)) => {
+                let error = error.to_string();
+                warn!(target: "tonic_health_channel::service_config", %error, "invalid");
+                let text = error.trim_start_matches("service config: ");
+                let cause = Cause::new(CauseKind::ServiceConfig, text);
+                self.configs.on_update(Err(cause));
+            }
+            None => {
+                self.config_updates = None;
+                self.configs.on_end();
+            }
+        }
+        let config = self.configs.in_force();
+        let effects = match (&config, self.configs.rejected()) {
+            (Some(_), _) => self.machine.on_config(now()),
+            (None, Some(cause)) => self.machine.on_config_rejected(cause.clone()),
+            (None, None) => return false,
+        };
+        // First what subchannels are to be like, then those that are to start.
+        let adopted = self.adopt(config);
+        self.apply(effects) || adopted
+    }
+
+    /// Makes the config the one in force. Says whether it is another.
+    fn adopt(&mut self, config: Option<Arc<ServiceConfig>>) -> bool {
+        let Some(config) = config else { return false };
+        if self.config.as_ref() == Some(&config) {
+            return false;
+        }
+        let health = config.health_check_service();
+        if self.config.is_some() {
+            let policy = config.policy();
+            info!(target: "tonic_health_channel::service_config", ?policy, health, "changed");
+        }
+        let fields = config.fields_without_effect();
+        if !fields.is_empty() {
+            let text = "these fields have no effect yet";
+            warn!(target: "tonic_health_channel::service_config", ?fields, "{text}");
+        }
+        if let (Some(service), true) = (health, self.settings.health_disabled) {
+            let text = "asks for health checks, which are disabled for this channel";
+            warn!(target: "tonic_health_channel::service_config", service, "{text}");
+        }
+        self.config = Some(config);
+        true
+    }
+
     fn connect(&mut self) -> bool {
         let effects = self.machine.on_connect(now());
+        if effects.changed {
+            self.expect_calls();
+        }
+        self.apply(effects)
+    }
+
+    /// The idle timeout counts from now.
+    fn expect_calls(&mut self) {
+        let timeout = self.settings.idle_timeout;
+        self.idleness = timeout.map(|timeout| Idleness::new(now(), timeout));
+    }
+
+    /// Looks whether there are calls, and lets go of the connections if there have
+    /// been none for the idle timeout.
+    fn look(&mut self) -> bool {
+        let busy = self.board.take_activity();
+        let idleness = self.idleness.as_mut();
+        idleness.is_some_and(|idleness| idleness.look(now(), busy)) && self.rest()
+    }
+
+    fn rest(&mut self) -> bool {
+        self.idleness = None;
+        let effects = self.machine.on_idle(now());
         self.apply(effects)
     }
 
     /// Says whether there is something to publish.
     fn apply(&mut self, effects: Effects<Endpoint>) -> bool {
+        if let (true, Some(refresh)) = (effects.trouble, &self.settings.trouble) {
+            refresh.request();
+        }
         for id in effects.stop {
             self.subchannels.remove(&id);
         }
@@ -193,8 +318,10 @@ impl Worker {
     ) {
         debug!(backend = &*label, id = backend.0, uri = %endpoint.uri(), "subchannel starts");
         let (stop, stopped) = oneshot::channel();
-        let (health, service) = match &self.settings.health {
-            Some((options, service)) => (Some(options.clone()), service.clone()),
+        let service = self.config.as_ref().and_then(|c| c.health_check_service());
+        let service = service.filter(|_| !self.settings.health_disabled);
+        let (health, service) = match service {
+            Some(service) => (Some(self.settings.health.clone()), service.into()),
             None => (None, "".into()),
         };
         let executor = endpoint.get_executor().clone();
@@ -221,9 +348,11 @@ impl Worker {
         let (status, picker) = publication.split(self.generation, &self.cursor);
         let before = self.board.routing().status.state();
         if before != status.state() {
-            info!(from = %before, to = %status.state(), backends = status.backends().len(), "channel");
+            let (to, backends) = (status.state(), status.backends().len());
+            let cause = status.cause().map(display);
+            info!(target: "tonic_health_channel::channel", from = %before, %to, backends, cause, "channel");
         }
-        self.board.publish(status, picker);
+        self.board.publish(status, picker, self.config.clone());
     }
 }
 
@@ -292,6 +421,22 @@ impl Polled {
                 FromSource::Ended
             }
         }
+    }
+}
+
+async fn next(
+    updates: &mut Option<ConfigUpdates>,
+) -> Option<Result<Option<ServiceConfig>, BoxError>> {
+    match updates {
+        Some(updates) => updates.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn look_due(idleness: &Option<Idleness>) {
+    match idleness {
+        Some(idleness) => time::sleep_until(idleness.next_look().into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,7 +33,10 @@ enum Input {
     Report(u64, Report, Option<Name>),
     SourceError(Name),
     SourceEnd,
+    Config,
+    Reject(Name),
     Connect,
+    Idle,
     Close,
 }
 
@@ -44,7 +47,10 @@ fn parse(input: Name) -> Input {
         ["remove", id] => Input::Remove(number(id)),
         ["error", text] => Input::SourceError(text),
         ["end"] => Input::SourceEnd,
+        ["config"] => Input::Config,
+        ["reject", text] => Input::Reject(text),
         ["connect"] => Input::Connect,
+        ["idle"] => Input::Idle,
         ["shutdown"] => Input::Close,
         [id, "ready", connection] => Input::Report(
             number(id),
@@ -104,7 +110,12 @@ fn apply(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
         }
         Input::SourceError(text) => machine.on_discovery_error(text),
         Input::SourceEnd => machine.on_discovery_end(),
+        Input::Config => machine.on_config(now),
+        Input::Reject(text) => {
+            machine.on_config_rejected(Cause::new(CauseKind::ServiceConfig, text))
+        }
         Input::Connect => machine.on_connect(now),
+        Input::Idle => machine.on_idle(now),
         Input::Close => machine.on_shutdown(),
     }
 }
@@ -150,19 +161,25 @@ fn short(state: ConnectivityState) -> Name {
 
 #[track_caller]
 fn check(script: Name) -> Machine {
-    run(Balancer::new(true), "connecting", script)
+    run(Balancer::new(true, true), "connecting", script)
 }
 
 /// A script that begins in IDLE.
 #[track_caller]
 fn check_lazy(script: Name) -> Machine {
-    run(Balancer::new(false), "idle", script)
+    run(Balancer::new(false, true), "idle", script)
+}
+
+/// A script that begins before there is a service config.
+#[track_caller]
+fn check_unconfigured(script: Name) -> Machine {
+    run(Balancer::new(true, false), "connecting", script)
 }
 
 /// A script that begins with backend 1 READY at `a`, by subchannel 0.
 #[track_caller]
 fn check_up(script: Name) -> Machine {
-    let mut machine = Balancer::new(true);
+    let mut machine = Balancer::new(true, true);
     for input in ["insert 1 a", "0 ready c0"] {
         let _ = apply(&mut machine, Instant::now(), parse(input));
     }
@@ -197,7 +214,7 @@ fn columns(row: Name) -> [Name; 3] {
 /// it is `since`, and the second of its last error.
 #[track_caller]
 fn status_after(inputs: &[Name]) -> (Arc<BackendStatus>, u64, Option<u64>) {
-    let mut machine = Machine::new(true);
+    let mut machine = Machine::new(true, true);
     let start = Instant::now();
     for (second, input) in (1..).zip(inputs) {
         let now = start + Duration::from_secs(second);
@@ -217,6 +234,89 @@ fn a_named_backend_is_connected_and_picked_once_ready() {
         0 ready c0 |         | READY c0: 1@a READY
         ",
     );
+}
+
+// P06
+#[test]
+fn nothing_is_started_before_a_config_is_in_force() {
+    check_unconfigured(
+        "
+        insert 1 a |         | connecting: 1@a idle
+        config     | start 0 | connecting: 1@a connecting
+        0 ready c0 |         | READY c0: 1@a READY
+        config     |         |
+        reject bad |         |
+        ",
+    );
+}
+
+// V12, V13
+#[test]
+fn a_first_config_that_is_invalid_fails_calls_until_a_valid_one() {
+    check_unconfigured(
+        "
+        reject bad | | failing (service config error: bad)
+        reject bad | |
+        insert 1 a | | failing (service config error: bad): 1@a idle
+        config     | start 0 | connecting: 1@a connecting
+        ",
+    );
+}
+
+#[test]
+fn a_config_alone_starts_nothing_in_idle() {
+    run(
+        Balancer::new(false, false),
+        "idle",
+        "
+        insert 1 a |         | idle: 1@a idle
+        config     |         |
+        connect    | start 0 | connecting: 1@a connecting
+        ",
+    );
+}
+
+#[test]
+fn in_idle_nothing_runs_and_a_call_starts_it_anew() {
+    check_up(
+        "
+        insert 2 b  | start 1          | READY c0: 1@a READY, 2@b connecting
+        idle        | stop 0, stop 1   | idle: 1@a idle, 2@b idle
+        idle        |                  |
+        0 ready c0  |                  |
+        insert 3 c  |                  | idle: 1@a idle, 2@b idle, 3@c idle
+        remove 2    |                  | idle: 1@a idle, 3@c idle
+        connect     | start 2, start 4 | connecting: 1@a connecting, 3@c connecting
+        2 ready c2  |                  | READY c2: 1@a READY, 3@c connecting
+        ",
+    );
+}
+
+#[test]
+fn the_endpoint_named_last_is_for_after_idle() {
+    check_up(
+        "
+        insert 1 b | start 1        |
+        idle       | stop 0, stop 1 | idle: 1@b idle
+        connect    | start 2        | connecting: 1@b connecting
+        ",
+    );
+}
+
+#[test]
+fn trouble_is_told_when_a_backend_leaves_ready_or_fails_again() {
+    let mut machine = check("");
+    let mut trouble = |input| apply(&mut machine, Instant::now(), parse(input)).trouble;
+    assert!(!trouble("insert 1 a"));
+    assert!(!trouble("0 connecting"));
+    assert!(trouble("0 refused 1"));
+    assert!(!trouble("0 refused 1"), "the same failure, told again");
+    assert!(trouble("0 refused 2"));
+    assert!(!trouble("0 ready c0"));
+    assert!(trouble("0 connecting"), "lost, or GOAWAY");
+    assert!(!trouble("0 ready c1"));
+    assert!(trouble("0 unhealthy"));
+    assert!(!trouble("remove 1"), "its source knows that");
 }
 
 #[test]
@@ -807,6 +907,8 @@ fn a_random_walk_agrees_with_the_model() {
 #[derive(Debug)]
 struct Model {
     active: bool,
+    configured: bool,
+    rejected: Option<Name>,
     heard: bool,
     error: Option<Name>,
     backends: BTreeMap<u64, Vec<Candidate>>,
@@ -825,6 +927,7 @@ struct Candidate {
 impl Model {
     fn insert(&mut self, id: u64, endpoint: Name) {
         self.hear();
+        let state = if self.runs() { Connecting } else { Idle };
         let list = self.backends.entry(id).or_default();
         if list.last().is_some_and(|last| last.endpoint == endpoint) {
             return;
@@ -836,11 +939,15 @@ impl Model {
         list.push(Candidate {
             id: None,
             endpoint,
-            state: if self.active { Connecting } else { Idle },
+            state,
             health: NotChecked,
             connection: None,
         });
         self.promote(id);
+    }
+
+    fn runs(&self) -> bool {
+        self.active && self.configured
     }
 
     fn remove(&mut self, id: u64) {
@@ -883,6 +990,43 @@ impl Model {
 
     fn connect(&mut self) {
         self.active = true;
+        self.start();
+    }
+
+    fn configure(&mut self) {
+        self.configured = true;
+        self.rejected = None;
+        self.start();
+    }
+
+    fn reject(&mut self, why: Name) {
+        if !self.configured {
+            self.rejected = Some(why);
+        }
+    }
+
+    /// Of every backend, its newest endpoint is kept.
+    fn idle(&mut self) {
+        if !self.active {
+            return;
+        }
+        self.active = false;
+        for list in self.backends.values_mut() {
+            let newest = list.pop().expect("a backend has an endpoint");
+            *list = vec![Candidate {
+                id: None,
+                state: Idle,
+                health: NotChecked,
+                connection: None,
+                ..newest
+            }];
+        }
+    }
+
+    fn start(&mut self) {
+        if !self.runs() {
+            return;
+        }
         for candidate in self
             .backends
             .values_mut()
@@ -897,6 +1041,8 @@ impl Model {
         let shown = |state| self.backends.values().any(|list| list[0].state == state);
         match self.active {
             false => Idle,
+            true if self.rejected.is_some() => TransientFailure,
+            true if !self.configured => Connecting,
             true if self.backends.is_empty() && !self.heard && self.error.is_none() => Connecting,
             true if shown(Ready) => Ready,
             true if shown(Connecting) => Connecting,
@@ -927,13 +1073,16 @@ struct Walk {
 impl Walk {
     fn new(seed: u64) -> Self {
         let active = !seed.is_multiple_of(5);
+        let configured = !seed.is_multiple_of(3);
         Self {
             seed,
             rng: fastrand::Rng::with_seed(seed),
             now: Instant::now(),
-            machine: Machine::new(active),
+            machine: Machine::new(active, configured),
             model: Model {
                 active,
+                configured,
+                rejected: None,
                 heard: false,
                 error: None,
                 backends: BTreeMap::new(),
@@ -980,6 +1129,9 @@ impl Walk {
             30..33 => Input::SourceError(error),
             33 => Input::SourceEnd,
             34..37 => Input::Connect,
+            37 => Input::Idle,
+            38 if self.rng.u8(..8) == 0 => Input::Config,
+            38 => Input::Reject(error),
             _ => self.report(),
         }
     }
@@ -1013,7 +1165,10 @@ impl Walk {
             }
             Input::SourceError(error) => self.model.error = Some(error),
             Input::SourceEnd => self.model.heard = true,
+            Input::Config => self.model.configure(),
+            Input::Reject(why) => self.model.reject(why),
             Input::Connect => self.model.connect(),
+            Input::Idle => self.model.idle(),
             Input::Close => unreachable!("comes after the walk"),
         }
     }
@@ -1045,8 +1200,9 @@ impl Walk {
         let error = seen
             .cause
             .as_ref()
-            .filter(|c| c.kind() == CauseKind::NameResolver);
-        assert_eq!(error.map(Cause::text), self.model.error, "{at}");
+            .filter(|c| c.kind() != CauseKind::NoBackends);
+        let expected = self.model.rejected.or(self.model.error);
+        assert_eq!(error.map(Cause::text), expected, "{at}");
         let shown = || self.model.backends.iter().map(|(id, list)| (*id, &list[0]));
         let expected: Vec<_> = shown()
             .map(|(id, c)| (id, c.endpoint, c.state, c.health))

@@ -7,7 +7,8 @@
 //!   │    │                └ all full└─ not sent ────────────────────────────┤
 //!   │    ├─ Wait ──► bell           │                                       │
 //!   │    ├─ Connect ─► wake, bell   │                                       │
-//!   │    └─ Fail ──► UNAVAILABLE    ▼                                       │
+//!   │    └─ Fail ──► UNAVAILABLE,   ▼                                       │
+//!   │                or bell: wait-for-ready                                │
 //!   └────────────────────────────────◄──────────────────────────────────────┘
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! never waits for the balancer's worker, only for what it publishes.
 
 mod deadline;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -36,13 +38,19 @@ use crate::{
     transport::{Admitted, Connection, OpenError, Outgoing, Place, ResponseBody},
 };
 
+pub(crate) use rules::Defaults;
+use rules::MethodRules;
+pub use rules::WaitForReady;
+
 /// One call, from the moment it is made.
 pub(crate) struct Call {
     request: Outgoing,
     times: Option<Times>,
-    /// The endpoint's bound is the channel's own, which covers the wait too.
-    headers_bounded: bool,
-    /// Time has passed since the caller wrote `grpc-timeout`.
+    defaults: Defaults,
+    /// What the caller says; the service config's word and the channel's come after.
+    wait_for_ready: Option<bool>,
+    max_response: Option<u32>,
+    /// The time left is no longer what the caller wrote into `grpc-timeout`.
     late: bool,
     /// Where the stream is that a bounded call waits for, once there is one.
     sent_to: Option<Connection>,
@@ -75,15 +83,18 @@ impl Times {
 }
 
 impl Call {
-    /// `header_timeout` bounds the time to the response headers; the request's
-    /// own `grpc-timeout` bounds the whole call, the response body included.
-    pub(crate) fn new(request: Request<Body>, header_timeout: Option<Duration>) -> Self {
+    /// The request's own `grpc-timeout` bounds the whole call, the response body
+    /// included.
+    pub(crate) fn new(request: Request<Body>, defaults: Defaults) -> Self {
         let timeout = deadline::of(request.headers());
+        let wait_for_ready = request.extensions().get::<WaitForReady>();
         Self {
+            wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
             request: Outgoing::new(request),
             // A call without a bound does not ask what time it is.
-            times: Times::new(timeout, header_timeout),
-            headers_bounded: header_timeout.is_some(),
+            times: Times::new(timeout, defaults.header_timeout),
+            defaults,
+            max_response: None,
             late: false,
             sent_to: None,
             refused: false,
@@ -96,6 +107,13 @@ impl Call {
     ///
     /// Dropping the future cancels the call.
     pub(crate) async fn send(&mut self, board: &Board) -> Result<Response<Body>, Error> {
+        board.mark_active();
+        let rules = match MethodRules::on(board, self.request.path()) {
+            Some(rules) => rules,
+            // Boxed, as it is rare, to keep it out of every other call's future.
+            None => Box::pin(self.learn(board)).await?,
+        };
+        self.obey(rules);
         let Some(Times {
             started,
             bound,
@@ -107,6 +125,9 @@ impl Call {
                 .await
                 .map(|response| response.map(Body::new));
         };
+        if bound == started {
+            return Err(self.expired(board, Duration::ZERO));
+        }
         let mut timer = Box::pin(time::sleep_until(bound));
         let outcome = match select(pin!(self.run(board)), &mut timer).await {
             Either::Left((outcome, _)) => Some(outcome),
@@ -122,14 +143,64 @@ impl Call {
         Ok(response.map(|body| Body::new(body.with_deadline(timer))))
     }
 
+    /// Waits for the first service config: before that nobody knows the rules for
+    /// this call.
+    async fn learn(&mut self, board: &Board) -> Result<MethodRules, Error> {
+        let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
+        let path = self.request.path().to_owned();
+        let learned = async {
+            let _counted = board.start_waiting()?;
+            let mut bell = board.bell();
+            loop {
+                if let Some(rules) = MethodRules::on(board, &path) {
+                    return Ok(rules);
+                }
+                // There is no backend to send to; it may be IDLE, or have failed.
+                ask_again(board, patient, &mut None)?;
+                // The board outlives this borrow, and with it the bell.
+                let _ = bell.changed().await;
+            }
+        };
+        let Some(Times { started, bound, .. }) = self.times else {
+            return learned.await;
+        };
+        let outcome = time::timeout_at(bound, learned).await;
+        outcome.unwrap_or_else(|_| Err(self.expired(board, bound - started)))
+    }
+
+    /// Takes over what the service config says, where the caller has not said
+    /// otherwise; of two timeouts the shorter counts.
+    fn obey(&mut self, rules: MethodRules) {
+        self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
+        self.max_response = rules.max_response;
+        let Some(timeout) = rules.timeout else { return };
+        let now = Instant::now();
+        let at = now.checked_add(timeout);
+        let own = self.times.and_then(|times| times.deadline);
+        if let Some(at) = at.filter(|at| own.is_none_or(|own| *at < own)) {
+            let started = self.times.map_or(now, |times| times.started);
+            self.times = Some(Times {
+                started,
+                bound: match timeout.is_zero() {
+                    true => started,
+                    false => self.times.map_or(at, |times| times.bound.min(at)),
+                },
+                deadline: Some(at),
+            });
+            self.late = true;
+        }
+    }
+
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let admitted = admit(board, &mut self.late).await?;
+            let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
+            let admitted = admit(board, patient, &mut self.late).await?;
             self.request.prefetch().await?;
             self.tell_time_left();
-            let timeout = match self.headers_bounded {
-                true => None,
-                false => admitted.connection().call_timeout(),
+            // The endpoint's bound may be the channel's own, which covers the wait too.
+            let timeout = match self.defaults.header_timeout {
+                Some(_) => None,
+                None => admitted.connection().call_timeout(),
             };
             if self.times.is_some() || timeout.is_some() {
                 self.sent_to = Some(admitted.connection().clone());
@@ -187,37 +258,39 @@ impl Call {
     }
 }
 
-/// A slot on a READY backend's connection. Says if it took time.
-async fn admit(board: &Board, late: &mut bool) -> Result<Admitted, Error> {
-    match try_admit(board)? {
+/// A slot on a READY backend's connection. Says if it took time. A `patient` call
+/// waits where another would fail.
+async fn admit(board: &Board, patient: bool, late: &mut bool) -> Result<Admitted, Error> {
+    match try_admit(board, patient)? {
         Some(admitted) => Ok(admitted),
         None => {
             *late = true;
-            wait(board).await
+            wait(board, patient).await
         }
     }
 }
 
 /// The answer, if there is one without waiting. Never overtakes a call that
 /// waits for a slot.
-fn try_admit(board: &Board) -> Result<Option<Admitted>, Error> {
+fn try_admit(board: &Board, patient: bool) -> Result<Option<Admitted>, Error> {
     let routing = board.routing();
     Ok(match routing.picker.pick() {
         Pick::Send(mut candidates) if board.queue().is_empty() => {
             candidates.find_map(Connection::admit)
         }
         Pick::Send(_) | Pick::Wait | Pick::Connect => None,
+        Pick::Fail if patient => None,
         Pick::Fail => return Err(unavailable(&routing.status)),
         Pick::Closed => return Err(closed()),
     })
 }
 
-async fn wait(board: &Board) -> Result<Admitted, Error> {
+async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
     let mut place: Option<Place> = None;
     loop {
-        ask_again(board, &mut place)?;
+        ask_again(board, patient, &mut place)?;
         match &mut place {
             Some(place) => select! {
                 biased;
@@ -234,7 +307,7 @@ async fn wait(board: &Board) -> Result<Admitted, Error> {
 
 /// Asks the picker in force, and takes or leaves the place in the queue for
 /// a slot accordingly.
-fn ask_again(board: &Board, place: &mut Option<Place>) -> Result<(), Error> {
+fn ask_again(board: &Board, patient: bool, place: &mut Option<Place>) -> Result<(), Error> {
     let routing = board.routing();
     match routing.picker.pick() {
         Pick::Send(_) => {
@@ -251,6 +324,7 @@ fn ask_again(board: &Board, place: &mut Option<Place>) -> Result<(), Error> {
         }
         Pick::Wait => {}
         Pick::Connect => board.wake(),
+        Pick::Fail if patient => {}
         Pick::Fail => return Err(unavailable(&routing.status)),
         Pick::Closed => return Err(closed()),
     }

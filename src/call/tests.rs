@@ -48,7 +48,7 @@ fn status(generation: u64) -> Status {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let Err(error) = admit(&board, &mut false).await else {
+        let Err(error) = admit(&board, false, &mut false).await else {
             panic!("admitted, although there is no connection");
         };
         if error.kind() == ErrorKind::Closed {
@@ -67,7 +67,7 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
 // caller is lost in one of the first few hundred bursts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_publications_lose_no_caller_that_waits() {
-    let board = Arc::new(Board::new(status(0), Picker::Connecting, CALLERS));
+    let board = Arc::new(Board::new(status(0), Picker::Connecting, None, CALLERS));
     let rest = Arc::new(Barrier::new(CALLERS + 1));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
@@ -82,12 +82,12 @@ async fn a_million_publications_lose_no_caller_that_waits() {
             true => Picker::Failing,
             false => without_an_answer(&mut rng, &cursor),
         };
-        board.publish(status(generation), picker);
+        board.publish(status(generation), picker, None);
         if ends_burst && timeout(PATIENCE, rest.wait()).await.is_err() {
             panic!("somebody still waits after publication {generation}, which was a failure");
         }
     }
-    board.publish(status(PUBLICATIONS + 1), Picker::Shutdown);
+    board.publish(status(PUBLICATIONS + 1), Picker::Shutdown, None);
     let ended = timeout(PATIENCE, callers.join_all()).await;
     assert!(ended.is_ok(), "shutdown reaches every caller");
 }

@@ -21,8 +21,10 @@
 
 mod list;
 mod push;
+mod refresh;
 mod source;
 
 pub use list::{List, list};
 pub use push::{Push, push};
+pub use refresh::RefreshHandle;
 pub(crate) use source::{Named, Source, named};

@@ -155,22 +155,6 @@ impl ServiceConfig {
         let some_method = |has: fn(&MethodConfig) -> bool| self.methods.iter().any(has);
         [
             (
-                "methodConfig.waitForReady",
-                some_method(|m| m.wait_for_ready().is_some()),
-            ),
-            (
-                "methodConfig.timeout",
-                some_method(|m| m.timeout().is_some()),
-            ),
-            (
-                "methodConfig.maxRequestMessageBytes",
-                some_method(|m| m.max_request_message_bytes().is_some()),
-            ),
-            (
-                "methodConfig.maxResponseMessageBytes",
-                some_method(|m| m.max_response_message_bytes().is_some()),
-            ),
-            (
                 "methodConfig.retryPolicy",
                 some_method(|m| m.retry_policy().is_some()),
             ),

@@ -957,10 +957,6 @@ fn fields_without_effect_are_named() {
         assert_eq!(
             config.fields_without_effect(),
             [
-                "methodConfig.waitForReady",
-                "methodConfig.timeout",
-                "methodConfig.maxRequestMessageBytes",
-                "methodConfig.maxResponseMessageBytes",
                 "methodConfig.retryPolicy",
                 "methodConfig.hedgingPolicy",
                 "retryThrottling",
@@ -970,7 +966,7 @@ fn fields_without_effect_are_named() {
     });
     accepts(
         r#"{"methodConfig": [{"name": [{}]}, {"timeout": "1s"}], "connectionScaling": {}}"#,
-        |config| assert_eq!(config.fields_without_effect(), ["methodConfig.timeout"]),
+        |config| assert!(config.fields_without_effect().is_empty()),
     );
     accepts(
         r#"{"loadBalancingPolicy": "round_robin", "healthCheckConfig": {"serviceName": ""}}"#,

@@ -80,6 +80,11 @@ impl Outgoing {
         }
     }
 
+    /// `/package.Service/Method`
+    pub(crate) fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         for (name, value) in self.sent.drain(..) {
             self.head.headers.append(name, value);
