@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -19,6 +19,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Error, ErrorKind},
     snapshot::{BackendStatus, Status},
+    watch::{BackendWatch, StateWatch, StatusWatch},
 };
 
 #[doc(no_inline)]
@@ -106,7 +107,34 @@ impl Channel {
     /// Follows the channel's state and its backends. Does not keep the channel
     /// alive: it ends with SHUTDOWN when the channel does.
     pub fn watch_status(&self) -> StatusWatch {
-        StatusWatch(self.alive.board.status())
+        StatusWatch::new(self.alive.board.status())
+    }
+
+    /// Follows the channel's state alone. Does not keep the channel alive.
+    pub fn watch_state(&self) -> StateWatch {
+        StateWatch::new(self.watch_status())
+    }
+
+    /// Follows the backends one by one: those there are, then what becomes of each.
+    /// Does not keep the channel alive.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: tonic_health_channel::Channel) {
+    /// use tonic_health_channel::BackendEvent;
+    ///
+    /// let mut backends = channel.watch_backends();
+    /// while let Some(event) = backends.next().await {
+    ///     match event {
+    ///         BackendEvent::Added(backend) => println!("new: {backend}"),
+    ///         BackendEvent::Changed { before, now } => println!("{}: {now}", before.state()),
+    ///         BackendEvent::Removed(backend) => println!("gone: {}", backend.label()),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn watch_backends(&self) -> BackendWatch {
+        BackendWatch::new(self.watch_status())
     }
 
     /// Waits for the channel to be READY, through failures if need be: put a
@@ -239,41 +267,5 @@ impl Future for ResponseFuture {
 impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
-
-/// Follows a channel's [`Status`]. It may skip some on the way to the newest,
-/// never goes back, and does not keep the channel alive.
-#[derive(Clone, Debug)]
-pub struct StatusWatch(watch::Receiver<Arc<Status>>);
-
-impl StatusWatch {
-    /// The newest status, which [`changed`](Self::changed) then no longer counts
-    /// as a change.
-    pub fn status(&mut self) -> Arc<Status> {
-        self.0.borrow_and_update().clone()
-    }
-
-    /// Waits for a status newer than the last one seen. `None` after SHUTDOWN,
-    /// which is the last.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub async fn changed(&mut self) -> Option<Arc<Status>> {
-        self.0.changed().await.ok()?;
-        Some(self.status())
-    }
-
-    /// The first status, from the newest on, of which `condition` is true; or the
-    /// last there ever is, SHUTDOWN, if the channel closes before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Arc<Status> {
-        let found = self.0.wait_for(|status| condition(status)).await;
-        let found = found.map(|status| status.clone());
-        found.unwrap_or_else(|_| self.status())
     }
 }

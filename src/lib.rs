@@ -77,12 +77,13 @@ mod service_config;
 mod snapshot;
 mod subchannel;
 mod transport;
+mod watch;
 
 // The public interface is:
 pub use backoff::BackoffConfig;
 pub use builder::ChannelBuilder;
 pub use call::WaitForReady;
-pub use channel::{Change, Channel, ResponseFuture, StatusWatch};
+pub use channel::{Change, Channel, ResponseFuture};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
@@ -92,3 +93,4 @@ pub use service_config::{
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::Endpoint;
+pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};

@@ -57,7 +57,7 @@ const WAITS: [&str; 5] = [
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
-const EDGES: [(&str, &str); 14] = [
+const EDGES: [(&str, &str); 15] = [
     (
         "builder",
         "channel call balancer discover transport service_config health backoff snapshot \
@@ -65,7 +65,7 @@ const EDGES: [(&str, &str); 14] = [
     ),
     (
         "channel",
-        "call board snapshot connectivity transport error",
+        "call board snapshot watch connectivity transport error",
     ),
     (
         "call",
@@ -87,6 +87,7 @@ const EDGES: [(&str, &str); 14] = [
         "picker transport service_config health connectivity error",
     ),
     ("discover", "transport error"),
+    ("watch", "snapshot connectivity"),
     ("picker", "error"),
     ("backoff", "error"),
     ("transport", "error"),

@@ -1,0 +1,241 @@
+//! Following a channel: its status, its state, its backends.
+//!
+//! All three follow the one value that the balancer publishes. They may skip some
+//! on the way to the newest and never go back; none keeps the channel alive, and
+//! all end with it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::sync::watch;
+
+use crate::{
+    connectivity::ConnectivityState,
+    snapshot::{BackendStatus, Status},
+};
+
+/// Follows a channel's [`Status`]: the channel and every backend.
+#[derive(Clone, Debug)]
+pub struct StatusWatch(watch::Receiver<Arc<Status>>);
+
+/// Follows a channel's [`ConnectivityState`], and nothing else of it.
+#[derive(Clone, Debug)]
+pub struct StateWatch {
+    status: StatusWatch,
+    last: ConnectivityState,
+}
+
+/// Follows the backends of a channel, one [`BackendEvent`] after the other.
+#[derive(Clone, Debug)]
+pub struct BackendWatch {
+    status: StatusWatch,
+    last: Arc<[Arc<BackendStatus>]>,
+    ahead: VecDeque<BackendEvent>,
+}
+
+/// What became of one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendEvent {
+    /// Its source named it.
+    Added(Arc<BackendStatus>),
+    /// Anything but its calls in flight is different.
+    Changed {
+        /// As it was when it was last told of.
+        before: Arc<BackendStatus>,
+        /// As it is.
+        now: Arc<BackendStatus>,
+    },
+    /// Its source took it back, or the channel is closed. As it was last.
+    Removed(Arc<BackendStatus>),
+}
+
+impl StatusWatch {
+    pub(crate) fn new(status: watch::Receiver<Arc<Status>>) -> Self {
+        Self(status)
+    }
+
+    /// The newest status, which [`changed`](Self::changed) then no longer counts
+    /// as a change.
+    pub fn status(&mut self) -> Arc<Status> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Waits for a status newer than the last one seen. `None` after SHUTDOWN,
+    /// which is the last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn changed(&mut self) -> Option<Arc<Status>> {
+        self.0.changed().await.ok()?;
+        Some(self.status())
+    }
+
+    /// The first status, from the newest on, of which `condition` is true; or the
+    /// last there ever is, SHUTDOWN, if the channel closes before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Arc<Status> {
+        let found = self.0.wait_for(|status| condition(status)).await;
+        let found = found.map(|status| status.clone());
+        found.unwrap_or_else(|_| self.status())
+    }
+}
+
+impl StateWatch {
+    pub(crate) fn new(mut status: StatusWatch) -> Self {
+        let last = status.status().state();
+        Self { status, last }
+    }
+
+    /// The newest state, which [`changed`](Self::changed) then no longer counts as a
+    /// change.
+    pub fn state(&mut self) -> ConnectivityState {
+        self.last = self.status.status().state();
+        self.last
+    }
+
+    /// Waits for a state other than the last one seen. `None` after SHUTDOWN, which
+    /// is the last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn changed(&mut self) -> Option<ConnectivityState> {
+        if self.last == ConnectivityState::Shutdown {
+            return None;
+        }
+        let last = self.last;
+        let status = self.status.wait_for(|status| status.state() != last).await;
+        self.last = status.state();
+        Some(self.last)
+    }
+}
+
+impl BackendWatch {
+    /// Begins with an [`Added`](BackendEvent::Added) for each backend there is.
+    pub(crate) fn new(status: StatusWatch) -> Self {
+        Self {
+            status,
+            last: Arc::default(),
+            ahead: VecDeque::new(),
+        }
+    }
+
+    /// Waits for the next event. `None` after the last, when the channel is closed
+    /// and all its backends are [`Removed`](BackendEvent::Removed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<BackendEvent> {
+        loop {
+            if let Some(event) = self.ahead.pop_front() {
+                return Some(event);
+            }
+            let last = &self.last;
+            let status = self.status.wait_for(|status| {
+                status.state() == ConnectivityState::Shutdown
+                    || !Arc::ptr_eq(&status.backends, last)
+            });
+            let status = status.await;
+            self.ahead = differences(&self.last, &status.backends);
+            self.last = status.backends.clone();
+            if self.ahead.is_empty() && status.state() == ConnectivityState::Shutdown {
+                return None;
+            }
+        }
+    }
+}
+
+/// What has to happen to `old` for it to be `new`: both are in the order of their
+/// ids, and a status that did not change is the same `Arc`.
+fn differences(old: &[Arc<BackendStatus>], new: &[Arc<BackendStatus>]) -> VecDeque<BackendEvent> {
+    let mut events = VecDeque::new();
+    let mut old = old.iter().peekable();
+    for now in new {
+        while let Some(gone) = old.next_if(|old| old.id() < now.id()) {
+            events.push_back(BackendEvent::Removed(gone.clone()));
+        }
+        match old.next_if(|old| old.id() == now.id()) {
+            None => events.push_back(BackendEvent::Added(now.clone())),
+            Some(before) if Arc::ptr_eq(before, now) => {}
+            Some(before) => events.push_back(BackendEvent::Changed {
+                before: before.clone(),
+                now: now.clone(),
+            }),
+        }
+    }
+    events.extend(old.cloned().map(BackendEvent::Removed));
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+    use proptest::prelude::*;
+
+    use super::{BackendEvent, differences};
+    use crate::{
+        connectivity::ConnectivityState,
+        health::HealthStatus,
+        snapshot::{BackendId, BackendStatus},
+    };
+
+    /// Backends by their ids, each with a number that makes it what it is.
+    type Set = BTreeMap<u64, u32>;
+
+    fn status(id: u64, attempt: u32) -> Arc<BackendStatus> {
+        Arc::new(BackendStatus {
+            id: BackendId(id),
+            label: "a".into(),
+            address: "a".into(),
+            state: ConnectivityState::Connecting,
+            health: HealthStatus::NotChecked,
+            since: Instant::now(),
+            last_error: None,
+            attempt,
+            next_attempt: None,
+        })
+    }
+
+    /// The statuses of `set`, those of `old` where they say the same.
+    fn statuses(set: &Set, old: &[Arc<BackendStatus>]) -> Vec<Arc<BackendStatus>> {
+        let status = |(id, attempt): (&u64, &u32)| {
+            let same = |old: &&Arc<BackendStatus>| old.id.0 == *id && old.attempt == *attempt;
+            let old = old.iter().find(same);
+            old.cloned().unwrap_or_else(|| status(*id, *attempt))
+        };
+        set.iter().map(status).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn events_lead_from_the_old_set_to_the_new_and_none_is_idle(
+            old in proptest::collection::btree_map(0_u64..8, 0_u32..3, 0..8),
+            new in proptest::collection::btree_map(0_u64..8, 0_u32..3, 0..8),
+        ) {
+            let before = statuses(&old, &[]);
+            let after = statuses(&new, &before);
+            let mut set = old;
+            for event in differences(&before, &after) {
+                match event {
+                    BackendEvent::Added(now) => {
+                        prop_assert_eq!(set.insert(now.id.0, now.attempt), None);
+                    }
+                    BackendEvent::Changed { before, now } => {
+                        prop_assert_ne!(before.attempt, now.attempt);
+                        prop_assert_eq!(set.insert(now.id.0, now.attempt), Some(before.attempt));
+                    }
+                    BackendEvent::Removed(last) => {
+                        prop_assert_eq!(set.remove(&last.id.0), Some(last.attempt));
+                    }
+                }
+            }
+            prop_assert_eq!(set, new);
+        }
+    }
+}
