@@ -102,8 +102,9 @@ pub(crate) fn reset(stream: u32, reason: h2::Reason) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes())
 }
 
-pub(crate) fn go_away(last_stream: u32, reason: h2::Reason) -> Vec<u8> {
-    let payload = [last_stream.to_be_bytes(), u32::from(reason).to_be_bytes()].concat();
+pub(crate) fn go_away(last_stream: u32, reason: h2::Reason, debug: &str) -> Vec<u8> {
+    let numbers = [last_stream.to_be_bytes(), u32::from(reason).to_be_bytes()].concat();
+    let payload = [&numbers, debug.as_bytes()].concat();
     frame(GOAWAY, 0, 0, &payload)
 }
 

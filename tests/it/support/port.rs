@@ -78,4 +78,9 @@ impl DeadAddr {
     pub(crate) fn uri(&self) -> String {
         format!("http://{}", self.addr())
     }
+
+    /// From now on connections are taken, and nobody says a word on them.
+    pub(crate) fn listen(self) -> TcpListener {
+        self.0.listen()
+    }
 }

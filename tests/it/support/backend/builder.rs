@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tonic_health::server::HealthReporter;
@@ -35,6 +36,7 @@ pub(crate) struct Builder {
     health: HealthKind,
     statuses: BTreeMap<String, i32>,
     max_concurrent_streams: Option<u32>,
+    max_connection_age: Option<Duration>,
 }
 
 impl Default for Builder {
@@ -44,6 +46,7 @@ impl Default for Builder {
             health: HealthKind::default(),
             statuses: BTreeMap::from([("".into(), SERVING), (GREETER.into(), SERVING)]),
             max_concurrent_streams: None,
+            max_connection_age: None,
         }
     }
 }
@@ -93,6 +96,12 @@ impl Builder {
         self
     }
 
+    /// When the server says GOAWAY on each connection. Never by default.
+    pub(crate) fn max_connection_age(mut self, age: Duration) -> Self {
+        self.max_connection_age = Some(age);
+        self
+    }
+
     pub(crate) async fn start(self) -> Backend {
         let backend = self.reserve().await;
         backend.restart().await;
@@ -118,6 +127,7 @@ impl Builder {
             greeter: GreeterService::new(&name),
             health: health(self.health, self.statuses).await,
             max_concurrent_streams: self.max_concurrent_streams,
+            max_connection_age: self.max_connection_age,
             traffic: Arc::new(Traffic::new()),
             door: Door::new(),
             life: Mutex::new(Life::Down(port)),

@@ -17,6 +17,7 @@ mod observe;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -49,6 +50,7 @@ pub(crate) struct Backend {
     greeter: GreeterService,
     health: Health,
     max_concurrent_streams: Option<u32>,
+    max_connection_age: Option<Duration>,
     traffic: Arc<Traffic>,
     door: Door,
     life: Mutex<Life>,
@@ -161,9 +163,13 @@ impl Backend {
         let (finish, finished) = watch::channel(false);
         let (wires, incoming) = mpsc::unbounded_channel();
         let acceptor = accept(self.door.clone(), listener, wires, stop.subscribe());
+        let mut server = Server::builder().max_concurrent_streams(self.max_concurrent_streams);
+        if let Some(age) = self.max_connection_age {
+            server = server.max_connection_age(age);
+        }
         let server = serve(
+            server,
             self.routes(),
-            self.max_concurrent_streams,
             FrontLayer(Arc::clone(&self.traffic)),
             incoming,
             stop.subscribe(),
@@ -222,14 +228,13 @@ async fn accept(
 }
 
 async fn serve(
+    server: Server,
     routes: Routes,
-    max_concurrent_streams: Option<u32>,
     front: FrontLayer,
     incoming: mpsc::UnboundedReceiver<Wire>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    Server::builder()
-        .max_concurrent_streams(max_concurrent_streams)
+    server
         .layer(front)
         .add_routes(routes)
         .serve_with_incoming_shutdown(

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use h2::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::broadcast,
@@ -148,7 +149,11 @@ impl Connection {
         total.add();
         match answer {
             Answer::Reset(_) => self.answer(frame.stream, answer).await,
-            Answer::Ok | Answer::Serving | Answer::Status(_) | Answer::KeepOpen => Ok(()),
+            Answer::Ok
+            | Answer::Serving
+            | Answer::Headers
+            | Answer::Status(_)
+            | Answer::KeepOpen => Ok(()),
         }
     }
 
@@ -177,10 +182,22 @@ impl Connection {
             Order::SendSettings => self.send_settings().await?,
             Order::GoAway(reason) => {
                 self.final_stream = self.last_stream;
-                self.send(http2::go_away(self.last_stream, reason)).await?;
+                self.send(http2::go_away(self.last_stream, reason, ""))
+                    .await?;
+            }
+            Order::GoAwayCounting(last) => {
+                self.final_stream = last;
+                self.open.retain(|stream, _| *stream <= last);
+                self.send(http2::go_away(last, Reason::NO_ERROR, ""))
+                    .await?;
+            }
+            Order::GoAwayAndClose(reason, debug) => {
+                self.send(http2::go_away(self.last_stream, reason, debug))
+                    .await?;
+                return self.close().await;
             }
             Order::GoAwayFromAll(reason) => {
-                self.send(http2::go_away(0, reason)).await?;
+                self.send(http2::go_away(0, reason, "")).await?;
                 return self.close().await;
             }
             Order::AnswerCalls(answer) => self.answer_all(false, answer).await?,
@@ -208,7 +225,9 @@ impl Connection {
             return Ok(());
         };
         let headers = match answer {
-            Answer::Ok | Answer::Serving if !open.has_headers => http2::response(stream),
+            Answer::Ok | Answer::Serving | Answer::Headers if !open.has_headers => {
+                http2::response(stream)
+            }
             _ => Vec::new(),
         };
         let (rest, ends) = match answer {
@@ -220,6 +239,7 @@ impl Connection {
                 (rest.concat(), true)
             }
             Answer::Serving => (http2::message(stream, SERVING), false),
+            Answer::Headers => (Vec::new(), false),
             Answer::Status(code) if open.has_headers => (http2::trailers(stream, code), true),
             Answer::Status(code) => (http2::status_only(stream, code), true),
             Answer::KeepOpen => return Ok(()),

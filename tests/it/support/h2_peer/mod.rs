@@ -32,6 +32,8 @@ pub(crate) enum Answer {
     Ok,
     /// A health message SERVING; the stream stays open.
     Serving,
+    /// Response headers; the stream stays open.
+    Headers,
     /// No message and this status.
     Status(Code),
     /// Nothing, until an order ends it.
@@ -80,6 +82,10 @@ enum Order {
     SendSettings,
     /// GOAWAY that covers every stream seen so far.
     GoAway(Reason),
+    /// GOAWAY(NO_ERROR) that covers streams up to this one, and forgets the rest.
+    GoAwayCounting(u32),
+    /// GOAWAY that covers every stream seen, with debug data; then close.
+    GoAwayAndClose(Reason, &'static str),
     /// GOAWAY that covers no stream; then close.
     GoAwayFromAll(Reason),
     AnswerCalls(Answer),
@@ -181,6 +187,18 @@ impl H2Peer {
     /// The same for a reason such as ENHANCE_YOUR_CALM.
     pub(crate) fn go_away_because(&self, reason: Reason) {
         self.order(Order::GoAway(reason));
+    }
+
+    /// GOAWAY(NO_ERROR) after this stream: it and those before go on, and those
+    /// that came after it were not looked at.
+    pub(crate) fn go_away_counting(&self, last_stream: u32) {
+        self.order(Order::GoAwayCounting(last_stream));
+    }
+
+    /// GOAWAY that counts every stream seen, and debug data. Then the end of the
+    /// connection, whatever was still to be answered.
+    pub(crate) fn go_away_and_close(&self, reason: Reason, debug: &'static str) {
+        self.order(Order::GoAwayAndClose(reason, debug));
     }
 
     /// GOAWAY that says no stream was processed, then the end of the connection.
