@@ -187,10 +187,12 @@ impl Connection {
     /// can act upon the status: `h2` wakes its streams first, and the driver may
     /// still be on its way to say so.
     pub(super) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
-        if let Some(why) = http2::end_behind(error, self.send()) {
+        let end = http2::end_behind(error, self.send());
+        let status = http2::status(error, end.as_ref(), self.address());
+        if let Some(why) = end {
             self.retire(Stage::Draining(why));
         }
-        http2::status(error, self.address())
+        status
     }
 
     /// Takes over the peer's limit; the driver calls this after each poll.

@@ -233,10 +233,10 @@ pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
 
 /// The status of a call whose stream to `address` failed, by the table "Errors"
 /// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
-/// breaks under a call is UNAVAILABLE, whichever side broke it.
-pub(super) fn status(error: &h2::Error, address: &str) -> Status {
+/// breaks under a call is UNAVAILABLE, whichever side broke it, and `end` is why.
+pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> Status {
     let code = match error.reason() {
-        _ if error.is_io() || error.is_go_away() => Code::Unavailable,
+        _ if end.is_some() => Code::Unavailable,
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,
         Some(Reason::CANCEL) => Code::Cancelled,
         Some(Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
@@ -244,7 +244,8 @@ pub(super) fn status(error: &h2::Error, address: &str) -> Status {
         Some(_) => Code::Internal,
         None => Code::Unknown,
     };
-    Status::new(code, format!("stream to {address}: {}", say(error)))
+    let why = end.map_or_else(|| say(error), |end| end.text().to_owned());
+    Status::new(code, format!("stream to {address}: {why}"))
 }
 
 /// The first bytes that came from the peer, shared with the IO that reads them.

@@ -1,9 +1,13 @@
 //! A connection that is lost.
 
+use h2::Reason;
 use tonic::Code;
 use tonic_health_channel::ConnectivityState::{Connecting, Ready};
 
-use crate::support::{Backend, health_checked, say, until, within};
+use crate::support::{
+    Answer, Backend, H2Peer, balanced, balanced_at, health_checked, outcome, say, start, until,
+    within,
+};
 
 /// The `Watch` ends with its connection, and may be heard first. If that counted
 /// as an answer about health, the backend would fail its calls while it is only
@@ -35,5 +39,46 @@ async fn the_end_of_a_connection_is_no_word_about_health() {
             let code = outcome.map_err(|status| status.code());
             assert_eq!(code, Err(Code::Unavailable));
         }
+    }
+}
+
+// P11
+#[tokio::test]
+async fn a_call_that_loses_its_connection_says_which_and_how() {
+    let backend = Backend::start().await;
+    let channel = balanced(&[&backend], None).build();
+    until(&channel, Ready).await;
+    let call = start(&channel, "hold");
+    backend.until_held(1).await;
+
+    backend.cut_connections();
+    let status = outcome(call).await.expect_err("its connection is gone");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let expected = format!("stream to {}: connection reset", backend.addr());
+    assert_eq!(status.message(), expected);
+}
+
+// X05
+#[tokio::test]
+async fn a_call_that_is_cut_off_after_goaway_says_what_goaway_said() {
+    for (reason, told) in [
+        (Reason::NO_ERROR, "max_age"),
+        (Reason::ENHANCE_YOUR_CALM, "too_many_pings"),
+    ] {
+        let peer = H2Peer::start().await;
+        peer.answer_calls(Answer::KeepOpen);
+        let channel = balanced_at([peer.uri()], None).build();
+        let call = start(&channel, "you");
+        peer.until_open_calls(1).await;
+
+        peer.go_away_and_close(reason, told);
+        let status = outcome(call).await.expect_err("it was not answered");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        let text = status.message();
+        let from = format!("stream to {}: GOAWAY from the peer: ", peer.addr());
+        assert!(text.starts_with(&from), "{text}");
+        assert!(text.contains(reason.description()), "{text}");
+        assert!(text.contains(told), "{text}");
+        assert_eq!(peer.calls(), 1, "it may have been processed");
     }
 }
