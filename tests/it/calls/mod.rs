@@ -4,6 +4,7 @@ mod crowds;
 mod deadlines;
 mod kinds;
 mod metadata;
+mod refused;
 
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 

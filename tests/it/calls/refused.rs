@@ -1,0 +1,119 @@
+//! Requests that a peer gives back without having looked at them.
+//!
+//! It says so in one of two ways: it refuses the stream, or its GOAWAY counts the
+//! stream out.
+
+use h2::Reason;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
+use tonic_health_channel::{Channel, ConnectivityState::Ready};
+
+use crate::support::{
+    Answer, H2Peer, balanced_at, greeter, hello, outcome, refusal, request, start, until, within,
+};
+
+const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
+
+/// A peer, and a READY channel to it alone.
+async fn connected() -> (H2Peer, Channel) {
+    let peer = H2Peer::start().await;
+    let channel = balanced_at([peer.uri()], None).build();
+    until(&channel, Ready).await;
+    (peer, channel)
+}
+
+// X01
+#[tokio::test]
+async fn a_call_that_is_refused_is_sent_again() {
+    let (peer, channel) = connected().await;
+    peer.answer_next_calls(1, REFUSED);
+    hello(&channel).await.expect("the second time it is taken");
+    assert_eq!(peer.calls(), 2);
+    assert_eq!(peer.connections(), 1, "a stream is not its connection");
+}
+
+// X01
+#[tokio::test]
+async fn a_call_that_is_refused_twice_is_unavailable() {
+    let (peer, channel) = connected().await;
+    peer.answer_next_calls(2, REFUSED);
+    let text = refusal(&channel).await;
+    assert!(text.contains(&peer.addr().to_string()), "{text}");
+    assert_eq!(peer.calls(), 2);
+    hello(&channel).await.expect("each call has its own two");
+}
+
+// X01
+#[tokio::test]
+async fn a_call_that_is_refused_after_its_headers_is_not_sent_again() {
+    let (peer, channel) = connected().await;
+    peer.answer_next_calls(1, Answer::Headers);
+    let mut client = greeter(&channel);
+    let replies = within("response headers", client.say_hello_many(request("you"))).await;
+    let mut replies = replies.expect("there are headers").into_inner();
+
+    peer.end_open_calls(REFUSED);
+    let end = within("the end of the replies", replies.message()).await;
+    let status = end.expect_err("the peer has begun to answer");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    hello(&channel).await.expect("nothing is wrong with others");
+    assert_eq!(peer.calls(), 2, "this one and the next");
+}
+
+// X01
+#[tokio::test]
+async fn a_call_whose_request_goes_on_is_not_sent_again() {
+    let (peer, channel) = connected().await;
+    peer.answer_next_calls(1, REFUSED);
+    let (names, requests) = mpsc::unbounded_channel();
+    names.send(request("you")).expect("the stream is there");
+    let mut client = greeter(&channel);
+    let chat = client.chat(UnboundedReceiverStream::new(requests));
+
+    let status = within("an answer", chat).await.expect_err("it is refused");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    hello(&channel).await.expect("nothing is wrong with others");
+    assert_eq!(peer.calls(), 2, "this one and the next");
+}
+
+// X04
+#[tokio::test]
+async fn calls_that_goaway_counts_finish_and_the_others_are_sent_again() {
+    let (peer, channel) = connected().await;
+    peer.answer_calls(Answer::KeepOpen);
+    let counted = start(&channel, "you");
+    peer.until_open_calls(1).await;
+    let not_counted = start(&channel, "you");
+    peer.until_open_calls(2).await;
+
+    peer.answer_calls(Answer::Ok);
+    peer.go_away_counting(1);
+    outcome(not_counted)
+        .await
+        .expect("the next connection takes it");
+    assert_eq!((peer.calls(), peer.connections()), (3, 2));
+    assert!(!counted.is_finished(), "its stream is still open");
+
+    peer.end_open_calls(Answer::Ok);
+    outcome(counted).await.expect("GOAWAY lets it end");
+    peer.until_open_connections(1).await;
+}
+
+// X04
+#[tokio::test]
+async fn calls_that_goaway_counts_out_survive_the_end_that_follows() {
+    let (peer, channel) = connected().await;
+    peer.answer_calls(Answer::KeepOpen);
+    let calls: Vec<_> = (0..5).map(|_| start(&channel, "you")).collect();
+    peer.until_open_calls(5).await;
+
+    peer.answer_calls(Answer::Ok);
+    peer.go_away_from_all(Reason::NO_ERROR);
+    for call in calls {
+        outcome(call)
+            .await
+            .expect("the peer looked at none of them");
+    }
+    assert_eq!((peer.calls(), peer.connections()), (10, 2));
+}
