@@ -180,7 +180,21 @@ async fn a_graceful_stop_under_load_is_prompt_and_fails_no_call() {
     assert_eq!(spread(&channel, 9, &all).await, [3; 3]);
 }
 
-// X02, X04
+// X02
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_live_a_tenth_of_a_second_fail_no_call() {
+    let start = Backend::builder().scripted();
+    let backend = start.max_connection_age(Duration::from_millis(100));
+    let backend = backend.start().await;
+    let channel = health_checked(&[&backend]);
+    until(&channel, Ready).await;
+    let load = Load::of(8, &channel);
+    backend.until_connections(10).await;
+    assert!(load.without_failures().await > 200, "there was load");
+    assert!(backend.watches() >= 9, "each connection had its Watch");
+}
+
+// X02, D30
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn goaways_under_load_fail_no_call_and_send_none_twice() {
     let peer = H2Peer::start().await;
