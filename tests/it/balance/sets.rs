@@ -9,8 +9,8 @@ use tonic_health_channel::{
 };
 
 use crate::support::{
-    Backend, Peer, PeerScript, by_hand, call, dead_addr, hello, outcome, refusal, request_within,
-    spread, start, until, until_backends, until_ready,
+    Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, call, dead_addr, health_checked,
+    hello, outcome, refusal, request_within, spread, start, until, until_backends, until_ready,
 };
 
 // R01, T08
@@ -56,6 +56,83 @@ async fn a_set_that_is_emptied_fails_calls_with_no_backends() {
     let cause = status.cause().expect("an empty set has a cause");
     assert_eq!(cause.kind(), CauseKind::NoBackends);
     assert!(status.backends().is_empty());
+}
+
+// R20
+#[tokio::test]
+async fn a_set_that_is_empty_before_anybody_is_ready_fails_the_calls_that_wait() {
+    let silent = Peer::start(PeerScript::Silent).await;
+    let (backends, builder) = by_hand(None);
+    let channel = builder.build();
+    backends.insert("silent", silent.uri()).await;
+    silent.until_connections(1).await;
+    let waiting = start(&channel, "you");
+    backends.remove("silent").await;
+    let status = outcome(waiting).await.expect_err("there is nobody");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(status.message(), "no healthy backend: no backends");
+    assert_eq!(channel.state(), TransientFailure);
+
+    let backend = Backend::start().await;
+    backends.insert("A", backend.uri()).await;
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("now there is one");
+}
+
+// R27
+#[tokio::test]
+async fn every_backend_is_dialled_and_the_first_that_is_ready_takes_all_calls() {
+    let start = Backend::builder().scripted();
+    let [a, b, c] = start.start_each(["A", "B", "C"]).await;
+    let all = [&a, &b, &c];
+    for backend in all {
+        backend.script_watch(WatchScript::HoldFirst);
+    }
+    let channel = health_checked(&all);
+    for backend in all {
+        backend.until_open_watches(1).await;
+    }
+    assert_eq!(channel.state(), Connecting);
+
+    b.release_watches();
+    until_backends(&channel, &[Connecting, Ready, Connecting]).await;
+    assert_eq!(channel.state(), Ready);
+    assert_eq!(spread(&channel, 6, &all).await, [0, 6, 0]);
+
+    a.release_watches();
+    c.release_watches();
+    until_backends(&channel, &[Ready; 3]).await;
+    assert_eq!(spread(&channel, 6, &all).await, [2, 2, 2]);
+    let connections = all.map(|backend| backend.connections());
+    assert_eq!(connections, [1; 3], "no call made another connection");
+}
+
+// R28
+#[tokio::test]
+async fn an_update_touches_only_the_backends_that_come_and_go() {
+    let start = Backend::builder().scripted();
+    let [a, b, c, d] = start.start_each(["A", "B", "C", "D"]).await;
+    let (backends, builder) = by_hand(Some(GREETER));
+    let channel = builder.build();
+    for (name, backend) in [("A", &a), ("B", &b), ("C", &c)] {
+        backends.insert(name, backend.uri()).await;
+    }
+    until_ready(&channel, &["A", "B", "C"]).await;
+    let before = channel.backends();
+
+    for (name, backend) in [("A", &a), ("C", &c), ("D", &d)] {
+        backends.insert(name, backend.uri()).await;
+    }
+    backends.remove("B").await;
+    until_ready(&channel, &["A", "C", "D"]).await;
+    b.until_open_connections(0).await;
+    let after = channel.backends();
+    assert_eq!([&after[0], &after[1]], [&before[0], &before[2]]);
+    for kept in [&a, &c, &d] {
+        let made = (kept.connections(), kept.watches(), kept.open_watches());
+        assert_eq!(made, (1, 1, 1), "{}", kept.name());
+    }
+    assert_eq!(spread(&channel, 6, &[&a, &b, &c, &d]).await, [2, 0, 2, 2]);
 }
 
 // R08
@@ -161,7 +238,7 @@ async fn a_set_that_is_named_again_and_again_costs_no_call_and_no_connection() {
     let channel = builder.build();
     let mut rng = fastrand::Rng::with_seed(18);
     let mut shuffled = [0, 1, 2, 3];
-    for round in 0..100 {
+    for round in 0..1_000 {
         rng.shuffle(&mut shuffled);
         for i in shuffled {
             backends.insert(names[i], started[i].uri()).await;

@@ -70,7 +70,24 @@ async fn an_error_of_the_source_is_told_and_the_channel_works_on() {
     assert_eq!(channel.status().cause(), None, "the source is well again");
 }
 
-// R10, R34
+// R10
+#[tokio::test]
+async fn calls_that_fail_tell_the_error_of_the_source_and_the_backends() {
+    let down = Backend::builder().reserve().await;
+    let (source, channel) = told();
+    say(&source, insert("A", &down));
+    until(&channel, TransientFailure).await;
+
+    say(&source, Err(io::Error::other("the registry is down")));
+    until_cause(&channel, "the registry is down").await;
+    let text = refusal(&channel).await;
+    let backend = format!("A ({}) connect: connection refused", down.addr());
+    for told in ["name resolver error: the registry is down", &backend] {
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+// R34
 #[tokio::test]
 async fn an_error_before_the_first_backend_fails_calls_with_its_text() {
     let (source, channel) = told();
