@@ -4,3 +4,4 @@ mod load;
 mod picks;
 mod rotation;
 mod sets;
+mod states;
