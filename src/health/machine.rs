@@ -27,6 +27,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::{
+        action::{Action, Notice, Rpc},
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
     },
@@ -87,35 +88,6 @@ enum Phase {
 struct Polling {
     interval: Duration,
     timeout: Duration,
-}
-
-/// What to do now, in this order: `stop`, then `start`, then say `notice`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub(crate) struct Action {
-    /// Cancel the RPC that runs.
-    pub(crate) stop: bool,
-    /// Start this RPC; none runs.
-    pub(crate) start: Option<Rpc>,
-    pub(crate) notice: Option<Notice>,
-}
-
-/// A method of `grpc.health.v1.Health`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rpc {
-    Watch,
-    Check,
-}
-
-/// What an operator should be told once per connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// ERROR (gRFC A17): there is no health service, the backend counts as healthy.
-    AssumedHealthy,
-    /// WARN: there is no `Watch`, `Check` is called instead.
-    PollingCheck,
-    /// WARN: there is no health service, the backend counts as unhealthy.
-    UnhealthyWithoutService,
 }
 
 /// How an RPC ended, or why it could not be started.
@@ -446,22 +418,6 @@ impl Polling {
         Self {
             interval,
             timeout: timeout.max(MIN_INTERVAL),
-        }
-    }
-}
-
-impl Action {
-    fn start(rpc: Rpc) -> Self {
-        Self {
-            start: Some(rpc),
-            ..Self::default()
-        }
-    }
-
-    fn notice(notice: Notice) -> Self {
-        Self {
-            notice: Some(notice),
-            ..Self::default()
         }
     }
 }

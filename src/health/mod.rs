@@ -16,6 +16,7 @@
 //! [`machine`] holds all the rules and does nothing; [`options`] is what a user
 //! may change about them; [`watch`] is the RPC.
 
+mod action;
 mod machine;
 mod options;
 mod status;
@@ -23,9 +24,12 @@ mod status;
 mod tests;
 mod watch;
 
-pub(crate) use machine::{Action, Ended, Notice, Watch, effective};
 #[cfg(test)]
-pub(crate) use machine::{EndKind, Rpc};
+pub(crate) use action::Rpc;
+pub(crate) use action::{Action, Notice};
+#[cfg(test)]
+pub(crate) use machine::EndKind;
+pub(crate) use machine::{Ended, Watch, effective};
 pub(crate) use watch::{Event, Prober, Running};
 pub use {
     options::{HealthOptions, OnNotFound, OnUnimplemented},

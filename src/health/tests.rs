@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     HealthOptions, HealthStatus, OnNotFound, OnUnimplemented,
-    machine::{Action, EndKind, Ended, Rpc, Watch, effective},
+    action::{Action, Rpc},
+    machine::{EndKind, Ended, Watch, effective},
 };
 use crate::{
     backoff::BackoffConfig,

@@ -18,7 +18,10 @@ use tokio::sync::OnceCell;
 use tonic::{Code, Status, Streaming, body::Body};
 use tower_service::Service;
 
-use super::machine::{EndKind, Ended, Rpc};
+use super::{
+    action::Rpc,
+    machine::{EndKind, Ended},
+};
 use crate::{
     error::{Error, ErrorKind},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
