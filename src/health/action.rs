@@ -18,7 +18,7 @@ pub(crate) enum Rpc {
     Check,
 }
 
-/// What an operator should be told once per connection.
+/// What an operator should be told once per connection and service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// ERROR (gRFC A17): there is no health service, the backend counts as healthy.

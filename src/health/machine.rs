@@ -7,17 +7,19 @@
 //!           └──────── Retrying ◄────┴─┘ ended        Checking ──────► Off
 //!                                                     │    ▲   UNIMPLEMENTED
 //!                                                     ▼    │
-//!                                                    Resting
+//! renew, from anywhere ─► Asking                     Resting
 //! ```
 //!
 //! What is done ([`Phase`]) and what is reported ([`Verdict`]) are apart: the
-//! verdict changes only with news from the backend, so a backend that is being
-//! asked again keeps the state that its last answer or failure gave it.
+//! state changes only with news from the backend, so a backend that is being
+//! asked again, or about another service, keeps the state that its last answer or
+//! failure gave it.
 //!
 //! An RPC that was cancelled may not be heard of again: the driver drops it
 //! before it starts another, and the machine ignores what does not fit its phase.
 
 use std::{
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,6 +51,11 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 enum Verdict {
     Pending,
+    /// Pending, on a connection that had a state before this service was asked
+    /// about: READY, unless it was `failing`. That stands until there is news.
+    Inherited {
+        failing: Option<Cause>,
+    },
     Serving,
     /// No health service, so healthy.
     Unimplemented,
@@ -136,6 +143,32 @@ impl Watch {
         };
         let action = watch.begin_watch(now);
         (watch, action)
+    }
+
+    /// On a connection that was READY without health: it stays so until there is
+    /// news of it.
+    pub(crate) fn start_on_ready(
+        now: Instant,
+        options: Arc<HealthOptions>,
+        seed: u64,
+    ) -> (Self, Action) {
+        let (watch, action) = Self::start(now, options, seed);
+        let verdict = Verdict::Inherited { failing: None };
+        (Self { verdict, ..watch }, action)
+    }
+
+    /// Another service is asked about from now on, beginning at once: how often
+    /// is up to whoever changes it. What was learned is of the old service, but
+    /// the state stays until there is news of the new one.
+    pub(crate) fn renew(&mut self, now: Instant) -> Action {
+        let stop = self.phase.runs();
+        self.verdict = mem::replace(&mut self.verdict, Verdict::Pending).inherited();
+        self.backoff.reset();
+        self.failures = 0;
+        Action {
+            stop,
+            ..self.begin_watch(now)
+        }
     }
 
     /// The running `Watch` received a message with this status.
@@ -233,13 +266,10 @@ impl Watch {
         }
     }
 
-    /// The connection is gone, and its health with it.
+    /// The connection is gone and its health with it, or nobody asks any more.
     pub(crate) fn end(self) -> Action {
         Action {
-            stop: match self.phase {
-                Phase::Asking { .. } | Phase::Listening { .. } | Phase::Checking { .. } => true,
-                Phase::Retrying { .. } | Phase::Resting { .. } | Phase::Off => false,
-            },
+            stop: self.phase.runs(),
             ..Action::default()
         }
     }
@@ -251,14 +281,18 @@ impl Watch {
                 ConnectivityState::Ready
             }
             Verdict::Pending => ConnectivityState::Connecting,
-            Verdict::Serving | Verdict::Unimplemented => ConnectivityState::Ready,
-            Verdict::Failing { .. } => ConnectivityState::TransientFailure,
+            Verdict::Inherited { failing: None } | Verdict::Serving | Verdict::Unimplemented => {
+                ConnectivityState::Ready
+            }
+            Verdict::Inherited { failing: Some(_) } | Verdict::Failing { .. } => {
+                ConnectivityState::TransientFailure
+            }
         }
     }
 
     pub(crate) fn status(&self) -> HealthStatus {
         match &self.verdict {
-            Verdict::Pending => HealthStatus::Pending,
+            Verdict::Pending | Verdict::Inherited { .. } => HealthStatus::Pending,
             Verdict::Serving => HealthStatus::Serving,
             Verdict::Unimplemented => HealthStatus::Unimplemented,
             Verdict::Failing { status, .. } => *status,
@@ -269,6 +303,7 @@ impl Watch {
     pub(crate) fn cause(&self) -> Option<&Cause> {
         match &self.verdict {
             Verdict::Failing { cause, .. } => Some(cause),
+            Verdict::Inherited { failing } => failing.as_ref(),
             Verdict::Pending | Verdict::Serving | Verdict::Unimplemented => None,
         }
     }
@@ -409,6 +444,28 @@ impl Verdict {
         Self::Failing {
             status,
             cause: Cause::new(CauseKind::Health, format!("{asked_by}{status}")),
+        }
+    }
+
+    /// What is left of it when another service is asked about.
+    fn inherited(self) -> Self {
+        match self {
+            Self::Pending => Self::Pending,
+            Self::Inherited { failing } => Self::Inherited { failing },
+            Self::Serving | Self::Unimplemented => Self::Inherited { failing: None },
+            Self::Failing { cause, .. } => Self::Inherited {
+                failing: Some(cause),
+            },
+        }
+    }
+}
+
+impl Phase {
+    /// Whether there is an RPC to cancel.
+    fn runs(self) -> bool {
+        match self {
+            Self::Asking { .. } | Self::Listening { .. } | Self::Checking { .. } => true,
+            Self::Retrying { .. } | Self::Resting { .. } | Self::Off => false,
         }
     }
 }

@@ -28,6 +28,7 @@ enum Input<'a> {
     Checked(i32),
     CheckEnded(&'a str),
     Deadline,
+    Renew,
 }
 use Input::*;
 
@@ -47,16 +48,21 @@ fn polling(interval: u64, timeout: u64) -> HealthOptions {
 
 /// Plays a script of lines `milliseconds input | what follows` and compares what
 /// the machine does and says after each input: `stop`, `start …`, `tell …`, the
-/// state (TF for TRANSIENT_FAILURE), the health, the cause, the deadline.
+/// state (TF for TRANSIENT_FAILURE), the health, the cause, the deadline. The
+/// first input is `start`, or `start on READY`.
 #[track_caller]
 fn check(options: HealthOptions, script: &str) {
     let epoch = Instant::now();
-    let (mut watch, mut action) = Watch::start(epoch, Arc::new(options), 1);
+    let start = match script.contains("start on READY") {
+        true => Watch::start_on_ready,
+        false => Watch::start,
+    };
+    let (mut watch, mut action) = start(epoch, Arc::new(options), 1);
     for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
         let now = epoch + Duration::from_millis(millis.parse().expect("milliseconds"));
-        if input != "start" {
+        if !input.starts_with("start") {
             action = feed(&mut watch, now, parse(input));
         }
         assert_eq!(told(&watch, &action, epoch), expected.trim(), "{given}");
@@ -78,6 +84,7 @@ fn parse(input: &str) -> Input<'_> {
             _ => Checked(number(answer)),
         },
         _ if input == "deadline" => Deadline,
+        _ if input == "renew" => Renew,
         _ => Response(number(input)),
     }
 }
@@ -89,6 +96,7 @@ fn feed(watch: &mut Watch, now: Instant, input: Input<'_>) -> Action {
         Checked(status) => watch.on_checked(now, Ok(status)),
         CheckEnded(text) => watch.on_checked(now, Err(ended(text))),
         Deadline => watch.on_deadline(now),
+        Renew => watch.renew(now),
     }
 }
 
@@ -518,6 +526,123 @@ fn late_inputs_are_ignored() {
 }
 
 #[test]
+fn a_ready_connection_stays_ready_until_there_is_news() {
+    check(
+        options(),
+        "
+            0 start on READY            | start Watch, READY pending until 20000
+            1 SERVING                   | READY SERVING
+        ",
+    );
+    check(
+        options(),
+        "
+            0 start on READY            | start Watch, READY pending until 20000
+            1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
+        ",
+    );
+    check(
+        options(),
+        "
+            0 start on READY            | start Watch, READY pending until 20000
+            1 ended OK                  | TF failed (Watch ended: OK) until 1000
+        ",
+    );
+    check(
+        options(),
+        "
+            0 start on READY            | start Watch, READY pending until 20000
+        20000 deadline                  | stop, start Watch, TF failed (no answer in 20s) until 40000
+        ",
+    );
+}
+
+// J11
+#[test]
+fn another_service_inherits_the_state_until_there_is_news_of_it() {
+    check(
+        options(),
+        "
+            0 start                     | start Watch, CONNECTING pending until 20000
+            1 renew                     | stop, start Watch, CONNECTING pending until 20001
+            2 SERVING                   | READY SERVING
+            3 renew                     | stop, start Watch, READY pending until 20003
+            4 renew                     | stop, start Watch, READY pending until 20004
+            5 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
+            6 renew                     | stop, start Watch, TF pending (NOT_SERVING) until 20006
+            7 renew                     | stop, start Watch, TF pending (NOT_SERVING) until 20007
+            8 ended OK                  | TF failed (Watch ended: OK) until 1007
+        ",
+    );
+}
+
+#[test]
+fn assumed_health_is_no_news_of_another_service() {
+    check(
+        options().assume_healthy_until_first_response(true),
+        "
+            0 start                     | start Watch, READY pending until 20000
+            1 renew                     | stop, start Watch, READY pending until 20001
+            2 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
+            3 renew                     | stop, start Watch, TF pending (NOT_SERVING) until 20003
+        ",
+    );
+}
+
+// J12
+#[test]
+fn another_service_is_not_kept_waiting_by_the_backoff_of_the_old_one() {
+    check(
+        options(),
+        "
+            0 start                     | start Watch, CONNECTING pending until 20000
+            1 ended OK                  | TF failed (Watch ended: OK) until 1000
+         1000 deadline                  | start Watch, TF failed (Watch ended: OK) until 21000
+         1001 ended OK                  | TF failed (Watch ended: OK) until 2600
+         1002 renew                     | start Watch, TF pending (Watch ended: OK) until 21002
+         1003 ended OK                  | TF failed (Watch ended: OK) until 2002
+        ",
+    );
+}
+
+#[test]
+fn another_service_may_have_what_the_old_one_lacked() {
+    check(
+        options(),
+        "
+            0 start                     | start Watch, CONNECTING pending until 20000
+            1 ended UNIMPLEMENTED       | tell AssumedHealthy, READY unimplemented
+            2 renew                     | start Watch, READY pending until 20002
+            3 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
+        ",
+    );
+    check(
+        options().on_unimplemented(OnUnimplemented::Unhealthy),
+        "
+            0 start                     | start Watch, CONNECTING pending until 20000
+            1 ended UNIMPLEMENTED       | tell UnhealthyWithoutService, TF failed (no health service: UNIMPLEMENTED)
+            2 renew                     | start Watch, TF pending (no health service: UNIMPLEMENTED) until 20002
+            3 SERVING                   | READY SERVING
+        ",
+    );
+}
+
+#[test]
+fn another_service_ends_the_polling_of_the_old_one() {
+    check(
+        polling(5_000, 1_000),
+        "
+            0 start                     | start Watch, CONNECTING pending until 20000
+            1 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 1001
+            2 check SERVING             | READY SERVING until 5001
+            3 renew                     | start Watch, READY pending until 20003
+            4 ended UNIMPLEMENTED       | start Check, tell PollingCheck, READY pending until 1004
+            5 renew                     | stop, start Watch, READY pending until 20005
+        ",
+    );
+}
+
+#[test]
 fn only_a_ready_connection_has_its_health_asked() {
     let now = Instant::now();
     let (mut watch, _) = Watch::start(now, Arc::new(options()), 1);
@@ -564,6 +689,8 @@ struct Model {
     answered: bool,
     over: bool,
     word: Option<HealthStatus>,
+    /// What stands until there is a word.
+    inherited: Option<ConnectivityState>,
     failures: u32,
     started: [Option<Instant>; 2],
 }
@@ -571,8 +698,12 @@ struct Model {
 impl Model {
     fn state(&self) -> ConnectivityState {
         match self.word {
-            None if self.options.assume_healthy_until_first_response => Ready,
-            None => Connecting,
+            None => self.inherited.unwrap_or({
+                match self.options.assume_healthy_until_first_response {
+                    true => Ready,
+                    false => Connecting,
+                }
+            }),
             Some(HealthStatus::Serving | HealthStatus::Unimplemented) => Ready,
             Some(_) => TransientFailure,
         }
@@ -584,6 +715,7 @@ impl Model {
             Response(_) | Ended(_) => self.running == Some(Rpc::Watch),
             Checked(_) | CheckEnded(_) => self.running == Some(Rpc::Check),
             Deadline => due,
+            Renew => true,
         };
         if !expected {
             return false;
@@ -608,9 +740,10 @@ impl Model {
             Ended(_) | CheckEnded(_) => self.word = Some(HealthStatus::Failed),
             Deadline if self.running.is_some() => self.word = Some(HealthStatus::Failed),
             Deadline => {}
+            Renew => self.forget(),
         }
         self.failures = match input {
-            Response(_) | Checked(_) => 0,
+            Response(_) | Checked(_) | Renew => 0,
             Ended("UNIMPLEMENTED") | CheckEnded("UNIMPLEMENTED") => 0,
             Ended(_) if self.answered => self.failures,
             Deadline if self.running.is_none() => self.failures,
@@ -620,6 +753,16 @@ impl Model {
             self.running = None;
         }
         true
+    }
+
+    fn forget(&mut self) {
+        if self.word.is_some() {
+            self.inherited = Some(self.state());
+        }
+        self.word = None;
+        self.over = false;
+        // The pace is that of whoever renews.
+        self.started = [None; 2];
     }
 
     fn end_with(&mut self, word: HealthStatus) {
@@ -691,12 +834,13 @@ fn random_input(rng: &mut fastrand::Rng) -> Input<'static> {
         1..5 => "NOT_FOUND",
         5.. => "OK",
     };
-    match rng.u8(0..8) {
-        0 | 1 => Response(rng.i32(-1..6)),
-        2 => Ended(end),
-        3 => Checked(rng.i32(-1..6)),
-        4 => CheckEnded(end),
-        5.. => Deadline,
+    match rng.u8(0..32) {
+        0..8 => Response(rng.i32(-1..6)),
+        8..12 => Ended(end),
+        12..16 => Checked(rng.i32(-1..6)),
+        16..20 => CheckEnded(end),
+        20 => Renew,
+        21.. => Deadline,
     }
 }
 
@@ -705,13 +849,20 @@ fn walk(seed: u64, steps: usize) {
     let options = random_options(&mut rng);
     let epoch = Instant::now();
     let mut now = epoch;
-    let (mut watch, action) = Watch::start(now, Arc::new(options.clone()), seed);
+    let on_ready = rng.u8(0..4) == 0;
+    let start = if on_ready {
+        Watch::start_on_ready
+    } else {
+        Watch::start
+    };
+    let (mut watch, action) = start(now, Arc::new(options.clone()), seed);
     let mut model = Model {
         options,
         running: None,
         answered: false,
         over: false,
         word: None,
+        inherited: on_ready.then_some(Ready),
         failures: 0,
         started: [None; 2],
     };
