@@ -8,6 +8,9 @@ use std::fmt;
 pub enum HealthStatus {
     /// Health checking is off, or the backend is not connected.
     NotChecked,
+    /// The service config asks for health checks, and the channel is told not to
+    /// make them.
+    Disabled,
     /// Asked; no answer yet.
     Pending,
     /// The backend said `SERVING`.
@@ -44,6 +47,7 @@ impl fmt::Display for HealthStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotChecked => f.pad("not checked"),
+            Self::Disabled => f.pad("disabled"),
             Self::Pending => f.pad("pending"),
             Self::Serving => f.pad("SERVING"),
             Self::NotServing => f.pad("NOT_SERVING"),
