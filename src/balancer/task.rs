@@ -6,7 +6,7 @@ use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::{
     select,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task,
     time::{self, Instant},
 };
@@ -28,7 +28,7 @@ use crate::{
     picker::Cursor,
     service_config::ServiceConfig,
     snapshot::BackendId,
-    subchannel::{self, Config, Spec, Told},
+    subchannel::{self, Config, Control, HealthCheck, Spec, Told},
     transport::{Connection, Endpoint},
 };
 
@@ -91,6 +91,10 @@ pub(crate) fn new(
         generation: 0,
         idleness: None,
         settings,
+        control: watch::Sender::new(Control {
+            health: HealthCheck::Off,
+            backoff_resets: 0,
+        }),
         subchannels: HashMap::new(),
         commands,
         config_updates,
@@ -116,6 +120,8 @@ struct Worker {
     /// While the channel is not IDLE, and could be.
     idleness: Option<Idleness>,
     settings: Settings,
+    /// What all subchannels go by.
+    control: watch::Sender<Control>,
     /// Dropping a sender stops its subchannel.
     subchannels: HashMap<SubchannelId, oneshot::Sender<()>>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -134,7 +140,10 @@ impl Worker {
             let changed = select! {
                 command = self.commands.recv() => match command {
                     Some(Command::EnterIdle) => self.rest(),
-                    Some(Command::ResetConnectBackoff) => false,
+                    Some(Command::ResetConnectBackoff) => {
+                        self.control.send_modify(|control| control.backoff_resets += 1);
+                        false
+                    }
                     Some(Command::Close) | None => break,
                 },
                 _ = self.reports.recv_many(&mut told, BATCH) => {
@@ -247,20 +256,25 @@ impl Worker {
         if self.config.as_ref() == Some(&config) {
             return false;
         }
-        let health = config.health_check_service();
+        let health = match config.health_check_service() {
+            None => HealthCheck::Off,
+            Some(service) if self.settings.health_disabled => {
+                let text = "asks for health checks, which are disabled for this channel";
+                warn!(target: "tonic_health_channel::service_config", service, "{text}");
+                HealthCheck::Disabled
+            }
+            Some(service) => HealthCheck::Of(service.into()),
+        };
         if self.config.is_some() {
-            let policy = config.policy();
-            info!(target: "tonic_health_channel::service_config", ?policy, health, "changed");
+            let (policy, service) = (config.policy(), config.health_check_service());
+            info!(target: "tonic_health_channel::service_config", ?policy, service, "changed");
         }
         let fields = config.fields_without_effect();
         if !fields.is_empty() {
             let text = "these fields have no effect yet";
             warn!(target: "tonic_health_channel::service_config", ?fields, "{text}");
         }
-        if let (Some(service), true) = (health, self.settings.health_disabled) {
-            let text = "asks for health checks, which are disabled for this channel";
-            warn!(target: "tonic_health_channel::service_config", service, "{text}");
-        }
+        self.control.send_modify(|control| control.health = health);
         self.config = Some(config);
         true
     }
@@ -318,12 +332,6 @@ impl Worker {
     ) {
         debug!(backend = &*label, id = backend.0, uri = %endpoint.uri(), "subchannel starts");
         let (stop, stopped) = oneshot::channel();
-        let service = self.config.as_ref().and_then(|c| c.health_check_service());
-        let service = service.filter(|_| !self.settings.health_disabled);
-        let (health, service) = match service {
-            Some(service) => (Some(self.settings.health.clone()), service.into()),
-            None => (None, "".into()),
-        };
         let executor = endpoint.get_executor().clone();
         let spec = Spec {
             id,
@@ -331,10 +339,10 @@ impl Worker {
             endpoint,
             config: Config {
                 backoff: self.settings.backoff.clone(),
-                health,
+                health: self.settings.health.clone(),
                 seed: fastrand::u64(..),
             },
-            service,
+            control: self.control.subscribe(),
             queue: self.board.queue().clone(),
             reports: self.reports_in.clone(),
         };

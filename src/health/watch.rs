@@ -39,11 +39,11 @@ pub(crate) enum Event {
     Checked(Result<i32, Ended>),
 }
 
-/// Health RPCs on one connection, about one service.
+/// Health RPCs on one connection, one at a time.
 #[derive(Clone)]
 pub(crate) struct Prober {
     connection: Connection,
-    service: Arc<str>,
+    /// Made by the first RPC, kept until the last clone is gone.
     reservation: Arc<OnceCell<Reservation>>,
 }
 
@@ -51,18 +51,21 @@ pub(crate) struct Prober {
 pub(crate) type Running = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 impl Prober {
-    pub(crate) fn new(connection: Connection, service: Arc<str>) -> Self {
+    pub(crate) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            service,
             reservation: Arc::default(),
         }
     }
 
-    pub(crate) fn start(&self, rpc: Rpc) -> Running {
+    /// Asks about `service`.
+    pub(crate) fn start(&self, rpc: Rpc, service: &str) -> Running {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
         match rpc {
-            Rpc::Watch => Box::pin(watch(self.clone())),
-            Rpc::Check => Box::pin(stream::once(check(self.clone()))),
+            Rpc::Watch => Box::pin(watch(self.clone(), request)),
+            Rpc::Check => Box::pin(stream::once(check(self.clone(), request))),
         }
     }
 
@@ -72,18 +75,12 @@ impl Prober {
         let reservation = self.reservation.get_or_init(reserve).await;
         HealthClient::new(OneCall(Some(reservation.lend()))).max_decoding_message_size(MAX_MESSAGE)
     }
-
-    fn request(&self) -> HealthCheckRequest {
-        HealthCheckRequest {
-            service: self.service.to_string(),
-        }
-    }
 }
 
 /// One answer for each message, then how it ended.
-fn watch(prober: Prober) -> impl Stream<Item = Event> {
+fn watch(prober: Prober, request: HealthCheckRequest) -> impl Stream<Item = Event> {
     let started = async move {
-        match prober.client().await.watch(prober.request()).await {
+        match prober.client().await.watch(request).await {
             Ok(response) => answers(response.into_inner()).left_stream(),
             Err(status) => {
                 let ended = ready(Event::Ended(Ended::from(status)));
@@ -105,8 +102,8 @@ fn answers(messages: Streaming<HealthCheckResponse>) -> impl Stream<Item = Event
     })
 }
 
-async fn check(prober: Prober) -> Event {
-    let answer = prober.client().await.check(prober.request()).await;
+async fn check(prober: Prober, request: HealthCheckRequest) -> Event {
+    let answer = prober.client().await.check(request).await;
     Event::Checked(match answer {
         Ok(answer) => Ok(answer.into_inner().status),
         Err(status) => Err(Ended::from(status)),

@@ -7,16 +7,18 @@
 //!          ▲   │     ▲                                 │
 //!          │   │     └── HeldBack ◄── lost too soon ───┘
 //!          │   └─ failed ─► Backoff
-//!          └───── later ──────┘
+//!          └── later, reset ──┘
 //! ```
 //!
 //! The connection takes no input from health, so health never causes a
-//! reconnect; [`effective`] joins the two. Over both lies one memory: the failure
-//! being recovered from. While there is one the report says TRANSIENT_FAILURE,
-//! through every attempt, until READY (gRFC A62), so that calls fail at once for
-//! as long as it lasts and do not wait during each attempt.
+//! reconnect; [`effective`] joins the two. Whether health is checked, and of which
+//! service, may change at any time ([`Control`]). Over both lies one memory: the
+//! failure being recovered from. While there is one the report says
+//! TRANSIENT_FAILURE, through every attempt, until READY (gRFC A62), so that calls
+//! fail at once for as long as it lasts and do not wait during each attempt.
 
 use std::{
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,7 +41,8 @@ pub(crate) struct Subchannel {
     /// wait.
     lost: Option<Cause>,
     backoff: Backoff,
-    health: Option<Arc<HealthOptions>>,
+    options: Arc<HealthOptions>,
+    control: Control,
     /// Seeds the backoff of each connection's health.
     rng: fastrand::Rng,
 }
@@ -63,9 +66,30 @@ enum Raw {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) backoff: BackoffConfig,
-    /// `None`: health is not checked.
-    pub(crate) health: Option<Arc<HealthOptions>>,
+    /// How health is checked, where [`Control`] has it checked.
+    pub(crate) health: Arc<HealthOptions>,
     pub(crate) seed: u64,
+}
+
+/// What may change while a subchannel lives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Control {
+    pub(crate) health: HealthCheck,
+    /// A count. When it has grown, the connection backoff begins anew, and a dial
+    /// that waits for it starts at once.
+    pub(crate) backoff_resets: u64,
+}
+
+/// Whether health is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum HealthCheck {
+    /// The service config asks for none.
+    Off,
+    /// The service config asks for it, and the channel does not do it, by an
+    /// option or because of its policy. `Off`, but said so.
+    Disabled,
+    /// It is, of this service.
+    Of(Arc<str>),
 }
 
 /// What to do now. Between a `dial` and its outcome there is no other.
@@ -95,14 +119,15 @@ pub(crate) struct Report {
 
 impl Subchannel {
     /// Dials at once.
-    pub(crate) fn start(now: Instant, config: Config) -> (Self, Effects) {
+    pub(crate) fn start(now: Instant, config: Config, control: Control) -> (Self, Effects) {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut subchannel = Self {
             raw: Raw::Connecting { started: now },
             failure: None,
             lost: None,
             backoff: Backoff::new(config.backoff, rng.u64(..)),
-            health: config.health,
+            options: config.health,
+            control,
             rng,
         };
         let effects = subchannel.dial(now);
@@ -179,6 +204,20 @@ impl Subchannel {
         self.with_health(|watch| watch.on_checked(now, result))
     }
 
+    /// From now on this holds. Only what is different has an effect.
+    pub(crate) fn on_control(&mut self, now: Instant, control: Control) -> Effects {
+        let old = mem::replace(&mut self.control, control);
+        let health = match old.health == self.control.health {
+            true => Action::default(),
+            false => self.change_health(now),
+        };
+        let reset = match self.control.backoff_resets > old.backoff_resets {
+            true => self.reset_backoff(now),
+            false => Effects::default(),
+        };
+        Effects { health, ..reset }
+    }
+
     /// When [`on_deadline`](Self::on_deadline) has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.raw {
@@ -214,11 +253,20 @@ impl Subchannel {
                 Some(_) => ConnectivityState::TransientFailure,
                 None => effective(self.raw.state(), watch),
             },
-            health: watch.map_or(HealthStatus::NotChecked, Watch::status),
+            health: match (watch, &self.control.health) {
+                (Some(watch), _) => watch.status(),
+                (None, HealthCheck::Disabled) => HealthStatus::Disabled,
+                (None, HealthCheck::Off | HealthCheck::Of(_)) => HealthStatus::NotChecked,
+            },
             cause: self.failure.as_ref().or(self.lost.as_ref()).cloned(),
             attempt,
             next_attempt,
         }
+    }
+
+    /// The service whose health is asked for while connected, if health is checked.
+    pub(crate) fn service(&self) -> Option<&Arc<str>> {
+        self.control.health.service()
     }
 
     fn dial(&mut self, now: Instant) -> Effects {
@@ -238,12 +286,46 @@ impl Subchannel {
     }
 
     fn start_health(&mut self, now: Instant) -> (Option<Watch>, Action) {
-        match &self.health {
-            Some(options) => {
-                let (watch, action) = Watch::start(now, Arc::clone(options), self.rng.u64(..));
-                (Some(watch), action)
+        if self.service().is_none() {
+            return (None, Action::default());
+        }
+        let (watch, action) = Watch::start(now, Arc::clone(&self.options), self.rng.u64(..));
+        (Some(watch), action)
+    }
+
+    /// A connection that is up has its health asked in the new way at once. What
+    /// calls went by stays until there is news, except that nothing but the
+    /// connection counts where health is not checked any more.
+    fn change_health(&mut self, now: Instant) -> Action {
+        let on = self.service().is_some();
+        let Raw::Connected { health, .. } = &mut self.raw else {
+            return Action::default();
+        };
+        let action = match (on, health.take()) {
+            (true, Some(mut watch)) => {
+                let action = watch.renew(now);
+                *health = Some(watch);
+                action
             }
-            None => (None, Action::default()),
+            (true, None) => {
+                let options = Arc::clone(&self.options);
+                let (watch, action) = Watch::start_on_ready(now, options, self.rng.u64(..));
+                *health = Some(watch);
+                action
+            }
+            (false, Some(watch)) => watch.end(),
+            (false, None) => Action::default(),
+        };
+        self.remember_failure();
+        action
+    }
+
+    /// Whoever asks for it decides how often is too often.
+    fn reset_backoff(&mut self, now: Instant) -> Effects {
+        self.backoff.reset();
+        match self.raw {
+            Raw::HeldBack { .. } | Raw::Backoff { .. } => self.dial(now),
+            Raw::Connecting { .. } | Raw::Connected { .. } => Effects::default(),
         }
     }
 
@@ -296,6 +378,15 @@ impl Raw {
         match self {
             Self::Connected { health, .. } => health.as_ref(),
             Self::Connecting { .. } | Self::HeldBack { .. } | Self::Backoff { .. } => None,
+        }
+    }
+}
+
+impl HealthCheck {
+    fn service(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Of(service) => Some(service),
+            Self::Off | Self::Disabled => None,
         }
     }
 }

@@ -10,5 +10,5 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use machine::{Config, Report};
+pub(crate) use machine::{Config, Control, HealthCheck, Report};
 pub(crate) use task::{Spec, Told, run};

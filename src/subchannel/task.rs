@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::machine::{Config, Effects, Report, Subchannel};
+use super::machine::{Config, Control, Effects, Report, Subchannel};
 use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
@@ -26,8 +26,8 @@ pub(crate) struct Spec<I> {
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) config: Config,
-    /// The service whose health is asked for, where `config` has health on.
-    pub(crate) service: Arc<str>,
+    /// What its owner wants from moment to moment.
+    pub(crate) control: watch::Receiver<Control>,
     /// Where calls wait for a free stream, on this connection or another.
     pub(crate) queue: Arc<Queue>,
     pub(crate) reports: mpsc::Sender<Told<I>>,
@@ -43,8 +43,9 @@ pub(crate) struct Told<I> {
 }
 
 /// Runs a subchannel until `stop` resolves, by a message or by its sender's end.
-pub(crate) async fn run<I: Copy>(spec: Spec<I>, stop: oneshot::Receiver<()>) {
-    let (machine, effects) = Subchannel::start(now(), spec.config.clone());
+pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>) {
+    let control = spec.control.borrow_and_update().clone();
+    let (machine, effects) = Subchannel::start(now(), spec.config.clone(), control);
     let mut task = Task {
         spec,
         machine,
@@ -74,6 +75,8 @@ struct Task<I> {
 struct Live {
     calls: Connection,
     prober: Prober,
+    /// Health is checked, so the prober's slot may be taken.
+    checked: bool,
     /// Calls and a `Watch` are on the same connection.
     shared: bool,
     stages: [watch::Receiver<Stage>; 2],
@@ -82,6 +85,7 @@ struct Live {
 enum Input {
     Dialled(Result<Live, Cause>),
     Lost(Cause),
+    Control(Control),
     Health(Option<Event>),
     Deadline,
 }
@@ -95,11 +99,13 @@ impl<I: Copy> Task<I> {
             let deadline = self.machine.deadline();
             let input = select! {
                 // A connection that is lost says more than what its Watch says
-                // of that, and a stop outweighs everything.
+                // of that, and a stop outweighs everything. A Watch that never
+                // falls silent comes after all that must be heard beside it.
                 biased;
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
                 why = lost(&mut self.live) => Input::Lost(why),
+                control = changed(&mut self.spec.control) => Input::Control(control),
                 event = next(&mut self.rpc) => match lost(&mut self.live).now_or_never() {
                     // Lost between the two: the Watch ended for that.
                     Some(why) => Input::Lost(why),
@@ -115,8 +121,10 @@ impl<I: Copy> Task<I> {
     /// One input for the machine.
     fn take(&mut self, now: Instant, input: Input) -> Effects {
         match input {
-            Input::Dialled(Ok(live)) => {
+            Input::Dialled(Ok(mut live)) => {
                 debug!(backend = &*self.spec.label, "connected");
+                // That may have changed since the dial began.
+                live.check(self.machine.service().is_some());
                 self.live = Some(live);
                 self.machine.on_connected(now)
             }
@@ -124,6 +132,13 @@ impl<I: Copy> Task<I> {
             Input::Lost(cause) => {
                 info!(backend = &*self.spec.label, %cause, "connection lost; connecting again");
                 self.machine.on_disconnected(now, cause)
+            }
+            Input::Control(control) => {
+                let effects = self.machine.on_control(now, control);
+                if let Some(live) = &mut self.live {
+                    live.check(self.machine.service().is_some());
+                }
+                effects
             }
             Input::Health(Some(Event::Response(status))) => {
                 self.machine.on_health_response(now, status)
@@ -160,21 +175,18 @@ impl<I: Copy> Task<I> {
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
                 self.spec.queue.clone(),
-                self.spec
-                    .config
-                    .health
-                    .is_some()
-                    .then(|| self.spec.service.clone()),
+                self.machine.service().is_some(),
             )));
         }
-        if let (Some(rpc), Some(live)) = (start, &self.live) {
+        let service = self.machine.service();
+        if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {
             debug!(
                 backend = &*self.spec.label,
                 ?rpc,
-                service = &*self.spec.service,
+                service = &**service,
                 "health check"
             );
-            self.rpc = Some(live.prober.start(rpc));
+            self.rpc = Some(live.prober.start(rpc, service));
         }
         if let Some(notice) = notice {
             self.log(notice);
@@ -227,7 +239,7 @@ impl<I: Copy> Task<I> {
 
     fn log(&self, notice: Notice) {
         let backend = &*self.spec.label;
-        let service = &*self.spec.service;
+        let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
                 backend,
@@ -256,17 +268,37 @@ impl<I> Drop for Task<I> {
     }
 }
 
+impl Live {
+    fn new(calls: Connection, watched: Connection, checked: bool) -> Self {
+        Self {
+            checked,
+            shared: checked && watched == calls,
+            stages: [watched.stage(), calls.stage()],
+            prober: Prober::new(watched),
+            calls,
+        }
+    }
+
+    /// Health is checked from now on, or not any more: then calls get the slot
+    /// that the `Watch` had, and a connection that it had to itself is let go.
+    fn check(&mut self, checked: bool) {
+        if self.checked != checked {
+            *self = Self::new(self.calls.clone(), self.calls.clone(), checked);
+        }
+    }
+}
+
 /// Dials once, or twice where the peer allows at most one stream at a time and
-/// that one is needed for the `Watch` of `service`.
+/// that one is needed for the `Watch`.
 async fn connect(
     label: Arc<str>,
     endpoint: Endpoint,
     queue: Arc<Queue>,
-    service: Option<Arc<str>>,
+    checked: bool,
 ) -> Result<Live, Cause> {
     let first = dial(endpoint.clone(), queue.clone()).await?;
     let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
-    let calls = match service.is_some() && narrow {
+    let calls = match checked && narrow {
         false => first.clone(),
         true => {
             warn!(
@@ -277,12 +309,7 @@ async fn connect(
             dial(endpoint, queue).await?
         }
     };
-    Ok(Live {
-        shared: service.is_some() && !narrow,
-        stages: [first.stage(), calls.stage()],
-        prober: Prober::new(first, service.unwrap_or_default()),
-        calls,
-    })
+    Ok(Live::new(calls, first, checked))
 }
 
 async fn dialled(
@@ -313,13 +340,14 @@ async fn lost(live: &mut Option<Live>) -> Cause {
     }
 }
 
-/// A `shared` connection whose peer comes down to one stream at a time ends as
-/// one that drains: the `Watch` keeps that stream, and calls would wait for ever.
+/// A `shared` connection whose peer comes down to one stream at a time, or whose
+/// health was not checked before, ends as one that drains: the `Watch` keeps that
+/// stream, and calls would wait for ever.
 async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
     let why = |stage: &Stage| match stage {
         Stage::Open { limit: 1 } if shared => Some(Cause::new(
             CauseKind::Disconnected,
-            "the server allows one stream per connection now",
+            "the server allows one stream per connection, which the health check needs",
         )),
         stage => stage.ended().cloned(),
     };
@@ -329,6 +357,15 @@ async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
         Some(why) => why,
         // A handle is held beside this receiver, so the sender lives.
         None => pending().await,
+    }
+}
+
+/// What the owner wants, once that is different. An owner that is gone wants
+/// nothing new.
+async fn changed(control: &mut watch::Receiver<Control>) -> Control {
+    match control.changed().await {
+        Ok(()) => control.borrow_and_update().clone(),
+        Err(_) => pending().await,
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::machine::{Config, Effects, Subchannel};
+use super::machine::{Config, Control, Effects, HealthCheck, Subchannel};
 use crate::{
     backoff::BackoffConfig,
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
-    health::{EndKind, Ended, HealthOptions, HealthStatus, OnUnimplemented, Rpc},
+    health::{Action, EndKind, Ended, HealthOptions, HealthStatus, OnUnimplemented, Rpc},
 };
 
 const SERVING: i32 = 1;
@@ -29,6 +29,10 @@ enum Input<'a> {
     Ended(EndKind),
     Checked(i32),
     Deadline,
+    Ask(&'a str),
+    AskNothing,
+    Disable,
+    ResetBackoff,
 }
 use Input::*;
 
@@ -38,36 +42,41 @@ fn backoff() -> BackoffConfig {
     BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("valid")
 }
 
-fn without_health() -> Config {
-    Config {
+fn without_health() -> (Config, Control) {
+    let config = Config {
         backoff: backoff(),
-        health: None,
+        health: Arc::new(HealthOptions::default().backoff(backoff())),
         seed: 1,
-    }
+    };
+    let control = Control {
+        health: HealthCheck::Off,
+        backoff_resets: 7,
+    };
+    (config, control)
 }
 
-fn with_health() -> Config {
-    Config {
-        health: Some(Arc::new(HealthOptions::default().backoff(backoff()))),
-        ..without_health()
-    }
+fn with_health() -> (Config, Control) {
+    let (config, control) = without_health();
+    let health = HealthCheck::Of("A".into());
+    (config, Control { health, ..control })
 }
 
 /// Plays a script of lines `milliseconds input | what follows` and compares what
 /// the machine does and reports after each input: `drop`, `dial`, `stop`,
 /// `start …`, `tell …`, the state (TF for TRANSIENT_FAILURE), the health if it
 /// is checked, the cause, the failed attempts, the time of the next one, and the
-/// deadline if that is another.
+/// deadline if that is another. Inputs beginning with `ask` change the service
+/// that is asked about, which is A at first.
 #[track_caller]
-fn check(config: Config, script: &str) {
+fn check((config, mut control): (Config, Control), script: &str) {
     let epoch = Instant::now();
-    let (mut subchannel, mut effects) = Subchannel::start(epoch, config);
+    let (mut subchannel, mut effects) = Subchannel::start(epoch, config, control.clone());
     for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
         let now = epoch + Duration::from_millis(millis.parse().expect("milliseconds"));
         if input != "start" {
-            effects = feed(&mut subchannel, now, parse(input));
+            effects = feed(&mut subchannel, &mut control, now, parse(input));
         }
         assert_eq!(
             told(&subchannel, &effects, epoch),
@@ -87,12 +96,28 @@ fn parse(input: &str) -> Input<'_> {
         ("ended OK", _) => Ended(EndKind::Other),
         ("check SERVING", _) => Checked(SERVING),
         ("deadline", _) => Deadline,
+        ("ask nothing", _) => AskNothing,
+        ("disable", _) => Disable,
+        ("reset", _) => ResetBackoff,
+        (_, Some(("ask", service))) => Ask(service),
         (_, Some(("failed", why))) => DialFailed(why),
         _ => panic!("what is {input}?"),
     }
 }
 
-fn feed(subchannel: &mut Subchannel, now: Instant, input: Input<'_>) -> Effects {
+fn feed(
+    subchannel: &mut Subchannel,
+    control: &mut Control,
+    now: Instant,
+    input: Input<'_>,
+) -> Effects {
+    match input {
+        Ask(service) => control.health = HealthCheck::Of(service.into()),
+        AskNothing => control.health = HealthCheck::Off,
+        Disable => control.health = HealthCheck::Disabled,
+        ResetBackoff => control.backoff_resets += 1,
+        _ => {}
+    }
     match input {
         Start => panic!("starts only once"),
         Connected => subchannel.on_connected(now),
@@ -108,6 +133,7 @@ fn feed(subchannel: &mut Subchannel, now: Instant, input: Input<'_>) -> Effects 
         }
         Checked(status) => subchannel.on_checked(now, Ok(status)),
         Deadline => subchannel.on_deadline(now),
+        Ask(_) | AskNothing | Disable | ResetBackoff => subchannel.on_control(now, control.clone()),
     }
 }
 
@@ -339,17 +365,242 @@ fn the_health_backoff_ends_with_its_connection() {
 #[test]
 fn assumed_health_ends_a_failure() {
     let options = HealthOptions::default().assume_healthy_until_first_response(true);
-    let config = Config {
-        health: Some(Arc::new(options)),
-        ..without_health()
-    };
+    let (mut config, control) = with_health();
+    config.health = Arc::new(options);
     check(
-        config,
+        (config, control),
         "
             0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | start Watch, READY pending until 21001
+        ",
+    );
+}
+
+// J07
+#[test]
+fn health_that_is_switched_on_leaves_ready_until_there_is_news() {
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+          500 ask A               | start Watch, READY pending until 20500
+          501 SERVING             | READY SERVING
+        ",
+    );
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+          500 ask A               | start Watch, READY pending until 20500
+          501 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+          600 lost                | drop, dial, stop, TF (health check: NOT_SERVING)
+        ",
+    );
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+          500 ask A               | start Watch, READY pending until 20500
+        20500 deadline            | stop, start Watch, TF failed (health check: no answer in 20s) failed 1 until 40500
+        ",
+    );
+}
+
+// J08
+#[test]
+fn health_that_is_switched_off_leaves_the_connection_to_decide() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ask nothing         | stop, READY
+            7 ask A               | start Watch, READY pending until 20007
+            8 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+            9 ask nothing         | stop, READY
+           10 NOT_SERVING         | READY
+          500 lost                | drop, dial, CONNECTING (disconnected: GOAWAY)
+          505 connected           | READY
+        ",
+    );
+}
+
+// J09
+#[test]
+fn health_that_is_switched_off_is_not_asked_again() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
+            7 ask nothing         | READY
+         1005 deadline            | READY
+        ",
+    );
+}
+
+// J10
+#[test]
+fn health_that_is_switched_off_while_disconnected_is_off_for_the_next_connection() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+            2 ask nothing         | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | READY
+        ",
+    );
+}
+
+#[test]
+fn health_that_is_switched_on_during_a_dial_is_waited_for() {
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            1 ask A               | CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 SERVING             | READY SERVING
+        ",
+    );
+}
+
+// J11
+#[test]
+fn another_service_leaves_ready_until_there_is_news_of_it() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ask B               | stop, start Watch, CONNECTING pending until 20006
+            7 SERVING             | READY SERVING
+            8 ask C               | stop, start Watch, READY pending until 20008
+            9 ask C               | READY pending until 20008
+           10 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+           11 ask C               | TF NOT_SERVING (health check: NOT_SERVING)
+        ",
+    );
+}
+
+#[test]
+fn another_service_is_asked_about_where_the_old_one_was_unimplemented() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
+            7 ask A               | READY unimplemented
+            8 ask B               | start Watch, READY pending until 20008
+            9 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+        ",
+    );
+}
+
+// J12
+#[test]
+fn another_service_leaves_failed_until_there_is_news_of_it() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
+            7 ask B               | start Watch, TF pending (health check: Watch ended: OK) until 20007
+            8 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1007
+            9 ask C               | start Watch, TF pending (health check: Watch ended: OK) until 20009
+           10 SERVING             | READY SERVING
+        ",
+    );
+}
+
+// J13
+#[test]
+fn another_service_while_disconnected_is_for_the_next_connection() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+            2 ask B               | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 connected           | start Watch, TF pending (connect: refused) until 21001
+        ",
+    );
+}
+
+#[test]
+fn disabled_is_off_and_said_so() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+            7 disable             | stop, READY disabled
+            8 ask nothing         | READY
+            9 disable             | READY disabled
+           10 ask A               | start Watch, READY pending until 20010
+        ",
+    );
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            1 disable             | CONNECTING disabled
+            5 connected           | READY disabled
+        ",
+    );
+}
+
+// T14
+#[test]
+fn a_backoff_that_is_reset_ends_and_begins_anew() {
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            1 failed refused      | TF (connect: refused) failed 1 next 1000
+         1000 deadline            | dial, TF (connect: refused) failed 1
+         1001 failed refused      | TF (connect: refused) failed 2 next 2600
+         1002 reset               | dial, TF (connect: refused)
+         1003 failed refused      | TF (connect: refused) failed 1 next 2002
+         2002 deadline            | dial, TF (connect: refused) failed 1
+         2003 reset               | TF (connect: refused)
+         2004 failed refused      | TF (connect: refused) failed 1 next 3002
+        ",
+    );
+    check(
+        without_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY
+            6 lost                | drop, CONNECTING (disconnected: GOAWAY) next 100
+            7 reset               | dial, CONNECTING (disconnected: GOAWAY)
+        ",
+    );
+}
+
+#[test]
+fn a_reset_of_the_connection_backoff_leaves_health_alone() {
+    check(
+        with_health(),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 20005
+            6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
+            7 reset               | TF failed (health check: Watch ended: OK) failed 1 next 1005
+         1005 deadline            | start Watch, TF failed (health check: Watch ended: OK) failed 1 until 21005
+         1006 ended OK            | TF failed (health check: Watch ended: OK) failed 2 next 2605
         ",
     );
 }
@@ -385,11 +636,16 @@ fn late_inputs_are_ignored() {
 
 /// What anyone can know who sees only the inputs and the effects.
 struct Model {
-    checked: bool,
+    health: HealthCheck,
     connection: Connection,
     rpc: Option<Rpc>,
-    /// What health last said on this connection.
+    /// What health last said on this connection, or what held before it was
+    /// checked.
     word: Option<bool>,
+    /// The service that is asked about has been heard of on this connection.
+    heard: bool,
+    /// This input changed what a connection that is up is asked.
+    asked_anew: bool,
     /// Sticky.
     failed: bool,
     /// A connection ended, and none has been READY since.
@@ -409,13 +665,44 @@ impl Model {
     fn state(&self) -> ConnectivityState {
         match (self.failed, self.connection) {
             (true, _) => TransientFailure,
-            (false, Connection::Up) if !self.checked || self.word == Some(true) => Ready,
+            (false, Connection::Up) if !self.checked() || self.word == Some(true) => Ready,
             (false, Connection::None | Connection::Dialling | Connection::Up) => Connecting,
         }
     }
 
+    fn checked(&self) -> bool {
+        matches!(self.health, HealthCheck::Of(_))
+    }
+
+    fn hear(&mut self, healthy: bool) {
+        self.word = Some(healthy);
+        self.heard = true;
+    }
+
+    fn configure(&mut self, health: HealthCheck) {
+        if self.health == health {
+            return;
+        }
+        let was_checked = self.checked();
+        self.health = health;
+        self.heard = false;
+        if self.connection != Connection::Up {
+            return;
+        }
+        self.asked_anew = self.checked();
+        match (was_checked, self.checked()) {
+            (true, true) => {}
+            (false, true) => self.word = Some(true),
+            (_, false) => self.word = None,
+        }
+    }
+
     fn take(&mut self, input: Input<'_>, due: bool) {
+        self.asked_anew = false;
         match (input, self.connection, self.rpc) {
+            (Ask(service), _, _) => self.configure(HealthCheck::Of(service.into())),
+            (AskNothing, _, _) => self.configure(HealthCheck::Off),
+            (Disable, _, _) => self.configure(HealthCheck::Disabled),
             (Connected, Connection::Dialling, _) => self.connection = Connection::Up,
             (DialFailed(_), Connection::Dialling, _) => {
                 self.connection = Connection::None;
@@ -424,25 +711,29 @@ impl Model {
             (Disconnected, Connection::Up, _) => {
                 self.connection = Connection::None;
                 self.word = None;
+                self.heard = false;
                 self.lost = true;
             }
-            (Response(status), _, Some(Rpc::Watch)) => self.word = Some(status == SERVING),
+            (Response(status), _, Some(Rpc::Watch)) => self.hear(status == SERVING),
             (Checked(status), _, Some(Rpc::Check)) => {
-                self.word = Some(status == SERVING);
+                self.hear(status == SERVING);
                 self.rpc = None;
             }
             (Ended(EndKind::Unimplemented), _, Some(Rpc::Watch)) => self.rpc = None,
             (Ended(_), _, Some(Rpc::Watch)) => {
-                self.word = Some(false);
+                self.hear(false);
                 self.rpc = None;
             }
-            (Deadline, _, Some(_)) if due => self.word = Some(false),
+            (Deadline, _, Some(_)) if due => self.hear(false),
             _ => {}
         }
     }
 
     fn act(&mut self, now: Instant, input: Input<'_>, effects: &Effects) {
-        let about_health = matches!(input, Response(_) | Ended(_) | Checked(_));
+        let about_health = match input {
+            Response(_) | Ended(_) | Checked(_) | Ask(_) | AskNothing | Disable => true,
+            Start | Connected | DialFailed(_) | Disconnected | Deadline | ResetBackoff => false,
+        };
         let reconnects = effects.dial || effects.drop_connection;
         assert!(!(about_health && reconnects), "health caused a reconnect");
         let lost = matches!(input, Disconnected) && effects.drop_connection;
@@ -450,8 +741,18 @@ impl Model {
         assert!(effects.drop_connection <= (self.connection == Connection::None));
         if effects.dial {
             assert_eq!(self.connection, Connection::None, "dialled twice");
-            assert_apart(self.dialled.replace(now), now);
+            let last = self.dialled.replace(now);
+            if !matches!(input, ResetBackoff) {
+                assert_apart(last, now);
+            }
             self.connection = Connection::Dialling;
+        }
+        if matches!(input, ResetBackoff) {
+            assert_ne!(self.connection, Connection::None, "still waits to dial");
+            assert_eq!(effects.health, Action::default(), "not about health");
+        }
+        if self.asked_anew {
+            assert_eq!(effects.health.start, Some(Rpc::Watch), "not asked anew");
         }
         if effects.health.stop {
             assert!(self.rpc.take().is_some(), "stopped what does not run");
@@ -459,7 +760,7 @@ impl Model {
         if let Some(rpc) = effects.health.start {
             assert_eq!(self.connection, Connection::Up, "asked without connection");
             assert_eq!(self.rpc.replace(rpc), None, "two RPCs at once");
-            if rpc == Rpc::Watch && !matches!(input, Connected) {
+            if rpc == Rpc::Watch && !matches!(input, Connected) && !self.asked_anew {
                 assert_apart(self.watched, now);
             }
             if rpc == Rpc::Watch {
@@ -467,7 +768,10 @@ impl Model {
             }
         }
         if effects.health.notice == Some(crate::health::Notice::AssumedHealthy) {
-            self.word = Some(true);
+            self.hear(true);
+        }
+        if !self.checked() {
+            assert_eq!(self.rpc, None, "asked although it is off");
         }
         if self.connection != Connection::Up {
             assert_eq!(self.rpc, None, "an RPC outlives its connection");
@@ -481,7 +785,7 @@ impl Model {
         }
         match self.word {
             Some(healthy) => self.failed = !healthy,
-            None if !self.checked => self.failed = false,
+            None if !self.checked() => self.failed = false,
             None => {}
         }
         self.lost &= self.state() != Ready;
@@ -491,8 +795,14 @@ impl Model {
         let report = subchannel.report();
         assert_eq!(report.state, self.state());
         assert_eq!(report.cause.is_some(), self.failed || self.lost);
-        let asks = self.checked && self.connection == Connection::Up;
-        assert_eq!(report.health != HealthStatus::NotChecked, asks);
+        let asks = self.checked() && self.connection == Connection::Up;
+        match &self.health {
+            HealthCheck::Disabled => assert_eq!(report.health, HealthStatus::Disabled),
+            HealthCheck::Off | HealthCheck::Of(_) => {
+                assert_eq!(report.health != HealthStatus::NotChecked, asks);
+                assert_eq!(report.health == HealthStatus::Pending, asks && !self.heard);
+            }
+        }
         let deadline = subchannel.deadline();
         if fired {
             assert!(deadline.is_none_or(|at| at > now), "would spin");
@@ -511,7 +821,7 @@ fn assert_apart(last: Option<Instant>, now: Instant) {
     assert!(apart >= Duration::from_millis(100), "{apart:?} apart");
 }
 
-fn random_config(rng: &mut fastrand::Rng) -> Config {
+fn random_config(rng: &mut fastrand::Rng) -> (Config, Control) {
     let check = OnUnimplemented::PollCheck {
         interval: Duration::from_millis(500),
         timeout: Duration::from_millis(200),
@@ -520,41 +830,51 @@ fn random_config(rng: &mut fastrand::Rng) -> Config {
     let options = HealthOptions::default()
         .first_response_timeout(rng.bool().then_some(Duration::from_millis(700)))
         .on_unimplemented(rule);
-    Config {
+    let config = Config {
         backoff: BackoffConfig::default(),
-        health: (rng.u8(0..4) > 0).then(|| Arc::new(options)),
+        health: Arc::new(options),
         seed: rng.u64(..),
-    }
+    };
+    let control = match rng.u8(0..4) {
+        0 => without_health().1,
+        _ => with_health().1,
+    };
+    (config, control)
 }
 
 fn random_input(rng: &mut fastrand::Rng) -> Input<'static> {
-    match rng.u8(0..16) {
-        0..3 => Connected,
-        3 => DialFailed("refused"),
-        4 => Disconnected,
-        5..8 => Response(rng.i32(0..4)),
-        8 => Ended(EndKind::Other),
-        9 if rng.bool() => Ended(EndKind::Unimplemented),
-        9..12 => Checked(rng.i32(0..4)),
-        12.. => Deadline,
+    match rng.u8(0..36) {
+        0..6 => Connected,
+        6..8 => DialFailed("refused"),
+        8..10 => Disconnected,
+        10..16 => Response(rng.i32(0..4)),
+        16..18 => Ended(EndKind::Other),
+        18 => Ended(EndKind::Unimplemented),
+        19..24 => Checked(rng.i32(0..4)),
+        24..32 => Deadline,
+        32 | 33 => Ask(["A", "B"][rng.usize(0..2)]),
+        34 => [AskNothing, Disable][rng.usize(0..2)],
+        35.. => ResetBackoff,
     }
 }
 
 fn walk(seed: u64, steps: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let config = random_config(&mut rng);
+    let (config, mut control) = random_config(&mut rng);
     let mut now = Instant::now();
     let mut model = Model {
-        checked: config.health.is_some(),
+        health: control.health.clone(),
         connection: Connection::None,
         rpc: None,
         word: None,
+        heard: false,
+        asked_anew: false,
         failed: false,
         lost: false,
         dialled: None,
         watched: None,
     };
-    let (mut subchannel, effects) = Subchannel::start(now, config);
+    let (mut subchannel, effects) = Subchannel::start(now, config, control.clone());
     model.act(now, Start, &effects);
     for _ in 0..steps {
         match (rng.u8(0..3), subchannel.deadline()) {
@@ -564,7 +884,7 @@ fn walk(seed: u64, steps: usize) {
         let input = random_input(&mut rng);
         let due = subchannel.deadline().is_some_and(|at| at <= now);
         model.take(input, due);
-        let effects = feed(&mut subchannel, now, input);
+        let effects = feed(&mut subchannel, &mut control, now, input);
         model.act(now, input, &effects);
         model.agree(&subchannel, now, matches!(input, Deadline));
     }
