@@ -8,6 +8,8 @@
 mod machine;
 mod task;
 #[cfg(test)]
+mod task_tests;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use machine::{Config, Control, HealthCheck, Report};

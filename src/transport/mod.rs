@@ -22,7 +22,7 @@ mod http2;
 mod request;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use body::ResponseBody;
 pub(crate) use connection::{Admitted, Connection, OpenError, Reservation, Stage};

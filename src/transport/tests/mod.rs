@@ -43,7 +43,7 @@ const PIPE: usize = 256 << 10;
 
 /// The outcome of `what`, which needs no time to pass.
 #[track_caller]
-fn soon<F: Future>(what: F) -> impl Future<Output = F::Output> {
+pub(crate) fn soon<F: Future>(what: F) -> impl Future<Output = F::Output> {
     let at = Location::caller();
     async move {
         match tokio::time::timeout(Duration::from_secs(3600), what).await {
@@ -58,6 +58,18 @@ fn endpoint_over(io: impl Io + 'static) -> Endpoint {
     over(Endpoint::from_static("http://backend.test:50051"), io)
 }
 
+/// An endpoint whose every dial sends us the peer's side of a new connection.
+pub(crate) fn dialled_endpoint() -> (Endpoint, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (dialled, dials) = mpsc::unbounded_channel();
+    let endpoint = Endpoint::from_static("http://backend.test:50051");
+    let endpoint = endpoint.with_connector(Connector::new(move |_, _| {
+        let (ours, theirs) = duplex(PIPE);
+        let _ = dialled.send(theirs);
+        Box::pin(std::future::ready(Ok(Box::new(ours) as BoxIo)))
+    }));
+    (endpoint, dials)
+}
+
 fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
     let io = Mutex::new(Some(Box::new(io) as BoxIo));
     endpoint.with_connector(Connector::new(move |_, _| {
@@ -68,7 +80,7 @@ fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
 
 /// The peer: an HTTP/2 server that a task drives. Dropping it closes the
 /// connection as a crash would.
-struct Peer {
+pub(crate) struct Peer {
     calls: mpsc::UnboundedReceiver<Call>,
     orders: mpsc::UnboundedSender<Order>,
     ended: JoinHandle<Result<(), h2::Error>>,
@@ -77,8 +89,8 @@ struct Peer {
 type Order = Box<dyn FnOnce(&mut server::Connection<DuplexStream, Bytes>) + Send>;
 
 /// One call as the peer has it.
-struct Call {
-    head: http::request::Parts,
+pub(crate) struct Call {
+    pub(crate) head: http::request::Parts,
     body: RecvStream,
     respond: server::SendResponse<Bytes>,
 }
@@ -107,7 +119,7 @@ async fn connected_by(
 }
 
 impl Peer {
-    fn spawn(mut server: server::Connection<DuplexStream, Bytes>) -> Self {
+    pub(crate) fn spawn(mut server: server::Connection<DuplexStream, Bytes>) -> Self {
         let (accepted, calls) = mpsc::unbounded_channel();
         let (orders, mut ordered) = mpsc::unbounded_channel::<Order>();
         let ended = tokio::spawn(async move {
@@ -134,7 +146,7 @@ impl Peer {
         }
     }
 
-    async fn next_call(&mut self) -> Call {
+    pub(crate) async fn next_call(&mut self) -> Call {
         soon(self.calls.recv()).await.expect("a call")
     }
 
@@ -147,13 +159,13 @@ impl Peer {
 
     /// Its connection has ended, however: a client that has nothing more to say
     /// closes without waiting for the peer's last words.
-    async fn ended(self) {
+    pub(crate) async fn ended(self) {
         let _ = soon(self.ended).await.expect("no panic");
     }
 }
 
 impl Call {
-    fn answer(&mut self) -> SendStream<Bytes> {
+    pub(crate) fn answer(&mut self) -> SendStream<Bytes> {
         let head = Response::builder().header("content-type", "application/grpc");
         self.respond
             .send_response(head.body(()).expect("a head"), false)
@@ -179,7 +191,7 @@ impl Call {
     }
 
     /// The next DATA frame.
-    async fn chunk(&mut self) -> Option<Result<Bytes, h2::Error>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, h2::Error>> {
         let chunk = soon(self.body.data()).await?;
         if let Ok(data) = &chunk {
             let flow = self.body.flow_control();
@@ -198,7 +210,7 @@ impl Call {
     }
 
     /// The reason in the client's RST_STREAM.
-    async fn reset(&mut self) -> Reason {
+    pub(crate) async fn reset(&mut self) -> Reason {
         soon(poll_fn(|cx| self.respond.poll_reset(cx)))
             .await
             .expect("a reset, not a lost connection")

@@ -1,0 +1,261 @@
+//! A subchannel that runs, over in-memory IO and paused time.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, server};
+use prost::Message;
+use tokio::{
+    io::DuplexStream,
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{Config, Control, HealthCheck, Spec, Told, run};
+use crate::{
+    backoff::BackoffConfig,
+    health::HealthOptions,
+    pb::{HealthCheckRequest, HealthCheckResponse},
+    transport::{
+        Connection, Queue,
+        tests::{Call, Peer, dialled_endpoint, soon},
+    },
+};
+
+const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
+
+/// A subchannel, and what it dials.
+struct Rig {
+    control: watch::Sender<Control>,
+    told: mpsc::Receiver<Told<()>>,
+    dials: mpsc::UnboundedReceiver<DuplexStream>,
+    /// The peer's limit of streams.
+    limit: u32,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Rig {
+    fn start(health: HealthCheck, limit: u32) -> Self {
+        let (endpoint, dials) = dialled_endpoint();
+        let (reports, told) = mpsc::channel(8);
+        let (stop, stopped) = oneshot::channel();
+        let control = watch::Sender::new(Control {
+            health,
+            backoff_resets: 0,
+        });
+        let spec = Spec {
+            id: (),
+            label: "backend".into(),
+            endpoint,
+            config: Config {
+                backoff: BackoffConfig::default(),
+                health: Arc::new(HealthOptions::default()),
+                seed: 1,
+            },
+            control: control.subscribe(),
+            queue: Queue::new(),
+            reports,
+        };
+        tokio::spawn(run(spec, stopped));
+        Self {
+            control,
+            told,
+            dials,
+            limit,
+            _stop: stop,
+        }
+    }
+
+    fn check(&self, health: HealthCheck) {
+        self.control.send_modify(|control| control.health = health);
+    }
+
+    async fn dialled(&mut self) -> DuplexStream {
+        soon(self.dials.recv()).await.expect("a dial")
+    }
+
+    /// Takes the next dial.
+    async fn accept(&mut self) -> Peer {
+        let io = self.dialled().await;
+        self.answer(io).await
+    }
+
+    async fn answer(&self, io: DuplexStream) -> Peer {
+        let mut settings = server::Builder::new();
+        settings.max_concurrent_streams(self.limit);
+        Peer::spawn(soon(settings.handshake(io)).await.expect("a client"))
+    }
+
+    /// The next report has to say this.
+    #[track_caller]
+    fn tells(&mut self, expected: &str) -> impl Future<Output = Option<Connection>> {
+        let told = soon(self.told.recv());
+        async move {
+            let Told {
+                report, connection, ..
+            } = told.await.expect("a report");
+            assert_eq!(format!("{} {}", report.state, report.health), expected);
+            connection
+        }
+    }
+}
+
+fn of(service: &str) -> HealthCheck {
+    HealthCheck::Of(service.into())
+}
+
+/// The peer's side of a `Watch`.
+struct Watched {
+    call: Call,
+    answers: SendStream<Bytes>,
+}
+
+impl Watched {
+    /// The next call is a `Watch` of `service`.
+    async fn accept(peer: &mut Peer, service: &str) -> Self {
+        let mut call = peer.next_call().await;
+        assert_eq!(call.head.uri.path(), "/grpc.health.v1.Health/Watch");
+        let message = call.chunk().await.expect("a message").expect("in full");
+        let request = HealthCheckRequest::decode(&message[5..]).expect("a request");
+        assert_eq!(request.service, service);
+        let answers = call.answer();
+        Self { call, answers }
+    }
+
+    fn say(&mut self, status: i32) {
+        let message = HealthCheckResponse { status }.encode_to_vec();
+        let length = u8::try_from(message.len()).expect("a short message");
+        let framed = [&[0, 0, 0, 0, length][..], &message].concat();
+        self.answers
+            .send_data(framed.into(), false)
+            .expect("an open stream");
+    }
+
+    async fn until_cancelled(mut self) {
+        assert_eq!(self.call.reset().await, Reason::CANCEL);
+    }
+}
+
+// J07
+#[tokio::test(start_paused = true)]
+async fn health_that_is_switched_on_is_asked_on_the_connection_in_use() {
+    let mut rig = Rig::start(HealthCheck::Off, 100);
+    rig.tells("CONNECTING not checked").await;
+    let mut peer = rig.accept().await;
+    let connection = rig.tells("READY not checked").await.expect("with READY");
+
+    rig.check(of("A"));
+    rig.tells("READY pending").await;
+    let mut watch = Watched::accept(&mut peer, "A").await;
+    assert!(connection.admit().is_some(), "calls go on meanwhile");
+    watch.say(NOT_SERVING);
+    rig.tells("TRANSIENT_FAILURE NOT_SERVING").await;
+    assert!(connection.admit().is_none());
+}
+
+// J08
+#[tokio::test(start_paused = true)]
+async fn health_that_is_switched_off_leaves_its_stream_to_calls() {
+    let mut rig = Rig::start(of("A"), 2);
+    rig.tells("CONNECTING not checked").await;
+    let mut peer = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    let mut watch = Watched::accept(&mut peer, "A").await;
+    watch.say(NOT_SERVING);
+    rig.tells("TRANSIENT_FAILURE NOT_SERVING").await;
+
+    rig.check(HealthCheck::Disabled);
+    let connection = rig.tells("READY disabled").await.expect("with READY");
+    watch.until_cancelled().await;
+    let calls = [connection.admit(), connection.admit()];
+    assert!(calls.iter().all(Option::is_some), "both streams are theirs");
+}
+
+// J11
+#[tokio::test(start_paused = true)]
+async fn another_service_is_asked_about_on_the_stream_of_the_old_one() {
+    let mut rig = Rig::start(of("A"), 2);
+    rig.tells("CONNECTING not checked").await;
+    let mut peer = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    let mut old = Watched::accept(&mut peer, "A").await;
+    old.say(SERVING);
+    let connection = rig.tells("READY SERVING").await.expect("with READY");
+
+    rig.check(of("B"));
+    rig.tells("READY pending").await;
+    old.until_cancelled().await;
+    let mut new = Watched::accept(&mut peer, "B").await;
+    assert_eq!(connection.streams(), 1, "that of the Watch");
+    new.say(SERVING);
+    rig.tells("READY SERVING").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_has_a_connection_to_itself_for_as_long_as_it_needs_one() {
+    let mut rig = Rig::start(HealthCheck::Off, 1);
+    rig.tells("CONNECTING not checked").await;
+    let alone = rig.accept().await;
+    rig.tells("READY not checked").await;
+
+    rig.check(of("A"));
+    rig.tells("READY pending").await;
+    rig.tells("CONNECTING not checked").await;
+    // Held back, and dialling again.
+    rig.tells("CONNECTING not checked").await;
+    alone.ended().await;
+    let mut watched = rig.accept().await;
+    let _used = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    let mut watch = Watched::accept(&mut watched, "A").await;
+    watch.say(SERVING);
+    let connection = rig.tells("READY SERVING").await.expect("with READY");
+    assert!(connection.admit().is_some());
+
+    rig.check(HealthCheck::Off);
+    let same = rig.tells("READY not checked").await.expect("with READY");
+    assert!(connection == same);
+    watched.ended().await;
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_that_is_switched_on_during_a_dial_gets_its_connection_too() {
+    let mut rig = Rig::start(HealthCheck::Disabled, 1);
+    rig.tells("CONNECTING disabled").await;
+    let dialled = rig.dialled().await;
+    rig.check(of("A"));
+    rig.tells("CONNECTING not checked").await;
+    let alone = rig.answer(dialled).await;
+    rig.tells("CONNECTING pending").await;
+    alone.ended().await;
+    let mut watched = rig.accept().await;
+    let _used = rig.accept().await;
+    Watched::accept(&mut watched, "A").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_gone_changes_nothing() {
+    let mut rig = Rig::start(HealthCheck::Off, 100);
+    let other = rig.control.borrow().clone();
+    rig.control = watch::Sender::new(other);
+    rig.tells("CONNECTING not checked").await;
+    let _peer = rig.accept().await;
+    rig.tells("READY not checked").await;
+}
+
+// T14
+#[tokio::test(start_paused = true)]
+async fn a_backoff_that_is_reset_is_not_waited_out() {
+    let mut rig = Rig::start(HealthCheck::Off, 100);
+    rig.tells("CONNECTING not checked").await;
+    drop(rig.dialled().await);
+    rig.tells("TRANSIENT_FAILURE not checked").await;
+
+    let start = Instant::now();
+    rig.control
+        .send_modify(|control| control.backoff_resets += 1);
+    rig.accept().await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
