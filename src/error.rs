@@ -39,6 +39,9 @@ pub enum ErrorKind {
     Closed,
     /// The request itself cannot be sent over HTTP/2. Correct it.
     InvalidRequest,
+    /// A message is larger than the service config allows. A unary request was not
+    /// sent; of one that streams, the backend may have acted on what came before.
+    MessageTooLarge,
     /// The call was sent and its stream failed: the backend may have acted on it.
     Stream,
 }
@@ -80,7 +83,7 @@ impl ErrorKind {
             }
             Self::Unavailable | Self::Closed => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
-            Self::TooManyWaiting => Code::ResourceExhausted,
+            Self::TooManyWaiting | Self::MessageTooLarge => Code::ResourceExhausted,
             Self::InvalidRequest => Code::Internal,
             Self::Stream => Code::Unknown,
         }

@@ -19,6 +19,7 @@ mod connection;
 mod dial;
 mod endpoint;
 mod http2;
+mod messages;
 mod request;
 mod slots;
 #[cfg(test)]

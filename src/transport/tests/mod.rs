@@ -9,6 +9,7 @@ mod exchange;
 mod goaway;
 mod guards;
 mod http_error;
+mod limits;
 mod pump;
 mod readiness;
 mod reservation;
