@@ -71,6 +71,7 @@ mod connectivity;
 pub mod discover;
 mod error;
 mod health;
+mod in_flight;
 mod pb;
 mod picker;
 mod service_config;

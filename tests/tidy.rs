@@ -75,7 +75,7 @@ const EDGES: [(&str, &str); 15] = [
     (
         "balancer",
         "subchannel board snapshot picker discover transport service_config health backoff \
-         connectivity error",
+         connectivity in_flight error",
     ),
     (
         "subchannel",
@@ -85,13 +85,13 @@ const EDGES: [(&str, &str); 15] = [
     ("board", "snapshot picker transport service_config error"),
     (
         "snapshot",
-        "picker transport service_config health connectivity error",
+        "picker transport service_config health connectivity in_flight error",
     ),
     ("discover", "transport error"),
     ("watch", "snapshot connectivity"),
     ("picker", "error"),
     ("backoff", "error"),
-    ("transport", "error"),
+    ("transport", "in_flight error"),
     ("service_config", "error"),
     ("lib", "*"),
 ];

@@ -25,11 +25,12 @@ use crate::{
     discover::{Named, RefreshHandle, Source},
     error::{Cause, CauseKind},
     health::HealthOptions,
+    in_flight::InFlight,
     picker::Cursor,
     service_config::ServiceConfig,
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{Connection, Endpoint},
+    transport::{Attached, Connection, Endpoint},
 };
 
 /// Changes and reports taken in before the next publication. Ten thousand
@@ -343,7 +344,10 @@ impl Worker {
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
-            queue: self.board.queue().clone(),
+            attached: Attached {
+                queue: self.board.queue().clone(),
+                in_flight: InFlight::default(),
+            },
             reports: self.reports_in.clone(),
         };
         self.subchannels.insert(id, stop);

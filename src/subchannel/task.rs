@@ -17,7 +17,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::{Action, Event, Notice, Prober, Running},
-    transport::{Connection, Endpoint, Queue, Stage, dial},
+    transport::{Attached, Connection, Endpoint, Stage, dial},
 };
 
 /// What a subchannel is made of. `I` is the name its owner gave it.
@@ -28,8 +28,8 @@ pub(crate) struct Spec<I> {
     pub(crate) config: Config,
     /// What its owner wants from moment to moment.
     pub(crate) control: watch::Receiver<Control>,
-    /// Where calls wait for a free stream, on this connection or another.
-    pub(crate) queue: Arc<Queue>,
+    /// What every connection to the backend has.
+    pub(crate) attached: Attached,
     pub(crate) reports: mpsc::Sender<Told<I>>,
 }
 
@@ -174,7 +174,7 @@ impl<I: Copy> Task<I> {
             self.dialling = Some(Box::pin(connect(
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
-                self.spec.queue.clone(),
+                self.spec.attached.clone(),
                 self.machine.service().is_some(),
             )));
         }
@@ -293,10 +293,10 @@ impl Live {
 async fn connect(
     label: Arc<str>,
     endpoint: Endpoint,
-    queue: Arc<Queue>,
+    attached: Attached,
     checked: bool,
 ) -> Result<Live, Cause> {
-    let first = dial(endpoint.clone(), queue.clone()).await?;
+    let first = dial(endpoint.clone(), attached.clone()).await?;
     let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
     let calls = match checked && narrow {
         false => first.clone(),
@@ -306,7 +306,7 @@ async fn connect(
                 "the server allows at most one stream per connection, which the health check \
                  needs; calls get a second connection"
             );
-            dial(endpoint, queue).await?
+            dial(endpoint, attached).await?
         }
     };
     Ok(Live::new(calls, first, checked))

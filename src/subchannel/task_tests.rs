@@ -15,9 +15,10 @@ use super::{Config, Control, HealthCheck, Spec, Told, run};
 use crate::{
     backoff::BackoffConfig,
     health::HealthOptions,
+    in_flight::InFlight,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Connection, Queue,
+        Attached, Connection, Queue,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
 };
@@ -54,7 +55,10 @@ impl Rig {
                 seed: 1,
             },
             control: control.subscribe(),
-            queue: Queue::new(),
+            attached: Attached {
+                queue: Queue::new(),
+                in_flight: InFlight::default(),
+            },
             reports,
         };
         tokio::spawn(run(spec, stopped));

@@ -14,7 +14,10 @@ use super::{
     request::Outgoing,
     slots::{Queue, Slots},
 };
-use crate::error::{Cause, CauseKind, Error, ErrorKind};
+use crate::{
+    error::{Cause, CauseKind, Error, ErrorKind},
+    in_flight::InFlight,
+};
 
 /// `h2` has 2³⁰ stream numbers for a client. A connection that has used nearly
 /// all of them is retired, with some to spare for calls racing with that.
@@ -30,8 +33,7 @@ pub(crate) struct Connection(Arc<Shared>);
 pub(super) struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
-    /// Calls of the channel that wait for a slot, here or elsewhere.
-    queue: Arc<Queue>,
+    attached: Attached,
     stage: watch::Sender<Stage>,
     opened: std::sync::atomic::AtomicUsize,
     scheme: uri::Scheme,
@@ -40,6 +42,16 @@ pub(super) struct Shared {
     call_timeout: Option<Duration>,
     address: String,
     executor: Executor,
+}
+
+/// What a connection has of its channel and of its backend. It outlives the
+/// connection, and the next one to the same backend gets it too.
+#[derive(Clone)]
+pub(crate) struct Attached {
+    /// Calls of the channel that wait for a slot, here or elsewhere.
+    pub(crate) queue: Arc<Queue>,
+    /// Calls of the backend.
+    pub(crate) in_flight: InFlight,
 }
 
 /// How far a connection is in its life. It only moves down this list.
@@ -67,13 +79,14 @@ impl Stage {
 /// slot to the call that has waited longest.
 pub(crate) struct Admitted {
     connection: Connection,
-    /// False for a stream opened on a reservation, which holds the slot itself.
-    holds_slot: bool,
+    /// False for a stream opened on a reservation: that holds the slot, and what
+    /// runs on it is no call.
+    is_call: bool,
 }
 
 /// A slot kept for as long as the connection lives, so that the `Watch` can
 /// always be started again.
-pub(crate) struct Reservation(Admitted);
+pub(crate) struct Reservation(Connection);
 
 /// Why a stream could not be opened. Nothing was sent.
 #[derive(Debug)]
@@ -89,7 +102,7 @@ impl Connection {
         send: SendRequest<Bytes>,
         limit: usize,
         endpoint: &Endpoint,
-        queue: Arc<Queue>,
+        attached: Attached,
     ) -> Self {
         let (scheme, authority) = endpoint.request_origin();
         let slots = Slots::default();
@@ -97,7 +110,7 @@ impl Connection {
         Self(Arc::new(Shared {
             send,
             slots,
-            queue,
+            attached,
             stage: watch::Sender::new(Stage::Open { limit }),
             opened: 0.into(),
             scheme,
@@ -117,12 +130,18 @@ impl Connection {
 
     /// A slot for a call, if there is one now.
     pub(crate) fn admit(&self) -> Option<Admitted> {
-        self.0.slots.take().then(|| self.admitted())
+        self.0.slots.take().then(|| {
+            self.0.attached.in_flight.enter();
+            Admitted {
+                connection: self.clone(),
+                is_call: true,
+            }
+        })
     }
 
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
-        self.0.queue.serve(|| self.admit());
+        self.0.attached.queue.serve(|| self.admit());
     }
 
     /// Lets calls use the connection, or not. What runs on it goes on.
@@ -143,7 +162,7 @@ impl Connection {
     pub(crate) async fn reserve(&self) -> Reservation {
         let _turn = ReservationTurn::start(self);
         self.0.slots.reserve().await;
-        Reservation(self.admitted())
+        Reservation(self.clone())
     }
 
     /// The bound on the time to response headers from the endpoint's options.
@@ -221,11 +240,9 @@ impl Connection {
         weak.upgrade().map(Self)
     }
 
-    fn admitted(&self) -> Admitted {
-        Admitted {
-            connection: self.clone(),
-            holds_slot: true,
-        }
+    fn release_slot(&self) {
+        self.0.slots.release();
+        self.serve_queue();
     }
 
     /// A stream number is about to be used. Retires the connection with the last.
@@ -281,9 +298,15 @@ impl Reservation {
     /// The right to open a stream on the reserved slot. One at a time.
     pub(crate) fn lend(&self) -> Admitted {
         Admitted {
-            connection: self.0.connection.clone(),
-            holds_slot: false,
+            connection: self.0.clone(),
+            is_call: false,
         }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.release_slot();
     }
 }
 
@@ -318,9 +341,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if self.holds_slot {
-            self.connection.0.slots.release();
-            self.connection.serve_queue();
+        if self.is_call {
+            self.connection.0.attached.in_flight.leave();
+            self.connection.release_slot();
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Connection, Queue,
+    Attached, Connection,
     endpoint::{Endpoint, Target, TcpOptions},
     http2,
 };
@@ -53,19 +53,18 @@ pub(crate) struct Connector(Option<Arc<Connect>>);
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Mutex<String>>);
 
-/// Connects to `endpoint` and waits for the peer's SETTINGS. Calls on the
-/// connection that find no free stream wait in `queue`.
+/// Connects to `endpoint` and waits for the peer's SETTINGS.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future closes whatever was open.
-pub(crate) async fn dial(endpoint: Endpoint, queue: Arc<Queue>) -> Result<Connection, Cause> {
+pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Connection, Cause> {
     let deadline = endpoint.connect_deadline();
     let progress = Progress::new("starting");
     let attempt = async {
         let io = endpoint.connector().connect(&endpoint, &progress).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        http2::handshake(io, &endpoint, queue).await
+        http2::handshake(io, &endpoint, attached).await
     };
     let outcome = match time::timeout(deadline, attempt).await {
         Ok(outcome) => outcome,

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
 
 use super::{
-    Connection, Queue, Stage,
+    Attached, Connection, Stage,
     connection::Shared,
     dial::{self, BoxIo},
     endpoint::Endpoint,
@@ -63,7 +63,7 @@ mod limits {
 pub(super) async fn handshake(
     io: BoxIo,
     endpoint: &Endpoint,
-    queue: Arc<Queue>,
+    attached: Attached,
 ) -> Result<Connection, String> {
     let first_bytes = FirstBytes::default();
     let io = Sniffed {
@@ -87,7 +87,7 @@ pub(super) async fn handshake(
             error => first_bytes.blame(error.as_ref()),
         });
     }
-    let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, queue);
+    let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, attached);
     let driver = Driver {
         h2: Some(h2),
         handle: connection.downgrade(),

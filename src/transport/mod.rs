@@ -26,7 +26,7 @@ mod slots;
 pub(crate) mod tests;
 
 pub(crate) use body::ResponseBody;
-pub(crate) use connection::{Admitted, Connection, OpenError, Reservation, Stage};
+pub(crate) use connection::{Admitted, Attached, Connection, OpenError, Reservation, Stage};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::Executor;

@@ -9,6 +9,7 @@ mod exchange;
 mod goaway;
 mod guards;
 mod http_error;
+mod in_flight;
 mod limits;
 mod pump;
 mod readiness;
@@ -16,7 +17,13 @@ mod reservation;
 mod tcp;
 mod wire;
 
-use std::{future::poll_fn, panic::Location, pin::Pin, sync::Mutex, time::Duration};
+use std::{
+    future::poll_fn,
+    panic::Location,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server};
@@ -32,10 +39,11 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    Connection, Endpoint, Outgoing, Queue, ResponseBody, Stage,
+    Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Stage,
     body::Exchange,
     dial::{BoxIo, Connector, Io, dial},
 };
+use crate::in_flight::InFlight;
 
 const ADDRESS: &str = "backend.test:50051";
 
@@ -79,6 +87,19 @@ fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
     }))
 }
 
+/// The only backend of a channel.
+fn alone() -> Attached {
+    attached(&Queue::new())
+}
+
+/// A backend of its own, of the channel with this queue.
+fn attached(queue: &Arc<Queue>) -> Attached {
+    Attached {
+        queue: queue.clone(),
+        in_flight: InFlight::default(),
+    }
+}
+
 /// The peer: an HTTP/2 server that a task drives. Dropping it closes the
 /// connection as a crash would.
 pub(crate) struct Peer {
@@ -106,13 +127,34 @@ async fn connected_to(settings: &server::Builder) -> (Connection, Peer) {
     connected_by(endpoint_over(ours), settings, theirs).await
 }
 
+/// The same to a backend of which there is something to tell.
+async fn connected_as(attached: Attached) -> (Connection, Peer) {
+    let (ours, theirs) = duplex(PIPE);
+    shake_hands(
+        endpoint_over(ours),
+        attached,
+        &server::Builder::new(),
+        theirs,
+    )
+    .await
+}
+
 async fn connected_by(
     endpoint: Endpoint,
     settings: &server::Builder,
     theirs: DuplexStream,
 ) -> (Connection, Peer) {
+    shake_hands(endpoint, alone(), settings, theirs).await
+}
+
+async fn shake_hands(
+    endpoint: Endpoint,
+    attached: Attached,
+    settings: &server::Builder,
+    theirs: DuplexStream,
+) -> (Connection, Peer) {
     let serve = settings.handshake(theirs);
-    let both = async { tokio::join!(dial(endpoint, Queue::new()), serve) };
+    let both = async { tokio::join!(dial(endpoint, attached), serve) };
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
     connection.offer(true);

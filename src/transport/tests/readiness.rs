@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    PIPE, Queue, Stage, dial, drains, endpoint_over, soon,
+    PIPE, Stage, alone, dial, drains, endpoint_over, soon,
     wire::{self, MAX_CONCURRENT_STREAMS, SETTINGS, WINDOW_UPDATE, Wire, wire_frame},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 async fn check_ready(settings: &[(u16, u32)], limit: usize) {
     let (ours, theirs) = duplex(PIPE);
     let mut wire = Wire(theirs);
-    let mut dialling = pin!(dial(endpoint_over(ours), Queue::new()));
+    let mut dialling = pin!(dial(endpoint_over(ours), alone()));
     let all_but_settings = async {
         wire.read_preface().await;
         wire.read_until(SETTINGS).await;
@@ -43,7 +43,7 @@ async fn check_ready(settings: &[(u16, u32)], limit: usize) {
 /// The text of a failure to connect to a peer that does as `peer` says.
 async fn check_refused<F: Future>(peer: impl FnOnce(DuplexStream) -> F, text: &str) {
     let (ours, theirs) = duplex(PIPE);
-    let dialling = dial(endpoint_over(ours), Queue::new());
+    let dialling = dial(endpoint_over(ours), alone());
     let (outcome, _keep_open) = soon(async { tokio::join!(dialling, peer(theirs)) }).await;
     assert_refused(outcome, text);
 }
@@ -111,7 +111,7 @@ async fn a_silent_peer_costs_the_connect_timeout() {
             None => endpoint_over(ours),
         };
         let before = Instant::now();
-        let outcome = soon(dial(endpoint, Queue::new())).await;
+        let outcome = soon(dial(endpoint, alone())).await;
         (before.elapsed(), outcome)
     };
 
@@ -131,7 +131,7 @@ async fn the_connect_timeout_covers_what_comes_before_settings() {
     let never = Connector::new(|_, _| Box::pin(std::future::pending()));
     let endpoint = Endpoint::from_static("http://backend.test:50051").with_connector(never);
     let before = Instant::now();
-    let outcome = soon(dial(endpoint, Queue::new())).await;
+    let outcome = soon(dial(endpoint, alone())).await;
     assert_eq!(before.elapsed(), Duration::from_secs(20));
     assert_refused(outcome, "no connection within 20s: starting");
 }
@@ -152,7 +152,7 @@ async fn windows_that_http2_cannot_have_are_brought_within_bounds() {
             .initial_connection_window_size(asked);
         let mut wire = Wire(theirs);
         wire.settings(&[]).await;
-        let _connection = soon(dial(endpoint, Queue::new())).await.expect("connects");
+        let _connection = soon(dial(endpoint, alone())).await.expect("connects");
         wire.read_preface().await;
         let settings = wire.read_until(SETTINGS).await.payload;
         let initial_window = [&[0, 4][..], &u32::to_be_bytes(stream)].concat();
@@ -174,7 +174,7 @@ async fn a_peer_is_named_however_its_bytes_are_cut() {
         let _ = writes.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         std::future::pending::<()>().await;
     });
-    let outcome = soon(dial(endpoint_over(ours), Queue::new())).await;
+    let outcome = soon(dial(endpoint_over(ours), alone())).await;
     assert_refused(outcome, "the peer speaks HTTP/1, not HTTP/2");
 }
 
@@ -191,7 +191,7 @@ async fn a_goaway_in_the_place_of_a_welcome_is_the_reason() {
                 wire.read_preface().await;
                 wire.write(&farewell).await;
             };
-            let dialling = dial(endpoint_over(ours), Queue::new());
+            let dialling = dial(endpoint_over(ours), alone());
             let (outcome, ()) = soon(async { tokio::join!(dialling, hangs_up) }).await;
             let text = match outcome {
                 Ok(connection) => drains(&connection).await,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::{Queue, dial};
+use super::{alone, dial};
 use crate::{
     error::{Cause, CauseKind},
     transport::{Connection, Endpoint},
 };
 
 async fn outcome(endpoint: Endpoint) -> Result<Connection, Cause> {
-    let dialling = dial(endpoint, Queue::new());
+    let dialling = dial(endpoint, alone());
     let outcome = tokio::time::timeout(Duration::from_secs(30), dialling).await;
     outcome.expect("the connect timeout is earlier")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::{Connection, PIPE, Queue, dial, endpoint_over, soon};
+use super::{Connection, PIPE, Queue, attached, dial, endpoint_over, soon};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -45,7 +45,7 @@ pub(super) async fn wired_to(queue: &Arc<Queue>, limit: u32) -> (Connection, Wir
     let (ours, theirs) = duplex(PIPE);
     let mut wire = Wire(theirs);
     wire.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
-    let connection = soon(dial(endpoint_over(ours), queue.clone())).await;
+    let connection = soon(dial(endpoint_over(ours), attached(queue))).await;
     let connection = connection.expect("connects");
     connection.offer(true);
     wire.read_preface().await;

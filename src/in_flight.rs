@@ -1,0 +1,59 @@
+//! How many calls a backend has.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// Counts the calls in flight on one backend, over all its connections: each
+/// from its slot to the end of its stream. A `Watch` is no call.
+///
+/// Clones count together; two are equal if they do. Nothing is ordered by it:
+/// what is read is a moment's number, to compare or to show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    pub(crate) fn enter(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Once for each [`enter`](Self::enter).
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody shows it yet"))]
+    pub(crate) fn now(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+impl PartialEq for InFlight {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InFlight;
+
+    #[test]
+    fn clones_count_together() {
+        let one = InFlight::default();
+        let same = one.clone();
+        one.enter();
+        same.enter();
+        assert_eq!((one.now(), same.now()), (2, 2));
+        one.leave();
+        assert_eq!(same.now(), 1);
+    }
+
+    #[test]
+    fn only_clones_are_equal() {
+        let one = InFlight::default();
+        assert!(one == one.clone());
+        assert!(one != InFlight::default(), "though both count nothing");
+    }
+}
