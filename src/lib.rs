@@ -93,5 +93,5 @@ pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
-pub use transport::Endpoint;
+pub use transport::{AnsweredBy, Endpoint};
 pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};

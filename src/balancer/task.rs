@@ -347,6 +347,7 @@ impl Worker {
             attached: Attached {
                 queue: self.board.queue().clone(),
                 in_flight: InFlight::default(),
+                answered_by: None,
             },
             reports: self.reports_in.clone(),
         };

@@ -54,9 +54,12 @@ impl Exchange {
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
         let admitted = self.admitted.take().expect("polled after completion");
-        let (head, stream) = response.into_parts();
+        let (mut head, stream) = response.into_parts();
         if let Some(error) = http_error(&head, admitted.connection().address()) {
             return Err(error);
+        }
+        if let Some(backend) = admitted.connection().answered_by() {
+            head.extensions.insert(backend.clone());
         }
         let unfinished = self.pump.take();
         // Headers that are all there is hold no slot, and what is left of the

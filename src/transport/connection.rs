@@ -8,6 +8,7 @@ use http::{HeaderValue, uri};
 use tokio::sync::watch;
 
 use super::{
+    answered_by::AnsweredBy,
     body::Exchange,
     endpoint::{Endpoint, Executor},
     http2,
@@ -52,6 +53,8 @@ pub(crate) struct Attached {
     pub(crate) queue: Arc<Queue>,
     /// Calls of the backend.
     pub(crate) in_flight: InFlight,
+    /// What each response says of the backend, if it is to say so.
+    pub(crate) answered_by: Option<AnsweredBy>,
 }
 
 /// How far a connection is in its life. It only moves down this list.
@@ -173,6 +176,10 @@ impl Connection {
     /// `host:port` of the endpoint.
     pub(crate) fn address(&self) -> &str {
         &self.0.address
+    }
+
+    pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
+        self.0.attached.answered_by.as_ref()
     }
 
     /// How many streams are open, the reserved one included.

@@ -14,6 +14,7 @@
 //! enters `h2` without a free stream, so none queues there ([`slots`]); and a
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
+mod answered_by;
 mod body;
 mod connection;
 mod dial;
@@ -25,6 +26,7 @@ mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use answered_by::AnsweredBy;
 pub(crate) use body::ResponseBody;
 pub(crate) use connection::{Admitted, Attached, Connection, OpenError, Reservation, Stage};
 pub(crate) use dial::dial;

@@ -9,9 +9,10 @@ use tokio::io::duplex;
 use tonic::body::Body;
 
 use super::{
-    Endpoint, PIPE, connected, connected_by, connected_to, endpoint_over, frame, header, ok, open,
-    read, soon, unary,
+    Attached, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
+    endpoint_over, frame, header, ok, open, read, soon, unary,
 };
+use crate::transport::AnsweredBy;
 
 /// The head that the peer sees of `request` sent to `endpoint`.
 async fn head_of(
@@ -82,6 +83,37 @@ async fn a_message_goes_there_and_an_answer_comes_back() {
     let (body, trailers) = read(&mut response.into_body()).await.expect("a body");
     assert_eq!(body, "good day");
     assert_eq!(trailers, Some(ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_says_who_answered_if_it_is_to_say_so() {
+    let backend = AnsweredBy::new("api-1".into(), "10.0.0.1:50051".into());
+    for told in [None, Some(backend)] {
+        let attached = Attached {
+            answered_by: told.clone(),
+            ..alone()
+        };
+        let (connection, mut peer) = connected_as(attached).await;
+        let exchange = open(&connection, unary("")).await;
+        peer.next_call().await.answer_whole(b"");
+        let response = soon(exchange).await.expect("headers");
+        assert_eq!(response.extensions().get::<AnsweredBy>(), told.as_ref());
+
+        let exchange = open(&connection, unary("")).await;
+        peer.next_call().await.answer_trailers_only();
+        let response = soon(exchange).await.expect("headers");
+        assert_eq!(response.extensions().get::<AnsweredBy>(), told.as_ref());
+    }
+}
+
+#[test]
+fn who_answered_is_named_as_everywhere() {
+    let address = "10.0.0.1:50051";
+    let named = AnsweredBy::new("api-1".into(), address.into());
+    assert_eq!(named.to_string(), "api-1 (10.0.0.1:50051)");
+    assert_eq!((named.label(), named.address()), ("api-1", address));
+    let unnamed = AnsweredBy::new(address.into(), address.into());
+    assert_eq!(unnamed.to_string(), address);
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,6 +97,7 @@ fn attached(queue: &Arc<Queue>) -> Attached {
     Attached {
         queue: queue.clone(),
         in_flight: InFlight::default(),
+        answered_by: None,
     }
 }
 
