@@ -46,6 +46,7 @@ pub struct ChannelBuilder {
     backoff: BackoffConfig,
     idle_timeout: Option<Duration>,
     max_waiting_calls: usize,
+    tell_backend: bool,
     executor: Executor,
     eager: bool,
     defaults: Defaults,
@@ -143,6 +144,7 @@ impl ChannelBuilder {
             backoff: BackoffConfig::default(),
             idle_timeout: Some(IDLE_TIMEOUT),
             max_waiting_calls: MAX_WAITING_CALLS,
+            tell_backend: false,
             executor: Executor::tokio(),
             eager: true,
             defaults: Defaults::default(),
@@ -265,6 +267,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// Whether each response says in its extensions which backend it is of, by an
+    /// [`AnsweredBy`](crate::AnsweredBy). Not by default: it costs three allocations
+    /// per call.
+    pub fn tell_backend(mut self, tell: bool) -> Self {
+        self.tell_backend = tell;
+        self
+    }
+
     /// Makes the channel and starts to connect.
     ///
     /// # Panics
@@ -282,6 +292,7 @@ impl ChannelBuilder {
             eager: self.eager,
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
+            tell_backend: self.tell_backend,
         };
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (board, worker) = balancer::new(self.source, settings, commands);

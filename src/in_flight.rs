@@ -23,9 +23,13 @@ impl InFlight {
         self.0.fetch_sub(1, Relaxed);
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody shows it yet"))]
     pub(crate) fn now(&self) -> usize {
         self.0.load(Relaxed)
+    }
+
+    /// Whether nobody else can count with it any more.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 }
 
@@ -34,6 +38,8 @@ impl PartialEq for InFlight {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+impl Eq for InFlight {}
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +54,9 @@ mod tests {
         assert_eq!((one.now(), same.now()), (2, 2));
         one.leave();
         assert_eq!(same.now(), 1);
+        assert!(!one.is_last());
+        drop(same);
+        assert!(one.is_last());
     }
 
     #[test]

@@ -18,8 +18,8 @@ use std::{
 };
 
 use crate::{
-    connectivity::ConnectivityState, error::Cause, health::HealthStatus, picker::Picker,
-    service_config::ServiceConfig, transport::Connection,
+    connectivity::ConnectivityState, error::Cause, health::HealthStatus, in_flight::InFlight,
+    picker::Picker, service_config::ServiceConfig, transport::Connection,
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
@@ -57,6 +57,7 @@ pub struct BackendStatus {
     pub(crate) last_error: Option<(Cause, Instant)>,
     pub(crate) attempt: u32,
     pub(crate) next_attempt: Option<Instant>,
+    pub(crate) in_flight: InFlight,
 }
 
 /// How many backends an error text names before it only counts the rest.
@@ -132,6 +133,12 @@ impl BackendStatus {
     /// that is up, to learn the backend's health.
     pub fn failed_attempts(&self) -> u32 {
         self.attempt
+    }
+
+    /// How many calls are on it now, each until its response has ended: the number of
+    /// the moment, not of this status. Calls that wait are on no backend yet.
+    pub fn calls_in_flight(&self) -> usize {
+        self.in_flight.now()
     }
 
     /// When the next attempt starts, while one is due.
@@ -270,6 +277,7 @@ mod tests {
                 last_error: None,
                 attempt: 0,
                 next_attempt: None,
+                in_flight: InFlight::default(),
             }
         }
 

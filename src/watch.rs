@@ -182,6 +182,7 @@ mod tests {
     use crate::{
         connectivity::ConnectivityState,
         health::HealthStatus,
+        in_flight::InFlight,
         snapshot::{BackendId, BackendStatus},
     };
 
@@ -199,6 +200,7 @@ mod tests {
             last_error: None,
             attempt,
             next_attempt: None,
+            in_flight: InFlight::default(),
         })
     }
 

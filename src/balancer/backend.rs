@@ -7,6 +7,7 @@ use super::machine::{Effects, Start, SubchannelId};
 use crate::{
     connectivity::ConnectivityState::{Ready, TransientFailure},
     error::Cause,
+    in_flight::InFlight,
     snapshot::{BackendId, BackendStatus},
     subchannel::Report,
 };
@@ -72,6 +73,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             last_error: None,
             attempt: report.attempt,
             next_attempt: report.next_attempt,
+            in_flight: InFlight::default(),
         };
         Self {
             current,
@@ -173,6 +175,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             last_error: self.last_error(now, report),
             attempt: report.attempt,
             next_attempt: report.next_attempt,
+            in_flight: old.in_flight.clone(),
         };
         self.failing = report.cause.is_some();
 
@@ -225,16 +228,16 @@ impl Running {
 
     pub(super) fn start<E: Clone>(
         &mut self,
-        backend: BackendId,
-        label: &Arc<str>,
+        backend: &BackendStatus,
         subchannel: &Subchannel<E>,
     ) -> Start<E> {
-        self.owners.insert(subchannel.id, backend);
+        self.owners.insert(subchannel.id, backend.id);
         Start {
             id: subchannel.id,
-            backend,
-            label: Arc::clone(label),
+            backend: backend.id,
+            label: Arc::clone(&backend.label),
             endpoint: subchannel.endpoint.clone(),
+            in_flight: backend.in_flight.clone(),
         }
     }
 

@@ -31,6 +31,7 @@ use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
     health::HealthStatus,
+    in_flight::InFlight,
     picker::{Cursor, Picker},
     snapshot::{BackendId, BackendStatus, Status},
     subchannel::Report,
@@ -74,6 +75,7 @@ pub(crate) struct Start<E> {
     pub(crate) backend: BackendId,
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: E,
+    pub(crate) in_flight: InFlight,
 }
 
 /// What calls and users see, at one moment.
@@ -158,20 +160,25 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             }
             Some(_) | None => {}
         }
+        let runs = self.runs();
         let subchannel = self.running.create(address, endpoint);
-        if self.runs() {
-            let start = self.running.start(id, &label, &subchannel);
-            effects.start.push(start);
-        }
-        let report = untried(self.runs());
-        if let Some(backend) = self.backends.get_mut(&id) {
-            let shown = backend.replace(now, subchannel, report);
-            self.running.settle(shown, &mut effects);
-        } else {
+        let report = untried(runs);
+        let Some(backend) = self.backends.get_mut(&id) else {
             let backend = Backend::new(now, id, label, subchannel, report);
+            if runs {
+                let start = self.running.start(&backend.status, &backend.current);
+                effects.start.push(start);
+            }
             self.backends.insert(id, backend);
             effects.changed = true;
+            return effects;
+        };
+        if runs {
+            let start = self.running.start(&backend.status, &subchannel);
+            effects.start.push(start);
         }
+        let shown = backend.replace(now, subchannel, report);
+        self.running.settle(shown, &mut effects);
         effects
     }
 
@@ -350,8 +357,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             return effects;
         }
         for backend in self.backends.values_mut() {
-            let (id, label) = (backend.status.id, &backend.status.label);
-            let start = self.running.start(id, label, &backend.current);
+            let start = self.running.start(&backend.status, &backend.current);
             effects.start.push(start);
             effects.changed |= backend.show(now, &untried(true), None);
         }

@@ -30,7 +30,7 @@ use crate::{
     service_config::ServiceConfig,
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{Attached, Connection, Endpoint},
+    transport::{AnsweredBy, Attached, Connection, Endpoint},
 };
 
 /// Changes and reports taken in before the next publication. Ten thousand
@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     /// How long without a call until the channel is IDLE; never if `None`.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_waiting_calls: usize,
+    /// Responses name their backend.
+    pub(crate) tell_backend: bool,
 }
 
 /// A source of service configs; `None` says that it has none for this channel.
@@ -91,6 +93,7 @@ pub(crate) fn new(
         board: board.clone(),
         generation: 0,
         idleness: None,
+        in_flight: HashMap::new(),
         settings,
         control: watch::Sender::new(Control {
             health: HealthCheck::Off,
@@ -120,6 +123,8 @@ struct Worker {
     generation: u64,
     /// While the channel is not IDLE, and could be.
     idleness: Option<Idleness>,
+    /// The calls of every backend that may have some, also of those removed.
+    in_flight: HashMap<BackendId, InFlight>,
     settings: Settings,
     /// What all subchannels go by.
     control: watch::Sender<Control>,
@@ -297,7 +302,9 @@ impl Worker {
     /// Looks whether there are calls, and lets go of the connections if there have
     /// been none for the idle timeout.
     fn look(&mut self) -> bool {
-        let busy = self.board.take_activity();
+        self.in_flight.retain(|_, calls| !calls.is_last());
+        let in_flight = self.in_flight.values().any(|calls| calls.now() > 0);
+        let busy = self.board.take_activity() || in_flight;
         let idleness = self.idleness.as_mut();
         idleness.is_some_and(|idleness| idleness.look(now(), busy)) && self.rest()
     }
@@ -329,11 +336,17 @@ impl Worker {
             backend,
             label,
             endpoint,
+            in_flight,
         }: Start<Endpoint>,
     ) {
         debug!(backend = &*label, id = backend.0, uri = %endpoint.uri(), "subchannel starts");
         let (stop, stopped) = oneshot::channel();
         let executor = endpoint.get_executor().clone();
+        let tell = self.settings.tell_backend;
+        let answered_by = tell.then(|| AnsweredBy::new(label.clone(), endpoint.address().into()));
+        if self.settings.idle_timeout.is_some() {
+            self.in_flight.insert(backend, in_flight.clone());
+        }
         let spec = Spec {
             id,
             label,
@@ -346,8 +359,8 @@ impl Worker {
             control: self.control.subscribe(),
             attached: Attached {
                 queue: self.board.queue().clone(),
-                in_flight: InFlight::default(),
-                answered_by: None,
+                in_flight,
+                answered_by,
             },
             reports: self.reports_in.clone(),
         };

@@ -173,6 +173,9 @@ impl Call {
     fn obey(&mut self, rules: MethodRules) {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
         self.max_response = rules.max_response;
+        if let Some(max) = rules.max_request {
+            self.request.limit_messages(max);
+        }
         let Some(timeout) = rules.timeout else { return };
         let now = Instant::now();
         let at = now.checked_add(timeout);
@@ -223,7 +226,9 @@ impl Call {
                 },
             };
             match outcome {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    return Ok(response.map(|body| body.with_message_limit(self.max_response)));
+                }
                 Err(failed)
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {

@@ -58,6 +58,7 @@ impl Rig {
             attached: Attached {
                 queue: Queue::new(),
                 in_flight: InFlight::default(),
+                answered_by: None,
             },
             reports,
         };

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 /// The backend that answered a call, in the extensions of the response.
 ///
-/// Off unless the channel is built with `ChannelBuilder::tell_backend`, for it
+/// Off unless the channel is built with [`ChannelBuilder::tell_backend`], for it
 /// costs each call three allocations. A call that fails has no response, and its
 /// [`tonic::Status`] does not carry this; the texts of this crate's own errors name
 /// the backend.
@@ -21,6 +21,8 @@ use std::{fmt, sync::Arc};
 /// ```
 ///
 /// Cheap to clone: a count goes up.
+///
+/// [`ChannelBuilder::tell_backend`]: crate::ChannelBuilder::tell_backend
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AnsweredBy(Arc<Names>);
 
@@ -31,7 +33,6 @@ struct Names {
 }
 
 impl AnsweredBy {
-    #[cfg_attr(not(test), expect(dead_code, reason = "no option asks for it yet"))]
     pub(crate) fn new(label: Arc<str>, address: Arc<str>) -> Self {
         Self(Arc::new(Names { label, address }))
     }

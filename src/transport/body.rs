@@ -177,7 +177,6 @@ impl ResponseBody {
     /// The DATA frame that brings the prefix of a larger one is not handed out,
     /// nor what it holds of messages before that one: the body fails instead with
     /// RESOURCE_EXHAUSTED, and the call is cancelled.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no call has a limit yet"))]
     pub(crate) fn with_message_limit(mut self, max: Option<u32>) -> Self {
         self.limit = max.map(MessageLimit::new);
         self

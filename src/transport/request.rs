@@ -88,7 +88,6 @@ impl Outgoing {
     ///
     /// For the whole body or none of it: once [`prefetch`](Self::prefetch) has
     /// looked at the body, this has no effect.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no call has a limit yet"))]
     pub(crate) fn limit_messages(&mut self, max: u32) {
         if matches!(self.rest, Rest::Unknown(_)) {
             self.limit = Some(MessageLimit::new(max));
