@@ -54,16 +54,80 @@ pub use tower::discover::Change;
 ///
 /// # What a call does
 ///
-/// By the channel's state, as in every gRPC implementation: in READY it goes to
-/// the next healthy backend in turn; in CONNECTING it waits; in IDLE it wakes the
-/// channel and waits; in TRANSIENT_FAILURE it fails at once with UNAVAILABLE,
-/// naming every backend and its reason. A deadline (`grpc-timeout`, which
-/// `tonic::Request::set_timeout` sets) covers the wait as well, and ends it with
-/// DEADLINE_EXCEEDED.
+/// By the channel's state, as in every gRPC implementation:
+///
+/// | state | a call |
+/// |---|---|
+/// | READY | goes to the next healthy backend in turn |
+/// | CONNECTING | waits: for the first word of the source, a connection, a health check |
+/// | IDLE | wakes the channel, then waits |
+/// | TRANSIENT_FAILURE | fails at once, or waits if it is wait-for-ready |
+/// | SHUTDOWN | fails |
+///
+/// **Waiting.** A call that waits holds its request and sits in its caller's task. It
+/// also waits, first come first served, while every healthy backend has as many streams
+/// open as it allows. The wait ends with the call's deadline: `grpc-timeout`, which
+/// `tonic::Request::set_timeout` sets, or the `timeout` of its method in the service
+/// config, whichever is shorter. Both bound the whole call, its response included, and
+/// the server is told the time that is left. A call that runs out of time fails with
+/// DEADLINE_EXCEEDED, and says what it waited for.
+///
+/// ```no_run
+/// # #[derive(Clone)] struct GreeterClient<T>(T);
+/// # impl<T> GreeterClient<T> {
+/// #     fn new(channel: T) -> Self { Self(channel) }
+/// #     async fn say_hello(&mut self, _: tonic::Request<()>)
+/// #         -> Result<tonic::Response<()>, tonic::Status> { Ok(tonic::Response::new(())) }
+/// # }
+/// # async fn example(channel: tonic_health_channel::Channel) {
+/// let mut request = tonic::Request::new(());
+/// request.set_timeout(std::time::Duration::from_secs(2));
+/// match GreeterClient::new(channel).say_hello(request).await {
+///     Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
+///         // deadline exceeded after 2s, waiting for a backend: no healthy backend:
+///         // 10.0.0.1:50051 CONNECTING, health check: no answer yet (2s)
+///         eprintln!("{}", status.message());
+///     }
+///     answer => println!("{answer:?}"),
+/// }
+/// # }
+/// ```
+///
+/// **Failing fast.** In TRANSIENT_FAILURE, which lasts from the failure of the last
+/// backend until one is READY, a call fails with UNAVAILABLE, naming every backend and
+/// its reason. One that should rather wait says so: for itself with [`WaitForReady`],
+/// by its method with `waitForReady` in the service config, or for the channel with
+/// [`ChannelBuilder::wait_for_ready`]; in this order. Give it a deadline.
+///
+/// ```
+/// use tonic_health_channel::WaitForReady;
+///
+/// let mut request = tonic::Request::new(());
+/// request.set_timeout(std::time::Duration::from_secs(30));
+/// request.extensions_mut().insert(WaitForReady(true));
+/// ```
+///
+/// **What is sent again** (gRFC A6, "Transparent Retries"). A call that never reached a
+/// stream is picked again, as often as it takes. A unary request that its backend
+/// guarantees not to have looked at, because it refused the stream or left it out of its
+/// GOAWAY, is sent again once. Nothing else is: a call that may have been acted upon
+/// fails with UNAVAILABLE, and whether to repeat it is for the caller to say.
+///
+/// ```
+/// use tonic_health_channel::{Error, ErrorKind};
+///
+/// /// Whether the backend may have acted on the call.
+/// fn may_have_happened(error: &Error) -> bool {
+///     matches!(error.kind(), ErrorKind::Stream | ErrorKind::DeadlineExceeded)
+/// }
+/// ```
 ///
 /// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing: a
 /// generated client would turn its error into UNKNOWN, and a clone that reserves
 /// and does not call would hold others up.
+///
+/// [`WaitForReady`]: crate::WaitForReady
+/// [`ChannelBuilder::wait_for_ready`]: crate::ChannelBuilder::wait_for_ready
 #[derive(Clone)]
 pub struct Channel {
     alive: Arc<Alive>,

@@ -41,10 +41,19 @@
 //!
 //! # Logs
 //!
-//! Transitions are [`tracing`] events below the target `tonic_health_channel`:
-//! INFO when a backend or the channel changes its state, WARN for what is
-//! configured and has no effect, one ERROR for each connection to a server
-//! without the health service, which then counts as healthy.
+//! Every transition is one [`tracing`] event. Its target says what it is about, and
+//! its fields what happened:
+//!
+//! | target `tonic_health_channel::…` | level | message | fields |
+//! |---|---|---|---|
+//! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
+//! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
+//! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it |
+//! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
+//! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
+//! | `discover` | WARN | `failed` | `error`; `retry`: when the source is asked again |
+//! | `service_config` | INFO | `changed` | `policy`, `service` |
+//! | `service_config` | WARN | `invalid`, or what has no effect | `error`, or `fields`, or `service` |
 //!
 //! # Where to start reading
 //!

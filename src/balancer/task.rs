@@ -33,6 +33,12 @@ use crate::{
     transport::{AnsweredBy, Attached, Connection, Endpoint},
 };
 
+/// The targets of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+const CHANNEL: &str = "tonic_health_channel::channel";
+const DISCOVER: &str = "tonic_health_channel::discover";
+const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
+
 /// Changes and reports taken in before the next publication. Ten thousand
 /// backends that come up together are then published a few times, not ten
 /// thousand.
@@ -222,7 +228,7 @@ impl Worker {
             }
             FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
             FromSource::Failed { text, retry } => {
-                warn!(target: "tonic_health_channel::discover", error = %text, ?retry, "failed");
+                warn!(target: DISCOVER, error = %text, ?retry, "failed");
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
@@ -235,7 +241,7 @@ impl Worker {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {
                 let error = error.to_string();
-                warn!(target: "tonic_health_channel::service_config", %error, "invalid");
+                warn!(target: SERVICE_CONFIG, %error, "invalid");
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
                 self.configs.on_update(Err(cause));
@@ -266,19 +272,19 @@ impl Worker {
             None => HealthCheck::Off,
             Some(service) if self.settings.health_disabled => {
                 let text = "asks for health checks, which are disabled for this channel";
-                warn!(target: "tonic_health_channel::service_config", service, "{text}");
+                warn!(target: SERVICE_CONFIG, service, "{text}");
                 HealthCheck::Disabled
             }
             Some(service) => HealthCheck::Of(service.into()),
         };
         if self.config.is_some() {
             let (policy, service) = (config.policy(), config.health_check_service());
-            info!(target: "tonic_health_channel::service_config", ?policy, service, "changed");
+            info!(target: SERVICE_CONFIG, ?policy, service, "changed");
         }
         let fields = config.fields_without_effect();
         if !fields.is_empty() {
             let text = "these fields have no effect yet";
-            warn!(target: "tonic_health_channel::service_config", ?fields, "{text}");
+            warn!(target: SERVICE_CONFIG, ?fields, "{text}");
         }
         self.control.send_modify(|control| control.health = health);
         self.config = Some(config);
@@ -339,7 +345,7 @@ impl Worker {
             in_flight,
         }: Start<Endpoint>,
     ) {
-        debug!(backend = &*label, id = backend.0, uri = %endpoint.uri(), "subchannel starts");
+        debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
         let (stop, stopped) = oneshot::channel();
         let executor = endpoint.get_executor().clone();
         let tell = self.settings.tell_backend;
@@ -376,7 +382,7 @@ impl Worker {
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());
             let cause = status.cause().map(display);
-            info!(target: "tonic_health_channel::channel", from = %before, %to, backends, cause, "channel");
+            info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
         }
         self.board.publish(status, picker, self.config.clone());
     }

@@ -10,7 +10,7 @@ use tokio::{
     task::coop::cooperative,
     time,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field::display, info, warn};
 
 use super::machine::{Config, Control, Effects, Report, Subchannel};
 use crate::{
@@ -19,6 +19,10 @@ use crate::{
     health::{Action, Event, Notice, Prober, Running},
     transport::{Attached, Connection, Endpoint, Stage, dial},
 };
+
+/// The targets of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+const HEALTH: &str = "tonic_health_channel::health";
 
 /// What a subchannel is made of. `I` is the name its owner gave it.
 pub(crate) struct Spec<I> {
@@ -122,7 +126,7 @@ impl<I: Copy> Task<I> {
     fn take(&mut self, now: Instant, input: Input) -> Effects {
         match input {
             Input::Dialled(Ok(mut live)) => {
-                debug!(backend = &*self.spec.label, "connected");
+                debug!(target: BACKEND, backend = &*self.spec.label, "connected");
                 // That may have changed since the dial began.
                 live.check(self.machine.service().is_some());
                 self.live = Some(live);
@@ -130,7 +134,7 @@ impl<I: Copy> Task<I> {
             }
             Input::Dialled(Err(cause)) => self.machine.on_dial_failed(now, cause),
             Input::Lost(cause) => {
-                info!(backend = &*self.spec.label, %cause, "connection lost; connecting again");
+                debug!(target: BACKEND, backend = &*self.spec.label, %cause, "connection lost");
                 self.machine.on_disconnected(now, cause)
             }
             Input::Control(control) => {
@@ -181,6 +185,7 @@ impl<I: Copy> Task<I> {
         let service = self.machine.service();
         if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {
             debug!(
+                target: HEALTH,
                 backend = &*self.spec.label,
                 ?rpc,
                 service = &**service,
@@ -207,7 +212,7 @@ impl<I: Copy> Task<I> {
         if let Some(connection) = calls {
             connection.offer(ready);
         }
-        self.log_transition(&report);
+        self.log_change(&report);
         let told = Told {
             from: self.spec.id,
             report: report.clone(),
@@ -224,16 +229,19 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    fn log_transition(&self, to: &Report) {
-        let from = self.told.as_ref().map(|report| report.state);
-        if from == Some(to.state) {
-            return;
-        }
-        let from = from.unwrap_or(ConnectivityState::Idle);
+    /// A change of state is for operators, any other for who looks closer.
+    fn log_change(&self, now: &Report) {
         let backend = &*self.spec.label;
-        match &to.cause {
-            Some(cause) => info!(backend, %from, to = %to.state, %cause, "backend"),
-            None => info!(backend, %from, to = %to.state, "backend"),
+        let Report {
+            state: to, health, ..
+        } = now;
+        let cause = now.cause.as_ref().map(display);
+        let from = self.told.as_ref().map(|told| told.state);
+        if from == Some(*to) {
+            debug!(target: BACKEND, backend, state = %to, %health, cause, "backend");
+        } else {
+            let from = from.unwrap_or(ConnectivityState::Idle);
+            info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
         }
     }
 
@@ -242,16 +250,19 @@ impl<I: Copy> Task<I> {
         let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
+                target: HEALTH,
                 backend,
                 service,
                 "the server has no health service; it counts as healthy for as long as it is \
                  connected"
             ),
             Notice::PollingCheck => warn!(
+                target: HEALTH,
                 backend,
                 service, "the server does not implement Watch; polling Check instead"
             ),
             Notice::UnhealthyWithoutService => warn!(
+                target: HEALTH,
                 backend,
                 service, "the server has no health service; it counts as unhealthy, as configured"
             ),
@@ -302,6 +313,7 @@ async fn connect(
         false => first.clone(),
         true => {
             warn!(
+                target: HEALTH,
                 backend = &*label,
                 "the server allows at most one stream per connection, which the health check \
                  needs; calls get a second connection"
