@@ -212,16 +212,21 @@ impl Channel {
     ///
     /// Nothing is lost, and a connect that has begun goes on.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
-        self.request_connection();
-        let settled = |status: &Status| {
-            matches!(
-                status.state(),
-                ConnectivityState::Ready | ConnectivityState::Shutdown
-            )
-        };
-        match self.watch_status().wait_for(settled).await.state() {
-            ConnectivityState::Ready => Ok(()),
-            _ => Err(Error::new(ErrorKind::Closed, "the channel is closed")),
+        let mut status = self.watch_status();
+        loop {
+            // With `pick_first` it may be IDLE again after an attempt.
+            self.request_connection();
+            let settled = status.wait_for(|status| {
+                status.state() != ConnectivityState::Connecting
+                    && status.state() != ConnectivityState::TransientFailure
+            });
+            match settled.await.state() {
+                ConnectivityState::Ready => return Ok(()),
+                ConnectivityState::Shutdown => {
+                    return Err(Error::new(ErrorKind::Closed, "the channel is closed"));
+                }
+                _ => status.changed().await,
+            };
         }
     }
 

@@ -9,12 +9,14 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 10] = [
+const PURE: [&str; 12] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
+    "src/balancer/pick_first.rs",
+    "src/balancer/policy.rs",
     "src/connectivity.rs",
     "src/health/machine.rs",
     "src/picker.rs",

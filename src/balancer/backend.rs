@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use super::machine::{Effects, Start, SubchannelId};
 use crate::{
-    connectivity::ConnectivityState::{Ready, TransientFailure},
+    connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::Cause,
+    health::HealthStatus,
     in_flight::InFlight,
     snapshot::{BackendId, BackendStatus},
     subchannel::Report,
@@ -189,6 +190,11 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         changed
     }
 
+    /// Shows it as it is before its first report.
+    pub(super) fn show_untried(&mut self, now: Instant, runs: bool) -> bool {
+        self.show(now, &untried(runs), None)
+    }
+
     /// A failure is noticed once: it is not a new one each time it is reported.
     fn last_error(&self, now: Instant, report: &Report) -> Option<(Cause, Instant)> {
         let last = self.status.last_error.clone();
@@ -200,6 +206,17 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             Some(cause) if ongoing != Some(cause) => Some((cause.clone(), now)),
             Some(_) | None => last,
         }
+    }
+}
+
+/// What is shown of a subchannel before its first report.
+pub(super) fn untried(runs: bool) -> Report {
+    Report {
+        state: if runs { Connecting } else { Idle },
+        health: HealthStatus::NotChecked,
+        cause: None,
+        attempt: 0,
+        next_attempt: None,
     }
 }
 
@@ -239,6 +256,11 @@ impl Running {
             endpoint: subchannel.endpoint.clone(),
             in_flight: backend.in_flight.clone(),
         }
+    }
+
+    /// Whether the backend's subchannel was started, and not stopped.
+    pub(super) fn has<E, C>(&self, backend: &Backend<E, C>) -> bool {
+        self.owners.contains_key(&backend.current.id)
     }
 
     /// The id if it is to be stopped: in IDLE, nothing was started.

@@ -26,11 +26,13 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
-use super::backend::{Backend, Running};
+use super::{
+    backend::{Backend, Running, untried},
+    policy::Policy,
+};
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    health::HealthStatus,
     in_flight::InFlight,
     picker::{Cursor, Picker},
     snapshot::{BackendId, BackendStatus, Status},
@@ -40,14 +42,15 @@ use crate::{
 /// All backends of a channel. `E` is an endpoint, `C` a handle to a connection.
 #[derive(Debug)]
 pub(crate) struct Balancer<E, C> {
-    phase: Phase,
+    pub(super) phase: Phase,
+    pub(super) policy: Policy,
     config: Config,
     source: Source,
     /// The last error of the source, until it names a backend or removes one.
     source_error: Option<Cause>,
     /// By id, which is the order in which the source named them: ids grow.
-    backends: BTreeMap<BackendId, Backend<E, C>>,
-    running: Running,
+    pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
+    pub(super) running: Running,
 }
 
 /// One subchannel, never used again for another.
@@ -91,7 +94,7 @@ pub(crate) struct Publication<C> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Nothing runs until somebody wants to connect.
     Idle,
     Active,
@@ -123,6 +126,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     pub(crate) fn new(started: bool, configured: bool) -> Self {
         Self {
             phase: if started { Phase::Active } else { Phase::Idle },
+            policy: Policy::RoundRobin,
             config: match configured {
                 true => Config::InForce,
                 false => Config::Awaited,
@@ -160,12 +164,12 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             }
             Some(_) | None => {}
         }
-        let runs = self.runs();
+        let starts = self.starts(id);
         let subchannel = self.running.create(address, endpoint);
-        let report = untried(runs);
+        let report = untried(starts);
         let Some(backend) = self.backends.get_mut(&id) else {
             let backend = Backend::new(now, id, label, subchannel, report);
-            if runs {
+            if starts {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);
             }
@@ -173,7 +177,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             effects.changed = true;
             return effects;
         };
-        if runs {
+        if starts {
             let start = self.running.start(&backend.status, &subchannel);
             effects.start.push(start);
         }
@@ -229,6 +233,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.state();
         self.phase = Phase::Active;
+        if let Policy::PickFirst(pick_first) = &mut self.policy {
+            pick_first.begin(now);
+        }
         let mut effects = self.start_all(now);
         effects.changed |= self.state() != before;
         effects
@@ -247,7 +254,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         for backend in self.backends.values_mut() {
             let outgoing = backend.rest(&mut self.running);
             effects.stop.extend(outgoing);
-            effects.changed |= backend.show(now, &untried(false), None);
+            effects.changed |= backend.show_untried(now, false);
         }
         effects
     }
@@ -328,10 +335,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
     }
 
-    /// The states of the backends are taken as reported: that TRANSIENT_FAILURE
-    /// lasts until READY (gRFC A62) and that health is part of the state (gRFC
-    /// A61) is the doing of each subchannel.
-    fn state(&self) -> ConnectivityState {
+    pub(super) fn state(&self) -> ConnectivityState {
         match (self.phase, &self.config) {
             (Phase::Closed, _) => return Shutdown,
             (Phase::Idle, _) => return Idle,
@@ -341,25 +345,37 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         match (self.source, &self.source_error) {
             (Source::Silent, None) => Connecting,
-            _ => ConnectivityState::aggregate(self.backends.values().map(|b| b.status.state)),
+            _ => self.aggregate(),
         }
     }
 
-    /// Whether subchannels run.
-    fn runs(&self) -> bool {
+    /// Whether subchannels may run.
+    pub(super) fn runs(&self) -> bool {
         self.phase == Phase::Active && self.config == Config::InForce
     }
 
-    /// Starts what is to run now, if anything is.
-    fn start_all(&mut self, now: Instant) -> Effects<E> {
+    /// Whether a subchannel of this backend runs at once.
+    fn starts(&self, id: BackendId) -> bool {
+        let has = |backend| self.running.has(backend);
+        self.runs()
+            && match self.policy {
+                Policy::RoundRobin => true,
+                Policy::PickFirst(_) => self.backends.get(&id).is_some_and(has),
+            }
+    }
+
+    /// Starts what is to run now, if anything is, and does not run yet.
+    pub(super) fn start_all(&mut self, now: Instant) -> Effects<E> {
         let mut effects = Effects::none();
-        if !self.runs() {
+        if !self.runs() || matches!(self.policy, Policy::PickFirst(_)) {
             return effects;
         }
         for backend in self.backends.values_mut() {
-            let start = self.running.start(&backend.status, &backend.current);
-            effects.start.push(start);
-            effects.changed |= backend.show(now, &untried(true), None);
+            if !self.running.has(backend) {
+                let start = self.running.start(&backend.status, &backend.current);
+                effects.start.push(start);
+                effects.changed |= backend.show_untried(now, true);
+            }
         }
         effects
     }
@@ -420,27 +436,16 @@ impl<C> Publication<C> {
 }
 
 impl<E> Effects<E> {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self::changed(false)
     }
 
-    fn changed(changed: bool) -> Self {
+    pub(super) fn changed(changed: bool) -> Self {
         Self {
             start: Vec::new(),
             stop: Vec::new(),
             changed,
             trouble: false,
         }
-    }
-}
-
-/// What is shown of a subchannel before its first report.
-fn untried(runs: bool) -> Report {
-    Report {
-        state: if runs { Connecting } else { Idle },
-        health: HealthStatus::NotChecked,
-        cause: None,
-        attempt: 0,
-        next_attempt: None,
     }
 }

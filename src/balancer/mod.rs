@@ -13,6 +13,8 @@ mod backend;
 mod config;
 mod idle;
 mod machine;
+mod pick_first;
+mod policy;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ use crate::{
     health::HealthOptions,
     in_flight::InFlight,
     picker::Cursor,
-    service_config::ServiceConfig,
+    service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
     transport::{AnsweredBy, Attached, Connection, Endpoint},
@@ -165,9 +165,11 @@ impl Worker {
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
-                () = look_due(&self.idleness) => self.look(),
+                () = due(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
+                () = due(self.machine.deadline()) => false,
             };
-            if changed {
+            let effects = self.machine.settle(now());
+            if self.apply(effects) || changed {
                 self.publish();
             }
         }
@@ -252,13 +254,14 @@ impl Worker {
             }
         }
         let config = self.configs.in_force();
-        let effects = match (&config, self.configs.rejected()) {
-            (Some(_), _) => self.machine.on_config(now()),
-            (None, Some(cause)) => self.machine.on_config_rejected(cause.clone()),
-            (None, None) => return false,
-        };
         // First what subchannels are to be like, then those that are to start.
+        let known = config.is_some();
         let adopted = self.adopt(config);
+        let effects = match self.configs.rejected() {
+            _ if known => self.machine.on_config(now()),
+            Some(cause) => self.machine.on_config_rejected(cause.clone()),
+            None => return false,
+        };
         self.apply(effects) || adopted
     }
 
@@ -268,17 +271,22 @@ impl Worker {
         if self.config.as_ref() == Some(&config) {
             return false;
         }
+        let policy = config.policy();
+        let picks_first = matches!(policy, LoadBalancingPolicy::PickFirst { .. });
         let health = match config.health_check_service() {
             None => HealthCheck::Off,
-            Some(service) if self.settings.health_disabled => {
-                let text = "asks for health checks, which are disabled for this channel";
-                warn!(target: SERVICE_CONFIG, service, "{text}");
+            Some(service) if self.settings.health_disabled || picks_first => {
+                let why = match picks_first {
+                    true => "pick_first does without",
+                    false => "are disabled for this channel",
+                };
+                warn!(target: SERVICE_CONFIG, service, "asks for health checks, which {why}");
                 HealthCheck::Disabled
             }
             Some(service) => HealthCheck::Of(service.into()),
         };
         if self.config.is_some() {
-            let (policy, service) = (config.policy(), config.health_check_service());
+            let service = config.health_check_service();
             info!(target: SERVICE_CONFIG, ?policy, service, "changed");
         }
         let fields = config.fields_without_effect();
@@ -288,6 +296,8 @@ impl Worker {
         }
         self.control.send_modify(|control| control.health = health);
         self.config = Some(config);
+        let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
+        self.apply(effects);
         true
     }
 
@@ -465,9 +475,9 @@ async fn next(
     }
 }
 
-async fn look_due(idleness: &Option<Idleness>) {
-    match idleness {
-        Some(idleness) => time::sleep_until(idleness.next_look().into()).await,
+async fn due(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }

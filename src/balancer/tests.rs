@@ -19,6 +19,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::HealthStatus::{self, NotChecked, NotServing, Pending},
     picker::{Cursor, Pick},
+    service_config::LoadBalancingPolicy,
     snapshot::{BackendId, BackendStatus},
     subchannel::Report,
 };
@@ -37,6 +38,9 @@ enum Input {
     Reject(Name),
     Connect,
     Idle,
+    PickFirst,
+    RoundRobin,
+    Nothing,
     Close,
 }
 
@@ -51,6 +55,9 @@ fn parse(input: Name) -> Input {
         ["reject", text] => Input::Reject(text),
         ["connect"] => Input::Connect,
         ["idle"] => Input::Idle,
+        ["pick_first"] => Input::PickFirst,
+        ["round_robin"] => Input::RoundRobin,
+        ["-"] => Input::Nothing,
         ["shutdown"] => Input::Close,
         [id, "ready", connection] => Input::Report(
             number(id),
@@ -98,7 +105,17 @@ fn refused() -> Cause {
     Cause::new(CauseKind::Connect, "refused")
 }
 
+/// One turn of the task: an input, and what it comes to.
 fn apply(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
+    let mut effects = take(machine, now, input);
+    let settled = machine.settle(now);
+    effects.start.extend(settled.start);
+    effects.stop.extend(settled.stop);
+    effects.changed |= settled.changed;
+    effects
+}
+
+fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
     match input {
         Input::Insert(id, endpoint) => {
             let label = format!("backend {id}");
@@ -116,6 +133,14 @@ fn apply(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
         }
         Input::Connect => machine.on_connect(now),
         Input::Idle => machine.on_idle(now),
+        Input::PickFirst => {
+            let policy = LoadBalancingPolicy::PickFirst {
+                shuffle_address_list: false,
+            };
+            machine.on_policy(now, policy, 0)
+        }
+        Input::RoundRobin => machine.on_policy(now, LoadBalancingPolicy::RoundRobin, 0),
+        Input::Nothing => machine.settle(now),
         Input::Close => machine.on_shutdown(),
     }
 }
@@ -890,6 +915,108 @@ fn a_backend_that_did_not_change_is_the_same_arc() {
     assert!(!Arc::ptr_eq(&before.backends[1], &after.backends[1]));
 }
 
+// T04, T06
+#[test]
+fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
+    check(
+        "
+        pick_first   |                  |
+        insert 1 a   | start 0          | connecting: 1@a connecting
+        insert 2 b   | start 1          | connecting: 1@a connecting, 2@b connecting
+        0 ready c0   | stop 1           | READY c0: 1@a READY, 2@b idle
+        insert 3 c   |                  | READY c0: 1@a READY, 2@b idle, 3@c idle
+        remove 3     |                  | READY c0: 1@a READY, 2@b idle
+        0 connecting | stop 0           | idle: 1@a idle, 2@b idle
+        -            |                  |
+        connect      | start 4          | connecting: 1@a connecting, 2@b idle
+        4 ready c3   |                  | READY c3: 1@a READY, 2@b idle
+        ",
+    );
+}
+
+// T05
+#[test]
+fn pick_first_fails_when_all_have_failed_and_until_one_is_ready() {
+    check(
+        "
+        pick_first |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        insert 2 b | start 1 | connecting: 1@a connecting, 2@b connecting
+        0 refused  |         | connecting: 1@a failing, 2@b connecting
+        1 refused  |         | failing: 1@a failing, 2@b failing
+        insert 3 c | start 2 | failing: 1@a failing, 2@b failing, 3@c connecting
+        1 ready c1 | stop 0, stop 2 | READY c1: 1@a idle, 2@b READY, 3@c idle
+        ",
+    );
+}
+
+#[test]
+fn pick_first_over_nobody_is_as_round_robin_is() {
+    check(
+        "
+        pick_first |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        remove 1   | stop 0  | failing (no backends)
+        ",
+    );
+}
+
+// V18
+#[test]
+fn pick_first_takes_over_a_connection_and_gives_it_back() {
+    check_up(
+        "
+        insert 2 b  | start 1 | READY c0: 1@a READY, 2@b connecting
+        1 ready c1  |         | READY c0 c1: 1@a READY, 2@b READY
+        pick_first  | stop 1  | READY c0: 1@a READY, 2@b idle
+        pick_first  |         |
+        round_robin | start 2 | READY c0: 1@a READY, 2@b connecting
+        2 ready c2  |         | READY c0 c2: 1@a READY, 2@b READY
+        ",
+    );
+}
+
+// V18
+#[test]
+fn pick_first_goes_on_with_the_attempts_there_are() {
+    check(
+        "
+        insert 1 a  | start 0 | connecting: 1@a connecting
+        insert 2 b  | start 1 | connecting: 1@a connecting, 2@b connecting
+        pick_first  |         |
+        round_robin |         |
+        pick_first  |         |
+        1 ready c1  | stop 0  | READY c1: 1@a idle, 2@b READY
+        ",
+    );
+}
+
+#[test]
+fn the_endpoint_of_the_selected_one_changes_make_before_break() {
+    check(
+        "
+        pick_first |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        0 ready c0 |         | READY c0: 1@a READY
+        insert 1 b | start 1 |
+        1 ready c1 | stop 0  | READY c1: 1@b READY
+        ",
+    );
+}
+
+#[test]
+fn the_endpoint_of_one_that_is_not_attempted_changes_silently() {
+    check(
+        "
+        pick_first |        |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        0 ready c0 |         | READY c0: 1@a READY
+        insert 2 b |         | READY c0: 1@a READY, 2@b idle
+        insert 2 c |         | READY c0: 1@a READY, 2@c idle
+        ",
+    );
+}
+
 // ── A random walk ────────────────────────────────────────────────────────────
 
 const WALKS: u64 = 50;
@@ -1169,6 +1296,9 @@ impl Walk {
             Input::Reject(why) => self.model.reject(why),
             Input::Connect => self.model.connect(),
             Input::Idle => self.model.idle(),
+            Input::PickFirst | Input::RoundRobin | Input::Nothing => {
+                unreachable!("the walk is about round_robin")
+            }
             Input::Close => unreachable!("comes after the walk"),
         }
     }

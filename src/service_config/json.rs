@@ -74,12 +74,22 @@ fn listed_policy(field: &Field<'_>) -> Result<LoadBalancingPolicy> {
         .collect::<Result<_>>()?;
     for (name, content) in &entries {
         if let Some(policy) = LoadBalancingPolicy::named(name) {
-            content.object()?;
-            return Ok(policy);
+            return configured(policy, &content.object()?);
         }
     }
     let names = entries.iter().map(|(name, _)| Json::from(*name)).collect();
     Err(field.rejected_with(must_be_known(), Json::List(names)))
+}
+
+fn configured(policy: LoadBalancingPolicy, config: &Object<'_>) -> Result<LoadBalancingPolicy> {
+    Ok(match policy {
+        LoadBalancingPolicy::RoundRobin => policy,
+        LoadBalancingPolicy::PickFirst { .. } => LoadBalancingPolicy::PickFirst {
+            shuffle_address_list: config
+                .optional("shuffleAddressList", boolean)?
+                .unwrap_or(false),
+        },
+    })
 }
 
 fn named_policy<'a>(entry: &Field<'a>) -> Result<(&'a str, Field<'a>)> {

@@ -74,6 +74,14 @@ pub enum LoadBalancingPolicy {
     /// `pick_first` then, where a health check silently never runs.
     #[default]
     RoundRobin,
+    /// `pick_first`: one connection, to the first backend that can be connected to
+    /// (gRFC A61, A62). Health is not checked, whatever the config says: an unhealthy
+    /// backend would only be left for a reconnect, perhaps to the same (gRFC A17, "LB
+    /// Policies Can Disable Health Checking When Needed").
+    PickFirst {
+        /// Try the backends in random order, drawn anew for every set.
+        shuffle_address_list: bool,
+    },
 }
 
 /// When to stop retrying because too many calls fail (gRFC A6, "Throttling
@@ -175,8 +183,16 @@ impl ServiceConfig {
 }
 
 impl LoadBalancingPolicy {
-    /// Every policy there is. A new one needs a variant and a line here.
-    const KNOWN: &[(&str, Self)] = &[("round_robin", Self::RoundRobin)];
+    /// Every policy there is, as it is without a config of its own. A new one needs
+    /// a variant and a line here.
+    const KNOWN: &[(&str, Self)] = &[
+        ("pick_first", Self::PICK_FIRST),
+        ("round_robin", Self::RoundRobin),
+    ];
+
+    const PICK_FIRST: Self = Self::PickFirst {
+        shuffle_address_list: false,
+    };
 
     fn named(name: &str) -> Option<Self> {
         Self::KNOWN

@@ -206,7 +206,7 @@ fn long_values_and_keys_are_shortened() {
     rejects(
         &format!(r#"{{"loadBalancingPolicy": "{long}"}}"#),
         &format!(
-            "loadBalancingPolicy: must name a policy that this channel knows (round_robin), \
+            "loadBalancingPolicy: must name a policy that this channel knows (pick_first, round_robin), \
              got \"{}…",
             &long[..2 * 79]
         ),
@@ -236,8 +236,35 @@ fn the_first_known_policy_of_the_list_wins() {
 }
 
 #[test]
+fn pick_first_is_named_with_its_own_config() {
+    let pick_first = |shuffle_address_list| LoadBalancingPolicy::PickFirst {
+        shuffle_address_list,
+    };
+    for (config, expected) in [
+        (r#""loadBalancingConfig": [{"pick_first": {}}]"#, false),
+        (
+            r#""loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}, {"round_robin": {}}]"#,
+            true,
+        ),
+        (
+            r#""loadBalancingConfig": [{"pick_first": {"shuffleAddressList": null, "new": 1}}]"#,
+            false,
+        ),
+        (r#""loadBalancingPolicy": "PICK_FIRST""#, false),
+    ] {
+        accepts(&format!("{{{config}}}"), |config| {
+            assert_eq!(config.policy(), pick_first(expected))
+        });
+    }
+    rejects(
+        r#"{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": "yes"}}]}"#,
+        r#"loadBalancingConfig[0].pick_first.shuffleAddressList: must be true or false, got "yes""#,
+    );
+}
+
+#[test]
 fn a_list_without_a_known_policy_is_invalid() {
-    let rule = "must name a policy that this channel knows (round_robin)";
+    let rule = "must name a policy that this channel knows (pick_first, round_robin)";
     for (list, got) in [
         ("[]", "[]"),
         (
@@ -308,7 +335,7 @@ fn the_deprecated_policy_counts_without_a_list() {
         rejects(
             &format!(r#"{{"loadBalancingPolicy": "{name}"}}"#),
             &format!(
-                "loadBalancingPolicy: must name a policy that this channel knows (round_robin), \
+                "loadBalancingPolicy: must name a policy that this channel knows (pick_first, round_robin), \
                  got \"{name}\""
             ),
         );
