@@ -91,3 +91,13 @@ async fn a_million_publications_lose_no_caller_that_waits() {
     let ended = timeout(PATIENCE, callers.join_all()).await;
     assert!(ended.is_ok(), "shutdown reaches every caller");
 }
+
+/// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.
+#[test]
+fn a_call_on_its_way_is_less_than_a_kilobyte() {
+    let board = Board::new(status(0), Picker::Connecting, None, CALLERS);
+    let request = http::Request::new(tonic::body::Body::empty());
+    let mut call = super::Call::new(request, super::Defaults::default());
+    let size = size_of::<super::Call>() + size_of_val(&call.send(&board));
+    assert!(size < 1_000, "{size} bytes");
+}

@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, request, uri};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
+    uri::{self, PathAndQuery},
+};
 use http_body::{Body as _, Frame};
 use tonic::body::Body;
 
@@ -35,10 +38,15 @@ const LARGEST_PIECE: usize = (1 << 31) - 1;
 
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
+///
+/// No larger than it has to be: it is most of a call's future, and `malloc` is
+/// quick only up to a kilobyte.
 pub(crate) struct Outgoing {
-    head: request::Parts,
-    /// The headers, while `h2` has the map that was in `head`. A list is cheaper to
-    /// make than another map, and is rarely needed again.
+    method: Method,
+    path: Option<PathAndQuery>,
+    headers: HeaderMap,
+    /// The headers, while `h2` has the map. A list is cheaper to make than another
+    /// map, and is rarely needed again.
     sent: Vec<(HeaderName, HeaderValue)>,
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
@@ -55,27 +63,30 @@ enum Rest {
     /// Nothing: the request is whole, and can be sent again.
     Nothing,
     /// More, some of it perhaps already taken from the body.
-    More(Option<Frame<Bytes>>, Body),
+    More(Option<Box<Frame<Bytes>>>, Body),
     /// It went into a stream and cannot be had again.
     Gone,
 }
 
 impl Outgoing {
     pub(crate) fn new(request: Request<Body>) -> Self {
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let mut headers = head.headers;
         // A generated client sends none of these, and looking at its two or
         // three headers costs less than asking for each name.
-        if head.headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
             for name in &HOP_BY_HOP {
-                head.headers.remove(name);
+                headers.remove(name);
             }
         }
-        if !has_te_trailers(&head.headers) {
-            head.headers.insert(header::TE, TRAILERS);
+        if !has_te_trailers(&headers) {
+            headers.insert(header::TE, TRAILERS);
         }
         Self {
-            application: head.headers.remove(header::USER_AGENT),
-            head,
+            method: head.method,
+            path: head.uri.into_parts().path_and_query,
+            application: headers.remove(header::USER_AGENT),
+            headers,
             sent: Vec::new(),
             first: None,
             rest: Rest::Unknown(body),
@@ -96,14 +107,14 @@ impl Outgoing {
 
     /// `/package.Service/Method`
     pub(crate) fn path(&self) -> &str {
-        self.head.uri.path()
+        self.path.as_ref().map_or("", PathAndQuery::path)
     }
 
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         for (name, value) in self.sent.drain(..) {
-            self.head.headers.append(name, value);
+            self.headers.append(name, value);
         }
-        &mut self.head.headers
+        &mut self.headers
     }
 
     /// Takes from the body what is ready, so that a unary request is known to
@@ -136,10 +147,9 @@ impl Outgoing {
         let mut uri = uri::Parts::default();
         uri.scheme = Some(scheme.clone());
         uri.authority = Some(authority.clone());
-        uri.path_and_query = self.head.uri.path_and_query().cloned();
+        uri.path_and_query = self.path.clone();
         let uri = Uri::from_parts(uri).map_err(|error| {
-            let path = &self.head.uri;
-            let why = format!("HTTP/2 cannot carry a request for `{path}`: {error}");
+            let why = format!("HTTP/2 cannot carry a request without a path: {error}");
             Error::new(ErrorKind::InvalidRequest, why)
         })?;
         let user_agent = match &self.application {
@@ -151,10 +161,10 @@ impl Outgoing {
         };
         self.headers_mut().insert(header::USER_AGENT, user_agent);
         let mut head = Request::new(());
-        *head.method_mut() = self.head.method.clone();
+        *head.method_mut() = self.method.clone();
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
-        *head.headers_mut() = std::mem::take(&mut self.head.headers);
+        *head.headers_mut() = std::mem::take(&mut self.headers);
         let headers = head.headers().iter();
         self.sent = headers
             .map(|(name, value)| (name.clone(), value.clone()))
@@ -212,13 +222,13 @@ impl Outgoing {
             Poll::Pending => Rest::More(None, body),
             Poll::Ready(None) => Rest::Nothing,
             Poll::Ready(Some(frame)) => match frame.into_data() {
-                Err(trailers) => Rest::More(Some(trailers), body),
+                Err(trailers) => Rest::More(Some(Box::new(trailers)), body),
                 Ok(data) => {
                     self.first = Some(data);
                     match next(&mut body)? {
                         Poll::Pending => Rest::More(None, body),
                         Poll::Ready(None) => Rest::Nothing,
-                        Poll::Ready(Some(frame)) => Rest::More(Some(frame), body),
+                        Poll::Ready(Some(frame)) => Rest::More(Some(Box::new(frame)), body),
                     }
                 }
             },
@@ -259,7 +269,7 @@ pub(super) struct Pump {
     stream: SendStream<Bytes>,
     /// Taken from the body, not yet sent.
     chunk: Bytes,
-    next: Option<Frame<Bytes>>,
+    next: Option<Box<Frame<Bytes>>>,
     body: Option<Body>,
     limit: Option<MessageLimit>,
 }
@@ -311,7 +321,7 @@ impl Pump {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
         if let Some(frame) = self.next.take() {
-            return Poll::Ready(Ok(Some(frame)));
+            return Poll::Ready(Ok(Some(*frame)));
         }
         match &mut self.body {
             Some(body) => poll_body(body, &mut self.limit, cx),
