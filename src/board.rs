@@ -32,6 +32,7 @@ use crate::{
 /// What the user of a channel may ask of its balancer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Command {
+    Connect,
     EnterIdle,
     ResetConnectBackoff,
     Close,

@@ -253,7 +253,7 @@ impl Channel {
     /// Connects, if the channel is IDLE, as a call would. Nothing else happens in any
     /// other state.
     pub fn request_connection(&self) {
-        self.alive.board.wake();
+        self.command(Command::Connect);
     }
 
     /// Puts the channel in IDLE: it lets go of every connection and every `Watch`,

@@ -151,6 +151,7 @@ impl Worker {
             // In no order: a flood of one kind must not starve the others.
             let changed = select! {
                 command = self.commands.recv() => match command {
+                    Some(Command::Connect) => self.connect(),
                     Some(Command::EnterIdle) => self.rest(),
                     Some(Command::ResetConnectBackoff) => {
                         self.control.send_modify(|control| control.backoff_resets += 1);
