@@ -202,7 +202,7 @@ impl Channel {
     }
 
     /// Waits for the channel to be READY, through failures if need be: put a
-    /// timeout around it. Connects, if the channel is IDLE.
+    /// timeout around it. Connects whenever the channel is IDLE.
     ///
     /// # Errors
     ///
@@ -212,22 +212,20 @@ impl Channel {
     ///
     /// Nothing is lost, and a connect that has begun goes on.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
-        let mut status = self.watch_status();
-        loop {
-            // With `pick_first` it may be IDLE again after an attempt.
-            self.request_connection();
-            let settled = status.wait_for(|status| {
-                status.state() != ConnectivityState::Connecting
-                    && status.state() != ConnectivityState::TransientFailure
-            });
-            match settled.await.state() {
+        let mut watch = self.watch_status();
+        let mut status = Some(watch.status());
+        while let Some(now) = status {
+            match now.state() {
                 ConnectivityState::Ready => return Ok(()),
-                ConnectivityState::Shutdown => {
-                    return Err(Error::new(ErrorKind::Closed, "the channel is closed"));
-                }
-                _ => status.changed().await,
-            };
+                // From the start, or again: by a timeout, as to wait is no call, or with
+                // `pick_first` after a connection.
+                ConnectivityState::Idle => self.request_connection(),
+                ConnectivityState::Shutdown => break,
+                ConnectivityState::Connecting | ConnectivityState::TransientFailure => {}
+            }
+            status = watch.changed().await;
         }
+        Err(Error::new(ErrorKind::Closed, "the channel is closed"))
     }
 
     /// Waits for the state to be another than `last`, and returns it: at once, if it
