@@ -5,6 +5,7 @@ mod deadlines;
 mod kinds;
 mod metadata;
 mod refused;
+mod wait_for_ready;
 
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 

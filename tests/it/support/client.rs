@@ -7,7 +7,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
     BackoffConfig, Change, Channel, ChannelBuilder, ConnectivityState, Endpoint, HealthOptions,
-    ServiceConfig, Status as ChannelStatus, discover,
+    ServiceConfig, Status as ChannelStatus, WaitForReady, discover,
 };
 
 use super::{
@@ -226,6 +226,15 @@ pub(crate) fn start(channel: &Channel, name: &'static str) -> Pending {
     tokio::spawn(async move { say(&channel, name).await })
 }
 
+/// As [`start`], with a call that waits where another would fail.
+pub(crate) fn start_patient(channel: &Channel, name: &'static str) -> Pending {
+    let channel = channel.clone();
+    tokio::spawn(async move {
+        let answer = call(&channel, waiting_for_ready(name, true)).await;
+        answer.map(Response::into_inner)
+    })
+}
+
 /// How a started call ended.
 pub(crate) async fn outcome(call: Pending) -> Result<HelloReply, Status> {
     within("a started call to end", call)
@@ -243,6 +252,13 @@ pub(crate) async fn order(channel: &Channel, n: usize) -> Vec<String> {
         }
     }
     order
+}
+
+/// A call that says for itself whether it waits for a backend.
+pub(crate) fn waiting_for_ready(name: &str, wait: bool) -> Request<HelloRequest> {
+    let mut request = Request::new(request(name));
+    request.extensions_mut().insert(WaitForReady(wait));
+    request
 }
 
 /// A call with this deadline.
