@@ -1,0 +1,84 @@
+//! The idle timeout, in real time: none is shorter than a second.
+//!
+//! That a channel is *not* IDLE shows when another one is, which has nothing to do
+//! and the same timeout.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Connecting, Idle, Ready},
+};
+
+use crate::support::{Backend, GREETER, WatchScript, balanced, hello, outcome, say, start, until};
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A READY channel to `backend` that has nothing to do.
+async fn quiet(backend: &Backend) -> Channel {
+    let builder = balanced(&[backend], None).idle_timeout(TIMEOUT);
+    let channel = builder.build();
+    until(&channel, Ready).await;
+    channel
+}
+
+// T12
+#[tokio::test]
+async fn a_channel_without_calls_lets_go_of_its_connections_until_the_next_call() {
+    let backend = Backend::builder().scripted().start().await;
+    let started = Instant::now();
+    let builder = balanced(&[&backend], Some(GREETER)).idle_timeout(TIMEOUT);
+    let channel = builder.build();
+    until(&channel, Ready).await;
+
+    until(&channel, Idle).await;
+    let rested = started.elapsed();
+    assert!(rested >= TIMEOUT, "IDLE after {rested:?}");
+    backend.until_open_watches(0).await;
+    backend.until_open_connections(0).await;
+
+    hello(&channel).await.expect("a call wakes it");
+    assert_eq!((channel.state(), backend.connections()), (Ready, 2));
+    until(&channel, Idle).await;
+    backend.until_open_connections(0).await;
+}
+
+// T12
+#[tokio::test]
+async fn without_a_timeout_or_with_frequent_calls_a_channel_stays_ready() {
+    let [busy, unused, other] = Backend::builder()
+        .start_each(["busy", "unused", "other"])
+        .await;
+    let for_ever = balanced(&[&unused], None).idle_timeout(None).build();
+    until(&for_ever, Ready).await;
+    let called = quiet(&busy).await;
+    let quiet = quiet(&other).await;
+    for _ in 0..2 {
+        while quiet.state() != Idle {
+            say(&called, "slow:50").await.expect("an answer");
+        }
+        assert_eq!((called.state(), for_ever.state()), (Ready, Ready));
+        hello(&quiet).await.expect("a call wakes it");
+    }
+    assert_eq!(other.connections(), 3, "this one was IDLE twice");
+    assert_eq!((busy.connections(), unused.connections()), (1, 1));
+}
+
+// T12
+#[tokio::test]
+async fn a_call_that_waits_keeps_its_channel_from_idle() {
+    let silent = Backend::builder().scripted().start().await;
+    silent.script_watch(WatchScript::HoldFirst);
+    let builder = balanced(&[&silent], Some(GREETER)).idle_timeout(TIMEOUT);
+    let channel = builder.build();
+    let waiting = start(&channel, "you");
+    silent.until_watches(1).await;
+
+    let other = Backend::start().await;
+    let quiet = quiet(&other).await;
+    until(&quiet, Idle).await;
+    assert_eq!((channel.state(), silent.watches()), (Connecting, 1));
+    silent.release_watches();
+    outcome(waiting).await.expect("health says yes");
+}

@@ -1,0 +1,17 @@
+//! What a channel tells of its state, and what it can be told to do.
+
+mod closing;
+mod following;
+mod idle;
+mod idle_timeout;
+mod trouble;
+
+use std::time::Duration;
+
+use tonic_health_channel::BackoffConfig;
+
+/// A backoff that no test could wait for: a second attempt has another reason.
+fn hourly() -> BackoffConfig {
+    let hour = Duration::from_secs(3600);
+    BackoffConfig::try_new(hour, 1.0, 0.0, hour).expect("a valid backoff")
+}
