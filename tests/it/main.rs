@@ -13,6 +13,7 @@
 mod bad_input;
 mod balance;
 mod calls;
+mod config;
 mod connectivity;
 mod discover;
 mod drop_in;
