@@ -6,10 +6,10 @@ use tonic_health_channel::{
     HealthStatus, ServiceConfig,
 };
 
-use super::ends_with;
+use super::{ends_with, warnings};
 use crate::support::{
-    Backend, GREETER, HealthKind, WatchScript, balanced, health_checked, hello, refusal, until,
-    until_backends,
+    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, refusal,
+    until, until_backends,
 };
 
 // H12, J14
@@ -69,4 +69,45 @@ async fn check_is_never_called_by_default() {
     healthy.set_not_serving(GREETER).await;
     until_backends(&channel, &[TransientFailure, Ready, Ready, Ready]).await;
     assert_eq!(all.map(|backend| backend.checks()), [0; 4]);
+}
+
+// H10
+#[tokio::test]
+async fn health_that_is_disabled_is_never_asked_whatever_the_config_says() {
+    let logs = Logs::capture();
+    let start = Backend::builder().scripted();
+    let backend = start.not_serving(GREETER).start().await;
+    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check();
+    let channel = builder.build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("nobody asks for its health");
+    let known = channel.backends()[0].clone();
+    assert_eq!(known.health(), HealthStatus::Disabled);
+    assert!(known.to_string().ends_with("READY, health disabled"));
+
+    backend.cut_connections();
+    backend.until_connections(2).await;
+    until(&channel, Ready).await;
+    assert_eq!([backend.watches(), backend.checks()], [0, 0]);
+    let [warning] = &warnings(&logs)[..] else {
+        panic!("one WARN, not {:?}", warnings(&logs));
+    };
+    let expected = "asks for health checks, which are disabled for this channel";
+    assert!(warning.starts_with(expected), "{warning}");
+}
+
+// C09
+#[tokio::test]
+async fn one_channel_may_disable_what_another_asks_of_the_same_server() {
+    let start = Backend::builder().scripted();
+    let backend = start.not_serving(GREETER).start().await;
+    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check();
+    let trusting = builder.build();
+    let checking = health_checked(&[&backend]);
+    until(&trusting, Ready).await;
+    until(&checking, TransientFailure).await;
+    hello(&trusting).await.expect("nobody asks for its health");
+    let text = refusal(&checking).await;
+    assert!(text.contains("health check: NOT_SERVING"), "{text}");
+    assert_eq!((backend.connections(), backend.watches()), (2, 1));
 }
