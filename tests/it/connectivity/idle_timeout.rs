@@ -1,7 +1,7 @@
 //! The idle timeout, in real time: none is shorter than a second.
 //!
-//! That a channel is *not* IDLE shows when another one is, which has nothing to do
-//! and the same timeout.
+//! That a channel does *not* go to IDLE shows when another one with the same timeout
+//! has done so twice, as it has nothing to do.
 
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use tonic_health_channel::{
     ConnectivityState::{Connecting, Idle, Ready},
 };
 
-use crate::support::{Backend, GREETER, WatchScript, balanced, hello, outcome, say, start, until};
+use crate::support::{
+    Backend, Chat, GREETER, WatchScript, balanced, by_hand, hello, outcome, say, start, until,
+    until_ready,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -21,6 +24,16 @@ async fn quiet(backend: &Backend) -> Channel {
     let channel = builder.build();
     until(&channel, Ready).await;
     channel
+}
+
+/// Longer than a channel without calls takes to be IDLE.
+async fn two_timeouts() {
+    let backend = Backend::start().await;
+    let quiet = quiet(&backend).await;
+    until(&quiet, Idle).await;
+    quiet.request_connection();
+    until(&quiet, Ready).await;
+    until(&quiet, Idle).await;
 }
 
 // T12
@@ -75,10 +88,43 @@ async fn a_call_that_waits_keeps_its_channel_from_idle() {
     let waiting = start(&channel, "you");
     silent.until_watches(1).await;
 
-    let other = Backend::start().await;
-    let quiet = quiet(&other).await;
-    until(&quiet, Idle).await;
+    two_timeouts().await;
     assert_eq!((channel.state(), silent.watches()), (Connecting, 1));
     silent.release_watches();
     outcome(waiting).await.expect("health says yes");
+}
+
+// T12
+#[tokio::test]
+async fn a_call_in_flight_keeps_its_channel_from_idle_until_it_has_ended() {
+    let [unary, streaming, removed, other] = Backend::builder()
+        .start_each(["unary", "streaming", "removed", "other"])
+        .await;
+    let for_unary = quiet(&unary).await;
+    let held = start(&for_unary, "hold");
+    unary.until_held(1).await;
+    let for_streaming = quiet(&streaming).await;
+    let chat = Chat::start(&for_streaming).await;
+    let (backends, builder) = by_hand(None);
+    let for_removed = builder.idle_timeout(TIMEOUT).build();
+    backends.insert("removed", removed.uri()).await;
+    let old = Chat::start(&for_removed).await;
+    backends.insert("other", other.uri()).await;
+    backends.remove("removed").await;
+    until_ready(&for_removed, &["other"]).await;
+
+    two_timeouts().await;
+    let busy = [&for_unary, &for_streaming, &for_removed];
+    assert_eq!(busy.map(|channel| channel.state()), [Ready; 3]);
+
+    unary.release();
+    outcome(held).await.expect("an answer");
+    chat.end().await;
+    old.end().await;
+    for channel in busy {
+        until(channel, Idle).await;
+    }
+    for backend in [&unary, &streaming, &removed, &other] {
+        backend.until_open_connections(0).await;
+    }
 }
