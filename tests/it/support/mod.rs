@@ -12,6 +12,7 @@
 
 mod backend;
 mod client;
+mod configs;
 mod counter;
 mod front;
 mod greeter_service;
@@ -28,6 +29,7 @@ use std::{panic::Location, time::Duration};
 
 pub(crate) use backend::{Backend, HealthKind};
 pub(crate) use client::*;
+pub(crate) use configs::{Configs, of_all_methods};
 pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
 pub(crate) use peers::{Peer, PeerScript};
