@@ -10,6 +10,7 @@ mod ends;
 mod flips;
 mod narrow;
 mod polled;
+mod reconfigured;
 mod retried;
 mod silent;
 mod table;
