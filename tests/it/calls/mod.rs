@@ -3,6 +3,7 @@
 mod crowds;
 mod deadlines;
 mod kinds;
+mod limits;
 mod metadata;
 mod refused;
 mod wait_for_ready;
