@@ -10,6 +10,7 @@
     reason = "real sockets have real time, and nothing here pauses it"
 )]
 
+mod backends;
 mod bad_input;
 mod balance;
 mod calls;
