@@ -1,6 +1,7 @@
 //! Who gets the next call, and what becomes of one that nobody can take.
 
 mod load;
+mod pick_first;
 mod picks;
 mod rotation;
 mod sets;
