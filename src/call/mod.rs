@@ -126,7 +126,8 @@ impl Call {
                 .map(|response| response.map(Body::new));
         };
         if bound == started {
-            return Err(self.expired(board, Duration::ZERO));
+            let text = "deadline exceeded before the call was sent: it was given no time";
+            return Err(Error::new(ErrorKind::DeadlineExceeded, text));
         }
         let mut timer = Box::pin(time::sleep_until(bound));
         let outcome = match select(pin!(self.run(board)), &mut timer).await {

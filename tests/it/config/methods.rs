@@ -183,10 +183,13 @@ async fn a_timeout_of_nothing_ends_a_call_before_it_is_sent() {
     for request in [
         Request::new(request("you")),
         request_within("you", LONG),
+        request_within("you", Duration::ZERO),
         waiting_for_ready("you", true),
     ] {
         let status = call(&channel, request).await.expect_err("out of time");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        let expected = "deadline exceeded before the call was sent: it was given no time";
+        assert_eq!(status.message(), expected, "no backend is to blame");
     }
     assert_eq!(backend.hits(), 0, "nothing is sent");
     until(&channel, Ready).await;
