@@ -129,10 +129,15 @@ async fn connect_tcp(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, 
     if target.secure {
         return Err("https needs TLS, which this channel does not speak; use http".to_owned());
     }
-    progress.set(format!("looking up `{}`", target.host));
-    let addresses = look_up(&target).await?;
+    let addresses = match endpoint.located {
+        Some(address) => vec![address],
+        None => {
+            progress.set(format!("looking up `{}`", target.host));
+            look_up(&target).await?
+        }
+    };
     progress.set(format!("waiting for TCP with {}", listed(&addresses)));
-    let stream = race(&target, addresses).await?;
+    let stream = race(&endpoint.address(), addresses).await?;
     tune(&stream, &endpoint.tcp).map_err(|error| format!("socket options: {}", say(&error)))?;
     Ok(Box::new(stream))
 }
@@ -170,7 +175,7 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// Tries the addresses in order, a new one when the last has failed or has been
 /// pending for [`ATTEMPT_DELAY`]. The first to connect wins.
-async fn race(target: &Target, addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
+async fn race(target: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failures = Vec::new();
@@ -194,10 +199,10 @@ async fn race(target: &Target, addresses: Vec<SocketAddr>) -> Result<TcpStream, 
     }
 }
 
-async fn attempt(target: &Target, address: SocketAddr) -> Result<TcpStream, String> {
+async fn attempt(target: &str, address: SocketAddr) -> Result<TcpStream, String> {
     TcpStream::connect(address).await.map_err(|error| {
         // Whose address it is, only where a name has been looked up.
-        match address.to_string() == target.to_string() {
+        match address.to_string() == target {
             true => say(&error),
             false => format!("{} ({address})", say(&error)),
         }

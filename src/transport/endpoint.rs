@@ -1,6 +1,8 @@
 //! How to reach one backend.
 
-use std::{fmt, future::Future, pin::Pin, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt, future::Future, net::SocketAddr, pin::Pin, str::FromStr, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
@@ -33,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Endpoint {
     uri: Uri,
+    /// Where to connect to, if somebody has looked the host of `uri` up already.
+    pub(super) located: Option<SocketAddr>,
     origin: Option<Uri>,
     user_agent: HeaderValue,
     pub(super) connect_timeout: Option<Duration>,
@@ -260,11 +264,40 @@ impl Endpoint {
         self.tcp.keepalive_retries
     }
 
-    /// `host:port`, for people.
+    /// Where it connects to, for people: `host:port`, or the address it was located
+    /// at.
     pub(crate) fn address(&self) -> String {
-        match self.target() {
-            Ok(target) => target.to_string(),
-            Err(_) => self.uri.to_string(),
+        match (self.located, self.target()) {
+            (Some(address), _) => address.to_string(),
+            (None, Ok(target)) => target.to_string(),
+            (None, Err(_)) => self.uri.to_string(),
+        }
+    }
+
+    /// The port that is dialled where the URI names none.
+    pub(crate) fn default_port(&self) -> u16 {
+        match self.uri.scheme() == Some(&uri::Scheme::HTTPS) {
+            true => 443,
+            false => 80,
+        }
+    }
+
+    /// The same options, and the same scheme, for a server that is known as
+    /// `authority`.
+    pub(crate) fn known_as(self, authority: uri::Authority) -> Self {
+        let scheme = self.uri.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
+        let parts = uri::Builder::new().scheme(scheme).authority(authority);
+        let uri = parts.path_and_query("/").build();
+        let uri = uri.expect("a scheme, an authority and a path are a URI");
+        Self { uri, ..self }
+    }
+
+    /// The same endpoint, reached at `address`. Who it is stays: scheme and authority
+    /// of requests are those of the URI.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self {
+            located: Some(address),
+            ..self
         }
     }
 
@@ -314,7 +347,7 @@ impl Endpoint {
         }
         Ok(Target {
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: self.port()?.unwrap_or(if secure { 443 } else { 80 }),
+            port: self.port()?.unwrap_or(self.default_port()),
             secure,
         })
     }
@@ -345,6 +378,7 @@ impl From<Uri> for Endpoint {
     fn from(uri: Uri) -> Self {
         Self {
             uri,
+            located: None,
             origin: None,
             user_agent: HeaderValue::from_static(USER_AGENT),
             connect_timeout: None,
@@ -399,6 +433,7 @@ impl FromStr for Endpoint {
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
         self.uri == other.uri
+            && self.located == other.located
             && self.origin == other.origin
             && self.user_agent == other.user_agent
             && self.connect_timeout == other.connect_timeout

@@ -93,6 +93,22 @@ async fn a_server_is_connected_to() {
     assert_eq!(connection.address(), address);
 }
 
+/// The name would not resolve: it is not asked for.
+#[tokio::test]
+async fn a_located_endpoint_is_dialled_where_it_is_and_keeps_its_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    serve(listener);
+    let named = Endpoint::from_static("http://no-such-host.invalid:50051");
+    let located = named.clone().at(address);
+    let connection = outcome(located.clone()).await.expect("connects");
+    assert_eq!(connection.address(), address.to_string());
+    let (_, authority) = located.request_origin();
+    assert_eq!(authority, "no-such-host.invalid:50051");
+    assert_ne!(located, named);
+    assert_eq!(located, named.at(address));
+}
+
 /// `localhost` is `::1` first on many systems, and nobody listens there.
 #[tokio::test]
 async fn all_addresses_of_a_name_are_tried() {
