@@ -8,10 +8,10 @@ use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
 };
 
-use super::{Configs, of_all_methods};
 use crate::support::{
-    Answer, Backend, H2Peer, balanced, balanced_at, call, greeter, hello, outcome, refusal,
-    request, request_within, say, start, start_patient, until, waiting_for_ready, within,
+    Answer, Backend, Configs, H2Peer, balanced, balanced_at, call, greeter, hello, of_all_methods,
+    outcome, refusal, request, request_within, say, start, start_patient, until, waiting_for_ready,
+    within,
 };
 
 /// A time that runs out; in the config, `0.15s`.

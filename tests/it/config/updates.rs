@@ -11,10 +11,10 @@ use tonic_health_channel::{
 };
 use tracing::Level;
 
-use super::{Configs, of_all_methods};
 use crate::support::{
-    Backend, GREETER, Logs, balanced, by_hand, call, checking, hello, order, outcome, refusal,
-    request_within, start, start_patient, until, until_backends, waiting_for_ready,
+    Backend, Configs, GREETER, Logs, balanced, by_hand, call, checking, hello, of_all_methods,
+    order, outcome, refusal, request_within, start, start_patient, until, until_backends,
+    waiting_for_ready,
 };
 
 const ZERO_TIMEOUT: &str = r#""timeout": "0s""#;
