@@ -286,6 +286,11 @@ impl Channel {
         self.watch_status().wait_for(closed).await;
     }
 
+    /// What it has published. Whoever is to outlive no channel holds it weakly.
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.alive.board
+    }
+
     /// A balancer that is gone needs no command: the channel is closed.
     fn command(&self, command: Command) {
         let _ = self.alive.commands.send(command);
@@ -306,7 +311,7 @@ impl Service<Request<Body>> for Channel {
         let mut call = Call::new(request, self.defaults);
         // The call is borrowed where it stands: passed on by value, the future
         // would have room for it twice.
-        ResponseFuture(Box::pin(async move { call.send(&alive.board).await }))
+        ResponseFuture::new(async move { call.send(&alive.board).await })
     }
 }
 
@@ -322,6 +327,14 @@ impl fmt::Debug for Channel {
 
 /// A call on its way. Dropping it cancels the call.
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
+
+impl ResponseFuture {
+    pub(crate) fn new(
+        call: impl Future<Output = Result<Response<Body>, Error>> + Send + 'static,
+    ) -> Self {
+        Self(Box::pin(call))
+    }
+}
 
 impl Future for ResponseFuture {
     type Output = Result<Response<Body>, Error>;

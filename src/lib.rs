@@ -84,6 +84,7 @@ mod in_flight;
 mod pb;
 mod picker;
 mod service_config;
+mod serving;
 mod snapshot;
 mod subchannel;
 mod transport;

@@ -76,6 +76,14 @@ impl<C> Picker<C> {
 }
 
 impl<C> Picker<C> {
+    /// All connections that calls are sent on.
+    pub(crate) fn connections(&self) -> &[C] {
+        match self {
+            Self::Ready { backends, .. } => backends,
+            Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => &[],
+        }
+    }
+
     /// Whether `newer`, published next after `self`, could let a call go on that
     /// `self` made wait: then all waiting calls are to be woken.
     ///

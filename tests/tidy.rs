@@ -60,7 +60,7 @@ const WAITS: [&str; 5] = [
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
-const EDGES: [(&str, &str); 15] = [
+const EDGES: [(&str, &str); 16] = [
     (
         "builder",
         "channel call balancer discover transport service_config health backoff snapshot \
@@ -89,7 +89,11 @@ const EDGES: [(&str, &str); 15] = [
         "snapshot",
         "picker transport service_config health connectivity in_flight error",
     ),
-    ("discover", "transport error"),
+    ("discover", "serving transport error"),
+    (
+        "serving",
+        "channel board snapshot connectivity transport error",
+    ),
     ("watch", "snapshot connectivity"),
     ("picker", "error"),
     ("backoff", "error"),

@@ -375,6 +375,7 @@ impl Worker {
             },
             control: self.control.subscribe(),
             attached: Attached {
+                backend: backend.0,
                 queue: self.board.queue().clone(),
                 in_flight,
                 answered_by,

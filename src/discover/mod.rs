@@ -24,6 +24,7 @@ mod push;
 mod refresh;
 mod source;
 
+pub use crate::serving::{Connection, Serving, serving};
 pub use list::{List, list};
 pub use push::{Push, push};
 pub use refresh::RefreshHandle;

@@ -225,7 +225,7 @@ impl<I: Copy> Task<I> {
     fn drop_connection(&mut self) {
         self.rpc = None;
         if let Some(live) = self.live.take() {
-            live.calls.offer(false);
+            live.calls.let_go();
         }
     }
 
@@ -274,7 +274,7 @@ impl<I: Copy> Task<I> {
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
         if let Some(live) = &self.live {
-            live.calls.offer(false);
+            live.calls.let_go();
         }
     }
 }

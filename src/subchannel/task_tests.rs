@@ -56,6 +56,7 @@ impl Rig {
             },
             control: control.subscribe(),
             attached: Attached {
+                backend: 0,
                 queue: Queue::new(),
                 in_flight: InFlight::default(),
                 answered_by: None,

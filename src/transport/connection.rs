@@ -1,6 +1,10 @@
 //! The handle to one HTTP/2 connection, and a place on it for one call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -13,7 +17,7 @@ use super::{
     endpoint::{Endpoint, Executor},
     http2,
     request::Outgoing,
-    slots::{Queue, Slots},
+    slots::{Place, Queue, Slots},
 };
 use crate::{
     error::{Cause, CauseKind, Error, ErrorKind},
@@ -31,9 +35,14 @@ const STREAMS_PER_CONNECTION: usize = (1 << 30) - (1 << 16);
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<Shared>);
 
-pub(super) struct Shared {
+/// Names a connection without keeping it.
+pub(crate) struct WeakConnection(Weak<Shared>);
+
+struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
+    /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
+    door: Arc<Queue<Reserved>>,
     attached: Attached,
     stage: watch::Sender<Stage>,
     opened: std::sync::atomic::AtomicUsize,
@@ -49,6 +58,8 @@ pub(super) struct Shared {
 /// connection, and the next one to the same backend gets it too.
 #[derive(Clone)]
 pub(crate) struct Attached {
+    /// The number of its backend.
+    pub(crate) backend: u64,
     /// Calls of the channel that wait for a slot, here or elsewhere.
     pub(crate) queue: Arc<Queue>,
     /// Calls of the backend.
@@ -82,10 +93,22 @@ impl Stage {
 /// slot to the call that has waited longest.
 pub(crate) struct Admitted {
     connection: Connection,
-    /// False for a stream opened on a reservation: that holds the slot, and what
-    /// runs on it is no call.
-    is_call: bool,
+    hold: Hold,
 }
+
+/// What an [`Admitted`] has to give back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing: a [`Reservation`] holds the slot, and what runs on it is no call.
+    Lent,
+    /// The slot alone: there is no call yet.
+    Ahead,
+    /// The slot, and its place among the calls in flight.
+    Call,
+}
+
+/// A slot for a call that is yet to be made, or why there is none any more.
+pub(crate) type Reserved = Result<Admitted, Cause>;
 
 /// A slot kept for as long as the connection lives, so that the `Watch` can
 /// always be started again.
@@ -113,6 +136,7 @@ impl Connection {
         Self(Arc::new(Shared {
             send,
             slots,
+            door: Queue::new(),
             attached,
             stage: watch::Sender::new(Stage::Open { limit }),
             opened: 0.into(),
@@ -133,18 +157,39 @@ impl Connection {
 
     /// A slot for a call, if there is one now.
     pub(crate) fn admit(&self) -> Option<Admitted> {
-        self.0.slots.take().then(|| {
-            self.0.attached.in_flight.enter();
-            Admitted {
-                connection: self.clone(),
-                is_call: true,
-            }
+        self.admit_ahead().map(Admitted::into_call)
+    }
+
+    /// A slot for a call that is yet to be made: at once, or when there is one, or
+    /// word that there will be none. First come first served. Only once the
+    /// connection is offered; to calls that can go elsewhere it comes first.
+    pub(crate) fn reserve_call(&self) -> Place<Reserved> {
+        let place = self.0.door.join();
+        self.serve_queue();
+        place
+    }
+
+    fn admit_ahead(&self) -> Option<Admitted> {
+        self.0.slots.take().then(|| Admitted {
+            connection: self.clone(),
+            hold: Hold::Ahead,
         })
     }
 
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
+        self.0.door.serve(|| match self.admit_ahead() {
+            Some(admitted) => Some(Ok(admitted)),
+            None => self.0.stage.borrow().ended().cloned().map(Err),
+        });
         self.0.attached.queue.serve(|| self.admit());
+    }
+
+    /// Its backend has no more use for it: takes no new streams from now on. What
+    /// runs on it goes on.
+    pub(crate) fn let_go(&self) {
+        let why = Cause::new(CauseKind::Disconnected, "its backend is done with it");
+        self.retire(Stage::Draining(why));
     }
 
     /// Lets calls use the connection, or not. What runs on it goes on.
@@ -178,6 +223,16 @@ impl Connection {
         &self.0.address
     }
 
+    /// The number of its backend.
+    pub(crate) fn backend(&self) -> u64 {
+        self.0.attached.backend
+    }
+
+    /// How many calls its backend has, on this connection and on others.
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.0.attached.in_flight.now()
+    }
+
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
         self.0.attached.answered_by.as_ref()
     }
@@ -205,6 +260,7 @@ impl Connection {
             }
             moves_down
         });
+        self.serve_queue();
     }
 
     /// The status of a call whose stream failed with `error`.
@@ -239,12 +295,8 @@ impl Connection {
         &self.0.send
     }
 
-    pub(super) fn downgrade(&self) -> std::sync::Weak<Shared> {
-        Arc::downgrade(&self.0)
-    }
-
-    pub(super) fn upgrade(weak: &std::sync::Weak<Shared>) -> Option<Self> {
-        weak.upgrade().map(Self)
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
     }
 
     fn release_slot(&self) {
@@ -265,6 +317,19 @@ impl Connection {
             );
             self.retire(Stage::Draining(why));
         }
+    }
+}
+
+impl WeakConnection {
+    /// The connection, if somebody else holds it.
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
+
+    /// Whether it is this one. No other is ever taken for it, as what is named
+    /// here is not freed before the name.
+    pub(crate) fn is(&self, connection: &Connection) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&connection.0))
     }
 }
 
@@ -306,7 +371,7 @@ impl Reservation {
     pub(crate) fn lend(&self) -> Admitted {
         Admitted {
             connection: self.0.clone(),
-            is_call: false,
+            hold: Hold::Lent,
         }
     }
 }
@@ -320,6 +385,21 @@ impl Drop for Reservation {
 impl Admitted {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Counts among the calls in flight from now on.
+    pub(crate) fn into_call(mut self) -> Self {
+        if self.hold == Hold::Ahead {
+            self.hold = Hold::Call;
+            self.connection.0.attached.in_flight.enter();
+        }
+        self
+    }
+
+    /// Whether a call may still begin with it: the connection is offered to calls,
+    /// and takes new streams.
+    pub(crate) fn is_good(&self) -> bool {
+        self.connection.0.slots.is_open()
     }
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
@@ -348,8 +428,10 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if self.is_call {
+        if self.hold == Hold::Call {
             self.connection.0.attached.in_flight.leave();
+        }
+        if self.hold != Hold::Lent {
             self.connection.release_slot();
         }
     }

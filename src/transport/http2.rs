@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::{
     Attached, Connection, Stage,
-    connection::Shared,
+    connection::WeakConnection,
     dial::{self, BoxIo},
     endpoint::Endpoint,
 };
@@ -129,7 +129,7 @@ fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
 struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<h2::client::Connection<Sniffed, Bytes>>,
-    handle: Weak<Shared>,
+    handle: WeakConnection,
 }
 
 impl Future for Driver {
@@ -141,7 +141,7 @@ impl Future for Driver {
         };
         let outcome = Pin::new(&mut *h2).poll(cx);
         let limit = h2.max_concurrent_send_streams();
-        let handle = Connection::upgrade(&self.handle);
+        let handle = self.handle.upgrade();
         match outcome {
             Poll::Pending => {
                 if let Some(connection) = handle {
@@ -172,7 +172,7 @@ impl Future for Driver {
 /// A driver whose runtime goes away takes its connection with it.
 impl Drop for Driver {
     fn drop(&mut self) {
-        if let (Some(_), Some(connection)) = (self.h2.take(), Connection::upgrade(&self.handle)) {
+        if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
             let why = "the task that drove it was dropped";
             connection.retire(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
         }

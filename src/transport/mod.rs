@@ -28,7 +28,9 @@ pub(crate) mod tests;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use body::ResponseBody;
-pub(crate) use connection::{Admitted, Attached, Connection, OpenError, Reservation, Stage};
+pub(crate) use connection::{
+    Admitted, Attached, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
+};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::Executor;

@@ -115,6 +115,11 @@ impl Slots {
         self.offered.store(offered, SeqCst);
     }
 
+    /// Whether calls may use the connection at all.
+    pub(super) fn is_open(&self) -> bool {
+        self.offered.load(SeqCst) && !self.retired.load(SeqCst)
+    }
+
     pub(super) fn retire(&self) {
         self.retired.store(true, SeqCst);
     }

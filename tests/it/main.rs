@@ -21,5 +21,6 @@ mod drop_in;
 mod harness;
 mod health;
 mod lost;
+mod serving;
 mod shutdown;
 mod support;

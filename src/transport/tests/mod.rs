@@ -95,6 +95,7 @@ fn alone() -> Attached {
 /// A backend of its own, of the channel with this queue.
 fn attached(queue: &Arc<Queue>) -> Attached {
     Attached {
+        backend: 0,
         queue: queue.clone(),
         in_flight: InFlight::default(),
         answered_by: None,

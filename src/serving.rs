@@ -1,0 +1,336 @@
+//! The READY backends of a channel, for balancers that are not ours.
+//!
+//! ```text
+//!   Board ──status rings──► View: what is READY, less what was told
+//!     ▲ weakly                 │ Insert(id, Connection) · Remove(id)
+//!     └────────────────────────┘      ▼
+//!                              tower's Balance, or yours
+//!                                     │ poll_ready: a slot   call: a stream
+//!                                     ▼
+//!                              transport::Connection
+//! ```
+//!
+//! A view holds neither the channel nor, between two polls, any connection: it
+//! remembers names. Two connections of one backend have different names, so one
+//! that was lost and replaced unseen is told of.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use http::{Request, Response};
+use tokio::sync::watch;
+use tonic::body::Body;
+use tower::{discover::Change, load::Load};
+use tower_service::Service;
+
+use crate::{
+    board::Board,
+    channel::{Channel, ResponseFuture},
+    connectivity::ConnectivityState,
+    error::{Cause, Error, ErrorKind},
+    snapshot::{BackendId, Status},
+    transport::{self, Admitted, OpenError, Outgoing, Place, Reserved, WeakConnection},
+};
+
+/// The backends of `channel` that can take calls, as a tower
+/// [`Discover`](tower::discover::Discover) of their connections: for a balancer of
+/// tower's, or of your own, over what this crate keeps connected and
+/// health-checked.
+///
+/// A backend that becomes READY is an `Insert`, one that leaves READY a `Remove`.
+/// A READY backend with another connection than before is an `Insert` too; the old
+/// one takes no new calls. The first poll tells of those that are READY then.
+///
+/// ```no_run
+/// use tonic_health_channel::{Channel, discover};
+/// use tower::{balance::p2c::Balance, buffer::Buffer};
+///
+/// # async fn example(channel: Channel) {
+/// // To the less loaded of two; and a handle to it that can be cloned.
+/// let balanced = Buffer::new(Balance::new(discover::serving(&channel)), 1024);
+/// # type Request = http::Request<tonic::body::Body>;
+/// # let _: Buffer<Request, <Balance<discover::Serving, Request> as tower::Service<Request>>::Future> = balanced;
+/// # }
+/// ```
+///
+/// # Whose rules apply
+///
+/// Those for backends: source, connection backoff, health checks, and the service
+/// config as far as it is about them. Those for calls do not, as the channel does not
+/// see them: `timeout`, `waitForReady` and message sizes of the service config,
+/// [`Endpoint::timeout`](crate::Endpoint::timeout), and transparent retry. A
+/// `grpc-timeout` goes to the server as it is, and nobody here keeps to it; tower has
+/// layers for all of these.
+///
+/// # How long it lasts
+///
+/// It does not keep the channel alive: hold a clone. When the channel closes, every
+/// backend is removed and the stream ends. tower's `Balance` takes no notice of an
+/// end, and has its callers wait for backends for ever.
+///
+/// To wait for a change is to need the channel, which leaves IDLE for it, as for a
+/// call. Calls count as use of it.
+pub fn serving(channel: &Channel) -> Serving {
+    let mut view = View {
+        board: Arc::downgrade(channel.board()),
+        status: channel.board().status(),
+        told: BTreeMap::new(),
+        ahead: VecDeque::new(),
+        ended: false,
+    };
+    view.status.mark_changed();
+    let changes = stream::unfold(view, async |mut view| {
+        let change = view.next().await?;
+        Some((Ok(change), view))
+    });
+    // A balancer polls on after the end.
+    Serving(Box::pin(changes.fuse()))
+}
+
+/// A stream of what becomes READY and what no longer is. Made by [`serving`].
+pub struct Serving(Pin<Box<dyn Stream<Item = Item> + Send>>);
+
+type Item = Result<Change<BackendId, Connection>, Infallible>;
+
+/// A connection to one READY backend. Clones share it.
+///
+/// [`poll_ready`](Service::poll_ready) means what it says: it takes one of the streams
+/// that the server allows and keeps it until the call, or until this is dropped. It
+/// waits, first come first served,
+///
+/// - while the server allows no more streams than are open,
+/// - while the backend is unhealthy,
+///
+/// and fails for good once the connection takes no new streams: it was lost, or the
+/// server said GOAWAY, or the channel has let go of it. A stream that is kept for a
+/// backend that turns unhealthy is given back by the next `poll_ready`.
+///
+/// A clone has to get ready by itself. One that is and does not call keeps a stream
+/// from others, the channel's own calls among them; a `Balance` keeps one at each
+/// backend.
+///
+/// The [load](Load) is the number of calls on the backend, as in
+/// [`BackendStatus::calls_in_flight`](crate::BackendStatus::calls_in_flight). The
+/// connection stays open for as long as somebody holds a clone.
+pub struct Connection {
+    inner: transport::Connection,
+    /// That of its channel, to mark that there are calls.
+    board: Weak<Board>,
+    turn: Turn,
+}
+
+/// How far a handle is on its way to a stream.
+#[derive(Default)]
+enum Turn {
+    #[default]
+    Unasked,
+    Waiting(Place<Reserved>),
+    Ready(Admitted),
+}
+
+/// What a user was told, and what there is.
+struct View {
+    board: Weak<Board>,
+    status: watch::Receiver<Arc<Status>>,
+    told: BTreeMap<BackendId, WeakConnection>,
+    /// What is to be told, as of the last look.
+    ahead: VecDeque<(BackendId, Option<WeakConnection>)>,
+    /// The channel is closed, as of the last look: nothing comes after what is ahead.
+    ended: bool,
+}
+
+impl View {
+    async fn next(&mut self) -> Option<Change<BackendId, Connection>> {
+        loop {
+            // What is ahead may have been overtaken, and nobody is told of that.
+            if self.status.has_changed().unwrap_or(true) {
+                self.look();
+            }
+            while let Some((id, connection)) = self.ahead.pop_front() {
+                if let Some(change) = self.tell(id, connection) {
+                    return Some(change);
+                }
+            }
+            if self.ended {
+                return None;
+            }
+            // It fails if the channel is gone, which the look sees.
+            let _ = self.status.changed().await;
+            self.look();
+        }
+    }
+
+    /// Finds out what to tell; wakes a channel that rests.
+    fn look(&mut self) {
+        // First the status: routing is published before it.
+        let state = self.status.borrow_and_update().state();
+        let board = self.board.upgrade();
+        self.ended = board.is_none() || state == ConnectivityState::Shutdown;
+        if let (Some(board), ConnectivityState::Idle) = (&board, state) {
+            board.wake();
+        }
+        let routing = board.as_ref().map(|board| board.routing());
+        let connections = routing.as_ref().map(|routing| routing.picker.connections());
+        let ready: BTreeMap<_, _> = connections
+            .unwrap_or_default()
+            .iter()
+            .map(|connection| (BackendId(connection.backend()), connection))
+            .collect();
+        let told = &self.told;
+        let gone = told.keys().filter(|id| !ready.contains_key(id));
+        let is_new = |(id, connection): &(&BackendId, &&transport::Connection)| {
+            told.get(id).is_none_or(|told| !told.is(connection))
+        };
+        let new = ready.iter().filter(is_new);
+        self.ahead = gone
+            .map(|id| (*id, None))
+            .chain(new.map(|(id, connection)| (*id, Some(connection.downgrade()))))
+            .collect();
+    }
+
+    /// The change, unless its connection is gone already: then so is what it was
+    /// published by, and there is more to look at.
+    fn tell(
+        &mut self,
+        id: BackendId,
+        connection: Option<WeakConnection>,
+    ) -> Option<Change<BackendId, Connection>> {
+        let Some(weak) = connection else {
+            self.told.remove(&id);
+            return Some(Change::Remove(id));
+        };
+        let inner = weak.upgrade()?;
+        self.told.insert(id, weak);
+        Some(Change::Insert(
+            id,
+            Connection::new(inner, self.board.clone()),
+        ))
+    }
+}
+
+impl Stream for Serving {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    fn new(inner: transport::Connection, board: Weak<Board>) -> Self {
+        Self {
+            inner,
+            board,
+            turn: Turn::Unasked,
+        }
+    }
+
+    /// `host:port` of the backend.
+    pub fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn unavailable(&self, why: &Cause) -> Error {
+        let address = self.address();
+        Error::new(
+            ErrorKind::Unavailable,
+            format!("the connection to {address} takes no new calls: {why}"),
+        )
+    }
+}
+
+impl Service<Request<Body>> for Connection {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    /// Takes a stream of the connection and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if there will never be one again.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.turn = match mem::take(&mut self.turn) {
+                Turn::Ready(slot) if slot.is_good() => {
+                    self.turn = Turn::Ready(slot);
+                    return Poll::Ready(Ok(()));
+                }
+                Turn::Unasked | Turn::Ready(_) => Turn::Waiting(self.inner.reserve_call()),
+                Turn::Waiting(mut place) => match Pin::new(&mut place).poll(cx) {
+                    Poll::Ready(Ok(slot)) => Turn::Ready(slot),
+                    Poll::Ready(Err(why)) => return Poll::Ready(Err(self.unavailable(&why))),
+                    Poll::Pending => {
+                        self.turn = Turn::Waiting(place);
+                        return Poll::Pending;
+                    }
+                },
+            }
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If it is not ready.
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let Turn::Ready(slot) = mem::take(&mut self.turn) else {
+            panic!("called before ready");
+        };
+        if let Some(board) = self.board.upgrade() {
+            board.mark_active();
+        }
+        let slot = slot.into_call();
+        ResponseFuture::new(send(Outgoing::new(request), slot))
+    }
+}
+
+async fn send(mut request: Outgoing, slot: Admitted) -> Result<Response<Body>, Error> {
+    request.prefetch().await?;
+    let address = slot.connection().address().to_owned();
+    let exchange = slot.open(&mut request).map_err(|error| match error {
+        OpenError::Refused(error) => error,
+        OpenError::Unsent => Error::new(
+            ErrorKind::Unavailable,
+            format!("the call was not sent: {address} takes no new streams"),
+        ),
+    })?;
+    let response = exchange.await.map_err(|failed| failed.error)?;
+    Ok(response.map(Body::new))
+}
+
+impl Load for Connection {
+    type Metric = usize;
+
+    fn load(&self) -> usize {
+        self.inner.calls_in_flight()
+    }
+}
+
+/// A clone has no stream yet.
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.board.clone())
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("address", &self.address())
+            .field("is_ready", &matches!(self.turn, Turn::Ready(_)))
+            .finish_non_exhaustive()
+    }
+}
