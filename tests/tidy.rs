@@ -51,9 +51,10 @@ const SPAWNS: [&str; 5] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 5] = [
+const WAITS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
+    "src/discover/file.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/dial.rs",

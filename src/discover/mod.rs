@@ -19,12 +19,14 @@
 //! - An error is reported, and the source is asked again after a second, then
 //!   two, up to thirty. What it named before stays.
 
+mod file;
 mod list;
 mod push;
 mod refresh;
 mod source;
 
 pub use crate::serving::{Connection, Serving, serving};
+pub use file::{File, file};
 pub use list::{List, list};
 pub use push::{Push, push};
 pub use refresh::RefreshHandle;

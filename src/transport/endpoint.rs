@@ -234,6 +234,14 @@ impl Endpoint {
         }
     }
 
+    /// The same in all but where it is.
+    pub(crate) fn at(&self, uri: Uri) -> Self {
+        Self {
+            uri,
+            ..self.clone()
+        }
+    }
+
     /// Where it is.
     pub fn uri(&self) -> &Uri {
         &self.uri

@@ -1,6 +1,7 @@
 //! What a channel makes of what its source says.
 
 mod errors;
+mod file;
 
 use tonic_health_channel::{
     Change, Channel,

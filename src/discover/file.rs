@@ -1,0 +1,440 @@
+//! A set of backends that a file names.
+//!
+//! ```text
+//!              ┌──── something happens in its folder, or 30 s pass ────┐
+//!              ▼                                                       │
+//!   folder watched ──► file read ──► the same as last time ────────────┤
+//!                          ├───────► a list: Insert each, Remove the ──┤
+//!                          │         rest                              │
+//!                          └───────► no list: Err; the last one stays ─┘
+//! ```
+//!
+//! It is the folder that is watched, because few who change a file write into it:
+//! editors put another one in its place, and Kubernetes replaces a link on the way
+//! to it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt, fs, mem,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, stream};
+use http::Uri;
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use serde::de::{Deserialize, Deserializer, Visitor};
+use tokio::{select, sync::Notify, task, time};
+use tower::discover::Change;
+use tracing::{field, warn};
+
+use crate::{
+    error::{Error, ErrorKind},
+    transport::Endpoint,
+};
+
+/// The target of what is logged here; see the crate's documentation.
+const DISCOVER: &str = "tonic_health_channel::discover";
+
+/// How often the file is read where nothing tells of changes: network file systems,
+/// or a system that has no watch to spare.
+const READ_EVERY: Duration = Duration::from_secs(30);
+
+/// Between the first sign of a change and the look at it: most writers are done
+/// by then, and a folder in which much happens costs ten reads a second.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The backends that a file names. Made by [`file`].
+pub struct File {
+    options: Options,
+    /// Once it has been polled.
+    changes: Option<Pin<Box<dyn Stream<Item = Item> + Send>>>,
+}
+
+type Item = Result<Change<Uri, Endpoint>, Error>;
+
+#[derive(Clone)]
+struct Options {
+    path: PathBuf,
+    template: Endpoint,
+    /// False only where a test is to see what happens without.
+    watched: bool,
+}
+
+/// The backends whose URIs are in the file at `path`, as they are there from time to
+/// time: a JSON list of strings.
+///
+/// ```json
+/// ["http://10.0.0.1:50051", "http://10.0.0.2:50051"]
+/// ```
+///
+/// A change is taken over about a tenth of a second after it was made, however it was
+/// made: by writing, by renaming another file over it, or as in a ConfigMap of
+/// Kubernetes by replacing a link to its folder. Where the system does not tell of
+/// changes, as on some network file systems, it takes up to 30 seconds.
+///
+/// The file is taken whole or not at all. If it is missing, half-written, empty, or no
+/// such list, what it last named stays and the channel tells why: once, until there
+/// is something else to read. That goes for the first read too, so that a file may
+/// come later than the channel; until it does, calls fail with the reason. The list
+/// without an entry, `[]`, is taken at its word. A URI that is listed twice is one
+/// backend.
+///
+/// Nothing is read or watched before the first poll, and never in a task of the
+/// runtime.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidOption`] if `path` does not end in the name of a file.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tonic_health_channel::{Channel, Endpoint, discover};
+///
+/// # fn example() -> Result<(), tonic_health_channel::Error> {
+/// let like = Endpoint::from_static("http://any").connect_timeout(Duration::from_secs(5));
+/// let backends = discover::file("/etc/greeter/backends.json")?.template(like);
+/// let channel = Channel::balance(backends).build();
+/// # Ok(())
+/// # }
+/// ```
+pub fn file(path: impl Into<PathBuf>) -> Result<File, Error> {
+    let path = path.into();
+    if path.file_name().is_none() {
+        return Err(Error::new(
+            ErrorKind::InvalidOption,
+            format!("the path `{}` names no file", path.display()),
+        ));
+    }
+    Ok(File {
+        options: Options {
+            path,
+            template: Endpoint::from(Uri::default()),
+            watched: true,
+        },
+        changes: None,
+    })
+}
+
+impl File {
+    /// Reaches every backend as `template` says, each at its own URI. To be called
+    /// before the first poll; the options of an [`Endpoint`] are their defaults
+    /// otherwise.
+    pub fn template(mut self, template: Endpoint) -> Self {
+        self.options.template = template;
+        self
+    }
+}
+
+impl Stream for File {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let Self { options, changes } = &mut *self;
+        let changes = changes.get_or_insert_with(|| {
+            Box::pin(stream::unfold(
+                Reader::new(options.clone()),
+                async |mut reader| Some((reader.next().await, reader)),
+            ))
+        });
+        changes.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.options.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was read: the file, or why it could not be.
+type Content = Result<Vec<u8>, String>;
+
+struct Reader {
+    options: Options,
+    watch: Watch,
+    last: Option<Content>,
+    /// By the last list there was.
+    named: HashSet<Uri>,
+    ahead: VecDeque<Item>,
+}
+
+impl Reader {
+    fn new(options: Options) -> Self {
+        Self {
+            watch: Watch::new(&options),
+            options,
+            last: None,
+            named: HashSet::new(),
+            ahead: VecDeque::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Item {
+        loop {
+            if let Some(item) = self.ahead.pop_front() {
+                return item;
+            }
+            if self.last.is_some() {
+                self.watch.changed().await;
+            }
+            let content = self.read().await;
+            if self.last.as_ref() != Some(&content) {
+                self.take(&content);
+                self.last = Some(content);
+            }
+        }
+    }
+
+    /// Reads the file. A watch that is due is placed before, so that no change is
+    /// missed.
+    async fn read(&mut self) -> Content {
+        let path = self.options.path.clone();
+        let place = self.watch.place();
+        let read = task::spawn_blocking(move || (place.map(|place| place()), fs::read(path)));
+        let content = match read.await {
+            Ok((placed, content)) => {
+                placed
+                    .into_iter()
+                    .for_each(|placed| self.watch.on_placed(placed));
+                content
+            }
+            // The runtime ends.
+            Err(error) => Err(error.into()),
+        };
+        content.map_err(|error| error.to_string())
+    }
+
+    fn take(&mut self, content: &Content) {
+        let listed = content.as_ref().map_err(Clone::clone);
+        let endpoints = match listed.and_then(|json| parse(json)) {
+            Ok(endpoints) => endpoints,
+            Err(why) => {
+                let why = format!("{}: {why}", self.options.path.display());
+                let error = Error::new(ErrorKind::InvalidEndpoint, why);
+                self.ahead.push_back(Err(error));
+                return;
+            }
+        };
+        let uris: HashSet<Uri> = endpoints.iter().map(|e| e.uri().clone()).collect();
+        // First what is new, so that the set is not empty in between. What is not
+        // new is named too: it costs nothing, and ends an error that was told.
+        let template = &self.options.template;
+        let insert = |uri: &Uri| Change::Insert(uri.clone(), template.at(uri.clone()));
+        let inserts = endpoints.iter().map(|e| insert(e.uri()));
+        let gone = self.named.difference(&uris).cloned();
+        self.ahead
+            .extend(inserts.chain(gone.map(Change::Remove)).map(Ok));
+        self.named = uris;
+    }
+}
+
+/// The URIs in `json`, each of which can be dialled, or what is wrong and in which
+/// line.
+fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
+    if json.trim_ascii().is_empty() {
+        return Err("the file is empty; no backends are written `[]`".to_owned());
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    Ok(entries
+        .into_iter()
+        .map(|Entry(endpoint)| endpoint)
+        .collect())
+}
+
+/// One entry of the list; its errors say where it stands.
+struct Entry(Endpoint);
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(EntryVisitor).map(Self)
+    }
+}
+
+struct EntryVisitor;
+
+impl Visitor<'_> for EntryVisitor {
+    type Value = Endpoint;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a URI like "http://10.0.0.1:50051""#)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, uri: &str) -> Result<Endpoint, E> {
+        Endpoint::from_shared(uri.to_owned()).map_err(|error| E::custom(error.message()))
+    }
+}
+
+/// Rings when something happens in the folder of a file, or has not for a while.
+struct Watch {
+    /// None where it is not watched at all.
+    folder: Option<PathBuf>,
+    bell: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    /// To be placed, for the first time or again: nothing tells of a folder that has
+    /// been replaced.
+    due: bool,
+    /// Why there is none.
+    failure: Option<String>,
+}
+
+impl Watch {
+    fn new(options: &Options) -> Self {
+        let folder = match options.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        Self {
+            folder: options.watched.then(|| folder.to_owned()),
+            bell: Arc::new(Notify::new()),
+            watcher: None,
+            due: true,
+            failure: None,
+        }
+    }
+
+    async fn changed(&mut self) {
+        select! {
+            () = self.bell.notified() => time::sleep(SETTLE).await,
+            () = time::sleep(READ_EVERY) => self.due = true,
+        }
+    }
+
+    /// What there is to do to have a watch, if anything. It may block.
+    fn place(
+        &mut self,
+    ) -> Option<impl FnOnce() -> notify::Result<RecommendedWatcher> + Send + use<>> {
+        let due = mem::take(&mut self.due);
+        let folder = self.folder.clone().filter(|_| due)?;
+        let (watcher, bell) = (self.watcher.take(), self.bell.clone());
+        Some(move || {
+            let mut watcher = match watcher {
+                Some(watcher) => watcher,
+                None => notify::recommended_watcher(move |event| {
+                    if is_change(event) {
+                        bell.notify_one();
+                    }
+                })?,
+            };
+            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        })
+    }
+
+    fn on_placed(&mut self, placed: notify::Result<RecommendedWatcher>) {
+        let failure = match placed {
+            Ok(watcher) => {
+                self.watcher = Some(watcher);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if failure != self.failure
+            && let Some(error) = &failure
+        {
+            let folder = self.folder.as_deref().map(Path::display);
+            let every = READ_EVERY;
+            warn!(target: DISCOVER, folder = folder.map(field::display), error, ?every, "cannot watch");
+        }
+        self.failure = failure;
+    }
+}
+
+/// To read the file is no change of it. Events that were lost may have been one.
+fn is_change(event: notify::Result<Event>) -> bool {
+    !event.is_ok_and(|event| event.kind.is_access())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use futures_util::StreamExt;
+    use tempfile::TempDir;
+    use tokio::time::{Instant, timeout};
+
+    use super::{Change, File, file, parse};
+
+    /// The changes in short: `+uri`, `-uri`, or an error.
+    async fn next(source: &mut File) -> String {
+        match source.next().await.expect("it never ends") {
+            Ok(Change::Insert(uri, _)) => format!("+{uri}"),
+            Ok(Change::Remove(uri)) => format!("-{uri}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[track_caller]
+    fn refused(json: &str, why: &str) {
+        let error = parse(json.as_bytes()).expect_err(json);
+        assert_eq!(error, why, "{json}");
+    }
+
+    #[test]
+    fn a_list_is_taken_or_told_what_is_wrong_and_where() {
+        let two = "[\n  \"http://10.0.0.1:50051\",\n  \"http://b.test\"\n]\n";
+        assert_eq!(parse(two.as_bytes()).map(|list| list.len()), Ok(2));
+        assert_eq!(parse(b"[]").map(|list| list.len()), Ok(0));
+
+        let empty = "the file is empty; no backends are written `[]`";
+        refused("", empty);
+        refused(" \n", empty);
+        refused(
+            "[\"http://a:1\",",
+            "EOF while parsing a value at line 1 column 14",
+        );
+        refused(
+            "[\n  \"http://a:1\",\n  \"10.0.0.2:50051\"\n]",
+            "endpoint `10.0.0.2:50051`: there is no scheme; write `http://host:port` \
+             at line 3 column 18",
+        );
+        refused(
+            "[5]",
+            "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\" \
+             at line 1 column 2",
+        );
+        refused(
+            "{\"backends\": []}",
+            "invalid type: map, expected a sequence at line 1 column 0",
+        );
+        refused("[] []", "trailing characters at line 1 column 4");
+    }
+
+    #[test]
+    fn a_path_without_a_name_is_refused() {
+        for path in ["", "/", "/etc/.."] {
+            assert!(file(path).is_err(), "{path}");
+        }
+    }
+
+    // D29
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_tells_of_changes_it_is_read_every_30_seconds() {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("backends.json");
+        fs::write(&path, r#"["http://a:1"]"#).expect("written");
+        let mut source = file(&path).expect("a path");
+        source.options.watched = false;
+        assert_eq!(next(&mut source).await, "+http://a:1/");
+
+        let start = Instant::now();
+        fs::write(&path, r#"["http://b:1"]"#).expect("written");
+        assert_eq!(next(&mut source).await, "+http://b:1/");
+        assert_eq!(next(&mut source).await, "-http://a:1/");
+        assert_eq!(start.elapsed().as_secs(), 30);
+
+        let hour = Duration::from_secs(3600);
+        let quiet = timeout(hour, source.next()).await;
+        assert!(quiet.is_err(), "the same file is no news");
+        fs::remove_file(&path).expect("removed");
+        let error = next(&mut source).await;
+        assert!(error.contains("backends.json: "), "{error}");
+        let quiet = timeout(hour, source.next()).await;
+        assert!(quiet.is_err(), "nor is the same error");
+    }
+}

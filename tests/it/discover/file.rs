@@ -1,0 +1,247 @@
+//! A file that names the backends, and the ways in which files change.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures_util::{FutureExt, StreamExt};
+use tempfile::TempDir;
+use tonic_health_channel::{
+    CauseKind, Change, Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    Endpoint,
+    discover::{self, File},
+};
+
+use crate::support::{
+    Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that, within,
+};
+
+/// A file in a folder of its own.
+struct Listed {
+    folder: TempDir,
+}
+
+impl Listed {
+    fn nowhere() -> Self {
+        Self {
+            folder: TempDir::new().expect("a folder"),
+        }
+    }
+
+    fn naming(backends: &[&Backend]) -> Self {
+        let file = Self::nowhere();
+        file.write(&list(backends));
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.beside("backends.json")
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path(), text).expect("the file can be written");
+    }
+
+    fn source(&self) -> File {
+        discover::file(self.path()).expect("a path to a file")
+    }
+
+    fn channel(&self) -> Channel {
+        let builder = Channel::balance(self.source());
+        builder.connect_backoff(quick_backoff()).build()
+    }
+}
+
+fn list(backends: &[&Backend]) -> String {
+    let uris: Vec<_> = backends.iter().map(|backend| backend.uri()).collect();
+    format!("{uris:?}")
+}
+
+/// Awaits that exactly `backends` are there and READY, in this order.
+async fn until_named(channel: &Channel, backends: &[&Backend]) {
+    let labels: Vec<_> = backends.iter().map(|b| b.addr().to_string()).collect();
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    until_ready(channel, &labels).await;
+}
+
+/// Awaits that the channel tells what is wrong with the file.
+async fn until_wrong(channel: &Channel, what: &str) {
+    let told = until_that(channel, "an error of the file", |status| {
+        let cause = status.cause().map(ToString::to_string);
+        cause.is_some_and(|cause| cause.contains(what))
+    });
+    assert_eq!(
+        told.await.cause().expect("just seen").kind(),
+        CauseKind::NameResolver
+    );
+}
+
+/// What the source says next, in short.
+async fn next(source: &mut File) -> String {
+    let said = within("word of the file", source.next()).await;
+    match said.expect("a file has no end") {
+        Ok(Change::Insert(uri, _)) => format!("+{uri}"),
+        Ok(Change::Remove(uri)) => format!("-{uri}"),
+        Err(error) => error.message().to_owned(),
+    }
+}
+
+// D29
+#[tokio::test]
+async fn a_file_that_is_written_anew_changes_the_set() {
+    let [a, b, c] = Backend::builder().start_each(["A", "B", "C"]).await;
+    let file = Listed::naming(&[&a, &b]);
+    let channel = file.channel();
+    until_named(&channel, &[&a, &b]).await;
+    assert_eq!(spread(&channel, 4, &[&a, &b]).await, [2, 2]);
+
+    file.write(&list(&[&c, &b]));
+    until_named(&channel, &[&b, &c]).await;
+    assert_eq!(spread(&channel, 4, &[&b, &c]).await, [2, 2]);
+    a.until_open_connections(0).await;
+    assert_eq!(b.connections(), 1, "it was named all along");
+
+    file.write("[]");
+    until(&channel, TransientFailure).await;
+    assert!(refusal(&channel).await.contains("no backends"));
+}
+
+// D29
+#[tokio::test]
+async fn a_file_that_is_replaced_by_another_changes_the_set() {
+    let [a, b] = Backend::builder().start_each(["A", "B"]).await;
+    let file = Listed::naming(&[&a]);
+    let channel = file.channel();
+    until_named(&channel, &[&a]).await;
+    for (now, text) in [(&b, list(&[&b])), (&a, list(&[&a]))] {
+        let draft = file.beside(".backends.json.swp");
+        fs::write(&draft, text).expect("written");
+        fs::rename(&draft, file.path()).expect("renamed");
+        until_named(&channel, &[now]).await;
+    }
+}
+
+/// `backends.json` is a link into `..data`, which is a link to one version of the
+/// folder. To change the file is to replace `..data`.
+#[cfg(unix)]
+struct ConfigMap<'a>(&'a Path);
+
+#[cfg(unix)]
+impl ConfigMap<'_> {
+    fn publish(&self, version: &str, text: &str) {
+        use std::os::unix::fs::symlink;
+        let Self(folder) = self;
+        fs::create_dir(folder.join(version)).expect("a folder for the version");
+        fs::write(folder.join(version).join("backends.json"), text).expect("written");
+        symlink(version, folder.join("..data_tmp")).expect("linked");
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("replaced");
+    }
+}
+
+// D29
+#[cfg(unix)]
+#[tokio::test]
+async fn a_config_map_that_is_replaced_changes_the_set() {
+    let [a, b] = Backend::builder().start_each(["A", "B"]).await;
+    let file = Listed::nowhere();
+    let map = ConfigMap(file.folder.path());
+    map.publish("..v1", &list(&[&a]));
+    std::os::unix::fs::symlink("..data/backends.json", file.path()).expect("linked");
+    let channel = file.channel();
+    until_named(&channel, &[&a]).await;
+    map.publish("..v2", &list(&[&a, &b]));
+    until_named(&channel, &[&a, &b]).await;
+    fs::remove_dir_all(file.beside("..v1")).expect("removed");
+    map.publish("..v3", &list(&[&b]));
+    until_named(&channel, &[&b]).await;
+}
+
+// D29
+#[tokio::test]
+async fn a_file_that_is_no_list_keeps_the_last_one_and_says_why() {
+    let [a, b] = Backend::builder().start_each(["A", "B"]).await;
+    let file = Listed::naming(&[&a]);
+    let channel = file.channel();
+    until_named(&channel, &[&a]).await;
+
+    let whole = list(&[&a, &b]);
+    file.write(&whole[..whole.len() / 2]);
+    until_wrong(&channel, "backends.json: EOF while parsing").await;
+    assert_eq!(channel.state(), Ready);
+    hello(&channel).await.expect("the last list stays");
+    file.write(&whole);
+    until_named(&channel, &[&a, &b]).await;
+    assert_eq!(channel.status().cause(), None, "the file is well again");
+
+    fs::remove_file(file.path()).expect("removed");
+    until_wrong(&channel, "backends.json: No such file").await;
+    assert_eq!(spread(&channel, 4, &[&a, &b]).await, [2, 2]);
+    // The very list that was the last one.
+    file.write(&whole);
+    until_that(&channel, "the file to be well", |status| {
+        status.cause().is_none()
+    })
+    .await;
+}
+
+// D29
+#[tokio::test]
+async fn an_error_is_told_once_for_each_content() {
+    let file = Listed::nowhere();
+    let mut source = file.source();
+    let path = file.path().display().to_string();
+    let missing = next(&mut source).await;
+    assert!(missing.starts_with(&format!("{path}: ")), "{missing}");
+
+    // Signs of a change, and the same content.
+    fs::write(file.beside("other"), "").expect("written");
+    file.write("");
+    let empty = format!("{path}: the file is empty; no backends are written `[]`");
+    assert_eq!(next(&mut source).await, empty);
+    file.write("");
+    file.write(r#"["http://a:1", "b:2"]"#);
+    let wrong = next(&mut source).await;
+    assert!(wrong.contains("endpoint `b:2`: "), "{wrong}");
+    file.write(r#"["http://a:1", "http://b:2"]"#);
+    assert_eq!(next(&mut source).await, "+http://a:1/");
+    assert_eq!(next(&mut source).await, "+http://b:2/");
+    assert!(source.next().now_or_never().is_none());
+}
+
+// D29
+#[tokio::test]
+async fn a_file_may_come_later_than_its_channel() {
+    let backend = Backend::start().await;
+    let file = Listed::nowhere();
+    let channel = file.channel();
+    until(&channel, TransientFailure).await;
+    let text = refusal(&channel).await;
+    let path = file.path().display().to_string();
+    assert!(
+        text.contains(&format!("name resolver error: {path}: No such file")),
+        "{text}"
+    );
+    file.write(&list(&[&backend]));
+    until_named(&channel, &[&backend]).await;
+    hello(&channel).await.expect("it is there now");
+}
+
+#[tokio::test]
+async fn every_backend_is_reached_as_the_template_says() {
+    let [a, b] = Backend::builder().start_each(["A", "B"]).await;
+    let file = Listed::naming(&[&a, &b]);
+    let template = Endpoint::from_static("http://any");
+    let template = template.origin("http://greeter.test".parse().expect("a URI"));
+    let channel = Channel::balance(file.source().template(template)).build();
+    until_named(&channel, &[&a, &b]).await;
+    assert_eq!(spread(&channel, 2, &[&a, &b]).await, [1, 1]);
+    for backend in [&a, &b] {
+        assert_eq!(backend.last_authority().as_deref(), Some("greeter.test"));
+    }
+}
