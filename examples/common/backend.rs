@@ -1,6 +1,10 @@
 //! A backend: the greeter and the health service on one address.
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -100,6 +104,16 @@ pub(crate) async fn serve(
             Err(format!("calls were still open {DRAIN:?} after the shutdown began").into())
         }
     }
+}
+
+/// Serves in a task of its own, on a free port: its URI, and what it can be told.
+pub(crate) async fn start(greeter: GreeterService) -> Result<(String, Control)> {
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let uri = format!("http://{}", listener.local_addr()?);
+    let control = Control::new().await;
+    let told = control.clone();
+    tokio::spawn(async move { serve(listener, greeter, &told).await });
+    Ok((uri, control))
 }
 
 /// Greets by name, and says which backend it is.
