@@ -52,6 +52,7 @@
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
 //! | `discover` | WARN | `failed` | `error`; `retry`: when the source is asked again |
+//! | `discover` | WARN | `cannot watch` | `folder`, `error`; `every`: how often its file is read |
 //! | `service_config` | INFO | `changed` | `policy`, `service` |
 //! | `service_config` | WARN | `invalid`, or what has no effect | `error`, or `fields`, or `service` |
 //!

@@ -49,14 +49,24 @@ use crate::{
 /// one takes no new calls. The first poll tells of those that are READY then.
 ///
 /// ```no_run
+/// # use http::{Request, Response};
+/// # use tonic::body::Body;
+/// # struct GreeterClient(BoxCloneService<Request<Body>, Response<Body>, Status>);
+/// # impl GreeterClient {
+/// #     fn new(channel: BoxCloneService<Request<Body>, Response<Body>, Status>) -> Self {
+/// #         Self(channel)
+/// #     }
+/// # }
+/// use tonic::Status;
 /// use tonic_health_channel::{Channel, discover};
-/// use tower::{balance::p2c::Balance, buffer::Buffer};
+/// use tower::{ServiceExt, balance::p2c::Balance, buffer::Buffer, util::BoxCloneService};
 ///
-/// # async fn example(channel: Channel) {
-/// // To the less loaded of two; and a handle to it that can be cloned.
-/// let balanced = Buffer::new(Balance::new(discover::serving(&channel)), 1024);
-/// # type Request = http::Request<tonic::body::Body>;
-/// # let _: Buffer<Request, <Balance<discover::Serving, Request> as tower::Service<Request>>::Future> = balanced;
+/// # fn example(channel: Channel) {
+/// let balance = Balance::new(discover::serving(&channel));
+/// // A balancer has one caller; a buffer before it has any number.
+/// let shared = Buffer::new(balance, 1024).map_err(Status::from_error);
+/// // Boxed, for the compiler cannot see that a client's calls on the bare type are `Send`.
+/// let client = GreeterClient::new(BoxCloneService::new(shared));
 /// # }
 /// ```
 ///

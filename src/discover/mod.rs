@@ -2,9 +2,14 @@
 //!
 //! Any tower [`Discover`](tower::discover::Discover) whose services are
 //! [`Endpoint`](crate::Endpoint)s names the backends of a channel: hand it to
-//! [`Channel::balance`](crate::Channel::balance). This module has two simple
-//! ones, a fixed [`list`] and a [`push`]ed set; a stream of
-//! `Result<Change<Key, Endpoint>, Error>` of your own is one too.
+//! [`Channel::balance`](crate::Channel::balance). This module has some of
+//! them; a stream of `Result<Change<Key, Endpoint>, Error>` of your own is one too.
+//!
+//! | source | for a set that |
+//! |---|---|
+//! | [`list`] | does not change |
+//! | [`push`] | your code changes |
+//! | [`file`] | is in a file, and changes with it |
 //!
 //! What a channel makes of a source:
 //!
@@ -18,6 +23,9 @@
 //! - The end of the stream freezes the set.
 //! - An error is reported, and the source is asked again after a second, then
 //!   two, up to thirty. What it named before stays.
+//!
+//! And the other way round: [`serving`] is a `Discover` of the backends that a channel
+//! has and could use now, for balancers that are not this crate's.
 
 mod file;
 mod list;
