@@ -344,3 +344,57 @@ impl fmt::Debug for Connection {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use futures_util::StreamExt;
+    use tokio::time::timeout;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        discover,
+        transport::tests::{Peer, dialled_endpoint, soon},
+    };
+
+    /// Lets time pass.
+    async fn pass(seconds: u64) {
+        let passed = timeout(Duration::from_secs(seconds), pending::<()>());
+        assert!(passed.await.is_err());
+    }
+
+    // D28
+    #[tokio::test(start_paused = true)]
+    async fn a_call_now_and_then_keeps_the_channel_from_resting() {
+        let (endpoint, mut dials) = dialled_endpoint();
+        let source = discover::list([endpoint]).expect("a list of one");
+        let builder = Channel::balance(source).idle_timeout(Duration::from_secs(60));
+        let channel = builder.build();
+        let io = soon(dials.recv()).await.expect("a dial");
+        let server = soon(h2::server::handshake(io)).await.expect("a client");
+        let _peer = Peer::spawn(server);
+        let mut serving = serving(&channel);
+        let Some(Ok(Change::Insert(_, mut connection))) = soon(serving.next()).await else {
+            panic!("it is READY");
+        };
+
+        for _ in 0..10 {
+            pass(40).await;
+            let ready = soon(connection.ready()).await.expect("a stream");
+            drop(ready.call(Request::new(Body::empty())));
+        }
+        assert_eq!(channel.state(), ConnectivityState::Ready);
+        soon(connection.ready()).await.expect("a stream");
+        pass(90).await;
+        assert_eq!(
+            channel.state(),
+            ConnectivityState::Idle,
+            "a stream that is kept is no call"
+        );
+        let Some(Ok(Change::Remove(_))) = soon(serving.next()).await else {
+            panic!("it rests");
+        };
+    }
+}

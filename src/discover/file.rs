@@ -47,7 +47,7 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 /// by then, and a folder in which much happens costs ten reads a second.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// The backends that a file names. Made by [`file`].
+/// The backends that a file names. Made by [`file()`].
 pub struct File {
     options: Options,
     /// Once it has been polled.

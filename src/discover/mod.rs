@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`list`] | does not change |
 //! | [`push`] | your code changes |
-//! | [`file`] | is in a file, and changes with it |
+//! | [`file()`] | is in a file, and changes with it |
 //!
 //! What a channel makes of a source:
 //!

@@ -1,7 +1,13 @@
 //! The READY backends as a `Discover`, and tower's balancer over them.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use futures_util::{FutureExt, StreamExt};
 use http::{Request, Response};
+use tokio::task::JoinSet;
 use tonic::{Code, Status, body::Body};
 use tonic_health_channel::{
     BackendId, Change, Channel,
@@ -349,6 +355,47 @@ async fn a_balancer_waits_out_the_health_of_all_and_a_lost_connection() {
     backend.cut_connections();
     backend.until_connections(2).await;
     assert_eq!(order(&balanced, 2).await.len(), 2);
+}
+
+// D27
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn flips_of_full_backends_fail_and_strand_no_balanced_call() {
+    let few_streams = Backend::builder().scripted().max_concurrent_streams(3);
+    let [a, b] = few_streams.start_each(["A", "B"]).await;
+    let channel = health_checked(&[&a, &b]);
+    until_backends(&channel, &[Ready; 2]).await;
+    let balanced = p2c(&channel);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let (mut client, stop) = (GreeterClient::new(balanced.clone()), stop.clone());
+        callers.spawn(async move {
+            while !stop.load(Relaxed) {
+                client.say_hello(request("you")).await?;
+            }
+            Ok::<_, Status>(())
+        });
+    }
+    for _ in 0..20 {
+        for (backend, expected) in [
+            (&a, [TransientFailure, Ready]),
+            (&b, [Ready, TransientFailure]),
+        ] {
+            backend.set_not_serving(GREETER).await;
+            until_backends(&channel, &expected).await;
+            backend.set_serving(GREETER).await;
+            until_backends(&channel, &[Ready; 2]).await;
+        }
+    }
+    stop.store(true, Relaxed);
+    within("the last calls to end", async {
+        while let Some(caller) = callers.join_next().await {
+            caller.expect("no panic").expect("a flip fails no call");
+        }
+    })
+    .await;
+    let connections = [&a, &b].map(|backend| backend.connections());
+    assert_eq!(connections, [1; 2], "a flip costs no connection");
 }
 
 // D28

@@ -82,3 +82,53 @@ async fn a_reservation_given_up_holds_back_nothing() {
     }
     soon(place).await;
 }
+
+// D26
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_this_connection_comes_before_calls_that_may_use_any() {
+    let queue = Queue::new();
+    let (connection, _wire) = wired_to(&queue, 1).await;
+    let running = open(&connection, unary("")).await;
+    let mut call = pin!(queue.join());
+    connection.serve_queue();
+    let mut first = pin!(connection.reserve_call());
+    let mut second = pin!(connection.reserve_call());
+    drop(running);
+    let slot = soon(first.as_mut()).await.expect("a slot");
+    assert!(second.as_mut().now_or_never().is_none());
+    assert!(call.as_mut().now_or_never().is_none());
+    drop(slot);
+    drop(soon(second).await.expect("the slot that was not used"));
+    drop(soon(call).await);
+    assert_eq!(connection.streams(), 0);
+}
+
+// D26
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_connection_that_goes_hears_why() {
+    let (connection, _wire) = wired(1).await;
+    let kept = soon(connection.reserve_call()).await.expect("a slot");
+    assert!(kept.is_good());
+    let waiting = [connection.reserve_call(), connection.reserve_call()];
+    connection.offer(false);
+    assert!(!kept.is_good(), "calls may not use it now");
+    connection.let_go();
+    for place in waiting.into_iter().chain([connection.reserve_call()]) {
+        let Err(why) = soon(place).await else {
+            panic!("it takes no new streams");
+        };
+        assert_eq!(why.text(), "its backend is done with it");
+    }
+}
+
+// D27
+#[tokio::test(start_paused = true)]
+async fn a_slot_kept_for_a_call_is_no_call_until_there_is_one() {
+    let (connection, _wire) = wired(2).await;
+    let kept = soon(connection.reserve_call()).await.expect("a slot");
+    assert_eq!((connection.streams(), connection.calls_in_flight()), (1, 0));
+    let call = kept.into_call();
+    assert_eq!((connection.streams(), connection.calls_in_flight()), (1, 1));
+    drop(call);
+    assert_eq!((connection.streams(), connection.calls_in_flight()), (0, 0));
+}
