@@ -65,7 +65,7 @@ struct Options {
 }
 
 /// The backends whose URIs are in the file at `path`, as they are there from time to
-/// time: a JSON list of strings.
+/// time: a JSON list of strings. A backend is known by its URI.
 ///
 /// ```json
 /// ["http://10.0.0.1:50051", "http://10.0.0.2:50051"]
@@ -237,8 +237,10 @@ impl Reader {
 /// The URIs in `json`, each of which can be dialled, or what is wrong and in which
 /// line.
 fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
-    if json.trim_ascii().is_empty() {
-        return Err("the file is empty; no backends are written `[]`".to_owned());
+    match json.trim_ascii_start().first() {
+        Some(b'[') => {}
+        Some(_) => return Err(r#"not a list like ["http://10.0.0.1:50051"]"#.to_owned()),
+        None => return Err("the file is empty; no backends are written []".to_owned()),
     }
     let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     Ok(entries
@@ -381,7 +383,7 @@ mod tests {
         assert_eq!(parse(two.as_bytes()).map(|list| list.len()), Ok(2));
         assert_eq!(parse(b"[]").map(|list| list.len()), Ok(0));
 
-        let empty = "the file is empty; no backends are written `[]`";
+        let empty = "the file is empty; no backends are written []";
         refused("", empty);
         refused(" \n", empty);
         refused(
@@ -398,10 +400,9 @@ mod tests {
             "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\" \
              at line 1 column 2",
         );
-        refused(
-            "{\"backends\": []}",
-            "invalid type: map, expected a sequence at line 1 column 0",
-        );
+        let no_list = r#"not a list like ["http://10.0.0.1:50051"]"#;
+        refused("{\"backends\": []}", no_list);
+        refused("http://a:1", no_list);
         refused("[] []", "trailing characters at line 1 column 4");
     }
 
