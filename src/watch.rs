@@ -67,6 +67,10 @@ impl StatusWatch {
     ///
     /// Nothing is lost.
     pub async fn changed(&mut self) -> Option<Arc<Status>> {
+        let last = self.0.borrow().state();
+        if last == ConnectivityState::Shutdown && !self.0.has_changed().unwrap_or(false) {
+            return None;
+        }
         self.0.changed().await.ok()?;
         Some(self.status())
     }
@@ -78,7 +82,11 @@ impl StatusWatch {
     ///
     /// Nothing is lost.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Arc<Status> {
-        let found = self.0.wait_for(|status| condition(status)).await;
+        let is_last = |status: &Status| status.state() == ConnectivityState::Shutdown;
+        let found = self
+            .0
+            .wait_for(|status| condition(status) || is_last(status));
+        let found = found.await;
         let found = found.map(|status| status.clone());
         found.unwrap_or_else(|_| self.status())
     }

@@ -225,7 +225,7 @@ impl Reader {
         // First what is new, so that the set is not empty in between. What is not
         // new is named too: it costs nothing, and ends an error that was told.
         let template = &self.options.template;
-        let insert = |uri: &Uri| Change::Insert(uri.clone(), template.at(uri.clone()));
+        let insert = |uri: &Uri| Change::Insert(uri.clone(), template.with_uri(uri.clone()));
         let inserts = endpoints.iter().map(|e| insert(e.uri()));
         let gone = self.named.difference(&uris).cloned();
         self.ahead

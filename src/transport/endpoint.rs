@@ -235,7 +235,7 @@ impl Endpoint {
     }
 
     /// The same in all but where it is.
-    pub(crate) fn at(&self, uri: Uri) -> Self {
+    pub(crate) fn with_uri(&self, uri: Uri) -> Self {
         Self {
             uri,
             ..self.clone()

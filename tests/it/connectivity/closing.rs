@@ -135,3 +135,23 @@ async fn nobody_is_dialled_after_a_close() {
     assert_eq!(peer.connections(), dials);
     drop(metronome);
 }
+
+#[tokio::test]
+async fn who_follows_a_channel_that_is_closed_sees_its_end_and_nothing_more() {
+    let backend = Backend::start().await;
+    let channel = balanced(&[&backend], None).build();
+    until(&channel, Ready).await;
+    let (mut status, mut late) = (channel.watch_status(), channel.watch_status());
+    status.status();
+    channel.close().await;
+    let last = within("the end", status.changed()).await;
+    assert_eq!(last.map(|last| last.state()), Some(Shutdown));
+    assert!(within("nothing more", status.changed()).await.is_none());
+    let last = within("the end", late.wait_for(|status| status.state() == Ready)).await;
+    assert_eq!(
+        last.state(),
+        Shutdown,
+        "the condition can no longer come true"
+    );
+    drop(channel);
+}
