@@ -106,6 +106,15 @@ impl BackoffConfig {
             max,
         })
     }
+
+    /// The same with no delay longer than `max`, before jitter.
+    pub(crate) fn at_most(self, max: Duration) -> Self {
+        Self {
+            initial: self.initial.min(max),
+            max: self.max.min(max),
+            ..self
+        }
+    }
 }
 
 fn invalid(rule: String) -> Error {

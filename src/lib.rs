@@ -88,6 +88,7 @@ mod service_config;
 mod serving;
 mod snapshot;
 mod subchannel;
+mod target;
 mod transport;
 mod watch;
 

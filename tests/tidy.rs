@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -18,6 +18,7 @@ const PURE: [&str; 12] = [
     "src/balancer/pick_first.rs",
     "src/balancer/policy.rs",
     "src/connectivity.rs",
+    "src/discover/dns/machine.rs",
     "src/health/machine.rs",
     "src/picker.rs",
     "src/subchannel/machine.rs",
@@ -51,9 +52,10 @@ const SPAWNS: [&str; 5] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 6] = [
+const WAITS: [&str; 7] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
+    "src/discover/dns/task.rs",
     "src/discover/file.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
@@ -61,7 +63,7 @@ const WAITS: [&str; 6] = [
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
-const EDGES: [(&str, &str); 16] = [
+const EDGES: [(&str, &str); 17] = [
     (
         "builder",
         "channel call balancer discover transport service_config health backoff snapshot \
@@ -90,7 +92,8 @@ const EDGES: [(&str, &str); 16] = [
         "snapshot",
         "picker transport service_config health connectivity in_flight error",
     ),
-    ("discover", "serving transport error"),
+    ("target", "builder channel discover transport error"),
+    ("discover", "serving transport service_config backoff error"),
     (
         "serving",
         "channel board snapshot connectivity transport error",

@@ -27,6 +27,7 @@
 //! And the other way round: [`serving`] is a `Discover` of the backends that a channel
 //! has and could use now, for balancers that are not this crate's.
 
+mod dns;
 mod file;
 mod list;
 mod push;
@@ -34,6 +35,7 @@ mod refresh;
 mod source;
 
 pub use crate::serving::{Connection, Serving, serving};
+pub use dns::{Dns, dns};
 pub use file::{File, file};
 pub use list::{List, list};
 pub use push::{Push, push};

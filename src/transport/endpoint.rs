@@ -296,7 +296,11 @@ impl Endpoint {
         let scheme = self.uri.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let parts = uri::Builder::new().scheme(scheme).authority(authority);
         let uri = parts.path_and_query("/").build();
-        let uri = uri.expect("a scheme, an authority and a path are a URI");
+        self.moved_to(uri.expect("a scheme, an authority and a path are a URI"))
+    }
+
+    /// The same options for what is at `uri`.
+    pub(crate) fn moved_to(self, uri: Uri) -> Self {
         Self { uri, ..self }
     }
 

@@ -1,0 +1,270 @@
+//! Name servers, asked by us: `hickory-resolver`.
+
+use std::{net::SocketAddr, pin::Pin, sync::OnceLock, time::Duration};
+
+use futures_util::{Stream, future, stream};
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    lookup::Lookup,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{RData, rdata::SRV},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    lookup::Found,
+    target::{Host, Target},
+    txt,
+};
+use crate::{error::Error, service_config::ServiceConfig};
+
+/// What the TXT records say, as they change.
+pub(super) type ConfigUpdates = Pin<Box<dyn Stream<Item = ConfigUpdate> + Send>>;
+
+type ConfigUpdate = Result<Option<ServiceConfig>, Error>;
+
+#[derive(Clone, Default)]
+pub(super) struct Hickory {
+    /// Those of the system if there are none.
+    servers: Vec<SocketAddr>,
+    looks_up_config: bool,
+    /// Who wants to know of service configs.
+    configs: Option<Configs>,
+    /// Made by the first lookup, which reads the system's configuration, and by the
+    /// first after one that failed: the host may have moved to another network.
+    resolver: Option<TokioResolver>,
+}
+
+#[derive(Clone)]
+struct Configs {
+    updates: mpsc::UnboundedSender<ConfigUpdate>,
+    /// The text that was told last, if any was.
+    told: Option<Option<String>>,
+}
+
+/// A lookup that did not find what it was for.
+enum Failure {
+    /// There is no such name, or nothing of this kind at it.
+    Nothing(&'static str),
+    /// Nobody knows.
+    NoAnswer(String),
+}
+
+impl Hickory {
+    pub(super) fn add_server(&mut self, server: SocketAddr) {
+        self.servers.push(server);
+    }
+
+    pub(super) fn look_up_config(&mut self) {
+        self.looks_up_config = true;
+    }
+
+    /// `None` if nobody asked for them. Replaces those that it made before.
+    pub(super) fn config_updates(&mut self) -> Option<ConfigUpdates> {
+        let (updates, updated) = mpsc::unbounded_channel();
+        self.configs = self.looks_up_config.then_some(Configs {
+            updates,
+            told: None,
+        });
+        let next = async |mut updated: mpsc::UnboundedReceiver<_>| {
+            let update = updated.recv().await?;
+            Some((update, updated))
+        };
+        self.looks_up_config
+            .then(|| Box::pin(stream::unfold(updated, next)) as ConfigUpdates)
+    }
+
+    /// As [`Resolver::look_up`](super::lookup::Resolver::look_up); tells of the service
+    /// config too.
+    pub(super) async fn look_up(&mut self, target: &Target, port: u16) -> Result<Found, String> {
+        let resolver = match self.resolver.take() {
+            Some(resolver) => resolver,
+            None => match self.make() {
+                Ok(resolver) => resolver,
+                Err(error) => return Err(format!("cannot be looked up: {error}")),
+            },
+        };
+        // How often the name servers are asked is decided by the machine. A cache of its
+        // own would only answer with what is not true any more.
+        resolver.clear_cache();
+        let config = async {
+            if let Some(configs) = &mut self.configs {
+                configs.look_up(&resolver, target).await;
+            }
+        };
+        let (found, ()) = future::join(addresses(&resolver, target, port), config).await;
+        match found {
+            Ok(found) => {
+                self.resolver = Some(resolver);
+                Ok(found)
+            }
+            Err(Failure::Nothing(what)) => {
+                self.resolver = Some(resolver);
+                Err(what.to_owned())
+            }
+            Err(Failure::NoAnswer(why)) => Err(format!("does not resolve: {why}")),
+        }
+    }
+
+    fn make(&self) -> Result<TokioResolver, NetError> {
+        let mut builder = match self.servers.is_empty() {
+            true => TokioResolver::builder_tokio()?,
+            false => {
+                let servers = self.servers.iter().map(|server| {
+                    let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                    for connection in &mut config.connections {
+                        connection.port = server.port();
+                    }
+                    config
+                });
+                let config = ResolverConfig::from_name_servers(servers.collect());
+                let provider = TokioRuntimeProvider::default();
+                let mut builder = Resolver::builder_with_config(config, provider);
+                builder.options_mut().use_hosts_file = ResolveHosts::Never;
+                builder
+            }
+        };
+        // A failure is that of the first kind, and more servers answer for A than for
+        // AAAA.
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        builder.build()
+    }
+}
+
+impl Configs {
+    async fn look_up(&mut self, resolver: &TokioResolver, target: &Target) {
+        let host = match &target.host {
+            Host::Name(name) | Host::Service { name, .. } => name,
+            Host::Address(_) => return self.tell("", None),
+        };
+        let name = format!("_grpc_config.{host}");
+        match resolver.txt_lookup(name.as_str()).await {
+            Ok(lookup) => self.tell(&name, text(&lookup)),
+            Err(error) if error.is_no_records_found() => self.tell(&name, None),
+            // Name servers that do not know the type, and hours without any, must not
+            // keep calls waiting for a config that few have.
+            Err(_) if self.told.is_none() => self.tell(&name, None),
+            Err(_) => {}
+        }
+    }
+
+    fn tell(&mut self, name: &str, text: Option<String>) {
+        if self.told.as_ref() == Some(&text) {
+            return;
+        }
+        let update = match &text {
+            Some(text) => txt::choose(name, text, client()),
+            None => Ok(None),
+        };
+        // A channel that is gone does not want to know.
+        let _ = self.updates.send(update);
+        self.told = Some(text);
+    }
+}
+
+/// Who we are, for the choice between configs: the same for the whole process, so that
+/// its channels agree and a config does not come and go.
+fn client() -> &'static txt::Client {
+    static CLIENT: OnceLock<txt::Client> = OnceLock::new();
+    CLIENT.get_or_init(|| txt::Client {
+        hostname: gethostname::gethostname().to_string_lossy().into_owned(),
+        draw: fastrand::u8(..100),
+    })
+}
+
+/// The first record that is about gRPC; its strings are one text.
+fn text(lookup: &Lookup) -> Option<String> {
+    lookup
+        .answers()
+        .iter()
+        .find_map(|record| match &record.data {
+            RData::TXT(txt) => {
+                let text = String::from_utf8_lossy(&txt.txt_data.concat()).into_owned();
+                text.starts_with(txt::PREFIX).then_some(text)
+            }
+            _ => None,
+        })
+}
+
+async fn addresses(resolver: &TokioResolver, target: &Target, port: u16) -> Result<Found, Failure> {
+    match &target.host {
+        Host::Service { full, .. } => service(resolver, full).await,
+        Host::Name(name) => host(resolver, name, port).await,
+        Host::Address(address) => host(resolver, &address.to_string(), port).await,
+    }
+}
+
+async fn host(resolver: &TokioResolver, name: &str, port: u16) -> Result<Found, Failure> {
+    let lookup = resolver.lookup_ip(name).await.map_err(Failure::from)?;
+    Ok(Found {
+        addresses: lookup.iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+        valid: validity(lookup.as_lookup()),
+    })
+}
+
+/// The hosts of the best priority of which any has an address (RFC 2782).
+async fn service(resolver: &TokioResolver, name: &str) -> Result<Found, Failure> {
+    let lookup = resolver.srv_lookup(name).await.map_err(Failure::from)?;
+    let answers = lookup.answers().iter();
+    let mut records: Vec<_> = answers
+        .filter_map(|record| match &record.data {
+            RData::SRV(record) => Some(record),
+            _ => None,
+        })
+        .collect();
+    records.sort_by_key(|record| record.priority);
+    for equal in records.chunk_by(|a, b| a.priority == b.priority) {
+        let mut found = hosts(resolver, equal).await?;
+        if !found.addresses.is_empty() {
+            found.valid = found.valid.into_iter().chain(validity(&lookup)).min();
+            return Ok(found);
+        }
+    }
+    Err(Failure::Nothing("has no address"))
+}
+
+/// All of them together. A host without an address is left out; one of which nobody
+/// knows makes the whole unknown, for to leave it out would be to remove it.
+async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Failure> {
+    let lookups = records.iter().map(async |record| {
+        // A lone dot says that there is no such service.
+        match record.target.is_root() {
+            true => Err(Failure::Nothing("is not offered")),
+            false => host(resolver, &record.target.to_ascii(), record.port).await,
+        }
+    });
+    let mut all = Found {
+        addresses: Vec::new(),
+        valid: None,
+    };
+    for outcome in future::join_all(lookups).await {
+        match outcome {
+            Ok(found) => {
+                all.addresses.extend(found.addresses);
+                all.valid = all.valid.into_iter().chain(found.valid).min();
+            }
+            Err(Failure::Nothing(_)) => {}
+            Err(unknown) => return Err(unknown),
+        }
+    }
+    Ok(all)
+}
+
+fn validity(lookup: &Lookup) -> Option<Duration> {
+    let seconds = lookup.answers().iter().map(|record| record.ttl).min()?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
+impl From<NetError> for Failure {
+    fn from(error: NetError) -> Self {
+        match error {
+            error if error.is_nx_domain() => Self::Nothing("does not exist"),
+            error if error.is_no_records_found() => Self::Nothing("has no address"),
+            NetError::Timeout | NetError::NoConnections => {
+                Self::NoAnswer(format!("no name server answers: {error}"))
+            }
+            error => Self::NoAnswer(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One lookup.
+
+use std::{net::SocketAddr, time::Duration};
+
+#[cfg(feature = "hickory")]
+use super::hickory::{ConfigUpdates, Hickory};
+use super::target::{Host, Target};
+#[cfg(test)]
+use super::tests::Script;
+use crate::error::Error;
+#[cfg(not(feature = "hickory"))]
+use crate::error::ErrorKind;
+
+/// Who is asked.
+#[derive(Clone)]
+pub(super) enum Resolver {
+    /// `getaddrinfo`, on a thread.
+    System,
+    #[cfg(feature = "hickory")]
+    Hickory(Hickory),
+    #[cfg(test)]
+    Scripted(Script),
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// For how long, if it was said.
+    pub(super) valid: Option<Duration>,
+}
+
+impl Resolver {
+    /// Who can be asked for `target`: SRV records are beyond the system's resolver.
+    pub(super) fn of(target: &Target) -> Result<Self, Error> {
+        match target.host {
+            Host::Address(_) | Host::Name(_) => Ok(Self::System),
+            #[cfg(feature = "hickory")]
+            Host::Service { .. } => Ok(Self::Hickory(Hickory::default())),
+            #[cfg(not(feature = "hickory"))]
+            Host::Service { .. } => Err(Error::new(
+                ErrorKind::InvalidEndpoint,
+                format!("target `{target}`: SRV records need the feature `hickory`"),
+            )),
+        }
+    }
+
+    /// The addresses of `target`, or what became of it: the text goes on where the name
+    /// ends.
+    pub(super) async fn look_up(
+        &mut self,
+        target: &Target,
+        default_port: u16,
+    ) -> Result<Found, String> {
+        let port = target.port.unwrap_or(default_port);
+        match (&target.host, self) {
+            (Host::Address(address), _) => Ok(Found {
+                addresses: vec![SocketAddr::new(*address, port)],
+                valid: None,
+            }),
+            (Host::Name(name), Self::System) => ask_system(name, port).await,
+            (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
+            #[cfg(feature = "hickory")]
+            (_, Self::Hickory(hickory)) => hickory.look_up(target, port).await,
+            #[cfg(test)]
+            (_, Self::Scripted(script)) => script.look_up().await,
+        }
+    }
+}
+
+#[cfg(feature = "hickory")]
+impl Resolver {
+    /// Asks name servers from now on, with this change.
+    pub(super) fn ask_name_servers(&mut self, change: impl FnOnce(&mut Hickory)) {
+        match self {
+            Self::Hickory(hickory) => change(hickory),
+            other => {
+                let mut hickory = Hickory::default();
+                change(&mut hickory);
+                *other = Self::Hickory(hickory);
+            }
+        }
+    }
+
+    pub(super) fn config_updates(&mut self) -> Option<ConfigUpdates> {
+        match self {
+            Self::Hickory(hickory) => hickory.config_updates(),
+            _ => None,
+        }
+    }
+}
+
+async fn ask_system(name: &str, port: u16) -> Result<Found, String> {
+    match tokio::net::lookup_host((name, port)).await {
+        Ok(found) => Ok(Found {
+            addresses: found.collect(),
+            valid: None,
+        }),
+        Err(error) => Err(format!("does not resolve: {error}")),
+    }
+}

@@ -1,0 +1,373 @@
+//! When a name is looked up again, and what an answer changes.
+//!
+//! ```text
+//!              on_start              on_answer
+//!      Due ───────────────► Looking ───────────► Answered
+//!       ▲                      │                    │
+//!       │  backoff             │ on_failure         │ asked: `min_interval` after the
+//!       └──────────────────────┘                    │ start of this lookup; or the timer
+//!                              ▲      on_start      │
+//!                              └────────────────────┘
+//! ```
+//!
+//! No name server is asked too often: all requests of one `min_interval` are one
+//! lookup, and no request shortens the backoff. A failure takes nothing away.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::{Backoff, BackoffConfig, next_start};
+
+/// A lookup that nobody asked for comes up to this part later than it could, so that
+/// the clients of a restarted fleet do not stay in step.
+const JITTER: f64 = 0.2;
+
+/// The pauses between lookups.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    /// From the start of a lookup that was answered to the next: at least this.
+    pub(super) min_interval: Duration,
+    /// To the next lookup that nobody asks for, unless the answer is valid for less;
+    /// `None` if there is to be none.
+    pub(super) refresh_interval: Option<Duration>,
+    /// After failures.
+    pub(super) backoff: BackoffConfig,
+}
+
+/// A name that is looked up again and again. `A` is what it is an answer to.
+#[derive(Debug)]
+pub(super) struct Machine<A> {
+    pace: Pace,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    state: State,
+    /// Somebody has asked since the last start.
+    asked: bool,
+    /// The last answer.
+    known: Vec<A>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Due {
+        at: Instant,
+    },
+    Looking {
+        started: Instant,
+    },
+    Answered {
+        /// When a request is heeded.
+        earliest: Instant,
+        /// When nobody has to ask.
+        timer: Option<Instant>,
+    },
+}
+
+/// What an answer changes, in the order of the answer. Told insertions first, so that
+/// a set is never empty on its way to another.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Changes<A> {
+    pub(super) insert: Vec<A>,
+    pub(super) remove: Vec<A>,
+}
+
+impl<A: Clone + PartialEq> Machine<A> {
+    /// A name that is to be looked up now.
+    pub(super) fn new(now: Instant, pace: Pace, seed: u64) -> Self {
+        Self {
+            backoff: Backoff::new(pace.backoff.clone(), seed),
+            rng: fastrand::Rng::with_seed(seed),
+            pace,
+            state: State::Due { at: now },
+            asked: false,
+            known: Vec::new(),
+        }
+    }
+
+    /// Somebody thinks that the last answer is out of date.
+    pub(super) fn on_request(&mut self) {
+        self.asked = true;
+    }
+
+    /// A lookup starts.
+    pub(super) fn on_start(&mut self, now: Instant) {
+        self.asked = false;
+        self.state = State::Looking { started: now };
+    }
+
+    /// The lookup ended with these, of which there is at least one. `valid` says for
+    /// how long they are, if anybody knows.
+    ///
+    /// After a failure all of them are told anew, so that who heard of the failure
+    /// hears of its end.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Instant,
+        found: Vec<A>,
+        valid: Option<Duration>,
+    ) -> Changes<A> {
+        let earliest = next_start(now, self.started(now), self.pace.min_interval);
+        let timer = self.wait(valid).and_then(|wait| now.checked_add(wait));
+        self.state = State::Answered {
+            earliest,
+            timer: timer.map(|at| at.max(earliest)),
+        };
+        let all_anew = self.backoff.failures() > 0;
+        self.backoff.reset();
+        self.replace(found, all_anew)
+    }
+
+    /// The lookup ended without any. What was known before stays.
+    pub(super) fn on_failure(&mut self, now: Instant) {
+        let delay = self.backoff.next_delay();
+        let at = next_start(now, now, delay);
+        self.state = State::Due { at };
+    }
+
+    /// When the next lookup is to start. `None` during one, and if nobody wants one.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Due { at } => Some(at),
+            State::Looking { .. } => None,
+            State::Answered { earliest, .. } if self.asked => Some(earliest),
+            State::Answered { timer, .. } => timer,
+        }
+    }
+
+    fn started(&self, now: Instant) -> Instant {
+        match self.state {
+            State::Looking { started } => started,
+            State::Due { .. } | State::Answered { .. } => now,
+        }
+    }
+
+    fn wait(&mut self, valid: Option<Duration>) -> Option<Duration> {
+        let interval = self.pace.refresh_interval?;
+        let wait = valid.map_or(interval, |valid| valid.min(interval));
+        let wait = wait.max(self.pace.min_interval);
+        let later = 1.0 + JITTER * self.rng.f64();
+        Duration::try_from_secs_f64(wait.as_secs_f64() * later).ok()
+    }
+
+    fn replace(&mut self, found: Vec<A>, all_anew: bool) -> Changes<A> {
+        let mut unique: Vec<A> = Vec::with_capacity(found.len());
+        for address in found {
+            if !unique.contains(&address) {
+                unique.push(address);
+            }
+        }
+        let is_new = |address: &&A| all_anew || !self.known.contains(address);
+        let insert = unique.iter().filter(is_new).cloned().collect();
+        self.known.retain(|address| !unique.contains(address));
+        let remove = std::mem::replace(&mut self.known, unique);
+        Changes { insert, remove }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Machine, Pace};
+    use crate::backoff::BackoffConfig;
+
+    const MIN: u64 = 30;
+    const REFRESH: u64 = 60;
+
+    fn pace(refresh: Option<u64>) -> Pace {
+        let [initial, max] = [1, 30].map(Duration::from_secs);
+        Pace {
+            min_interval: Duration::from_secs(MIN),
+            refresh_interval: refresh.map(Duration::from_secs),
+            backoff: BackoffConfig::try_new(initial, 2.0, 0.0, max).expect("valid"),
+        }
+    }
+
+    /// Plays a script of lines `seconds input | what changes; when to look next`.
+    /// Inputs: `start`, `found a b`, `found a b for seconds`, `failed`, `asked`. The
+    /// time of a look that nobody asked for is `min..max`.
+    #[track_caller]
+    fn check(refresh: Option<u64>, script: &str) {
+        let epoch = Instant::now();
+        let mut machine = Machine::new(epoch, pace(refresh), 1);
+        assert_eq!(machine.due(), Some(epoch), "looked up at once");
+        for line in script.trim().lines() {
+            let (given, expected) = line.split_once('|').expect("given | expected");
+            let (seconds, input) = given.trim().split_once(' ').expect("time, input");
+            let seconds = Duration::from_secs_f64(seconds.parse().expect("seconds"));
+            let told = feed(&mut machine, epoch + seconds, input.trim());
+            let (changes, due) = expected.trim().split_once(';').expect("changes; due");
+            assert_eq!(told, changes.trim(), "{given}");
+            let now = machine.due().map(|at| (at - epoch).as_secs_f64());
+            match (due.trim(), now) {
+                ("never", None) => {}
+                (due, Some(at)) => {
+                    let (min, max) = due.split_once("..").unwrap_or((due, due));
+                    let [min, max] = [min, max].map(|s| s.parse::<f64>().expect("seconds"));
+                    assert!((min..=max).contains(&at), "{given}: due at {at}");
+                }
+                (_, None) => panic!("{given}: never due"),
+            }
+        }
+    }
+
+    fn feed(machine: &mut Machine<String>, now: Instant, input: &str) -> String {
+        let changes = match input.split_once(' ') {
+            None if input == "start" => {
+                machine.on_start(now);
+                return String::new();
+            }
+            None if input == "failed" => {
+                machine.on_failure(now);
+                return String::new();
+            }
+            None if input == "asked" => {
+                machine.on_request();
+                return String::new();
+            }
+            Some(("found", found)) => {
+                let (names, valid) = match found.split_once(" for ") {
+                    Some((names, seconds)) => (names, Some(seconds.parse().expect("seconds"))),
+                    None => (found, None),
+                };
+                let names = names.split(' ').map(str::to_owned).collect();
+                machine.on_answer(now, names, valid.map(Duration::from_secs))
+            }
+            _ => panic!("what is {input}?"),
+        };
+        let insert = changes.insert.iter().map(|name| format!("+{name}"));
+        let remove = changes.remove.iter().map(|name| format!("-{name}"));
+        insert.chain(remove).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_answer_is_told_by_what_it_changes() {
+        check(
+            Some(REFRESH),
+            "0   start         | ; never
+             1   found a b     | +a +b; 61..73
+             61  start         | ; never
+             61  found b a     | ; 121..133
+             121 start         | ; never
+             121 found c b c   | +c -a; 181..193
+             181 start         | ; never
+             182 found d       | +d -c -b; 242..254",
+        );
+    }
+
+    #[test]
+    fn a_request_is_heeded_once_per_interval() {
+        check(
+            None,
+            "0  start   | ; never
+             2  found a | +a; never
+             3  asked   | ; 30
+             4  asked   | ; 30
+             30 start   | ; never
+             31 found a | ; never
+             99 asked   | ; 60",
+        );
+    }
+
+    #[test]
+    fn a_request_during_a_lookup_is_for_the_next() {
+        check(
+            None,
+            "0  start   | ; never
+             1  asked   | ; never
+             2  found a | +a; 30",
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_valid_for_less_is_asked_for_earlier() {
+        check(
+            Some(REFRESH),
+            "0   start           | ; never
+             0   found a for 40  | +a; 40..48
+             50  start           | ; never
+             50  found a for 5   | ; 80..86
+             90  start           | ; never
+             90  found a for 900 | ; 150..162",
+        );
+    }
+
+    #[test]
+    fn failures_are_retried_with_backoff_and_take_nothing_away() {
+        check(
+            Some(REFRESH),
+            "0   start     | ; never
+             0   failed    | ; 1
+             1   start     | ; never
+             1   found a b | +a +b; 61..73
+             61  start     | ; never
+             61  failed    | ; 62
+             62  start     | ; never
+             62  asked     | ; never
+             62  failed    | ; 64
+             63  asked     | ; 64
+             64  start     | ; never
+             67  failed    | ; 71
+             71  start     | ; never
+             71  found b   | +b -a; 131..143
+             131 start     | ; never
+             131 failed    | ; 132",
+        );
+    }
+
+    /// The model knows who was told, and when lookups started.
+    #[test]
+    fn a_random_walk_never_hurries_and_always_agrees_with_the_last_answer() {
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut now = Instant::now();
+            let refresh = rng.bool().then_some(REFRESH);
+            let mut machine = Machine::new(now, pace(refresh), seed);
+            let mut told: Vec<u8> = Vec::new();
+            let mut last: Option<(Instant, bool)> = None;
+            for step in 0..200 {
+                let at = format!("seed {seed}, step {step}");
+                if rng.u8(..3) == 0 {
+                    machine.on_request();
+                }
+                let Some(due) = machine.due() else {
+                    assert!(refresh.is_none(), "forgotten: {at}");
+                    machine.on_request();
+                    assert!(machine.due().is_some(), "a request is heeded: {at}");
+                    continue;
+                };
+                now = now.max(due);
+                if let Some((started, answered)) = last {
+                    let pause = if answered { MIN } else { 1 };
+                    assert!(now - started >= Duration::from_secs(pause), "hurries: {at}");
+                }
+                machine.on_start(now);
+                assert_eq!(machine.due(), None, "one lookup at a time: {at}");
+                let started = now;
+                now += Duration::from_millis(rng.u64(..5_000));
+                let found: Vec<u8> = (0..rng.usize(..5)).map(|_| rng.u8(..6)).collect();
+                last = Some((started, !found.is_empty()));
+                if found.is_empty() {
+                    machine.on_failure(now);
+                    continue;
+                }
+                let ttl = rng.bool().then(|| Duration::from_secs(rng.u64(..100)));
+                let changes = machine.on_answer(now, found.clone(), ttl);
+                for insert in changes.insert {
+                    assert!(found.contains(&insert), "nobody said so: {at}");
+                    told.retain(|name| *name != insert);
+                    told.push(insert);
+                }
+                for remove in changes.remove {
+                    let known = told.iter().position(|name| *name == remove);
+                    told.remove(known.expect("only those that were told are taken back"));
+                }
+                let mut expected = found;
+                expected.sort_unstable();
+                expected.dedup();
+                told.sort_unstable();
+                assert_eq!(told, expected, "{at}");
+            }
+        }
+    }
+}

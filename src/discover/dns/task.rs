@@ -1,0 +1,105 @@
+//! Looks up when the machine says so, and tells what it makes of the answers.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use futures_util::{Stream, stream};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
+use tower::discover::Change;
+
+use super::{Item, Options, lookup::Found, machine::Machine};
+use crate::error::{Error, ErrorKind};
+
+/// The changes of the set, without end.
+pub(super) fn run(options: Options) -> impl Stream<Item = Item> + Send {
+    let task = Task {
+        machine: Machine::new(now(), options.pace.clone(), fastrand::u64(..)),
+        untold: VecDeque::new(),
+        options,
+    };
+    stream::unfold(task, async |mut task| {
+        let item = task.next().await;
+        Some((item, task))
+    })
+}
+
+struct Task {
+    options: Options,
+    machine: Machine<SocketAddr>,
+    untold: VecDeque<Item>,
+}
+
+impl Task {
+    async fn next(&mut self) -> Item {
+        loop {
+            if let Some(item) = self.untold.pop_front() {
+                return item;
+            }
+            self.until_due().await;
+            self.look_up().await;
+        }
+    }
+
+    async fn until_due(&mut self) {
+        loop {
+            let due = async {
+                match self.machine.due() {
+                    Some(at) => time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            select! {
+                () = due => return,
+                () = self.options.refresh.requested() => self.machine.on_request(),
+            }
+        }
+    }
+
+    async fn look_up(&mut self) {
+        self.machine.on_start(now());
+        match self.found().await {
+            Ok(found) => self.on_answer(found),
+            Err(why) => {
+                self.machine.on_failure(now());
+                let target = &self.options.target;
+                let error = Error::new(ErrorKind::Unavailable, format!("name `{target}` {why}"));
+                self.untold.push_back(Err(error));
+            }
+        }
+    }
+
+    async fn found(&mut self) -> Result<Found, String> {
+        let Options {
+            target,
+            template,
+            lookup_timeout,
+            resolver,
+            ..
+        } = &mut self.options;
+        let lookup = resolver.look_up(target, template.default_port());
+        match time::timeout(*lookup_timeout, lookup).await {
+            Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("was not looked up within {lookup_timeout:?}")),
+        }
+    }
+
+    fn on_answer(&mut self, found: Found) {
+        let changes = self.machine.on_answer(now(), found.addresses, found.valid);
+        let insert = |address| {
+            Ok(Change::Insert(
+                address,
+                self.options.template.clone().at(address),
+            ))
+        };
+        self.untold.extend(changes.insert.into_iter().map(insert));
+        let remove = changes.remove.into_iter().map(Change::Remove);
+        self.untold.extend(remove.map(Ok));
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -1,0 +1,328 @@
+//! Channels from one string: the targets of gRPC's naming document.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+};
+
+use futures_util::stream;
+
+use crate::{
+    builder::ChannelBuilder,
+    channel::{Change, Channel},
+    discover::{self, Dns},
+    error::{Error, ErrorKind},
+    transport::Endpoint,
+};
+
+const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `http://host:port`, \
+     `https://host:port`, or `host:port`";
+
+/// Where a name server listens, unless it is said.
+#[cfg(feature = "hickory")]
+const NAME_SERVER_PORT: u16 = 53;
+
+/// A target, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+enum Target<'a> {
+    Dns {
+        server: Option<&'a str>,
+        name: &'a str,
+    },
+    /// With a port where one is given.
+    Addresses(Vec<(IpAddr, Option<u16>)>),
+    Uri(&'a str),
+}
+
+/// Channels by the name of a service.
+impl Channel {
+    /// A channel over the backends of `target`, in plain text and with default options:
+    ///
+    /// | target | backends |
+    /// |---|---|
+    /// | `dns:///host:port`, `dns:host:port`, `host:port` | one for each address of the host, looked up again and again; see [`discover::dns`] |
+    /// | `dns://1.1.1.1/host:port` | the same, asking this name server; needs the feature `hickory` |
+    /// | `ipv4:10.0.0.1:50051,10.0.0.2:50051` | these |
+    /// | `ipv6:[2001:db8::1]:50051,[2001:db8::2]:50051` | these |
+    /// | `http://host:port` | one, at whichever address of the host answers |
+    ///
+    /// A port that is left out is that of the scheme, 80 here. (gRPC's is always 443.)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if it is none of these; the text says what is
+    /// wrong.
+    ///
+    /// ```no_run
+    /// use tonic_health_channel::Channel;
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let channel = Channel::target("dns:///shop.example:50051")?
+    ///     .service_config(r#"{"healthCheckConfig": {"serviceName": ""}}"#.parse()?)
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn target(target: &str) -> Result<ChannelBuilder, Error> {
+        Self::target_with(target, Endpoint::from_static("http://target"))
+    }
+
+    /// The same with the scheme and the options of `template`. Its host and port are not
+    /// used. A target that is a URI has its own scheme.
+    ///
+    /// # Errors
+    ///
+    /// As [`target`](Self::target).
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tonic_health_channel::{Channel, Endpoint};
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let template = Endpoint::from_static("http://shop.example")
+    ///     .connect_timeout(Duration::from_secs(5));
+    /// let channel = Channel::target_with("shop.example:50051", template)?.build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn target_with(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
+        match Target::parse(target).map_err(|why| invalid(target, &why))? {
+            Target::Dns { server, name } => {
+                let dns = discover::dns(name, template)?;
+                let dns = match server {
+                    Some(server) => asking(dns, server).map_err(|why| invalid(target, &why))?,
+                    None => dns,
+                };
+                Ok(Self::dns(dns))
+            }
+            Target::Addresses(addresses) => {
+                let port = template.default_port();
+                let changes = addresses.into_iter().map(move |(ip, given)| {
+                    let address = SocketAddr::new(ip, given.unwrap_or(port));
+                    let authority = address.to_string().parse();
+                    let authority = authority.expect("an address and a port are an authority");
+                    let endpoint = template.clone().known_as(authority).at(address);
+                    Ok::<_, Infallible>(Change::Insert(address, endpoint))
+                });
+                Ok(Self::balance(stream::iter(changes.collect::<Vec<_>>())))
+            }
+            Target::Uri(uri) => {
+                let uri = Endpoint::from_shared(uri.to_owned())?.uri().clone();
+                let backends = discover::list([template.moved_to(uri)])?;
+                Ok(Self::balance(backends))
+            }
+        }
+    }
+
+    /// A channel over the addresses of a name. It has the name looked up when backends
+    /// are in trouble, and takes the service configs that are found with it, if they are
+    /// asked for.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tonic_health_channel::{Channel, Endpoint, discover};
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let template = Endpoint::from_static("http://shop.example");
+    /// let backends = discover::dns("shop.example:50051", template)?
+    ///     .refresh_interval(Duration::from_secs(300));
+    /// let channel = Channel::dns(backends).build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dns(dns: Dns) -> ChannelBuilder {
+        #[cfg(feature = "hickory")]
+        let (dns, configs) = {
+            let mut dns = dns;
+            let configs = dns.config_updates();
+            (dns, configs)
+        };
+        let refresh = dns.refresh_handle();
+        let builder = Self::balance(dns).on_connection_trouble(refresh);
+        #[cfg(feature = "hickory")]
+        let builder = match configs {
+            Some(configs) => builder.service_config_updates(configs),
+            None => builder,
+        };
+        builder
+    }
+}
+
+impl<'a> Target<'a> {
+    fn parse(target: &'a str) -> Result<Self, String> {
+        match target.split_once(':') {
+            Some(("dns", rest)) => Self::dns(rest),
+            Some(("ipv4", rest)) => Self::addresses(rest, IpAddr::is_ipv4),
+            Some(("ipv6", rest)) => Self::addresses(rest, IpAddr::is_ipv6),
+            Some(("http" | "https", rest)) if rest.starts_with("//") => Ok(Self::Uri(target)),
+            Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => {
+                Err(format!("`{scheme}` is no known scheme; known are {KNOWN}"))
+            }
+            _ => Ok(Self::Dns {
+                server: None,
+                name: target,
+            }),
+        }
+    }
+
+    /// What follows `dns:`.
+    fn dns(rest: &'a str) -> Result<Self, String> {
+        let (server, name) = match rest.strip_prefix("//").map(|rest| rest.split_once('/')) {
+            Some(Some((server, name))) => (server, name),
+            Some(None) => {
+                let text = "what follows `//` is a name server, and then a `/` and the host; \
+                            write `dns:///host:port`";
+                return Err(text.to_owned());
+            }
+            None => ("", rest.strip_prefix('/').unwrap_or(rest)),
+        };
+        Ok(Self::Dns {
+            server: (!server.is_empty()).then_some(server),
+            name,
+        })
+    }
+
+    fn addresses(list: &str, is_of_family: fn(&IpAddr) -> bool) -> Result<Self, String> {
+        let list = list.strip_prefix("///").unwrap_or(list);
+        let addresses = list.split(',').map(|text| match address(text) {
+            Some((ip, port)) if is_of_family(&ip) => Ok((ip, port)),
+            _ => Err(format!("`{text}` is no such address")),
+        });
+        Ok(Self::Addresses(addresses.collect::<Result<_, _>>()?))
+    }
+}
+
+/// An IP address, with or without a port.
+fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip(), Some(address.port())));
+    }
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    Some((inner.unwrap_or(text).parse().ok()?, None))
+}
+
+fn is_port(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_digit())
+}
+
+fn is_scheme(text: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(is_letter)
+}
+
+#[cfg(feature = "hickory")]
+fn asking(dns: Dns, server: &str) -> Result<Dns, String> {
+    match address(server) {
+        Some((ip, port)) => {
+            Ok(dns.name_server(SocketAddr::new(ip, port.unwrap_or(NAME_SERVER_PORT))))
+        }
+        None => Err(format!("`{server}` is no address of a name server")),
+    }
+}
+
+#[cfg(not(feature = "hickory"))]
+fn asking(_: Dns, server: &str) -> Result<Dns, String> {
+    Err(format!(
+        "to ask the name server `{server}` needs the feature `hickory`; the system's are asked \
+         with `dns:///host:port`"
+    ))
+}
+
+fn invalid(target: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidEndpoint,
+        format!("target `{target}`: {why}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KNOWN, Target};
+    use crate::{Channel, error::ErrorKind};
+
+    #[track_caller]
+    fn is_dns(target: &str, server: Option<&str>, name: &str) {
+        let expected = Target::Dns { server, name };
+        assert_eq!(Target::parse(target), Ok(expected));
+    }
+
+    #[track_caller]
+    fn is_rejected(target: &str, why: &str) {
+        let error = Channel::target(target).expect_err("must be rejected");
+        assert_eq!(error.kind(), ErrorKind::InvalidEndpoint);
+        let message = error.message();
+        assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn what_has_no_scheme_is_dns() {
+        for target in ["host", "host:50051", "h.example:1", "[::1]:1", "10.0.0.1:1"] {
+            is_dns(target, None, target);
+            assert!(Channel::target(target).is_ok(), "{target}");
+        }
+    }
+
+    #[test]
+    fn dns_may_name_the_server_to_ask() {
+        is_dns("dns:host:1", None, "host:1");
+        is_dns("dns:///host:1", None, "host:1");
+        is_dns("dns:/host:1", None, "host:1");
+        is_dns("dns://1.1.1.1/host:1", Some("1.1.1.1"), "host:1");
+        let text = "write `dns:///host:port`";
+        is_rejected("dns://host:1", text);
+        is_rejected("dns:///", "there is no host");
+        #[cfg(not(feature = "hickory"))]
+        is_rejected("dns://1.1.1.1/host", "needs the feature `hickory`");
+        #[cfg(feature = "hickory")]
+        {
+            is_rejected("dns://one/host", "`one` is no address of a name server");
+            for server in ["1.1.1.1", "1.1.1.1:5353", "[::1]:53", "[::1]"] {
+                let target = format!("dns://{server}/host");
+                assert!(Channel::target(&target).is_ok(), "{target}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn are_addresses(target: &str, expected: &[(&str, Option<u16>)]) {
+        let expected = expected
+            .iter()
+            .map(|(ip, port)| (ip.parse().expect("an address"), *port));
+        let expected = Target::Addresses(expected.collect());
+        assert_eq!(Target::parse(target), Ok(expected));
+        assert!(Channel::target(target).is_ok());
+    }
+
+    #[test]
+    fn addresses_are_listed_by_family() {
+        let two = [("10.0.0.1", Some(1)), ("10.0.0.2", Some(2))];
+        are_addresses("ipv4:10.0.0.1:1,10.0.0.2:2", &two);
+        are_addresses("ipv4:///10.0.0.1", &[("10.0.0.1", None)]);
+        let two = [("::1", Some(1)), ("2001:db8::2", None)];
+        are_addresses("ipv6:[::1]:1,[2001:db8::2]", &two);
+        is_rejected("ipv4:[::1]:1", "`[::1]:1` is no such address");
+        is_rejected("ipv6:10.0.0.1:1", "`10.0.0.1:1` is no such address");
+        is_rejected("ipv4:10.0.0.1:1,", "`` is no such address");
+        is_rejected("ipv4:10.0.0.1:65536", "is no such address");
+        is_rejected("ipv4:host:1", "`host:1` is no such address");
+    }
+
+    #[test]
+    fn a_uri_is_one_backend() {
+        for target in ["http://host:1", "https://host"] {
+            assert_eq!(Target::parse(target), Ok(Target::Uri(target)));
+            assert!(Channel::target(target).is_ok(), "{target}");
+        }
+        is_rejected("http://", "not a URI");
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_told_the_known_ones() {
+        for target in ["unix:/run/x", "xds:///x", "zookeeper://x/y", "vsock:1:2"] {
+            is_rejected(target, KNOWN);
+        }
+        is_rejected("::1", "an IPv6 address stands in brackets");
+        is_rejected("host:", "the port must be 0 to 65535");
+        is_rejected("", "there is no host");
+    }
+}
