@@ -2,6 +2,10 @@
 
 mod errors;
 mod file;
+#[cfg(feature = "hickory")]
+mod names;
+#[cfg(target_os = "linux")]
+mod system_names;
 
 use tonic_health_channel::{
     Change, Channel,

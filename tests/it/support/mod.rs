@@ -4,6 +4,8 @@
 //!   and restarted, and that counts what reaches it.
 //! - [`Peer`] and [`H2Peer`]: what can listen on a port without being a gRPC
 //!   server, or without being a good one.
+//! - `NameServer`: a name server with the names that a test gives it, with the feature
+//!   `hickory`.
 //! - [`Logs`]: what the current thread logged.
 //! - [`within`] and the `until_*` methods: a test awaits a state, it never sleeps
 //!   to wait for one. Each gives up after ten seconds with a sentence.
@@ -20,6 +22,8 @@ mod h2_peer;
 mod health_service;
 mod http2;
 mod logs;
+#[cfg(feature = "hickory")]
+mod name_server;
 mod peers;
 mod port;
 mod scripts;
@@ -32,6 +36,8 @@ pub(crate) use client::*;
 pub(crate) use configs::{Configs, of_all_methods};
 pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
+#[cfg(feature = "hickory")]
+pub(crate) use name_server::{Mood, NameServer};
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
 pub(crate) use scripts::{CheckScript, WatchScript};

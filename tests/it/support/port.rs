@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -26,6 +26,17 @@ impl ReservedPort {
     pub(crate) fn any() -> Self {
         Self::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .expect("the loopback interface has a free port")
+    }
+
+    /// The same port on 127.0.0.1 and 127.0.0.2, which not every system has.
+    pub(crate) fn pair() -> [Self; 2] {
+        let second = IpAddr::from([127, 0, 0, 2]);
+        let pairs = (0..100).find_map(|_| {
+            let one = Self::any();
+            let other = Self::bind(SocketAddr::new(second, one.addr.port())).ok()?;
+            Some([one, other])
+        });
+        pairs.expect("one of a hundred ports is free on both addresses")
     }
 
     /// Takes a port back whose listener was closed a moment ago.

@@ -117,9 +117,23 @@ impl Builder {
             .expect("there is one backend for each name")
     }
 
+    /// Two backends on the same port, of 127.0.0.1 and of 127.0.0.2.
+    pub(crate) async fn start_side_by_side(self, names: [&str; 2]) -> [Backend; 2] {
+        let [one, other] = ReservedPort::pair();
+        let [first, second] = names.map(|name| self.clone().name(name));
+        let backends = [first.reserve_on(one).await, second.reserve_on(other).await];
+        for backend in &backends {
+            backend.restart().await;
+        }
+        backends
+    }
+
     /// A backend that is down: its address refuses connections until `restart`.
     pub(crate) async fn reserve(self) -> Backend {
-        let port = ReservedPort::any();
+        self.reserve_on(ReservedPort::any()).await
+    }
+
+    async fn reserve_on(self, port: ReservedPort) -> Backend {
         let addr = port.addr();
         let name = self.name.unwrap_or_else(|| addr.to_string());
         Backend {

@@ -1,0 +1,131 @@
+//! Backends by name, from the resolver of the system.
+//!
+//! A hosts file that a test may change is one in a mount namespace of its own. This
+//! binary starts itself again in such a one, to run a single test. Where that is not
+//! permitted, as it takes root, the test says so and does nothing.
+
+use std::{env, fs, path::Path, process::Command, time::Duration};
+
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    Endpoint, discover,
+};
+
+use crate::support::{
+    Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that,
+};
+
+/// The folder of the files in a child; not set in anybody else.
+const FILES: &str = "SYSTEM_NAMES";
+
+/// What the child sees below `/etc`: names are in the hosts file, or nowhere.
+const ETC: [(&str, &str); 3] = [
+    ("hosts", "127.0.0.1 localhost\n"),
+    ("nsswitch.conf", "hosts: files\n"),
+    ("host.conf", "multi on\n"),
+];
+
+/// Runs the test `name` again in a namespace of its own, and says whether this is it.
+fn inside(name: &str) -> bool {
+    if env::var_os(FILES).is_some() {
+        return true;
+    }
+    let files = env::temp_dir().join(format!("system-names-{}-{name}", std::process::id()));
+    fs::create_dir_all(&files).expect("a folder");
+    let mut script = String::from("set -e\n");
+    for (file, text) in ETC {
+        fs::write(files.join(file), text).expect("a file");
+        let from = files.join(file);
+        script += &format!(
+            "[ ! -e /etc/{file} ] || mount --bind {} /etc/{file}\n",
+            from.display()
+        );
+    }
+    script += "exec \"$@\"";
+    let unshare = ["-m", "--propagation", "private", "sh", "-c", &script, "sh"];
+
+    let permitted = Command::new("unshare").args(unshare).arg("true").output();
+    if permitted.is_ok_and(|output| output.status.success()) {
+        let this = env::current_exe().expect("it runs");
+        let test = format!(
+            "{}::{name}",
+            module_path!().split_once("::").expect("a path").1
+        );
+        let child = Command::new("unshare")
+            .args(unshare)
+            .arg(this)
+            .args(["--exact", &test, "--nocapture"])
+            .env(FILES, &files)
+            .output()
+            .expect("as before");
+        let said = [child.stdout, child.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            said.contains("1 passed") && child.status.success(),
+            "{said}"
+        );
+    } else {
+        println!("skipped: {name}: a mount namespace is not permitted (it takes root)");
+    }
+    let _ = fs::remove_dir_all(files);
+    false
+}
+
+/// From now on these are the addresses of `shop.test`.
+fn addresses<const N: usize>(addresses: [&str; N]) {
+    let files = env::var_os(FILES).expect("this is the child");
+    let lines = addresses.map(|address| format!("{address} shop.test\n"));
+    fs::write(Path::new(&files).join("hosts"), lines.concat()).expect("a file of ours");
+}
+
+#[tokio::test]
+async fn the_system_is_asked_and_its_answers_are_followed() {
+    if !inside("the_system_is_asked_and_its_answers_are_followed") {
+        return;
+    }
+    let [a, b] = Backend::builder().start_side_by_side(["A", "B"]).await;
+    let [at_a, at_b] = [&a, &b].map(|backend| backend.addr().to_string());
+    let target = format!("shop.test:{}", a.addr().port());
+    let template = Endpoint::from_static("http://template");
+    let dns = discover::dns(&target, template)
+        .expect("a target")
+        .min_interval(Duration::ZERO);
+    let refresh = dns.refresh_handle();
+    let channel = Channel::dns(dns).connect_backoff(quick_backoff()).build();
+    until(&channel, TransientFailure).await;
+    let text = refusal(&channel).await;
+    let expected = format!("name resolver error: name `{target}` does not resolve: ");
+    assert!(text.contains(&expected), "{text}");
+
+    addresses(["127.0.0.1", "127.0.0.2"]);
+    until_ready(&channel, &[&at_a, &at_b]).await;
+    assert_eq!(spread(&channel, 10, &[&a, &b]).await, [5, 5]);
+    assert_eq!(a.last_authority(), Some(target));
+
+    addresses(["127.0.0.2"]);
+    refresh.request();
+    until_ready(&channel, &[&at_b]).await;
+    assert_eq!(spread(&channel, 4, &[&a, &b]).await, [0, 4]);
+
+    addresses([]);
+    refresh.request();
+    until_that(&channel, "an error", |status| status.cause().is_some()).await;
+    hello(&channel).await.expect("what works is kept");
+
+    // A backend in trouble has the name looked up, and nobody else.
+    addresses(["127.0.0.1"]);
+    until_ready(&channel, &[&at_a]).await;
+    addresses(["127.0.0.2"]);
+    a.kill().await;
+    until_ready(&channel, &[&at_b]).await;
+}
+
+#[tokio::test]
+async fn localhost_is_looked_up_everywhere() {
+    let a = Backend::start().await;
+    let target = format!("dns:///localhost:{}", a.addr().port());
+    let channel = Channel::target(&target).expect("a target").build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("A is there");
+}
