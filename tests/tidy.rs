@@ -55,6 +55,7 @@ const SPAWNS: [&str; 5] = [
 const WAITS: [&str; 7] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
+    "src/discover/dns/hickory.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
     "src/subchannel/task.rs",

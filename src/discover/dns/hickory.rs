@@ -10,7 +10,7 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{RData, rdata::SRV},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 
 use super::{
     lookup::Found,
@@ -18,6 +18,9 @@ use super::{
     txt,
 };
 use crate::{error::Error, service_config::ServiceConfig};
+
+/// How long a service config may keep addresses waiting: one try at one name server.
+const CONFIG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the TXT records say, as they change.
 pub(super) type ConfigUpdates = Pin<Box<dyn Stream<Item = ConfigUpdate> + Send>>;
@@ -77,7 +80,12 @@ impl Hickory {
 
     /// As [`Resolver::look_up`](super::lookup::Resolver::look_up); tells of the service
     /// config too.
-    pub(super) async fn look_up(&mut self, target: &Target, port: u16) -> Result<Found, String> {
+    pub(super) async fn look_up(
+        &mut self,
+        target: &Target,
+        port: u16,
+        limit: Duration,
+    ) -> Result<Found, String> {
         let resolver = match self.resolver.take() {
             Some(resolver) => resolver,
             None => match self.make() {
@@ -90,7 +98,8 @@ impl Hickory {
         resolver.clear_cache();
         let config = async {
             if let Some(configs) = &mut self.configs {
-                configs.look_up(&resolver, target).await;
+                let patience = CONFIG_PATIENCE.min(limit / 2);
+                configs.look_up(&resolver, target, patience).await;
             }
         };
         let (found, ()) = future::join(addresses(&resolver, target, port), config).await;
@@ -133,13 +142,14 @@ impl Hickory {
 }
 
 impl Configs {
-    async fn look_up(&mut self, resolver: &TokioResolver, target: &Target) {
+    async fn look_up(&mut self, resolver: &TokioResolver, target: &Target, patience: Duration) {
         let host = match &target.host {
             Host::Name(name) | Host::Service { name, .. } => name,
             Host::Address(_) => return self.tell("", None),
         };
         let name = format!("_grpc_config.{host}");
-        match resolver.txt_lookup(name.as_str()).await {
+        let lookup = time::timeout(patience, resolver.txt_lookup(name.as_str()));
+        match lookup.await.unwrap_or(Err(NetError::Timeout)) {
             Ok(lookup) => self.tell(&name, text(&lookup)),
             Err(error) if error.is_no_records_found() => self.tell(&name, None),
             // Name servers that do not know the type, and hours without any, must not

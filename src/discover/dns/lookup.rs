@@ -17,7 +17,7 @@ pub(super) enum Resolver {
     /// `getaddrinfo`, on a thread.
     System,
     #[cfg(feature = "hickory")]
-    Hickory(Hickory),
+    Hickory(Box<Hickory>),
     #[cfg(test)]
     Scripted(Script),
 }
@@ -36,7 +36,7 @@ impl Resolver {
         match target.host {
             Host::Address(_) | Host::Name(_) => Ok(Self::System),
             #[cfg(feature = "hickory")]
-            Host::Service { .. } => Ok(Self::Hickory(Hickory::default())),
+            Host::Service { .. } => Ok(Self::Hickory(Box::default())),
             #[cfg(not(feature = "hickory"))]
             Host::Service { .. } => Err(Error::new(
                 ErrorKind::InvalidEndpoint,
@@ -46,11 +46,12 @@ impl Resolver {
     }
 
     /// The addresses of `target`, or what became of it: the text goes on where the name
-    /// ends.
+    /// ends. Whoever asks stops to wait after `limit`.
     pub(super) async fn look_up(
         &mut self,
         target: &Target,
         default_port: u16,
+        limit: Duration,
     ) -> Result<Found, String> {
         let port = target.port.unwrap_or(default_port);
         match (&target.host, self) {
@@ -61,7 +62,7 @@ impl Resolver {
             (Host::Name(name), Self::System) => ask_system(name, port).await,
             (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
             #[cfg(feature = "hickory")]
-            (_, Self::Hickory(hickory)) => hickory.look_up(target, port).await,
+            (_, Self::Hickory(hickory)) => hickory.look_up(target, port, limit).await,
             #[cfg(test)]
             (_, Self::Scripted(script)) => script.look_up().await,
         }
@@ -75,7 +76,7 @@ impl Resolver {
         match self {
             Self::Hickory(hickory) => change(hickory),
             other => {
-                let mut hickory = Hickory::default();
+                let mut hickory = Box::<Hickory>::default();
                 change(&mut hickory);
                 *other = Self::Hickory(hickory);
             }

@@ -78,7 +78,7 @@ impl Task {
             resolver,
             ..
         } = &mut self.options;
-        let lookup = resolver.look_up(target, template.default_port());
+        let lookup = resolver.look_up(target, template.default_port(), *lookup_timeout);
         match time::timeout(*lookup_timeout, lookup).await {
             Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
             Ok(outcome) => outcome,

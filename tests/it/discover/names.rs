@@ -191,15 +191,21 @@ async fn the_service_config_of_the_name_is_not_looked_up_by_default() {
 
 #[tokio::test]
 async fn a_service_config_that_nobody_can_look_up_keeps_no_call_waiting() {
+    let a = Backend::start().await;
     let names = NameServer::start().await;
+    names.addresses("shop.test", 60, ["127.0.0.1"]);
+    names.mood(Mood::IgnoresText);
+    let target = format!("shop.test:{}", port(&a));
+    let (answered, _) = channel(asking(&names, &target).service_config());
+    until(&answered, Ready).await;
+    hello(&answered).await.expect("A is there");
+
     names.mood(Mood::Fails);
-    let (channel, _) = channel(asking(&names, "shop.test:1").service_config());
-    until(&channel, TransientFailure).await;
-    let text = refusal(&channel).await;
-    assert!(
-        text.contains("name `shop.test:1` does not resolve"),
-        "{text}"
-    );
+    let (failing, _) = channel(asking(&names, &target).service_config());
+    until(&failing, TransientFailure).await;
+    let text = refusal(&failing).await;
+    let expected = format!("name `{target}` does not resolve: ");
+    assert!(text.contains(&expected), "{text}");
 }
 
 // R34, T09

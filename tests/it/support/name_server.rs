@@ -42,6 +42,8 @@ pub(crate) enum Mood {
     Fails,
     /// Not a word.
     Silent,
+    /// Not a word to who asks for TXT records.
+    IgnoresText,
 }
 
 impl NameServer {
@@ -145,7 +147,8 @@ impl Zone {
         match self.mood {
             Mood::Silent => return None,
             Mood::Fails => response.metadata.response_code = ResponseCode::ServFail,
-            Mood::Answers => {
+            Mood::IgnoresText if kind == RecordType::TXT => return None,
+            Mood::Answers | Mood::IgnoresText => {
                 let known = self
                     .records
                     .iter()
