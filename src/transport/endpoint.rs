@@ -1,13 +1,14 @@
 //! How to reach one backend.
 
-use std::{
-    fmt, future::Future, net::SocketAddr, pin::Pin, str::FromStr, sync::Arc, time::Duration,
-};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
 
-use super::dial::{self, Connector};
+use super::{
+    dial::{self, Connector},
+    executor::{BoxTask, Executor},
+};
 use crate::error::{Error, ErrorKind};
 
 /// What every request says of its sender, after the application's own words.
@@ -229,7 +230,7 @@ impl Endpoint {
         E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
     {
         Self {
-            executor: Executor(Some(Arc::new(executor))),
+            executor: Executor::given(executor),
             ..self
         }
     }
@@ -476,41 +477,6 @@ impl fmt::Display for Target {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// A task as executors take it; the type that tonic's `Endpoint::executor` asks
-/// for.
-pub(crate) type BoxTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Where tasks are spawned: a given executor, or the tokio runtime in context.
-#[derive(Clone)]
-pub(crate) struct Executor(Option<Arc<dyn hyper::rt::Executor<BoxTask> + Send + Sync>>);
-
-impl Executor {
-    /// The tokio runtime in context.
-    pub(crate) fn tokio() -> Self {
-        Self(None)
-    }
-
-    /// # Panics
-    ///
-    /// Without a given executor, if called outside a tokio runtime.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        match &self.0 {
-            Some(executor) => executor.execute(Box::pin(task)),
-            None => drop(tokio::spawn(task)),
-        }
-    }
-}
-
-impl PartialEq for Executor {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
         }
     }
 }

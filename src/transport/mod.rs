@@ -19,6 +19,7 @@ mod body;
 mod connection;
 mod dial;
 mod endpoint;
+mod executor;
 mod http2;
 mod messages;
 mod request;
@@ -33,6 +34,6 @@ pub(crate) use connection::{
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::Executor;
+pub(crate) use executor::Executor;
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};
