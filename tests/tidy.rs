@@ -52,10 +52,11 @@ const SPAWNS: [&str; 5] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 7] = [
+const WAITS: [&str; 8] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/discover/dns/hickory.rs",
+    "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
     "src/subchannel/task.rs",

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use tokio::time;
+
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
 use super::target::{Host, Target};
@@ -45,8 +47,8 @@ impl Resolver {
         }
     }
 
-    /// The addresses of `target`, or what became of it: the text goes on where the name
-    /// ends. Whoever asks stops to wait after `limit`.
+    /// The addresses of `target`, at least one, or what became of it: the text goes on
+    /// where the name ends.
     pub(super) async fn look_up(
         &mut self,
         target: &Target,
@@ -54,17 +56,24 @@ impl Resolver {
         limit: Duration,
     ) -> Result<Found, String> {
         let port = target.port.unwrap_or(default_port);
-        match (&target.host, self) {
-            (Host::Address(address), _) => Ok(Found {
-                addresses: vec![SocketAddr::new(*address, port)],
-                valid: None,
-            }),
-            (Host::Name(name), Self::System) => ask_system(name, port).await,
-            (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
-            #[cfg(feature = "hickory")]
-            (_, Self::Hickory(hickory)) => hickory.look_up(target, port, limit).await,
-            #[cfg(test)]
-            (_, Self::Scripted(script)) => script.look_up().await,
+        let lookup = async {
+            match (&target.host, self) {
+                (Host::Address(address), _) => Ok(Found {
+                    addresses: vec![SocketAddr::new(*address, port)],
+                    valid: None,
+                }),
+                (Host::Name(name), Self::System) => ask_system(name, port).await,
+                (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
+                #[cfg(feature = "hickory")]
+                (_, Self::Hickory(hickory)) => hickory.look_up(target, port, limit).await,
+                #[cfg(test)]
+                (_, Self::Scripted(script)) => script.look_up().await,
+            }
+        };
+        match time::timeout(limit, lookup).await {
+            Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("was not looked up within {limit:?}")),
         }
     }
 }

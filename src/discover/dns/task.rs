@@ -59,18 +59,6 @@ impl Task {
 
     async fn look_up(&mut self) {
         self.machine.on_start(now());
-        match self.found().await {
-            Ok(found) => self.on_answer(found),
-            Err(why) => {
-                self.machine.on_failure(now());
-                let target = &self.options.target;
-                let error = Error::new(ErrorKind::Unavailable, format!("name `{target}` {why}"));
-                self.untold.push_back(Err(error));
-            }
-        }
-    }
-
-    async fn found(&mut self) -> Result<Found, String> {
         let Options {
             target,
             template,
@@ -79,21 +67,21 @@ impl Task {
             ..
         } = &mut self.options;
         let lookup = resolver.look_up(target, template.default_port(), *lookup_timeout);
-        match time::timeout(*lookup_timeout, lookup).await {
-            Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
-            Ok(outcome) => outcome,
-            Err(_) => Err(format!("was not looked up within {lookup_timeout:?}")),
+        match lookup.await {
+            Ok(found) => self.on_answer(found),
+            Err(why) => {
+                self.machine.on_failure(now());
+                let error = format!("name `{target}` {why}");
+                let error = Error::new(ErrorKind::Unavailable, error);
+                self.untold.push_back(Err(error));
+            }
         }
     }
 
     fn on_answer(&mut self, found: Found) {
         let changes = self.machine.on_answer(now(), found.addresses, found.valid);
-        let insert = |address| {
-            Ok(Change::Insert(
-                address,
-                self.options.template.clone().at(address),
-            ))
-        };
+        let at = |address| self.options.template.clone().located_at(address);
+        let insert = |address| Ok(Change::Insert(address, at(address)));
         self.untold.extend(changes.insert.into_iter().map(insert));
         let remove = changes.remove.into_iter().map(Change::Remove);
         self.untold.extend(remove.map(Ok));
