@@ -63,6 +63,7 @@
 //! are the rules; `call/mod.rs` is the call path; `docs/architecture.md` is the
 //! map.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,
     allow(

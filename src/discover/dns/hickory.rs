@@ -34,9 +34,6 @@ pub(super) struct Hickory {
     looks_up_config: bool,
     /// Who wants to know of service configs.
     configs: Option<Configs>,
-    /// Made by the first lookup, which reads the system's configuration, and by the
-    /// first after one that failed: the host may have moved to another network.
-    resolver: Option<TokioResolver>,
 }
 
 #[derive(Clone)]
@@ -65,8 +62,11 @@ impl Hickory {
 
     /// `None` if nobody asked for them. Replaces those that it made before.
     pub(super) fn config_updates(&mut self) -> Option<ConfigUpdates> {
+        if !self.looks_up_config {
+            return None;
+        }
         let (updates, updated) = mpsc::unbounded_channel();
-        self.configs = self.looks_up_config.then_some(Configs {
+        self.configs = Some(Configs {
             updates,
             told: None,
         });
@@ -74,8 +74,7 @@ impl Hickory {
             let update = updated.recv().await?;
             Some((update, updated))
         };
-        self.looks_up_config
-            .then(|| Box::pin(stream::unfold(updated, next)) as ConfigUpdates)
+        Some(Box::pin(stream::unfold(updated, next)))
     }
 
     /// As [`Resolver::look_up`](super::lookup::Resolver::look_up); tells of the service
@@ -86,36 +85,29 @@ impl Hickory {
         port: u16,
         limit: Duration,
     ) -> Result<Found, String> {
-        let resolver = match self.resolver.take() {
-            Some(resolver) => resolver,
-            None => match self.make() {
-                Ok(resolver) => resolver,
-                Err(error) => return Err(format!("cannot be looked up: {error}")),
-            },
+        let resolver = match self.make() {
+            Ok(resolver) => resolver,
+            Err(error) => return Err(format!("cannot be looked up: {error}")),
         };
-        // How often the name servers are asked is decided by the machine. A cache of its
-        // own would only answer with what is not true any more.
-        resolver.clear_cache();
+        // A channel may have no use for them.
+        let configs = self.configs.as_mut();
+        let configs = configs.filter(|configs| !configs.updates.is_closed());
         let config = async {
-            if let Some(configs) = &mut self.configs {
+            if let Some(configs) = configs {
                 let patience = CONFIG_PATIENCE.min(limit / 2);
                 configs.look_up(&resolver, target, patience).await;
             }
         };
         let (found, ()) = future::join(addresses(&resolver, target, port), config).await;
-        match found {
-            Ok(found) => {
-                self.resolver = Some(resolver);
-                Ok(found)
-            }
-            Err(Failure::Nothing(what)) => {
-                self.resolver = Some(resolver);
-                Err(what.to_owned())
-            }
-            Err(Failure::NoAnswer(why)) => Err(format!("does not resolve: {why}")),
-        }
+        found.map_err(|failure| match failure {
+            Failure::Nothing(what) => what.to_owned(),
+            Failure::NoAnswer(why) => format!("does not resolve: {why}"),
+        })
     }
 
+    /// For one lookup: the system's configuration may have changed since the last one,
+    /// and a cache would only answer with what is not true any more. How often name
+    /// servers are asked is for the machine to decide.
     fn make(&self) -> Result<TokioResolver, NetError> {
         let mut builder = match self.servers.is_empty() {
             true => TokioResolver::builder_tokio()?,

@@ -121,6 +121,32 @@ async fn the_system_is_asked_and_its_answers_are_followed() {
     until_ready(&channel, &[&at_b]).await;
 }
 
+#[cfg(feature = "hickory")]
+#[tokio::test]
+async fn the_hosts_file_stands_before_name_servers() {
+    if !inside("the_hosts_file_stands_before_name_servers") {
+        return;
+    }
+    // Both families, or a name server would be asked for the other.
+    addresses(["127.0.0.1", "::1"]);
+    let dns = discover::dns("shop.test:1", Endpoint::from_static("http://template"))
+        .expect("a target")
+        .min_interval(Duration::ZERO)
+        .hickory();
+    let refresh = dns.refresh_handle();
+    let channel = Channel::dns(dns).build();
+    for (first, expected) in [("127.0.0.1", "127.0.0.1:1"), ("127.0.0.2", "127.0.0.2:1")] {
+        addresses([first, "::1"]);
+        refresh.request();
+        until_that(&channel, expected, |status| {
+            let mut labels: Vec<_> = status.backends().iter().map(|b| b.label()).collect();
+            labels.sort_unstable();
+            labels == [expected, "[::1]:1"]
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn localhost_is_looked_up_everywhere() {
     let a = Backend::start().await;
