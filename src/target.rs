@@ -15,8 +15,8 @@ use crate::{
     transport::Endpoint,
 };
 
-const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `http://host:port`, \
-     `https://host:port`, or `host:port`";
+const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `file:///path`, \
+     `http://host:port`, `https://host:port`, or `host:port`";
 
 /// Where a name server listens, unless it is said.
 #[cfg(feature = "hickory")]
@@ -31,6 +31,7 @@ enum Target<'a> {
     },
     /// With a port where one is given.
     Addresses(Vec<(IpAddr, Option<u16>)>),
+    File(&'a str),
     Uri(&'a str),
 }
 
@@ -44,6 +45,7 @@ impl Channel {
     /// | `dns://1.1.1.1/host:port` | the same, asking this name server; needs the feature `hickory` |
     /// | `ipv4:10.0.0.1:50051,10.0.0.2:50051` | these |
     /// | `ipv6:[2001:db8::1]:50051,[2001:db8::2]:50051` | these |
+    /// | `file:///etc/shop/backends.json` | those that the file names, as it changes; see [`discover::file`](discover::file()) |
     /// | `http://host:port` | one, at whichever address of the host answers |
     ///
     /// A port that is left out is that of the scheme, 80 here. (gRPC's is always 443.)
@@ -68,7 +70,7 @@ impl Channel {
     }
 
     /// The same with the scheme and the options of `template`. Its host and port are not
-    /// used. A target that is a URI has its own scheme.
+    /// used. A target that is a URI has its own scheme, and so have those in a file.
     ///
     /// # Errors
     ///
@@ -101,14 +103,18 @@ impl Channel {
                     let address = SocketAddr::new(ip, given.unwrap_or(port));
                     let authority = address.to_string().parse();
                     let authority = authority.expect("an address and a port are an authority");
-                    let endpoint = template.clone().known_as(authority).located_at(address);
+                    let endpoint = template.known_as(authority).located_at(address);
                     Ok::<_, Infallible>(Change::Insert(address, endpoint))
                 });
                 Ok(Self::balance(stream::iter(changes.collect::<Vec<_>>())))
             }
+            Target::File(path) => {
+                let backends = discover::file(path)?.template(template);
+                Ok(Self::balance(backends))
+            }
             Target::Uri(uri) => {
                 let uri = Endpoint::from_shared(uri.to_owned())?.uri().clone();
-                let backends = discover::list([template.moved_to(uri)])?;
+                let backends = discover::list([template.with_uri(uri)])?;
                 Ok(Self::balance(backends))
             }
         }
@@ -154,6 +160,7 @@ impl<'a> Target<'a> {
             Some(("dns", rest)) => Self::dns(rest),
             Some(("ipv4", rest)) => Self::addresses(rest, IpAddr::is_ipv4),
             Some(("ipv6", rest)) => Self::addresses(rest, IpAddr::is_ipv6),
+            Some(("file", rest)) => Self::file(rest),
             Some(("http" | "https", rest)) if rest.starts_with("//") => Ok(Self::Uri(target)),
             Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => {
                 Err(format!("`{scheme}` is no known scheme; known are {KNOWN}"))
@@ -180,6 +187,15 @@ impl<'a> Target<'a> {
             server: (!server.is_empty()).then_some(server),
             name,
         })
+    }
+
+    /// What follows `file:`.
+    fn file(rest: &'a str) -> Result<Self, String> {
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        match path.starts_with('/') {
+            true => Ok(Self::File(path)),
+            false => Err("the path must be absolute; write `file:///path`".to_owned()),
+        }
     }
 
     fn addresses(list: &str, is_of_family: fn(&IpAddr) -> bool) -> Result<Self, String> {
@@ -314,6 +330,18 @@ mod tests {
             assert!(Channel::target(target).is_ok(), "{target}");
         }
         is_rejected("http://", "not a URI");
+    }
+
+    #[test]
+    fn a_file_is_named_by_its_absolute_path() {
+        for target in ["file:///etc/shop.json", "file:/etc/shop.json"] {
+            let expected = Target::File("/etc/shop.json");
+            assert_eq!(Target::parse(target), Ok(expected));
+            assert!(Channel::target(target).is_ok(), "{target}");
+        }
+        for target in ["file:shop.json", "file://host/shop.json", "file:"] {
+            is_rejected(target, "the path must be absolute; write `file:///path`");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ const SPAWNS: [&str; 5] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 8] = [
+const WAITS: [&str; 9] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/discover/dns/hickory.rs",

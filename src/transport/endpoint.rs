@@ -293,16 +293,11 @@ impl Endpoint {
 
     /// The same options, and the same scheme, for a server that is known as
     /// `authority`.
-    pub(crate) fn known_as(self, authority: uri::Authority) -> Self {
+    pub(crate) fn known_as(&self, authority: uri::Authority) -> Self {
         let scheme = self.uri.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let parts = uri::Builder::new().scheme(scheme).authority(authority);
         let uri = parts.path_and_query("/").build();
-        self.moved_to(uri.expect("a scheme, an authority and a path are a URI"))
-    }
-
-    /// The same options for what is at `uri`.
-    pub(crate) fn moved_to(self, uri: Uri) -> Self {
-        Self { uri, ..self }
+        self.with_uri(uri.expect("a scheme, an authority and a path are a URI"))
     }
 
     /// The same endpoint, reached at `address`. Who it is stays: scheme and authority
