@@ -6,6 +6,7 @@ mod file;
 mod names;
 #[cfg(target_os = "linux")]
 mod system_names;
+mod targets;
 
 use tonic_health_channel::{
     Change, Channel,

@@ -6,11 +6,7 @@
 
 use std::{env, fs, path::Path, process::Command, time::Duration};
 
-use tonic_health_channel::{
-    Channel,
-    ConnectivityState::{Ready, TransientFailure},
-    Endpoint, discover,
-};
+use tonic_health_channel::{Channel, ConnectivityState::TransientFailure, Endpoint, discover};
 
 use crate::support::{
     Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that,
@@ -145,13 +141,4 @@ async fn the_hosts_file_stands_before_name_servers() {
         })
         .await;
     }
-}
-
-#[tokio::test]
-async fn localhost_is_looked_up_everywhere() {
-    let a = Backend::start().await;
-    let target = format!("dns:///localhost:{}", a.addr().port());
-    let channel = Channel::target(&target).expect("a target").build();
-    until(&channel, Ready).await;
-    hello(&channel).await.expect("A is there");
 }

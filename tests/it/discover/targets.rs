@@ -1,0 +1,64 @@
+//! Channels that are made from one string.
+
+use std::{env, fs};
+
+use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint};
+
+use crate::support::{Backend, hello, spread, until, until_ready};
+
+fn channel(target: &str) -> Channel {
+    Channel::target(target).expect("a target").build()
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up() {
+    let a = Backend::start().await;
+    let port = a.addr().port();
+    for target in [
+        format!("localhost:{port}"),
+        format!("dns:localhost:{port}"),
+        format!("dns:///localhost:{port}"),
+    ] {
+        let channel = channel(&target);
+        until(&channel, Ready).await;
+        hello(&channel).await.expect("A is there");
+        assert_eq!(a.last_authority(), Some(format!("localhost:{port}")));
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_backends() {
+    let [a, b] = Backend::builder().start_each(["A", "B"]).await;
+    let labels = [&a, &b].map(|backend| backend.addr().to_string());
+    let channel = channel(&format!("ipv4:{},{}", labels[0], labels[1]));
+    until_ready(&channel, &[&labels[0], &labels[1]]).await;
+    assert_eq!(spread(&channel, 4, &[&a, &b]).await, [2, 2]);
+    assert_eq!(a.last_authority(), Some(labels[0].clone()));
+}
+
+#[tokio::test]
+async fn a_file_names_backends() {
+    let a = Backend::start().await;
+    let path = env::temp_dir().join(format!("target-{}.json", a.addr().port()));
+    fs::write(&path, format!("[{:?}]", a.uri())).expect("a file");
+    let channel = channel(&format!("file://{}", path.display()));
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("A is there");
+    fs::remove_file(path).expect("it is ours");
+}
+
+#[tokio::test]
+async fn a_uri_is_one_backend_with_the_options_of_the_template() {
+    let a = Backend::start().await;
+    let template = Endpoint::from_static("http://template")
+        .user_agent("shop/1")
+        .expect("a header value");
+    let channel = Channel::target_with(&a.uri(), template)
+        .expect("a target")
+        .build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("A is there");
+    let metadata = a.last_metadata().expect("just called");
+    let agent = metadata.get("user-agent").expect("it is sent");
+    assert!(agent.to_str().expect("text").starts_with("shop/1 "));
+}
