@@ -10,6 +10,7 @@
 //! | [`list`] | does not change |
 //! | [`push`] | your code changes |
 //! | [`file()`] | is in a file, and changes with it |
+//! | [`dns()`] | is the addresses of a name |
 //!
 //! What a channel makes of a source:
 //!
