@@ -210,8 +210,13 @@ impl Outgoing {
     }
 
     fn look_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let Rest::Unknown(mut body) = std::mem::replace(&mut self.rest, Rest::Nothing) else {
-            return Ok(());
+        let mut body = match std::mem::replace(&mut self.rest, Rest::Gone) {
+            Rest::Unknown(body) => body,
+            // An attempt that could not be sent has looked at it before.
+            known => {
+                self.rest = known;
+                return Ok(());
+            }
         };
         let limit = &mut self.limit;
         let mut next = |body: &mut Body| match poll_body(body, limit, cx) {

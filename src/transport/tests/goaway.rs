@@ -4,7 +4,7 @@ use h2::Reason;
 use tonic::Code;
 
 use super::{
-    ADDRESS, Stage, closes, connected, drains, open, read, soon, unary,
+    ADDRESS, Stage, closes, connected, data, drains, open, read, soon, streaming, unary,
     wire::{HEADERS, trailers, wire_frame, wired},
 };
 use crate::transport::{Outgoing, body::Failed, connection::OpenError};
@@ -104,6 +104,32 @@ async fn a_slot_taken_before_goaway_opens_no_stream_after_it() {
     assert!(matches!(refused, Err(OpenError::Unsent)), "{refused:?}");
     assert!(request.is_replayable(), "nothing of it is lost");
     assert_eq!(connection.streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_request_that_was_not_sent_goes_whole_to_the_next_connection() {
+    let (draining, mut wire) = wired(100).await;
+    let admitted = draining.admit().expect("a slot");
+    let _running = open(&draining, unary("")).await;
+    assert_eq!(wire.next_request().await, 1);
+    wire.goaway(1, 0, b"").await;
+    drains(&draining).await;
+    let (frames, request) = streaming();
+    frames.send(data(b"begin, ")).expect("a reader");
+    let mut request = Outgoing::new(request);
+    request.prefetch().await.expect("a sound body");
+    let unsent = admitted.open(&mut request).map(drop);
+    assert!(matches!(unsent, Err(OpenError::Unsent)), "{unsent:?}");
+
+    let (connection, mut peer) = connected().await;
+    request.prefetch().await.expect("as for every attempt");
+    assert!(!request.is_replayable(), "more of it is to come");
+    let admitted = connection.admit().expect("a slot");
+    let _exchange = tokio::spawn(admitted.open(&mut request).expect("an open stream"));
+    frames.send(data(b"end")).expect("a reader");
+    drop(frames);
+    let mut at_peer = peer.next_call().await;
+    assert_eq!(at_peer.read().await.expect("sound"), "begin, end");
 }
 
 #[tokio::test(start_paused = true)]
