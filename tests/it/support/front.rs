@@ -48,6 +48,8 @@ pub(crate) struct Traffic {
     pub(crate) hits: Counter,
     pub(crate) open_calls: Counter,
     pub(crate) last_call: Mutex<Option<Seen>>,
+    /// The `x-id` of each greeter call that has one, in order.
+    pub(crate) ids: Mutex<Vec<u64>>,
     /// Watch calls, and those that neither side has ended.
     pub(crate) watches: Counter,
     pub(crate) open_watches: Counter,
@@ -74,6 +76,7 @@ impl Traffic {
             hits: Counter::new("greeter calls"),
             open_calls: Counter::new("open greeter calls"),
             last_call: Mutex::new(None),
+            ids: Mutex::new(Vec::new()),
             watches: Counter::new("Watch calls"),
             open_watches: Counter::new("open Watch calls"),
             last_watch: Mutex::new(None),
@@ -125,6 +128,7 @@ impl Service<Request<Body>> for Front {
 impl Front {
     async fn greet(self, request: Request<Body>) -> Answer {
         let open = self.traffic.open_calls.enter();
+        self.traffic.note_id(&request);
         *self
             .traffic
             .last_call
@@ -163,6 +167,13 @@ impl Front {
 }
 
 impl Traffic {
+    fn note_id(&self, request: &Request<Body>) {
+        let id = request.headers().get("x-id");
+        let id: Option<u64> = id.and_then(|id| id.to_str().ok()?.parse().ok());
+        let mut ids = self.ids.lock().expect("no holder of the record panics");
+        ids.extend(id);
+    }
+
     fn note_watch(&self, seen: Seen, message: &Bytes) {
         let service = message
             .get(PREFIX..)

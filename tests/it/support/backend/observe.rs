@@ -64,6 +64,12 @@ impl Backend {
         last.expect("no holder of the record panics").clone()
     }
 
+    /// The `x-id` of each greeter call that has one, in the order in which they came.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        let ids = self.traffic.ids.lock();
+        ids.expect("no holder of the record panics").clone()
+    }
+
     /// TCP connections accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.door.connections.get()
