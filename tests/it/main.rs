@@ -14,6 +14,7 @@ mod backends;
 mod bad_input;
 mod balance;
 mod calls;
+mod churn;
 mod config;
 mod connectivity;
 mod discover;

@@ -1,0 +1,335 @@
+//! Those who call while the world changes, and what they saw.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Extensions, Request, Status};
+use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
+
+use crate::support::{
+    PATIENCE, greeter as client_on,
+    greeter::{HelloReply, HelloRequest},
+    request,
+};
+
+/// What is known of the world at one time.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    /// Grows whenever something begins or is over.
+    pub(super) number: u64,
+    /// While nothing changes and everything has been noticed: the servers that calls
+    /// may go to.
+    pub(super) rest: Option<Arc<Vec<usize>>>,
+    pub(super) truths: Arc<Vec<Truth>>,
+}
+
+/// What is true of one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Truth {
+    /// Grows whenever something about the server may change, and once more when that
+    /// is done.
+    pub(super) number: usize,
+    /// How many things have changed that the channel need not have noticed.
+    pub(super) news: usize,
+    /// Calls may go there, as soon as everything has been noticed.
+    pub(super) is_in: bool,
+}
+
+/// One call that was made.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Travels with the call, so that servers can tell which came to them.
+    pub(super) id: u64,
+    pub(super) kind: Kind,
+    /// What the channel said of itself before and after a backend was picked.
+    pub(super) status: [Arc<ChannelStatus>; 2],
+    pub(super) moment: [Moment; 2],
+    /// The server that signed the reply.
+    pub(super) by: Option<String>,
+    /// The address that the channel says the response is from.
+    pub(super) told: Option<String>,
+    pub(super) end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Says nothing about waiting: the service config decides.
+    Plain,
+    FailFast,
+    Patient,
+    /// Patient, and gone after a few milliseconds.
+    Fickle,
+    /// A stream of some length.
+    Chat,
+}
+
+#[derive(Debug)]
+pub(super) enum End {
+    Answered,
+    Failed(Status),
+    GivenUp,
+    /// No answer and no error, long after the deadline.
+    Hung,
+    /// A reply that is not to what was asked.
+    Wrong(String),
+}
+
+/// All that callers share.
+pub(super) struct Callers {
+    channel: Channel,
+    moment: watch::Receiver<Moment>,
+    next_id: AtomicU64,
+    calls: Mutex<Vec<Call>>,
+}
+
+/// Callers at work, until they are told to stop.
+pub(super) struct Crowd {
+    callers: Arc<Callers>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// A call as far as it has come.
+struct Begun {
+    id: u64,
+    kind: Kind,
+    status: Arc<ChannelStatus>,
+    moment: Moment,
+}
+
+impl Crowd {
+    pub(super) fn start(seed: u64, channel: Channel, moment: watch::Receiver<Moment>) -> Self {
+        let callers = Arc::new(Callers {
+            channel,
+            moment,
+            next_id: AtomicU64::new(0),
+            calls: Mutex::default(),
+        });
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        let kinds = [
+            Kind::Plain,
+            Kind::FailFast,
+            Kind::Patient,
+            Kind::Fickle,
+            Kind::Chat,
+        ];
+        for (kind, salt) in kinds.into_iter().zip(1..) {
+            let rng = fastrand::Rng::with_seed(seed ^ (salt << 32));
+            tasks.spawn(callers.clone().go_on(kind, rng, stop.subscribe()));
+        }
+        Self {
+            callers,
+            stop,
+            tasks,
+        }
+    }
+
+    pub(super) fn callers(&self) -> &Arc<Callers> {
+        &self.callers
+    }
+
+    /// Lets the calls end that have begun, and tells of all there were. No handle of
+    /// the channel is left here then.
+    pub(super) async fn stop(mut self) -> Vec<Call> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("a caller does not panic");
+        }
+        let calls = self.callers.calls.lock();
+        std::mem::take(&mut *calls.expect("no holder of the calls panics"))
+    }
+}
+
+impl Callers {
+    async fn go_on(
+        self: Arc<Self>,
+        kind: Kind,
+        mut rng: fastrand::Rng,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        while !*stop.borrow() {
+            let deadline = Duration::from_millis(rng.u64(200..800));
+            let size = rng.u64(0..8);
+            let (ok, generation) = match kind {
+                Kind::Chat => self.chat(deadline, size).await,
+                _ => self.say_hello(kind, deadline, size).await,
+            };
+            if !ok {
+                // Or a call that fails at once would be the first of thousands.
+                let mut status = self.channel.watch_status();
+                select! {
+                    _ = status.wait_for(|status| status.generation() > generation) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            }
+        }
+    }
+
+    /// One unary call, which takes the server so many milliseconds. Says if it was
+    /// answered, and what the channel's generation was then.
+    pub(super) async fn say_hello(&self, kind: Kind, deadline: Duration, ms: u64) -> (bool, u64) {
+        let begun = self.begin(kind);
+        let name = format!("slow:{ms}");
+        let request = begun.request(request(&name), deadline);
+        let mut client = client_on(&self.channel);
+        let patience = match kind {
+            Kind::Fickle => Duration::from_millis(ms),
+            _ => deadline + PATIENCE,
+        };
+        let outcome = timeout(patience, client.say_hello(request)).await;
+        let (mut by, mut told) = (None, None);
+        let end = match outcome {
+            Ok(Ok(response)) => {
+                told = told_by(response.extensions());
+                let reply = response.into_inner();
+                by = Some(reply.backend.clone());
+                check(reply, &name)
+            }
+            Ok(Err(status)) => End::Failed(status),
+            Err(_) if kind == Kind::Fickle => End::GivenUp,
+            Err(_) => End::Hung,
+        };
+        let after = self.channel.status();
+        self.note(begun, after, by, told, end)
+    }
+
+    /// A stream with so many names and greetings in turns, and one more.
+    async fn chat(&self, deadline: Duration, size: u64) -> (bool, u64) {
+        let begun = self.begin(Kind::Chat);
+        let (names, requests) = mpsc::unbounded_channel();
+        let requests = UnboundedReceiverStream::new(requests);
+        let request = begun.request(requests, deadline);
+        let mut client = client_on(&self.channel);
+        let headers = timeout(deadline + PATIENCE, client.chat(request)).await;
+        // A backend has been picked by now, or none will be.
+        let after = self.channel.status();
+        let (mut by, mut told) = (None, None);
+        let end = match headers {
+            Err(_) => End::Hung,
+            Ok(Err(status)) => End::Failed(status),
+            Ok(Ok(response)) => {
+                told = told_by(response.extensions());
+                let talk = talk(response.into_inner(), names, size, &mut by);
+                let end = timeout(deadline + PATIENCE, talk).await;
+                end.unwrap_or(End::Hung)
+            }
+        };
+        self.note(begun, after, by, told, end)
+    }
+
+    fn begin(&self, kind: Kind) -> Begun {
+        Begun {
+            id: self.next_id.fetch_add(1, Relaxed),
+            kind,
+            // Before anything else of the call.
+            moment: self.moment.borrow().clone(),
+            status: self.channel.status(),
+        }
+    }
+
+    fn note(
+        &self,
+        begun: Begun,
+        after: Arc<ChannelStatus>,
+        by: Option<String>,
+        told: Option<String>,
+        end: End,
+    ) -> (bool, u64) {
+        let result = (matches!(end, End::Answered), after.generation());
+        let call = Call {
+            id: begun.id,
+            kind: begun.kind,
+            status: [begun.status, after],
+            moment: [begun.moment, self.moment.borrow().clone()],
+            by,
+            told,
+            end,
+        };
+        let mut calls = self.calls.lock().expect("no holder of the calls panics");
+        calls.push(call);
+        result
+    }
+}
+
+impl Begun {
+    fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline);
+        request.metadata_mut().insert("x-id", self.id.into());
+        let wait = match self.kind {
+            Kind::Plain | Kind::Chat => return request,
+            Kind::FailFast => WaitForReady(false),
+            Kind::Patient | Kind::Fickle => WaitForReady(true),
+        };
+        request.extensions_mut().insert(wait);
+        request
+    }
+}
+
+fn told_by(extensions: &Extensions) -> Option<String> {
+    let answered_by = extensions.get::<AnsweredBy>()?;
+    Some(answered_by.address().to_owned())
+}
+
+fn check(reply: HelloReply, name: &str) -> End {
+    match reply.message == format!("Hello {name}!") {
+        true => End::Answered,
+        false => End::Wrong(format!("{name} was answered {:?}", reply.message)),
+    }
+}
+
+/// Says a name, awaits the greeting, and so on; then ends the stream, and sees it
+/// end.
+async fn talk(
+    mut greetings: tonic::Streaming<HelloReply>,
+    names: mpsc::UnboundedSender<HelloRequest>,
+    size: u64,
+    by: &mut Option<String>,
+) -> End {
+    for ms in 0..=size {
+        // Each is another name, so that a greeting too many shows.
+        let name = format!("slow:{ms}");
+        // A stream that has failed says how by its greetings.
+        let _ = names.send(request(&name));
+        match greetings.message().await {
+            Ok(Some(reply)) => {
+                *by = Some(reply.backend.clone());
+                match check(reply, &name) {
+                    End::Answered => {}
+                    wrong => return wrong,
+                }
+            }
+            Ok(None) => return End::Wrong(format!("the stream ended before {name}")),
+            Err(status) => return End::Failed(status),
+        }
+    }
+    drop(names);
+    match greetings.message().await {
+        Ok(None) => End::Answered,
+        Ok(Some(_)) => End::Wrong("a greeting that nobody asked for".to_owned()),
+        Err(status) => End::Failed(status),
+    }
+}
+
+/// Whether the call failed because its time was up.
+pub(super) fn is_timeout(status: &Status) -> bool {
+    // Both sides keep the deadline; tonic's server calls it CANCELLED.
+    match status.code() {
+        Code::DeadlineExceeded => status.message().starts_with("deadline exceeded"),
+        Code::Cancelled => status.message() == "Timeout expired",
+        _ => false,
+    }
+}

@@ -1,0 +1,202 @@
+//! Anything may happen, in any order: a script drawn from a seed changes the backends,
+//! their health and the service config, while callers call without a pause.
+//!
+//! ```text
+//!   plan     seed ─► volleys of steps, and the model of what has to come of them
+//!   stage    performs each volley on real servers, then waits for the channel's status
+//!            to say what is true: the world is at rest, and known
+//!   callers  keep what the channel and the world were before and after each call
+//!   verdict  what must hold of each call and each status
+//! ```
+//!
+//! Twenty seeds run with all other tests. More, with their number and the time they
+//! took; or one that has failed, alone:
+//!
+//! ```sh
+//! CHURN_SEEDS=1000 cargo test --test it churn -- --nocapture
+//! CHURN_SEED=17 cargo test --test it churn -- --nocapture
+//! ```
+
+mod callers;
+mod plan;
+mod stage;
+mod verdict;
+
+use std::{
+    env,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::Instant,
+};
+
+use tokio::{
+    runtime::{self, Handle, Runtime},
+    task::yield_now,
+};
+
+use self::{callers::End, plan::Plan, stage::Stage};
+use crate::support::{hello, within};
+
+/// Most of a run is waiting, for backoffs above all.
+const RUNS_PER_CORE: usize = 4;
+
+/// How much of its script is told of a run that failed.
+const TAIL: usize = 40;
+
+/// What a run has done, to be told if it fails.
+#[derive(Clone, Debug, Default)]
+struct Journal(Arc<Mutex<Vec<String>>>);
+
+/// What all runs together come to.
+#[derive(Debug, Default)]
+struct Tally {
+    steps: AtomicUsize,
+    calls: AtomicUsize,
+    answered: AtomicUsize,
+    failures: Mutex<Vec<u64>>,
+}
+
+#[test]
+fn whatever_happens_to_backends_every_call_is_right() {
+    let began = Instant::now();
+    let seeds = seeds();
+    let (next, tally) = (AtomicU64::new(seeds.start), Tally::default());
+    let workers = thread::available_parallelism().map_or(1, usize::from) * RUNS_PER_CORE;
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, SeqCst);
+                    if !seeds.contains(&seed) {
+                        return;
+                    }
+                    run_and_tell(seed, &tally);
+                }
+            });
+        }
+    });
+    println!("seeds {seeds:?} in {:?}: {tally:?}", began.elapsed());
+    let failures = tally.failures.into_inner().expect("nobody panics with it");
+    assert!(failures.is_empty(), "seeds that failed: {failures:?}");
+}
+
+fn seeds() -> Range<u64> {
+    let number = |name| {
+        let text = env::var(name).ok()?;
+        let number = text.parse::<u64>();
+        Some(number.unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    };
+    match number("CHURN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CHURN_SEEDS").unwrap_or(20),
+    }
+}
+
+fn run_and_tell(seed: u64, tally: &Tally) {
+    let journal = Journal::default();
+    let run = || {
+        let plan = Plan::of(seed);
+        runtime(plan.threads).block_on(run(seed, &plan, &journal, tally))
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    let complaints = outcome.unwrap_or_else(|_| vec!["a panic, told above".to_owned()]);
+    if !complaints.is_empty() {
+        eprintln!(
+            "seed {seed}:\n{}\nits last steps:\n{}\nalone: CHURN_SEED={seed} cargo test --test it \
+             churn -- --nocapture",
+            complaints.join("\n"),
+            journal.tail()
+        );
+        let failures = tally.failures.lock();
+        failures.expect("nobody panics with it").push(seed);
+    }
+}
+
+/// A runtime for each run, so that its tasks can be counted.
+fn runtime(threads: bool) -> Runtime {
+    let mut builder = match threads {
+        true => runtime::Builder::new_multi_thread(),
+        false => runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
+}
+
+/// The run of one seed: what was wrong.
+async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<String> {
+    let mut stage = Stage::set(plan, journal.clone()).await;
+    let before = tasks();
+    let mut play = stage.open(seed);
+    let watch = tokio::spawn(verdict::of_watch(play.channel().watch_status()));
+    for volley in &plan.volleys {
+        play.perform(volley).await;
+    }
+    let (channel, calls) = play.end().await;
+
+    // All is well again, and nobody else calls: strict turns.
+    let each = 3;
+    let mut turns = vec![0; stage.servers().len()];
+    for _ in 0..each * turns.len() {
+        let reply = hello(&channel).await.expect("every backend is READY");
+        let by = stage
+            .servers()
+            .iter()
+            .position(|s| s.name() == reply.backend);
+        turns[by.expect("one of them")] += 1;
+    }
+    assert!(turns.iter().all(|n| *n == each), "turns {turns:?}");
+
+    if plan.closes {
+        channel.close().await;
+        let status = hello(&channel).await.expect_err("it is closed");
+        assert_eq!(status.message(), "the channel is closed");
+    }
+    drop(channel);
+    for server in stage.servers() {
+        server.until_open_connections(0).await;
+    }
+    let mut complaints = within("the status watch to end", watch)
+        .await
+        .expect("it does not panic");
+    // No task is left that was not there before: tokio has no event for the end of
+    // one that nobody joins.
+    within(&format!("all tasks but {before} to end"), async {
+        while tasks() > before {
+            yield_now().await;
+        }
+    })
+    .await;
+
+    let evidence = stage.evidence();
+    complaints.extend(calls.iter().filter_map(|call| evidence.complaint(call)));
+    let answered = calls
+        .iter()
+        .filter(|call| matches!(call.end, End::Answered));
+    tally
+        .steps
+        .fetch_add(plan.volleys.iter().flatten().count(), SeqCst);
+    tally.calls.fetch_add(calls.len(), SeqCst);
+    tally.answered.fetch_add(answered.count(), SeqCst);
+    complaints
+}
+
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+impl Journal {
+    fn note(&self, line: String) {
+        let mut lines = self.0.lock().expect("no holder of the journal panics");
+        lines.push(line);
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.0.lock().expect("no holder of the journal panics");
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+}

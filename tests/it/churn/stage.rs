@@ -1,0 +1,410 @@
+//! The world as it is: servers, a channel over them, and how a step is taken.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::yield_now,
+    time::timeout,
+};
+use tonic_health_channel::{
+    BackendId, BackendStatus, CauseKind, Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    Error, HealthStatus, ServiceConfig, Status as ChannelStatus,
+};
+
+use super::{
+    Journal,
+    callers::{Call, Callers, Crowd, Kind, Moment, Truth},
+    plan::{Config, Health, KEYS, Plan, SERVICES, Step, Word, World},
+    verdict::Evidence,
+};
+use crate::support::{Backend, Backends, NOT_SERVING, PATIENCE, SERVING, by_hand, within};
+
+type Update = Result<Option<ServiceConfig>, Error>;
+
+pub(super) struct Stage {
+    journal: Journal,
+    narrow: bool,
+    world: World,
+    servers: Vec<Backend>,
+}
+
+/// A channel, and what it hears.
+pub(super) struct Play<'a> {
+    stage: &'a mut Stage,
+    channel: Channel,
+    names: Backends,
+    words: mpsc::UnboundedSender<Update>,
+    /// How many words the channel has asked for: one more than it has taken in.
+    asked: watch::Receiver<usize>,
+    said: usize,
+    moment: watch::Sender<Moment>,
+    crowd: Crowd,
+    /// Servers that were cut since the last rest, and how many connections they had
+    /// taken before.
+    cut: Vec<(usize, usize)>,
+    /// Keys that were renewed since, and whom they must not name any more.
+    renewed: Vec<(usize, BackendId)>,
+}
+
+impl Stage {
+    pub(super) async fn set(plan: &Plan, journal: Journal) -> Self {
+        let mut servers = Vec::new();
+        for (number, limit) in plan.limits.iter().enumerate() {
+            let mut builder = Backend::builder().scripted().name(&format!("s{number}"));
+            builder = SERVICES.iter().fold(builder, |b, name| b.serving(name));
+            if let Some(limit) = limit {
+                builder = builder.max_concurrent_streams(*limit);
+            }
+            servers.push(builder.start().await);
+        }
+        Self {
+            journal,
+            narrow: plan.limits.iter().any(Option::is_some),
+            world: World::new(servers.len()),
+            servers,
+        }
+    }
+
+    pub(super) fn open(&mut self, seed: u64) -> Play<'_> {
+        let (names, builder) = by_hand(None);
+        let (words, heard) = mpsc::unbounded_channel();
+        let (ask, asked) = watch::channel(0);
+        // The balancer asks for another word when it has acted upon the last.
+        let updates = futures_util::stream::unfold((heard, ask), |(mut heard, ask)| async move {
+            ask.send_modify(|asked| *asked += 1);
+            let word: Update = heard.recv().await?;
+            Some((word, (heard, ask)))
+        });
+        let builder = builder.service_config_updates(updates).tell_backend(true);
+        let channel = builder.build();
+        let nothing = Truth {
+            number: 0,
+            news: 0,
+            is_in: false,
+        };
+        let moment = watch::Sender::new(Moment {
+            number: 0,
+            rest: None,
+            truths: Arc::new(vec![nothing; self.servers.len()]),
+        });
+        let crowd = Crowd::start(seed, channel.clone(), moment.subscribe());
+        Play {
+            stage: self,
+            channel,
+            names,
+            words,
+            asked,
+            said: 0,
+            moment,
+            crowd,
+            cut: Vec::new(),
+            renewed: Vec::new(),
+        }
+    }
+
+    pub(super) fn servers(&self) -> &[Backend] {
+        &self.servers
+    }
+
+    pub(super) fn evidence(&self) -> Evidence {
+        let mut arrivals = HashMap::<_, Vec<_>>::new();
+        for (number, server) in self.servers.iter().enumerate() {
+            for id in server.ids() {
+                arrivals.entry(id).or_default().push(number);
+            }
+        }
+        let servers = self.servers.iter();
+        Evidence {
+            servers: servers
+                .map(|s| (s.name().to_owned(), s.addr().to_string()))
+                .collect(),
+            arrivals,
+            narrow: self.narrow,
+        }
+    }
+}
+
+impl Play<'_> {
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn callers(&self) -> &Arc<Callers> {
+        self.crowd.callers()
+    }
+
+    /// The steps of one volley, and then the rest.
+    pub(super) async fn perform(&mut self, volley: &[Step]) {
+        for step in volley {
+            self.stage.journal.note(format!("{step:?}"));
+            let concerned = self.stage.world.concerned(*step);
+            self.begin_news(&concerned);
+            self.take(*step).await;
+            self.stage.world.apply(*step);
+            self.end_news(&concerned);
+            yield_now().await;
+        }
+        self.come_to_rest().await;
+        self.enjoy_rest().await;
+    }
+
+    async fn take(&mut self, step: Step) {
+        let servers = &self.stage.servers;
+        match step {
+            Step::Insert { key, server } | Step::Move { key, server } => {
+                self.names.insert(KEYS[key], servers[server].uri()).await;
+            }
+            Step::Remove { key } => self.names.remove(KEYS[key]).await,
+            Step::Renew { key } => {
+                let backends = self.channel.backends();
+                let old = backends.iter().find(|b| b.label() == KEYS[key]);
+                self.renewed.extend(old.map(|old| (key, old.id())));
+                let server = self.stage.world.server_of(key).expect("it is named");
+                self.names.remove(KEYS[key]).await;
+                self.names.insert(KEYS[key], servers[server].uri()).await;
+            }
+            Step::Flip {
+                server,
+                service,
+                health,
+            } => set_health(&servers[server], service, health).await,
+            Step::Kill { server } => servers[server].kill().await,
+            Step::Restart { server } => servers[server].restart().await,
+            // The drain begins now, and ends whenever the calls do.
+            Step::Stop { server } => drop(servers[server].stop_gracefully()),
+            Step::Cut { server } => {
+                self.cut.push((server, servers[server].connections()));
+                servers[server].cut_connections();
+            }
+            Step::Say(word) => {
+                let sent = self.words.send(update(word));
+                assert!(sent.is_ok(), "the channel no longer listens for configs");
+                self.said += 1;
+            }
+            Step::EnterIdle => self.channel.enter_idle(),
+            Step::Connect => self.channel.request_connection(),
+            Step::ResetBackoff => self.channel.reset_connect_backoff(),
+            Step::Call => {
+                let deadline = Duration::from_millis(100);
+                self.callers().say_hello(Kind::Plain, deadline, 1).await;
+            }
+        }
+    }
+
+    /// Waits until all that happened has been noticed: no news is on its way any more.
+    async fn come_to_rest(&mut self) {
+        let said = self.said;
+        let heard = self.asked.wait_for(|asked| *asked > said);
+        let heard = within("the configs to be in force", heard).await;
+        drop(heard.expect("the channel lives"));
+        self.channel.request_connection();
+        self.lose_cut_connections().await;
+        self.agree().await;
+        self.turn_the_tide().await;
+        self.renewed.clear();
+        // What is not named any more is let go of, once its calls have ended.
+        for (number, server) in self.stage.servers.iter().enumerate() {
+            if !self.stage.world.is_named(number) {
+                server.until_open_connections(0).await;
+            }
+        }
+    }
+
+    /// A status that agrees with the world may do so by chance, with news of a cut on
+    /// its way. Each backend there is connects again.
+    async fn lose_cut_connections(&mut self) {
+        let world = &self.stage.world;
+        for (server, before) in self.cut.drain(..) {
+            let named = world.named.iter().filter(|(_, at)| *at == server).count();
+            if world.config.is_some() {
+                let again = self.stage.servers[server].until_connections(before + named);
+                again.await;
+            }
+        }
+    }
+
+    /// The same for health: every health that counts is turned to its opposite and
+    /// back. What a `Watch` says comes in order, so nothing older is left then.
+    async fn turn_the_tide(&mut self) {
+        let Some(service) = self.stage.world.checked() else {
+            return;
+        };
+        let healths: Vec<_> = self.stage.world.servers.iter().map(|s| s.health).collect();
+        let opposites = healths.iter().map(|health| match health[service] {
+            Health::Serving => Health::NotServing,
+            Health::NotServing | Health::Unheard => Health::Serving,
+        });
+        self.set_all(service, opposites.collect()).await;
+        self.set_all(
+            service,
+            healths.iter().map(|health| health[service]).collect(),
+        )
+        .await;
+    }
+
+    async fn set_all(&mut self, service: usize, healths: Vec<Health>) {
+        let all: Vec<_> = (0..healths.len()).collect();
+        self.begin_news(&all);
+        for (server, health) in healths.into_iter().enumerate() {
+            set_health(&self.stage.servers[server], service, health).await;
+            self.stage.world.servers[server].health[service] = health;
+        }
+        self.end_news(&all);
+        self.agree().await;
+        // What was the only news has been noticed now.
+        self.tell_truths(|_, truth| {
+            if truth.news == 1 {
+                truth.news = 0;
+            }
+        });
+    }
+
+    /// Waits until the channel's status says what is true.
+    async fn agree(&self) {
+        let mut watch = self.channel.watch_status();
+        let agreed = watch.wait_for(|status| self.says_what_is_true(status));
+        if timeout(PATIENCE, agreed).await.is_err() {
+            let status = self.channel.status();
+            let mut text = format!("{} {}", status.generation(), status.state());
+            for backend in status.backends() {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\n  {backend}");
+            }
+            panic!(
+                "the channel does not notice what is true: {:?}\nit says {text}",
+                self.stage.world
+            );
+        }
+    }
+
+    fn says_what_is_true(&self, status: &ChannelStatus) -> bool {
+        let world = &self.stage.world;
+        let expected = match world.in_rotation().is_empty() {
+            true => TransientFailure,
+            false => Ready,
+        };
+        let mut pairs = status.backends().iter().zip(&world.named);
+        status.state() == expected
+            && status.backends().len() == world.named.len()
+            && pairs.all(|(backend, (key, server))| {
+                let address = self.stage.servers[*server].addr().to_string();
+                let renewed = self.renewed.iter();
+                backend.label() == KEYS[*key]
+                    && backend.address() == address
+                    && renewed.clone().all(|(_, old)| *old != backend.id())
+                    // Without a config nothing is started.
+                    && (world.config.is_none() || self.is_as_it_is(backend, *server))
+            })
+    }
+
+    fn is_as_it_is(&self, backend: &BackendStatus, server: usize) -> bool {
+        let world = &self.stage.world;
+        let cause = backend.last_error().map(|(cause, _)| cause.kind());
+        match backend.state() {
+            Ready => {
+                let health = match world.checked() {
+                    Some(_) => HealthStatus::Serving,
+                    None => HealthStatus::NotChecked,
+                };
+                world.is_ready(server) && backend.health() == health
+            }
+            TransientFailure if world.servers[server].accepts => !world.is_ready(server),
+            // Before that it has noticed that its connection is gone.
+            TransientFailure => cause == Some(CauseKind::Connect),
+            _ => false,
+        }
+    }
+
+    /// A few calls while it is known who has to answer them.
+    async fn enjoy_rest(&mut self) {
+        let rotation = self.stage.world.in_rotation();
+        let calls = rotation.len() + 1;
+        self.stage.journal.note(format!("rest, with {rotation:?}"));
+        self.tell_truths(|_, truth| truth.news = 0);
+        self.next_moment(|moment| moment.rest = Some(Arc::new(rotation)));
+        for _ in 0..calls {
+            let deadline = Duration::from_secs(2);
+            self.callers().say_hello(Kind::FailFast, deadline, 0).await;
+        }
+        self.next_moment(|moment| moment.rest = None);
+    }
+
+    fn begin_news(&self, concerned: &[usize]) {
+        self.tell_truths(|server, truth| {
+            if concerned.contains(&server) {
+                truth.number += 1;
+                truth.news += 1;
+                // Nothing is certain for now.
+                truth.is_in = true;
+            }
+        });
+    }
+
+    fn end_news(&self, concerned: &[usize]) {
+        let rotation = self.stage.world.in_rotation();
+        self.tell_truths(|server, truth| {
+            if concerned.contains(&server) {
+                truth.number += 1;
+                truth.is_in = rotation.contains(&server);
+            }
+        });
+    }
+
+    fn tell_truths(&self, mut tell: impl FnMut(usize, &mut Truth)) {
+        self.next_moment(|moment| {
+            let truths = Arc::make_mut(&mut moment.truths);
+            let truths = truths.iter_mut().enumerate();
+            truths.for_each(|(server, truth)| tell(server, truth));
+        });
+    }
+
+    fn next_moment(&self, change: impl FnOnce(&mut Moment)) {
+        self.moment.send_modify(|moment| {
+            moment.number += 1;
+            change(moment);
+        });
+    }
+
+    /// The callers stop, while the world stays at rest, and the channel is all that is
+    /// left.
+    pub(super) async fn end(self) -> (Channel, Vec<Call>) {
+        let rotation = self.stage.world.in_rotation();
+        self.next_moment(|moment| moment.rest = Some(Arc::new(rotation)));
+        (self.channel, self.crowd.stop().await)
+    }
+}
+
+async fn set_health(server: &Backend, service: usize, health: Health) {
+    match health {
+        Health::Serving => server.set_status(SERVICES[service], SERVING).await,
+        Health::NotServing => server.set_status(SERVICES[service], NOT_SERVING).await,
+        Health::Unheard => server.clear_status(SERVICES[service]).await,
+    }
+}
+
+fn update(word: Word) -> Update {
+    match word {
+        Word::Config(config) => json(config).parse().map(Some),
+        Word::Nothing => Ok(None),
+        Word::Invalid => r#"{"loadBalancingConfig": 7}"#.parse().map(Some),
+    }
+}
+
+fn json(config: Config) -> String {
+    let mut fields = vec![r#""loadBalancingConfig": [{"round_robin": {}}]"#.to_owned()];
+    if let Some(service) = config.service {
+        let name = SERVICES[service];
+        fields.push(format!(
+            r#""healthCheckConfig": {{"serviceName": "{name}"}}"#
+        ));
+    }
+    let mut rules = vec![r#""name": [{"service": "demo.v1.Greeter"}]"#.to_owned()];
+    let wait = config.wait_for_ready;
+    rules.extend(wait.map(|wait| format!(r#""waitForReady": {wait}"#)));
+    let timeout = config.timeout_ms.map(|ms| f64::from(ms) / 1_000.0);
+    rules.extend(timeout.map(|s| format!(r#""timeout": "{s}s""#)));
+    fields.push(format!(r#""methodConfig": [{{{}}}]"#, rules.join(", ")));
+    format!("{{{}}}", fields.join(", "))
+}

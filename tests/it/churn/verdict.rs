@@ -1,0 +1,186 @@
+//! What must hold of every call and of every status, whatever the script.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tonic::Code;
+use tonic_health_channel::{
+    BackendStatus,
+    ConnectivityState::{Ready, Shutdown},
+    HealthStatus, Status as ChannelStatus, StatusWatch,
+};
+
+use super::callers::{Call, End, Kind, is_timeout};
+
+/// What the servers say.
+pub(super) struct Evidence {
+    /// Name and address of each.
+    pub(super) servers: Vec<(String, String)>,
+    /// Where each call arrived, by its id.
+    pub(super) arrivals: HashMap<u64, Vec<usize>>,
+    /// Calls may have to wait for a stream.
+    pub(super) narrow: bool,
+}
+
+/// What is wrong with a status that follows on another.
+pub(super) fn of_status(last: &ChannelStatus, now: &ChannelStatus) -> Option<String> {
+    // Whoever compares two statuses must be able to tell which is the newer.
+    if now.generation() <= last.generation() {
+        return Some(format!(
+            "generation {} follows {}",
+            now.generation(),
+            last.generation()
+        ));
+    }
+    // gRFC A17: what says no takes no calls. A backend that is asked anew keeps what
+    // it had until the answer, so "pending" is no contradiction.
+    let unhealthy = |backend: &&Arc<BackendStatus>| {
+        let says_no = matches!(
+            backend.health(),
+            HealthStatus::NotServing
+                | HealthStatus::ServiceUnknown
+                | HealthStatus::Unknown
+                | HealthStatus::Failed
+        );
+        backend.state() == Ready && says_no
+    };
+    if let Some(backend) = now.backends().iter().find(unhealthy) {
+        return Some(format!("{backend}"));
+    }
+    // One READY backend makes the channel READY, and nothing else does.
+    let any_ready = now.backends().iter().any(|b| b.state() == Ready);
+    if any_ready != (now.state() == Ready) {
+        return Some(format!("{} with {:?}", now.state(), now.backends()));
+    }
+    None
+}
+
+impl Evidence {
+    /// What is wrong with one call.
+    pub(super) fn complaint(&self, call: &Call) -> Option<String> {
+        let arrived = self.arrivals.get(&call.id).map_or(&[][..], Vec::as_slice);
+        let found = self
+            .wrong_server(call, arrived)
+            .or_else(|| self.wrong_count(call, arrived))
+            .or_else(|| self.waited_in_vain(call))
+            .or_else(|| wrong_end(call))?;
+        let Call {
+            id, kind, by, end, ..
+        } = call;
+        let [before, after] = call.status.each_ref().map(|status| {
+            let backends = status.backends().iter().map(|b| format!("\n    {b}"));
+            let backends = backends.collect::<String>();
+            format!("{} in {}{backends}", status.generation(), status.state())
+        });
+        let rests = call.moment.each_ref().map(|m| (m.number, &m.rest));
+        Some(format!(
+            "{kind:?} call {id}: {found}; arrived at {arrived:?}, signed by {by:?}, {end:?}; \
+             moments {rests:?}\n  before: {before}\n  after: {after}"
+        ))
+    }
+
+    /// No call arrives at a backend that is out.
+    fn wrong_server(&self, call: &Call, arrived: &[usize]) -> Option<String> {
+        for &server in arrived {
+            let (name, address) = &self.servers[server];
+            // At rest everything has been noticed, so only what is true counts.
+            if let Some(rest) = rest_of(call)
+                && !rest.contains(&server)
+            {
+                return Some(format!("{name} is out, and the world at rest"));
+            }
+            // The status showed before the call that the backend is out, and it was
+            // out in truth, until the end of the call. Nothing else is on its way that
+            // would be older: at most one thing has changed since everything was
+            // noticed, and that is what the status shows. (The status alone does not
+            // do: a connection is offered to calls a moment before it is published,
+            // and one that waits in the queue may get there first.)
+            let truth = call.moment.each_ref().map(|moment| moment.truths[server]);
+            let is_out = truth[0] == truth[1] && truth[0].news <= 1 && !truth[0].is_in;
+            if is_out && !shows_ready(&call.status[0], address) {
+                return Some(format!("{name} is out, and the channel knew"));
+            }
+            // Who signs, who is told of, and who noted the id, is one.
+            let signed = call.by.as_ref().is_none_or(|by| by == name);
+            let told = call.told.as_ref().is_none_or(|told| told == address);
+            if !signed || !told {
+                return Some(format!("{name} took it, told of was {:?}", call.told));
+            }
+        }
+        None
+    }
+
+    /// No call is processed twice: what was sent and may have been looked at is not
+    /// sent again (gRFC A6). And what is answered was processed.
+    fn wrong_count(&self, call: &Call, arrived: &[usize]) -> Option<String> {
+        let is_answered = matches!(call.end, End::Answered) || call.by.is_some();
+        match arrived.len() {
+            0 if is_answered => Some("answered by nobody".to_owned()),
+            0 | 1 => None,
+            _ => Some("processed twice".to_owned()),
+        }
+    }
+
+    /// No call goes on waiting once there is a backend for it: a wake-up was lost if
+    /// one runs out of time in a READY channel that came to rest meanwhile.
+    fn waited_in_vain(&self, call: &Call) -> Option<String> {
+        let End::Failed(status) = &call.end else {
+            return None;
+        };
+        let waited = status
+            .message()
+            .contains("waiting for a backend: no backend with a free stream");
+        let rest = call.moment[1].rest.as_ref();
+        let is_ready = rest.is_some_and(|rest| !rest.is_empty());
+        (waited && is_ready && !self.narrow).then(|| "a wake-up was lost".to_owned())
+    }
+}
+
+/// A call ends with an answer, or fails for a reason that the script gives.
+fn wrong_end(call: &Call) -> Option<String> {
+    let status = match &call.end {
+        End::Answered | End::GivenUp => return None,
+        End::Hung => return Some("hung".to_owned()),
+        End::Wrong(how) => return Some(how.clone()),
+        End::Failed(status) if is_timeout(status) => return None,
+        End::Failed(status) => status,
+    };
+    let text = status.message();
+    let rest = rest_of(call);
+    let expected = status.code() == Code::Unavailable
+        && if text.starts_with("no healthy backend") {
+            // A call that waits does not fail for want of a backend, and none does
+            // while there is one.
+            let waits = matches!(call.kind, Kind::Patient | Kind::Fickle);
+            !waits && rest.is_none_or(|rest| rest.is_empty())
+        } else {
+            // A connection broke under it, and none does at rest.
+            text.starts_with("stream to ") && rest.is_none()
+        };
+    (!expected).then(|| "an unexpected failure".to_owned())
+}
+
+/// The servers in rotation, if nothing changed from the call's begin to its end.
+fn rest_of(call: &Call) -> Option<&[usize]> {
+    let [before, after] = &call.moment;
+    let rest = before.rest.as_ref()?;
+    (before.number == after.number).then_some(rest.as_slice())
+}
+
+fn shows_ready(status: &ChannelStatus, address: &str) -> bool {
+    let mut backends = status.backends().iter();
+    backends.any(|b| b.address() == address && b.state() == Ready)
+}
+
+/// What is wrong with the statuses that a watch shows until SHUTDOWN.
+pub(super) async fn of_watch(mut watch: StatusWatch) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut last = watch.status();
+    while let Some(now) = watch.changed().await {
+        complaints.extend(of_status(&last, &now));
+        last = now;
+    }
+    if last.state() != Shutdown {
+        complaints.push(format!("the last status is {}", last.state()));
+    }
+    complaints
+}
