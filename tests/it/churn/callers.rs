@@ -168,7 +168,8 @@ impl Callers {
                 _ => self.say_hello(kind, deadline, size).await,
             };
             if !ok {
-                // Or a call that fails at once would be the first of thousands.
+                // Or a call that fails at once would be the first of thousands. What
+                // came during the call counts: a channel that went IDLE needs a call.
                 let mut status = self.channel.watch_status();
                 select! {
                     _ = status.wait_for(|status| status.generation() > generation) => {}
@@ -179,7 +180,7 @@ impl Callers {
     }
 
     /// One unary call, which takes the server so many milliseconds. Says if it was
-    /// answered, and what the channel's generation was then.
+    /// answered, and what the channel's generation was when it began.
     pub(super) async fn say_hello(&self, kind: Kind, deadline: Duration, ms: u64) -> (bool, u64) {
         let begun = self.begin(kind);
         let name = format!("slow:{ms}");
@@ -248,7 +249,7 @@ impl Callers {
         told: Option<String>,
         end: End,
     ) -> (bool, u64) {
-        let result = (matches!(end, End::Answered), after.generation());
+        let result = (matches!(end, End::Answered), begun.status.generation());
         let call = Call {
             id: begun.id,
             kind: begun.kind,
