@@ -10,7 +10,8 @@ use tonic::Code;
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 use crate::support::{
-    Answer, H2Peer, balanced_at, greeter, hello, outcome, refusal, request, start, until, within,
+    Answer, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request, start, until,
+    waiting_for_ready, within,
 };
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
@@ -42,6 +43,22 @@ async fn a_call_that_is_refused_twice_is_unavailable() {
     assert!(text.contains(&peer.addr().to_string()), "{text}");
     assert_eq!(peer.calls(), 2);
     hello(&channel).await.expect("each call has its own two");
+}
+
+// X01
+#[tokio::test]
+async fn waiting_for_ready_changes_nothing_about_refusals() {
+    for wait in [false, true] {
+        let (peer, channel) = connected().await;
+        peer.answer_next_calls(1, REFUSED);
+        let answer = call(&channel, waiting_for_ready("Ada", wait)).await;
+        answer.expect("the second time it is taken");
+        peer.answer_next_calls(2, REFUSED);
+        let answer = call(&channel, waiting_for_ready("Ada", wait)).await;
+        let status = answer.expect_err("refused twice");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert_eq!(peer.calls(), 4, "with wait-for-ready {wait}");
+    }
 }
 
 // X01
