@@ -103,4 +103,6 @@ pub use service_config::{
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::{AnsweredBy, Endpoint};
+#[cfg(feature = "_tls-any")]
+pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};

@@ -46,17 +46,18 @@ const SPAWNS: [&str; 5] = [
     "src/balancer/task.rs",
     "src/builder.rs",
     "src/transport/body.rs",
-    "src/transport/endpoint.rs",
+    "src/transport/executor.rs",
     "src/transport/http2.rs",
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 5] = [
+const WAITS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/dial.rs",
+    "src/transport/tls/handshake.rs",
 ];
 
 /// Who may use whom. A module that is not named uses nobody.

@@ -1,13 +1,15 @@
 //! How to reach one backend.
 
-use std::{
-    fmt, future::Future, net::SocketAddr, pin::Pin, str::FromStr, sync::Arc, time::Duration,
-};
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
 
-use super::dial::{self, Connector};
+use super::{
+    dial::{self, Connector},
+    executor::{BoxTask, Executor},
+    security::Security,
+};
 use crate::error::{Error, ErrorKind};
 
 /// What every request says of its sender, after the application's own words.
@@ -45,6 +47,7 @@ pub struct Endpoint {
     pub(super) windows: Windows,
     executor: Executor,
     connector: Connector,
+    pub(super) security: Security,
 }
 
 /// Socket options of a TCP connection.
@@ -151,7 +154,8 @@ impl Endpoint {
 
     /// Sends calls with the scheme and authority of `origin` rather than those
     /// of the address: the name the server is known by, where it is reached by
-    /// another.
+    /// another. TLS goes on to verify the host of the address, as in tonic; a
+    /// `domain_name` in the TLS config is what changes that.
     pub fn origin(self, origin: Uri) -> Self {
         Self {
             origin: Some(origin),
@@ -172,8 +176,8 @@ impl Endpoint {
         }
     }
 
-    /// Bounds one attempt to connect: name lookup, TCP over all addresses, and
-    /// the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
+    /// Bounds one attempt to connect: name lookup, TCP over all addresses, TLS,
+    /// and the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self {
             connect_timeout: Some(timeout),
@@ -229,7 +233,7 @@ impl Endpoint {
         E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
     {
         Self {
-            executor: Executor(Some(Arc::new(executor))),
+            executor: Executor::new(Arc::new(executor)),
             ..self
         }
     }
@@ -276,10 +280,15 @@ impl Endpoint {
 
     /// The port that is dialled where the URI names none.
     pub(crate) fn default_port(&self) -> u16 {
-        match self.uri.scheme() == Some(&uri::Scheme::HTTPS) {
+        match self.is_secure() {
             true => 443,
             false => 80,
         }
+    }
+
+    /// Whether its connections are TLS: as in tonic, the scheme alone decides.
+    pub(super) fn is_secure(&self) -> bool {
+        self.uri.scheme() == Some(&uri::Scheme::HTTPS)
     }
 
     /// The same options, and the same scheme, for a server that is known as
@@ -335,12 +344,11 @@ impl Endpoint {
 
     /// What to dial, or why this URI names nothing that can be dialled.
     pub(super) fn target(&self) -> Result<Target, String> {
-        let secure = match self.uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        match self.uri.scheme_str() {
+            Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
             None => return Err("there is no scheme; write `http://host:port`".to_owned()),
-        };
+        }
         let host = self.uri.host().unwrap_or_default();
         if host.is_empty() {
             return Err("there is no host".to_owned());
@@ -348,7 +356,6 @@ impl Endpoint {
         Ok(Target {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: self.port()?.unwrap_or(self.default_port()),
-            secure,
         })
     }
 
@@ -392,6 +399,7 @@ impl From<Uri> for Endpoint {
             windows: Windows::default(),
             executor: Executor::tokio(),
             connector: dial::tcp_connector(),
+            security: Security::default(),
         }
     }
 }
@@ -442,6 +450,7 @@ impl PartialEq for Endpoint {
             && self.windows == other.windows
             && self.executor == other.executor
             && self.connector == other.connector
+            && self.security == other.security
     }
 }
 
@@ -456,7 +465,6 @@ impl fmt::Debug for Endpoint {
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) secure: bool,
 }
 
 impl fmt::Display for Target {
@@ -464,41 +472,6 @@ impl fmt::Display for Target {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// A task as executors take it; the type that tonic's `Endpoint::executor` asks
-/// for.
-pub(crate) type BoxTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Where tasks are spawned: a given executor, or the tokio runtime in context.
-#[derive(Clone)]
-pub(crate) struct Executor(Option<Arc<dyn hyper::rt::Executor<BoxTask> + Send + Sync>>);
-
-impl Executor {
-    /// The tokio runtime in context.
-    pub(crate) fn tokio() -> Self {
-        Self(None)
-    }
-
-    /// # Panics
-    ///
-    /// Without a given executor, if called outside a tokio runtime.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        match &self.0 {
-            Some(executor) => executor.execute(Box::pin(task)),
-            None => drop(tokio::spawn(task)),
-        }
-    }
-}
-
-impl PartialEq for Executor {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
         }
     }
 }
