@@ -17,6 +17,7 @@
 mod answered_by;
 mod body;
 mod connection;
+mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
@@ -33,6 +34,8 @@ mod tls;
 pub use answered_by::AnsweredBy;
 pub(crate) use body::ResponseBody;
 pub(crate) use connection::{Admitted, Attached, Connection, OpenError, Reservation, Stage};
+pub(crate) use credentials::CallCredentials;
+pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::Executor;

@@ -48,6 +48,8 @@ pub(crate) struct Outgoing {
     /// The headers, while `h2` has the map. A list is cheaper to make than another
     /// map, and is rarely needed again.
     sent: Vec<(HeaderName, HeaderValue)>,
+    /// What the call credentials add, on the connection of the next attempt.
+    credentials: Option<Box<HeaderMap>>,
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
@@ -88,6 +90,7 @@ impl Outgoing {
             application: headers.remove(header::USER_AGENT),
             headers,
             sent: Vec::new(),
+            credentials: None,
             first: None,
             rest: Rest::Unknown(body),
             limit: None,
@@ -115,6 +118,12 @@ impl Outgoing {
             self.headers.append(name, value);
         }
         &mut self.headers
+    }
+
+    /// Adds these headers on the next attempt, in place of those that were set for
+    /// the last.
+    pub(super) fn set_credentials(&mut self, headers: HeaderMap) {
+        self.credentials = Some(Box::new(headers));
     }
 
     /// Takes from the body what is ready, so that a unary request is known to
@@ -169,6 +178,9 @@ impl Outgoing {
         self.sent = headers
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        if let Some(credentials) = self.credentials.take() {
+            add_all(head.headers_mut(), *credentials);
+        }
         Ok(head)
     }
 
@@ -234,6 +246,18 @@ impl Outgoing {
             },
         };
         Ok(())
+    }
+}
+
+/// Adds headers beside those that are there, of the same name too.
+fn add_all(headers: &mut HeaderMap, added: HeaderMap) {
+    let mut last = None;
+    for (name, value) in added {
+        // A name is given once, with the first of its values.
+        last = name.or(last);
+        if let Some(name) = &last {
+            headers.append(name, value);
+        }
     }
 }
 
