@@ -23,3 +23,5 @@ mod health;
 mod lost;
 mod shutdown;
 mod support;
+#[cfg(feature = "tls-ring")]
+mod tls;

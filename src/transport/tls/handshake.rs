@@ -71,7 +71,7 @@ fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
         }
         (Some(error), _) => format!("TLS handshake: {}", say(error)),
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "closed during the TLS handshake".to_owned()
+            "TLS handshake: closed by the peer".to_owned()
         }
         (None, _) => format!("TLS handshake: {}", dial::say(error)),
     }

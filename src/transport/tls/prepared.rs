@@ -133,16 +133,15 @@ fn enabled_roots() -> Result<Arc<Prepared>, String> {
 
 fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::from_iter(config.trust_anchors.iter().cloned());
+    #[cfg_attr(not(feature = "tls-native-roots"), expect(unused_mut))]
+    let mut missing = String::new();
     #[cfg(feature = "tls-native-roots")]
     if config.native_roots {
         let found = rustls_native_certs::load_native_certs();
+        // A store has some that rustls has no use for; others may do without it.
         let (usable, _) = roots.add_parsable_certificates(found.certs);
         if usable == 0 {
-            let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            return Err(format!(
-                "the system's store has no root certificate that can be used: {}",
-                errors.join(", ")
-            ));
+            missing = format!("; the system's store has nobody: {:?}", found.errors);
         }
     }
     #[cfg(feature = "tls-webpki-roots")]
@@ -153,18 +152,16 @@ fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
         let certificates = certificate
             .parse()
             .map_err(|why| format!("CA certificate: {why}"))?;
-        // A bundle may hold some that rustls has no use for.
         let (usable, _) = roots.add_parsable_certificates(certificates);
         if usable == 0 {
             return Err("CA certificate: none of the PEM text can be used".to_owned());
         }
     }
     match roots.is_empty() {
-        true => Err(
+        true => Err(format!(
             "nobody is trusted: give a `ca_certificate`, or enable the feature \
-             `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`"
-                .to_owned(),
-        ),
+             `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
+        )),
         false => Ok(roots),
     }
 }

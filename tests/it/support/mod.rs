@@ -4,6 +4,7 @@
 //!   and restarted, and that counts what reaches it.
 //! - [`Peer`] and [`H2Peer`]: what can listen on a port without being a gRPC
 //!   server, or without being a good one.
+//! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
 //! - [`Logs`]: what the current thread logged.
 //! - [`within`] and the `until_*` methods: a test awaits a state, it never sleeps
 //!   to wait for one. Each gives up after ten seconds with a sentence.
@@ -23,6 +24,8 @@ mod logs;
 mod peers;
 mod port;
 mod scripts;
+#[cfg(feature = "tls-ring")]
+mod tls;
 mod wire;
 
 use std::{panic::Location, time::Duration};
@@ -35,6 +38,8 @@ pub(crate) use logs::Logs;
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
 pub(crate) use scripts::{CheckScript, WatchScript};
+#[cfg(feature = "tls-ring")]
+pub(crate) use tls::{Authority, Hello, ServerTls, TlsFront};
 
 /// The generated greeter, client and server.
 #[allow(
