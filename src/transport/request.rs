@@ -391,4 +391,30 @@ mod tests {
         let keys: Vec<_> = second.headers().get_all("key").iter().collect();
         assert_eq!(keys, ["one", "two"]);
     }
+
+    #[test]
+    fn credentials_are_for_one_attempt_and_stand_beside_what_the_caller_says() {
+        let request = Request::post("/demo.v1.Greeter/SayHello").header("key", "own");
+        let mut request = Outgoing::new(request.body(Body::empty()).expect("a request"));
+        let mut attempt = |credentials: &[&'static str]| {
+            let given = credentials.iter().map(|value| {
+                let name = http::HeaderName::from_static("key");
+                (name, HeaderValue::from_static(value))
+            });
+            let mut headers = http::HeaderMap::new();
+            for (name, value) in given {
+                headers.append(name, value);
+            }
+            request.set_credentials(headers);
+            let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let agent = HeaderValue::from_static("channel");
+            let head = request.head(&uri::Scheme::HTTPS, &authority, &agent);
+            let head = head.expect("a head");
+            let keys = head.headers().get_all("key").iter().cloned();
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!(attempt(&["one", "two"]), ["own", "one", "two"]);
+        assert_eq!(attempt(&["three"]), ["own", "three"]);
+        assert_eq!(attempt(&[]), ["own"]);
+    }
 }

@@ -14,6 +14,8 @@ mod handshake;
 mod pem;
 mod prepared;
 mod reload;
+#[cfg(all(test, feature = "tls-ring"))]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
