@@ -1,12 +1,13 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
-use std::{hash::Hash, sync::Arc, time::Duration};
+use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::Uri;
 use tokio::sync::mpsc;
+use tonic::metadata::MetadataMap;
 use tower::{
     BoxError,
     discover::{Change, Discover},
@@ -23,7 +24,7 @@ use crate::{
     health::HealthOptions,
     service_config::ServiceConfig,
     snapshot::Status,
-    transport::{Endpoint, Executor},
+    transport::{CallCredentials, Endpoint, Executor, RequestInfo},
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on
@@ -47,6 +48,8 @@ pub struct ChannelBuilder {
     idle_timeout: Option<Duration>,
     max_waiting_calls: usize,
     tell_backend: bool,
+    credentials: Option<CallCredentials>,
+    allow_plaintext_credentials: bool,
     executor: Executor,
     eager: bool,
     defaults: Defaults,
@@ -145,6 +148,8 @@ impl ChannelBuilder {
             idle_timeout: Some(IDLE_TIMEOUT),
             max_waiting_calls: MAX_WAITING_CALLS,
             tell_backend: false,
+            credentials: None,
+            allow_plaintext_credentials: false,
             executor: Executor::tokio(),
             eager: true,
             defaults: Defaults::default(),
@@ -275,12 +280,48 @@ impl ChannelBuilder {
         self
     }
 
+    /// Adds to every call what `credentials` gives for it, such as an access token;
+    /// to `Watch` and `Check` of the health checks too.
+    ///
+    /// It is asked once a backend has been picked, and again for another attempt, in
+    /// the call's own task and deadline. The call holds its stream meanwhile, so a
+    /// token is better kept and renewed than fetched for each call, and never
+    /// fetched over this same channel. What it gives stands beside what the caller
+    /// has put into the request.
+    ///
+    /// Its error fails the call, before anything is sent, with
+    /// [`ErrorKind::Credentials`]: with its code, or INTERNAL if that is one that
+    /// only servers use (gRFC A54). A backend whose health check has no credentials
+    /// is in TRANSIENT_FAILURE, with that reason.
+    ///
+    /// As in gRPC, credentials are only sent over TLS: on a plaintext connection the
+    /// call fails with UNAUTHENTICATED, and `credentials` is not even asked. See
+    /// [`allow_plaintext_credentials`](Self::allow_plaintext_credentials), and
+    /// [`RequestInfo::service_url`] for an example.
+    pub fn call_credentials<F, C>(mut self, credentials: F) -> Self
+    where
+        F: Fn(RequestInfo) -> C + Send + Sync + 'static,
+        C: Future<Output = Result<MetadataMap, tonic::Status>> + Send + 'static,
+    {
+        self.credentials = Some(CallCredentials::new(credentials));
+        self
+    }
+
+    /// Sends [`call_credentials`](Self::call_credentials) over plaintext connections
+    /// too, where anybody between can read and use them: for tests, and for networks
+    /// that encrypt by themselves.
+    pub fn allow_plaintext_credentials(mut self) -> Self {
+        self.allow_plaintext_credentials = true;
+        self
+    }
+
     /// Makes the channel and starts to connect.
     ///
     /// # Panics
     ///
     /// If called outside a tokio runtime.
     pub fn build(self) -> Channel {
+        let plaintext = self.allow_plaintext_credentials;
         let updates_disabled = self.config_updates_disabled;
         let settings = Settings {
             backoff: self.backoff,
@@ -293,6 +334,10 @@ impl ChannelBuilder {
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,
+            credentials: self.credentials.map(|credentials| match plaintext {
+                true => credentials.over_plaintext(),
+                false => credentials,
+            }),
         };
         let (commands_in, commands) = mpsc::unbounded_channel();
         let (board, worker) = balancer::new(self.source, settings, commands);

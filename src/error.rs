@@ -37,6 +37,9 @@ pub enum ErrorKind {
     TooManyWaiting,
     /// The channel is closed.
     Closed,
+    /// The call credentials could not be had, or must not be sent in plaintext. The
+    /// call was not sent. The code is that of who failed to give them.
+    Credentials,
     /// The request itself cannot be sent over HTTP/2. Correct it.
     InvalidRequest,
     /// A message is larger than the service config allows. A unary request was not
@@ -82,6 +85,7 @@ impl ErrorKind {
                 Code::InvalidArgument
             }
             Self::Unavailable | Self::Closed => Code::Unavailable,
+            Self::Credentials => Code::Unauthenticated,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::TooManyWaiting | Self::MessageTooLarge => Code::ResourceExhausted,
             Self::InvalidRequest => Code::Internal,

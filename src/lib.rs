@@ -106,5 +106,7 @@ pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
 pub use snapshot::{BackendId, BackendStatus, Status};
-pub use transport::{AnsweredBy, Endpoint};
+pub use transport::{AnsweredBy, Endpoint, RequestInfo};
+#[cfg(feature = "_tls-any")]
+pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};

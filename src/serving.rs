@@ -309,6 +309,7 @@ impl Service<Request<Body>> for Connection {
 
 async fn send(mut request: Outgoing, slot: Admitted) -> Result<Response<Body>, Error> {
     request.prefetch().await?;
+    slot.authorize(&mut request).await?;
     let address = slot.connection().address().to_owned();
     let exchange = slot.open(&mut request).map_err(|error| match error {
         OpenError::Refused(error) => error,

@@ -53,7 +53,7 @@ const SPAWNS: [&str; 5] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 9] = [
+const WAITS: [&str; 10] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/discover/dns/hickory.rs",
@@ -63,6 +63,7 @@ const WAITS: [&str; 9] = [
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/dial.rs",
+    "src/transport/tls/handshake.rs",
 ];
 
 /// Who may use whom. A module that is not named uses nobody.

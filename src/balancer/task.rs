@@ -30,7 +30,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{AnsweredBy, Attached, Connection, Endpoint},
+    transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     /// How long without a call until the channel is IDLE; never if `None`.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_waiting_calls: usize,
+    /// What every call and every health check has to bring.
+    pub(crate) credentials: Option<CallCredentials>,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }
@@ -379,6 +381,7 @@ impl Worker {
                 queue: self.board.queue().clone(),
                 in_flight,
                 answered_by,
+                credentials: self.settings.credentials.clone(),
             },
             reports: self.reports_in.clone(),
         };

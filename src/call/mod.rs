@@ -52,6 +52,8 @@ pub(crate) struct Call {
     max_response: Option<u32>,
     /// The time left is no longer what the caller wrote into `grpc-timeout`.
     late: bool,
+    /// The call credentials are being asked.
+    authorizing: bool,
     /// Where the stream is that a bounded call waits for, once there is one.
     sent_to: Option<Connection>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
@@ -96,6 +98,7 @@ impl Call {
             defaults,
             max_response: None,
             late: false,
+            authorizing: false,
             sent_to: None,
             refused: false,
         }
@@ -200,12 +203,17 @@ impl Call {
             let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
             let admitted = admit(board, patient, &mut self.late).await?;
             self.request.prefetch().await?;
-            self.tell_time_left();
             // The endpoint's bound may be the channel's own, which covers the wait too.
             let timeout = match self.defaults.header_timeout {
                 Some(_) => None,
                 None => admitted.connection().call_timeout(),
             };
+            let timeout = match admitted.needs_credentials() {
+                false => timeout,
+                // Boxed to keep it out of the future of calls that need none.
+                true => Box::pin(self.authorize(board, &admitted, timeout)).await?,
+            };
+            self.tell_time_left();
             if self.times.is_some() || timeout.is_some() {
                 self.sent_to = Some(admitted.connection().clone());
             }
@@ -242,6 +250,34 @@ impl Call {
         }
     }
 
+    /// Has the request authorized, within `timeout`; returns what is left of that.
+    async fn authorize(
+        &mut self,
+        board: &Board,
+        admitted: &Admitted,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Duration>, Error> {
+        self.late = true;
+        self.authorizing = true;
+        let authorized = admitted.authorize(&mut self.request);
+        let left = match timeout {
+            None => {
+                authorized.await?;
+                None
+            }
+            Some(timeout) => {
+                let started = Instant::now();
+                match time::timeout(timeout, authorized).await {
+                    Ok(outcome) => outcome?,
+                    Err(_) => return Err(self.expired(board, timeout)),
+                }
+                Some(timeout.saturating_sub(started.elapsed()))
+            }
+        };
+        self.authorizing = false;
+        Ok(left)
+    }
+
     /// The server is told the time that is left. A request that goes out at once
     /// says what the caller wrote.
     fn tell_time_left(&mut self) {
@@ -255,6 +291,7 @@ impl Call {
     fn expired(&self, board: &Board, allowed: Duration) -> Error {
         let doing = match &self.sent_to {
             Some(connection) => format!("for the response of {}", connection.address()),
+            None if self.authorizing => "for call credentials".to_owned(),
             None => format!("for a backend: {}", board.routing().status.explain(now())),
         };
         Error::new(

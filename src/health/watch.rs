@@ -142,6 +142,12 @@ impl Service<Request<Body>> for OneCall {
         Box::pin(async move {
             let admitted = admitted.expect("one RPC for each client");
             let mut request = Outgoing::new(request);
+            // Whatever its code is, it is not the server's: the server may well have
+            // a health service, and know the name.
+            admitted
+                .authorize(&mut request)
+                .await
+                .map_err(|error| Error::new(ErrorKind::Credentials, error.message()))?;
             request.prefetch().await?;
             let exchange = admitted.open(&mut request).map_err(|error| match error {
                 OpenError::Refused(error) => error,

@@ -60,6 +60,7 @@ impl Rig {
                 queue: Queue::new(),
                 in_flight: InFlight::default(),
                 answered_by: None,
+                credentials: None,
             },
             reports,
         };

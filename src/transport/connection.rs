@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     answered_by::AnsweredBy,
     body::Exchange,
+    credentials::{CallCredentials, RequestInfo},
     endpoint::Endpoint,
     executor::Executor,
     http2,
@@ -49,6 +50,7 @@ struct Shared {
     opened: std::sync::atomic::AtomicUsize,
     scheme: uri::Scheme,
     authority: uri::Authority,
+    secure: bool,
     user_agent: HeaderValue,
     call_timeout: Option<Duration>,
     address: String,
@@ -67,6 +69,8 @@ pub(crate) struct Attached {
     pub(crate) in_flight: InFlight,
     /// What each response says of the backend, if it is to say so.
     pub(crate) answered_by: Option<AnsweredBy>,
+    /// What every request on the connection has to bring, a `Watch` too.
+    pub(crate) credentials: Option<CallCredentials>,
 }
 
 /// How far a connection is in its life. It only moves down this list.
@@ -143,6 +147,7 @@ impl Connection {
             opened: 0.into(),
             scheme,
             authority,
+            secure: endpoint.is_secure(),
             user_agent: endpoint.user_agent_value().clone(),
             call_timeout: endpoint.call_timeout(),
             address: endpoint.address(),
@@ -395,6 +400,27 @@ impl Admitted {
             self.connection.0.attached.in_flight.enter();
         }
         self
+    }
+
+    /// Whether requests have to be authorized before they go out.
+    pub(crate) fn needs_credentials(&self) -> bool {
+        self.connection.0.attached.credentials.is_some()
+    }
+
+    /// Asks the call credentials, if there are any, for what `request` needs to go
+    /// out on this connection. What an earlier attempt was given is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Credentials`] if there is none to be had, or the connection is
+    /// in plaintext.
+    pub(crate) async fn authorize(&self, request: &mut Outgoing) -> Result<(), Error> {
+        let shared = &self.connection.0;
+        if let Some(credentials) = &shared.attached.credentials {
+            let info = RequestInfo::new(request.path(), &shared.authority, shared.secure);
+            request.set_credentials(credentials.headers(info).await?);
+        }
+        Ok(())
     }
 
     /// Whether a call may still begin with it: the connection is offered to calls,

@@ -1,7 +1,7 @@
 //! From an endpoint to a connection whose peer has spoken HTTP/2.
 //!
 //! One deadline covers everything: name lookup, the race over all addresses of
-//! the name, and the peer's SETTINGS. Every failure is one sentence about the
+//! the name, TLS, and the peer's SETTINGS. Every failure is one sentence about the
 //! step that failed.
 
 use std::{
@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Attached, Connection,
     endpoint::{Endpoint, Target, TcpOptions},
-    http2,
+    http2, security,
 };
 use crate::error::{Cause, CauseKind};
 
@@ -62,7 +62,8 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
     let deadline = endpoint.connect_deadline();
     let progress = Progress::new("starting");
     let attempt = async {
-        let io = endpoint.connector().connect(&endpoint, &progress).await?;
+        let plain = endpoint.connector().connect(&endpoint, &progress);
+        let io = security::secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
         http2::handshake(io, &endpoint, attached).await
     };
@@ -113,7 +114,7 @@ impl Progress {
         Self(Arc::new(Mutex::new(doing.to_owned())))
     }
 
-    fn set(&self, doing: impl Into<String>) {
+    pub(super) fn set(&self, doing: impl Into<String>) {
         *self.0.lock().expect("nothing panics while it is held") = doing.into();
     }
 }
@@ -126,9 +127,6 @@ impl fmt::Display for Progress {
 
 async fn connect_tcp(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
     let target = endpoint.target()?;
-    if target.secure {
-        return Err("https needs TLS, which this channel does not speak; use http".to_owned());
-    }
     let addresses = match endpoint.located {
         Some(address) => vec![address],
         None => {

@@ -8,6 +8,7 @@ use http::{HeaderValue, Uri, uri};
 use super::{
     dial::{self, Connector},
     executor::{BoxTask, Executor},
+    security::Security,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -46,6 +47,7 @@ pub struct Endpoint {
     pub(super) windows: Windows,
     executor: Executor,
     connector: Connector,
+    pub(super) security: Security,
 }
 
 /// Socket options of a TCP connection.
@@ -152,7 +154,8 @@ impl Endpoint {
 
     /// Sends calls with the scheme and authority of `origin` rather than those
     /// of the address: the name the server is known by, where it is reached by
-    /// another.
+    /// another. TLS goes on to verify the host of the address, as in tonic; a
+    /// `domain_name` in the TLS config is what changes that.
     pub fn origin(self, origin: Uri) -> Self {
         Self {
             origin: Some(origin),
@@ -173,8 +176,8 @@ impl Endpoint {
         }
     }
 
-    /// Bounds one attempt to connect: name lookup, TCP over all addresses, and
-    /// the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
+    /// Bounds one attempt to connect: name lookup, TCP over all addresses, TLS,
+    /// and the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self {
             connect_timeout: Some(timeout),
@@ -285,10 +288,15 @@ impl Endpoint {
 
     /// The port that is dialled where the URI names none.
     pub(crate) fn default_port(&self) -> u16 {
-        match self.uri.scheme() == Some(&uri::Scheme::HTTPS) {
+        match self.is_secure() {
             true => 443,
             false => 80,
         }
+    }
+
+    /// Whether its connections are TLS: as in tonic, the scheme alone decides.
+    pub(super) fn is_secure(&self) -> bool {
+        self.uri.scheme() == Some(&uri::Scheme::HTTPS)
     }
 
     /// The same options, and the same scheme, for a server that is known as
@@ -343,12 +351,11 @@ impl Endpoint {
 
     /// What to dial, or why this URI names nothing that can be dialled.
     pub(super) fn target(&self) -> Result<Target, String> {
-        let secure = match self.uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        match self.uri.scheme_str() {
+            Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
             None => return Err("there is no scheme; write `http://host:port`".to_owned()),
-        };
+        }
         let host = self.uri.host().unwrap_or_default();
         if host.is_empty() {
             return Err("there is no host".to_owned());
@@ -356,7 +363,6 @@ impl Endpoint {
         Ok(Target {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: self.port()?.unwrap_or(self.default_port()),
-            secure,
         })
     }
 
@@ -400,6 +406,7 @@ impl From<Uri> for Endpoint {
             windows: Windows::default(),
             executor: Executor::tokio(),
             connector: dial::tcp_connector(),
+            security: Security::default(),
         }
     }
 }
@@ -450,6 +457,7 @@ impl PartialEq for Endpoint {
             && self.windows == other.windows
             && self.executor == other.executor
             && self.connector == other.connector
+            && self.security == other.security
     }
 }
 
@@ -464,7 +472,6 @@ impl fmt::Debug for Endpoint {
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) secure: bool,
 }
 
 impl fmt::Display for Target {

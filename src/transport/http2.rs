@@ -65,12 +65,7 @@ pub(super) async fn handshake(
     endpoint: &Endpoint,
     attached: Attached,
 ) -> Result<Connection, String> {
-    let first_bytes = FirstBytes::default();
-    let io = Sniffed {
-        io,
-        first_bytes: first_bytes.clone(),
-        read: 0,
-    };
+    let (io, first_bytes) = Sniffed::new(io);
     let (send, mut h2) = builder(endpoint)
         .handshake::<_, Bytes>(io)
         .await
@@ -250,7 +245,7 @@ pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> S
 
 /// The first bytes that came from the peer, shared with the IO that reads them.
 #[derive(Clone, Default)]
-struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
     /// How many are enough to know who is talking.
@@ -267,10 +262,7 @@ impl FirstBytes {
     /// the bytes tell more.
     fn blame(&self, error: Option<&h2::Error>) -> String {
         match (self.lock().as_slice(), error) {
-            // `h2` gives up at the third byte.
-            (bytes @ [_, _, _, ..], _) if bytes.iter().zip(b"HTTP/").all(|(a, b)| a == b) => {
-                "the peer speaks HTTP/1, not HTTP/2".to_owned()
-            }
+            (bytes, _) if is_http1(bytes) => "the peer speaks HTTP/1, not HTTP/2".to_owned(),
             // A TLS record: an alert or a handshake, version 3.x.
             ([0x15 | 0x16, 0x03, ..], _) => {
                 "the peer speaks TLS, and this endpoint is plaintext".to_owned()
@@ -285,9 +277,26 @@ impl FirstBytes {
         }
     }
 
+    /// The protocol of a peer that was expected to speak TLS, if it is one that we
+    /// know.
+    #[cfg(feature = "_tls-any")]
+    pub(super) fn protocol(&self) -> Option<&'static str> {
+        match self.lock().as_slice() {
+            bytes if is_http1(bytes) => Some("HTTP/1"),
+            // The header of a SETTINGS frame on stream 0, as every server begins.
+            [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some("HTTP/2"),
+            _ => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().expect("nothing panics while it is held")
     }
+}
+
+/// `h2` gives up at the third byte.
+fn is_http1(bytes: &[u8]) -> bool {
+    bytes.len() > 2 && bytes.iter().zip(b"HTTP/").all(|(a, b)| a == b)
 }
 
 /// A GOAWAY is HTTP/2, even in the place of SETTINGS.
@@ -305,11 +314,23 @@ fn is_end_of_file(error: &h2::Error) -> bool {
 }
 
 /// An IO that keeps the first bytes it reads.
-struct Sniffed {
+pub(super) struct Sniffed {
     io: BoxIo,
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
     read: usize,
+}
+
+impl Sniffed {
+    pub(super) fn new(io: BoxIo) -> (Self, FirstBytes) {
+        let first_bytes = FirstBytes::default();
+        let sniffed = Self {
+            io,
+            first_bytes: first_bytes.clone(),
+            read: 0,
+        };
+        (sniffed, first_bytes)
+    }
 }
 
 impl AsyncRead for Sniffed {

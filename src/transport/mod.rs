@@ -17,23 +17,31 @@
 mod answered_by;
 mod body;
 mod connection;
+mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
 mod http2;
 mod messages;
 mod request;
+mod security;
 mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(feature = "_tls-any")]
+mod tls;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use body::ResponseBody;
 pub(crate) use connection::{
     Admitted, Attached, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };
+pub(crate) use credentials::CallCredentials;
+pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::Executor;
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};
+#[cfg(feature = "_tls-any")]
+pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};

@@ -48,6 +48,8 @@ pub(crate) struct Outgoing {
     /// The headers, while `h2` has the map. A list is cheaper to make than another
     /// map, and is rarely needed again.
     sent: Vec<(HeaderName, HeaderValue)>,
+    /// What the call credentials add, on the connection of the next attempt.
+    credentials: Option<Box<HeaderMap>>,
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
@@ -88,6 +90,7 @@ impl Outgoing {
             application: headers.remove(header::USER_AGENT),
             headers,
             sent: Vec::new(),
+            credentials: None,
             first: None,
             rest: Rest::Unknown(body),
             limit: None,
@@ -115,6 +118,12 @@ impl Outgoing {
             self.headers.append(name, value);
         }
         &mut self.headers
+    }
+
+    /// Adds these headers on the next attempt, in place of those that were set for
+    /// the last.
+    pub(super) fn set_credentials(&mut self, headers: HeaderMap) {
+        self.credentials = Some(Box::new(headers));
     }
 
     /// Takes from the body what is ready, so that a unary request is known to
@@ -169,6 +178,9 @@ impl Outgoing {
         self.sent = headers
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        if let Some(credentials) = self.credentials.take() {
+            add_all(head.headers_mut(), *credentials);
+        }
         Ok(head)
     }
 
@@ -239,6 +251,18 @@ impl Outgoing {
             },
         };
         Ok(())
+    }
+}
+
+/// Adds headers beside those that are there, of the same name too.
+fn add_all(headers: &mut HeaderMap, added: HeaderMap) {
+    let mut last = None;
+    for (name, value) in added {
+        // A name is given once, with the first of its values.
+        last = name.or(last);
+        if let Some(name) = &last {
+            headers.append(name, value);
+        }
     }
 }
 
@@ -371,5 +395,31 @@ mod tests {
         assert_eq!(second.headers()["user-agent"], "app channel");
         let keys: Vec<_> = second.headers().get_all("key").iter().collect();
         assert_eq!(keys, ["one", "two"]);
+    }
+
+    #[test]
+    fn credentials_are_for_one_attempt_and_stand_beside_what_the_caller_says() {
+        let request = Request::post("/demo.v1.Greeter/SayHello").header("key", "own");
+        let mut request = Outgoing::new(request.body(Body::empty()).expect("a request"));
+        let mut attempt = |credentials: &[&'static str]| {
+            let given = credentials.iter().map(|value| {
+                let name = http::HeaderName::from_static("key");
+                (name, HeaderValue::from_static(value))
+            });
+            let mut headers = http::HeaderMap::new();
+            for (name, value) in given {
+                headers.append(name, value);
+            }
+            request.set_credentials(headers);
+            let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let agent = HeaderValue::from_static("channel");
+            let head = request.head(&uri::Scheme::HTTPS, &authority, &agent);
+            let head = head.expect("a head");
+            let keys = head.headers().get_all("key").iter().cloned();
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!(attempt(&["one", "two"]), ["own", "one", "two"]);
+        assert_eq!(attempt(&["three"]), ["own", "three"]);
+        assert_eq!(attempt(&[]), ["own"]);
     }
 }

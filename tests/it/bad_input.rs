@@ -195,6 +195,7 @@ async fn a_name_that_does_not_resolve() {
     check(endpoint(name), "name `no-such-host.invalid`").await;
 }
 
+#[cfg(not(feature = "tls-ring"))]
 #[tokio::test]
 async fn an_https_endpoint_without_tls() {
     check(endpoint("https://127.0.0.1:1"), "https needs TLS").await;

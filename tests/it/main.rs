@@ -25,3 +25,5 @@ mod lost;
 mod serving;
 mod shutdown;
 mod support;
+#[cfg(feature = "tls-ring")]
+mod tls;

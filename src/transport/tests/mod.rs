@@ -99,6 +99,7 @@ fn attached(queue: &Arc<Queue>) -> Attached {
         queue: queue.clone(),
         in_flight: InFlight::default(),
         answered_by: None,
+        credentials: None,
     }
 }
 

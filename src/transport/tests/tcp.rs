@@ -62,6 +62,7 @@ async fn a_name_that_does_not_resolve_is_named() {
     assert!(text.starts_with(start), "{text}");
 }
 
+#[cfg(not(feature = "tls-ring"))]
 #[tokio::test]
 async fn https_is_not_dialled_in_the_clear() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -70,7 +71,7 @@ async fn https_is_not_dialled_in_the_clear() {
     let text = text(outcome(endpoint).await);
     assert_eq!(
         text,
-        "https needs TLS, which this channel does not speak; use http"
+        "https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`"
     );
     let accepted = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
     assert!(accepted.is_err(), "not a byte was sent");

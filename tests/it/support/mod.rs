@@ -6,6 +6,7 @@
 //!   server, or without being a good one.
 //! - `NameServer`: a name server with the names that a test gives it, with the feature
 //!   `hickory`.
+//! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
 //! - [`Logs`]: what the current thread logged.
 //! - [`within`] and the `until_*` methods: a test awaits a state, it never sleeps
 //!   to wait for one. Each gives up after ten seconds with a sentence.
@@ -27,6 +28,8 @@ mod name_server;
 mod peers;
 mod port;
 mod scripts;
+#[cfg(feature = "tls-ring")]
+mod tls;
 mod wire;
 
 use std::{panic::Location, time::Duration};
@@ -41,6 +44,8 @@ pub(crate) use name_server::{Mood, NameServer};
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
 pub(crate) use scripts::{CheckScript, WatchScript};
+#[cfg(feature = "tls-ring")]
+pub(crate) use tls::{Authority, Hello, ServerTls, TlsFront};
 
 /// The generated greeter, client and server.
 #[allow(

@@ -1,0 +1,191 @@
+//! One handshake, and in plain words why it failed.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{AlertDescription, CertificateError, Error, pki_types::ServerName},
+};
+
+use super::prepared::{H2, Prepared};
+use crate::transport::{
+    dial::{self, BoxIo},
+    http2::{FirstBytes, Sniffed},
+};
+
+/// What secures one connection.
+pub(in crate::transport) struct Client {
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl Client {
+    /// Speaks TLS on `plain` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in a sentence.
+    pub(in crate::transport) async fn handshake(self, plain: BoxIo) -> Result<BoxIo, String> {
+        let (plain, first_bytes) = Sniffed::new(plain);
+        let connector = TlsConnector::from(self.prepared.rustls.clone());
+        let handshake = connector.connect(self.name, plain);
+        let config = &self.prepared.config;
+        let outcome = match config.timeout {
+            None => handshake.await,
+            Some(timeout) => time::timeout(timeout, handshake)
+                .await
+                .map_err(|_| format!("the TLS handshake took longer than {timeout:?}"))?,
+        };
+        let stream = outcome.map_err(|error| blame(&error, &first_bytes))?;
+        let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);
+        match agreed || config.assume_http2 {
+            true => Ok(Box::new(Secured(stream))),
+            false => Err(
+                "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`); if it \
+                 does so all the same, see `assume_http2`"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Why there is no TLS. rustls sees another protocol as a malformed message; the
+/// bytes tell more.
+fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
+    match (reason(error), first_bytes.protocol()) {
+        (Some(Error::InvalidMessage(_)), Some(protocol)) => {
+            format!("the peer speaks {protocol}, not TLS")
+        }
+        (Some(error @ Error::InvalidMessage(_)), None) => {
+            format!("the peer does not speak TLS: {error}")
+        }
+        (Some(error), _) => format!("TLS handshake: {}", say(error)),
+        (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "TLS handshake: closed by the peer".to_owned()
+        }
+        (None, _) => format!("TLS handshake: {}", dial::say(error)),
+    }
+}
+
+/// What rustls has to say in an IO error.
+fn reason(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The common failures in words that name who is at fault. The same failure has the
+/// same text however often it happens: rustls counts the seconds since a
+/// certificate has expired.
+fn say(error: &Error) -> String {
+    use AlertDescription as Alert;
+    use CertificateError as Certificate;
+    match error {
+        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            "the server's certificate is of an unknown issuer".to_owned()
+        }
+        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            "the server's certificate has expired".to_owned()
+        }
+        Error::InvalidCertificate(
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet".to_owned(),
+        Error::InvalidCertificate(why) => format!("the server's certificate: {why}"),
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            "the server asks for a client certificate".to_owned()
+        }
+        Error::AlertReceived(Alert::NoApplicationProtocol) => {
+            "the server does not speak HTTP/2 (ALPN `h2`)".to_owned()
+        }
+        Error::AlertReceived(
+            alert @ (Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied),
+        ) => format!("the server does not take the client's certificate ({alert:?})"),
+        other => other.to_string(),
+    }
+}
+
+/// A connection behind TLS, whose errors are in our words.
+struct Secured(TlsStream<Sniffed>);
+
+impl Secured {
+    /// With TLS 1.3 a client has done its part before the server has looked at its
+    /// certificate. The alert may be there to be read when writing fails for it.
+    fn why_unwritable(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let mut unread = [0; 1];
+        match Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
+            Poll::Ready(Err(why)) if reason(&why).is_some() => in_words(why),
+            _ => in_words(error),
+        }
+    }
+}
+
+fn in_words(error: io::Error) -> io::Error {
+    match reason(&error) {
+        Some(why) => io::Error::new(error.kind(), format!("TLS: {}", say(why))),
+        None => error,
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.0).poll_read(cx, buf) {
+            // Without the farewell of TLS. HTTP/2 knows by itself where a message
+            // ends, so this is an end like any other.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Ok(()))
+            }
+            outcome => outcome.map_err(in_words),
+        }
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.0).poll_write(cx, buf);
+        outcome.map_err(|error| self.why_unwritable(cx, error))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.0).poll_write_vectored(cx, bufs);
+        outcome.map_err(|error| self.why_unwritable(cx, error))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.0).poll_flush(cx);
+        outcome.map_err(|error| self.why_unwritable(cx, error))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx).map_err(in_words)
+    }
+}

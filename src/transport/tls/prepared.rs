@@ -1,0 +1,189 @@
+//! A config as rustls wants it, made once and used for every connection.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_rustls::rustls::{
+    ClientConfig, KeyLogFile, RootCertStore, client::danger::ServerCertVerifier,
+    crypto::CryptoProvider, pki_types::ServerName,
+};
+
+use super::{ClientTlsConfig, TlsReload, handshake::Client};
+use crate::transport::endpoint::Endpoint;
+
+/// How HTTP/2 is called in ALPN.
+pub(super) const H2: &[u8] = b"h2";
+
+/// A config that is valid.
+pub(in crate::transport) struct Prepared {
+    pub(super) config: ClientTlsConfig,
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    pub(super) rustls: Arc<ClientConfig>,
+    /// Whom to ask for, if not for the endpoint's host.
+    name: Option<ServerName<'static>>,
+}
+
+/// Where the config of an endpoint comes from.
+#[derive(Clone, Default)]
+pub(in crate::transport) enum Source {
+    /// Nobody said anything: the roots that are enabled by feature.
+    #[default]
+    EnabledRoots,
+    Fixed(Arc<Prepared>),
+    Reloaded(TlsReload),
+}
+
+impl Source {
+    /// What secures one connection to `endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing can.
+    pub(in crate::transport) fn client(&self, endpoint: &Endpoint) -> Result<Client, String> {
+        let prepared = match self {
+            Self::EnabledRoots => enabled_roots()?,
+            Self::Fixed(prepared) => prepared.clone(),
+            Self::Reloaded(reload) => reload.prepared(),
+        };
+        let name = match &prepared.name {
+            Some(name) => name.clone(),
+            None => server_name(endpoint.uri().host().unwrap_or_default())?,
+        };
+        Ok(Client { prepared, name })
+    }
+}
+
+/// Configs that say the same are equal, so a source that makes a new one each time
+/// changes nothing.
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::EnabledRoots, Self::EnabledRoots) => true,
+            (Self::Fixed(a), Self::Fixed(b)) => Arc::ptr_eq(a, b) || a.says_the_same_as(b),
+            (Self::Reloaded(a), Self::Reloaded(b)) => a == b,
+            (Self::EnabledRoots | Self::Fixed(_) | Self::Reloaded(_), _) => false,
+        }
+    }
+}
+
+impl Prepared {
+    /// # Errors
+    ///
+    /// What is wrong with the config.
+    pub(super) fn new(
+        config: ClientTlsConfig,
+        verifier: Option<Arc<dyn ServerCertVerifier>>,
+    ) -> Result<Self, String> {
+        let builder = ClientConfig::builder_with_provider(provider()?)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match &verifier {
+            Some(_) if config.has_roots() => {
+                return Err("a verifier decides alone; it takes no certificates to trust".into());
+            }
+            Some(verifier) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier.clone()),
+            None => builder.with_root_certificates(roots(&config)?),
+        };
+        let mut rustls = match &config.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => identity
+                .parse()
+                .and_then(|(chain, key)| {
+                    let built = builder.with_client_auth_cert(chain, key);
+                    built.map_err(|error| error.to_string())
+                })
+                .map_err(|why| format!("identity: {why}"))?,
+        };
+        if config.use_key_log {
+            rustls.key_log = Arc::new(KeyLogFile::new());
+        }
+        rustls.alpn_protocols = vec![H2.to_vec()];
+        let name = config.domain_name.as_deref().map(server_name).transpose()?;
+        Ok(Self {
+            config,
+            verifier,
+            rustls: Arc::new(rustls),
+            name,
+        })
+    }
+
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        let verifiers = match (&self.verifier, &other.verifier) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        verifiers && self.config == other.config
+    }
+}
+
+/// The config of an endpoint that has none of its own. The system's roots are read
+/// for the first, for all.
+fn enabled_roots() -> Result<Arc<Prepared>, String> {
+    static ENABLED_ROOTS: OnceLock<Arc<Prepared>> = OnceLock::new();
+    if let Some(prepared) = ENABLED_ROOTS.get() {
+        return Ok(prepared.clone());
+    }
+    let config = ClientTlsConfig::new().with_enabled_roots();
+    let prepared =
+        Prepared::new(config, None).map_err(|why| format!("https without a TLS config: {why}"))?;
+    Ok(ENABLED_ROOTS.get_or_init(|| Arc::new(prepared)).clone())
+}
+
+fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::from_iter(config.trust_anchors.iter().cloned());
+    #[cfg_attr(not(feature = "tls-native-roots"), expect(unused_mut))]
+    let mut missing = String::new();
+    #[cfg(feature = "tls-native-roots")]
+    if config.native_roots {
+        let found = rustls_native_certs::load_native_certs();
+        // A store has some that rustls has no use for; others may do without it.
+        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        if usable == 0 {
+            missing = format!("; the system's store has nobody: {:?}", found.errors);
+        }
+    }
+    #[cfg(feature = "tls-webpki-roots")]
+    if config.webpki_roots {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for certificate in &config.ca_certificates {
+        let certificates = certificate
+            .parse()
+            .map_err(|why| format!("CA certificate: {why}"))?;
+        let (usable, _) = roots.add_parsable_certificates(certificates);
+        if usable == 0 {
+            return Err("CA certificate: none of the PEM text can be used".to_owned());
+        }
+    }
+    match roots.is_empty() {
+        true => Err(format!(
+            "nobody is trusted: give a `ca_certificate`, or enable the feature \
+             `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
+        )),
+        false => Ok(roots),
+    }
+}
+
+/// Who computes: whom the process has chosen, else what the features bring; of two,
+/// ring, as in tonic.
+fn provider() -> Result<Arc<CryptoProvider>, String> {
+    if let Some(chosen) = CryptoProvider::get_default() {
+        return Ok(chosen.clone());
+    }
+    #[cfg(feature = "tls-ring")]
+    let provider = Ok(tokio_rustls::rustls::crypto::ring::default_provider());
+    #[cfg(all(feature = "tls-aws-lc", not(feature = "tls-ring")))]
+    let provider = Ok(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
+    let provider =
+        Err("nothing computes: enable the feature `tls-ring` or `tls-aws-lc`".to_owned());
+    provider.map(Arc::new)
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    let bare = host.trim_matches(['[', ']']);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| format!("`{host}` is no name that a server's certificate could have"))
+}

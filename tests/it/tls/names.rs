@@ -1,0 +1,163 @@
+//! Whom a client asks for, and whom it believes.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::{
+    DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tonic_health_channel::{ClientTlsConfig, ConnectivityState::Ready, Uri};
+
+use super::over;
+use crate::support::{Authority, Backend, Hello, ServerTls, TlsFront, endpoint, hello, until};
+
+// D95
+#[tokio::test]
+async fn the_host_of_the_uri_is_asked_for() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let tls = ServerTls::new(&authority.only("localhost"));
+    let front = TlsFront::start(&backend, tls).await;
+    let uri = format!("https://localhost:{}", front.addr().port());
+    let endpoint = endpoint(uri).tls_config(authority.trusted());
+    let channel = endpoint
+        .expect("a config")
+        .connect()
+        .await
+        .expect("connects");
+    hello(&channel).await.expect("a greeting");
+    let asked_for = front.last_hello().server_name;
+    assert_eq!(asked_for.as_deref(), Some("localhost"));
+    let authority = backend.last_authority().expect("there was a call");
+    assert_eq!(authority, format!("localhost:{}", front.addr().port()));
+}
+
+// D95
+#[tokio::test]
+async fn a_domain_name_stands_for_the_host() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let tls = ServerTls::new(&authority.only("greeter.example"));
+    let front = TlsFront::start(&backend, tls).await;
+    let config = authority.trusted().domain_name("greeter.example");
+    let channel = over([front.endpoint(config)], None).build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("a greeting");
+    let hello = front.last_hello();
+    assert_eq!(hello.server_name.as_deref(), Some("greeter.example"));
+    let authority = backend.last_authority().expect("there was a call");
+    assert_eq!(
+        authority,
+        front.addr().to_string(),
+        "calls go where they went"
+    );
+}
+
+// D95
+#[tokio::test]
+async fn an_origin_is_for_calls_and_not_for_tls() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let front = TlsFront::of(&backend, &authority).await;
+    let origin = Uri::from_static("https://greeter.example");
+    let endpoint = front.endpoint(authority.trusted()).origin(origin);
+    let channel = over([endpoint], None).build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("a greeting");
+    assert_eq!(front.last_hello(), Hello::default());
+    assert_eq!(backend.last_authority().as_deref(), Some("greeter.example"));
+}
+
+// D96
+#[tokio::test]
+async fn a_client_that_is_asked_says_who_it_is() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let tls = ServerTls::new(&authority.server(&[])).asks_for(&authority);
+    let front = TlsFront::start(&backend, tls).await;
+    let identity = authority.client("me").identity();
+    let endpoint = front.endpoint(authority.trusted().identity(identity));
+    let channel = over([endpoint], None).build();
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("a greeting");
+    assert!(front.last_hello().has_certificate);
+}
+
+// D91
+#[tokio::test]
+async fn http2_can_be_assumed_where_a_server_does_not_say_it() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let tls = ServerTls::new(&authority.server(&[])).alpn(&[]);
+    let front = TlsFront::start(&backend, tls).await;
+    let text = super::failure(front.endpoint(authority.trusted())).await;
+    let expected = "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`)";
+    assert!(text.starts_with(expected), "{text}");
+
+    let endpoint = front.endpoint(authority.trusted().assume_http2(true));
+    let channel = endpoint.connect().await.expect("connects");
+    hello(&channel).await.expect("a greeting");
+}
+
+/// Believes everybody whose name is asked for.
+#[derive(Debug)]
+struct Credulous(&'static str);
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match name.to_str() == self.0 {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(Error::General(format!("who is {}", name.to_str()))),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+// D95
+#[tokio::test]
+async fn a_verifier_decides_alone() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let front = TlsFront::of(&backend, &authority).await;
+    let verified = |name, config| {
+        let endpoint = endpoint(format!("https://{}", front.addr()));
+        endpoint.dangerous_tls_config_with_verifier(config, Arc::new(Credulous(name)))
+    };
+    let believes = verified("127.0.0.1", ClientTlsConfig::new()).expect("a config");
+    let channel = believes.connect().await.expect("connects");
+    hello(&channel).await.expect("a greeting");
+
+    let doubts = verified("greeter.example", ClientTlsConfig::new()).expect("a config");
+    let text = super::failure(doubts).await;
+    assert!(text.ends_with("who is 127.0.0.1"), "{text}");
+    let both = verified("127.0.0.1", authority.trusted()).expect_err("who decides?");
+    assert!(
+        both.message().contains("a verifier decides alone"),
+        "{both}"
+    );
+}
