@@ -46,7 +46,7 @@ const SPAWNS: [&str; 5] = [
     "src/balancer/task.rs",
     "src/builder.rs",
     "src/transport/body.rs",
-    "src/transport/endpoint.rs",
+    "src/transport/executor.rs",
     "src/transport/http2.rs",
 ];
 

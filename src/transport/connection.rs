@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use super::{
     answered_by::AnsweredBy,
     body::Exchange,
-    endpoint::{Endpoint, Executor},
+    endpoint::Endpoint,
+    executor::Executor,
     http2,
     request::Outgoing,
     slots::{Place, Queue, Slots},

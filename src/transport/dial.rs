@@ -19,11 +19,7 @@ use tokio::{
     time,
 };
 
-use super::{
-    Attached, Connection,
-    endpoint::{Endpoint, Target, TcpOptions},
-    http2,
-};
+use super::{Attached, Connection, endpoint::Endpoint, http2, options::TcpOptions, target::Target};
 use crate::error::{Cause, CauseKind};
 
 /// Time between the starts of two attempts at addresses of one name (gRFC A61,

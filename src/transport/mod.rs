@@ -19,10 +19,13 @@ mod body;
 mod connection;
 mod dial;
 mod endpoint;
+mod executor;
 mod http2;
 mod messages;
+mod options;
 mod request;
 mod slots;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,6 +36,6 @@ pub(crate) use connection::{
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::Executor;
+pub(crate) use executor::Executor;
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};
