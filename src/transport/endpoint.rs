@@ -8,7 +8,7 @@ use http::{HeaderValue, Uri, uri};
 use super::{
     dial::{self, Connector},
     executor::Executor,
-    options::{TcpOptions, Windows},
+    options::{Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
     target::Target,
 };
 use crate::error::{Error, ErrorKind};
@@ -35,7 +35,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 ///     .timeout(Duration::from_secs(1));
 /// assert_eq!(endpoint.uri(), "http://10.0.0.1:50051");
 /// ```
-#[derive(Clone)]
+///
+/// Equal endpoints make the same connection: a source that repeats one changes
+/// nothing.
+#[derive(Clone, PartialEq)]
 pub struct Endpoint {
     pub(super) uri: Uri,
     /// Where to connect to, if somebody has looked the host of `uri` up already.
@@ -45,7 +48,9 @@ pub struct Endpoint {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(super) tcp: TcpOptions,
-    pub(super) windows: Windows,
+    pub(super) http2: Http2Options,
+    pub(super) keepalive: KeepaliveOptions,
+    pub(super) limits: LimitOptions,
     pub(super) executor: Executor,
     pub(super) connector: Connector,
 }
@@ -246,13 +251,10 @@ impl From<Uri> for Endpoint {
             user_agent: HeaderValue::from_static(USER_AGENT),
             connect_timeout: None,
             timeout: None,
-            tcp: TcpOptions {
-                nodelay: true,
-                keepalive: Some(Duration::from_secs(30)),
-                keepalive_interval: Some(Duration::from_secs(10)),
-                keepalive_retries: Some(3),
-            },
-            windows: Windows::default(),
+            tcp: TcpOptions::default(),
+            http2: Http2Options::default(),
+            keepalive: KeepaliveOptions::default(),
+            limits: LimitOptions::default(),
             executor: Executor::tokio(),
             connector: dial::tcp_connector(),
         }
@@ -288,23 +290,6 @@ impl FromStr for Endpoint {
 
     fn from_str(uri: &str) -> Result<Self, Error> {
         Self::from_shared(uri.to_owned())
-    }
-}
-
-/// Equal endpoints make the same connection: a source that repeats one changes
-/// nothing.
-impl PartialEq for Endpoint {
-    fn eq(&self, other: &Self) -> bool {
-        self.uri == other.uri
-            && self.located == other.located
-            && self.origin == other.origin
-            && self.user_agent == other.user_agent
-            && self.connect_timeout == other.connect_timeout
-            && self.timeout == other.timeout
-            && self.tcp == other.tcp
-            && self.windows == other.windows
-            && self.executor == other.executor
-            && self.connector == other.connector
     }
 }
 

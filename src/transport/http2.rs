@@ -18,6 +18,7 @@ use super::{
     connection::WeakConnection,
     dial::{self, BoxIo},
     endpoint::Endpoint,
+    options::Http2Options,
 };
 use crate::error::{Cause, CauseKind};
 
@@ -50,6 +51,12 @@ mod limits {
     /// and below the first never lets a connection's window open again.
     pub(super) const LEAST_CONNECTION_WINDOW: u32 = (1 << 16) - 1;
     pub(super) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+    /// What [`Endpoint::http2_adaptive_window`] asks for: how far hyper's windows
+    /// grow.
+    pub(super) const ADAPTIVE_WINDOW: u32 = 16 << 20;
+    /// What HTTP/2 knows of frame sizes (RFC 9113 §4.2). `h2` panics beyond.
+    pub(super) const LEAST_FRAME: u32 = 1 << 14;
+    pub(super) const LARGEST_FRAME: u32 = (1 << 24) - 1;
     /// Bytes of one request body that may wait inside `h2`.
     pub(super) const SEND_BUFFER: usize = 1 << 20;
     /// Bytes of response headers or trailers.
@@ -71,7 +78,7 @@ pub(super) async fn handshake(
         first_bytes: first_bytes.clone(),
         read: 0,
     };
-    let (send, mut h2) = builder(endpoint)
+    let (send, mut h2) = builder(&endpoint.http2)
         .handshake::<_, Bytes>(io)
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
@@ -96,25 +103,44 @@ pub(super) async fn handshake(
     Ok(connection)
 }
 
-fn builder(endpoint: &Endpoint) -> h2::client::Builder {
-    let stream_window = endpoint.windows.stream.unwrap_or(limits::STREAM_WINDOW);
-    let connection_window = endpoint
-        .windows
-        .connection
-        .unwrap_or(limits::CONNECTION_WINDOW)
-        .clamp(limits::LEAST_CONNECTION_WINDOW, limits::LARGEST_WINDOW);
+fn builder(options: &Http2Options) -> h2::client::Builder {
+    let (stream_window, connection_window) = match options.adaptive_window {
+        true => (limits::ADAPTIVE_WINDOW, limits::ADAPTIVE_WINDOW),
+        false => (
+            options.stream_window.unwrap_or(limits::STREAM_WINDOW),
+            options
+                .connection_window
+                .unwrap_or(limits::CONNECTION_WINDOW),
+        ),
+    };
+    let connection_window =
+        connection_window.clamp(limits::LEAST_CONNECTION_WINDOW, limits::LARGEST_WINDOW);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_max_send_streams(limits::NO_SETTINGS_YET)
         .initial_window_size(stream_window.min(limits::LARGEST_WINDOW))
         .initial_connection_window_size(connection_window)
         .data_frame_budget(limits::DATA_BUDGET)
-        .max_concurrent_reset_streams(limits::RESET_STREAMS)
-        .reset_stream_duration(limits::RESET_REMEMBERED)
-        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(
+            options
+                .max_concurrent_reset_streams
+                .unwrap_or(limits::RESET_STREAMS),
+        )
+        .reset_stream_duration(
+            options
+                .reset_stream_duration
+                .unwrap_or(limits::RESET_REMEMBERED),
+        )
+        .max_local_error_reset_streams(options.max_local_error_reset_streams)
         .max_send_buffer_size(limits::SEND_BUFFER)
-        .max_header_list_size(limits::HEADER_LIST)
+        .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
         .enable_push(false);
+    if let Some(size) = options.max_frame_size {
+        builder.max_frame_size(size.clamp(limits::LEAST_FRAME, limits::LARGEST_FRAME));
+    }
+    if let Some(size) = options.header_table_size {
+        builder.header_table_size(size);
+    }
     builder
 }
 

@@ -1,6 +1,6 @@
 //! The options of an [`Endpoint`].
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
 
@@ -10,6 +10,9 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
+/// The shortest time between keepalive PINGs that clients may choose (gRFC A8).
+const LEAST_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Socket options of a TCP connection.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TcpOptions {
@@ -17,13 +20,60 @@ pub(super) struct TcpOptions {
     pub(super) keepalive: Option<Duration>,
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) keepalive_retries: Option<u32>,
+    pub(super) local_address: Option<IpAddr>,
 }
 
-/// HTTP/2 flow control windows, in bytes. `None`: the default of this crate.
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive: Some(Duration::from_secs(30)),
+            keepalive_interval: Some(Duration::from_secs(10)),
+            keepalive_retries: Some(3),
+            local_address: None,
+        }
+    }
+}
+
+/// What `h2` is told, where it is not the default of this crate. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Windows {
-    pub(super) stream: Option<u32>,
-    pub(super) connection: Option<u32>,
+pub(super) struct Http2Options {
+    pub(super) stream_window: Option<u32>,
+    pub(super) connection_window: Option<u32>,
+    pub(super) adaptive_window: bool,
+    pub(super) max_frame_size: Option<u32>,
+    pub(super) header_table_size: Option<u32>,
+    pub(super) max_header_list_size: Option<u32>,
+    pub(super) max_concurrent_reset_streams: Option<usize>,
+    pub(super) reset_stream_duration: Option<Duration>,
+    pub(super) max_local_error_reset_streams: Option<usize>,
+}
+
+/// HTTP/2 PINGs to a silent peer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct KeepaliveOptions {
+    /// `None`: no PINGs.
+    pub(super) interval: Option<Duration>,
+    pub(super) timeout: Duration,
+    pub(super) while_idle: bool,
+}
+
+impl Default for KeepaliveOptions {
+    fn default() -> Self {
+        Self {
+            interval: None,
+            timeout: Duration::from_secs(20),
+            while_idle: false,
+        }
+    }
+}
+
+/// How many calls a backend gets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct LimitOptions {
+    pub(super) concurrency: Option<usize>,
+    /// So many calls in a period of so long.
+    pub(super) rate: Option<(u64, Duration)>,
 }
 
 impl Endpoint {
@@ -108,17 +158,151 @@ impl Endpoint {
         self
     }
 
+    /// Connects from this address. By default the system chooses one.
+    pub fn local_address(mut self, address: Option<IpAddr>) -> Self {
+        self.tcp.local_address = address;
+        self
+    }
+
     /// How many bytes one response may send ahead of its reader. 2 MiB by
-    /// default.
+    /// default, and with `None`.
     pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.windows.stream = bytes.into();
+        self.http2.stream_window = bytes.into();
         self
     }
 
     /// How many bytes all responses of the connection together may send ahead
-    /// of their readers. 5 MiB by default.
+    /// of their readers. 5 MiB by default, and with `None`.
     pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.windows.connection = bytes.into();
+        self.http2.connection_window = bytes.into();
+        self
+    }
+
+    /// Takes windows that hold what a long fat network has on its way: 16 MiB for a
+    /// stream and for the connection, whatever their sizes say. Not by default.
+    ///
+    /// hyper estimates the product of bandwidth and delay with PINGs, and lets the
+    /// windows grow up to that size. Here they have it from the start, and nothing
+    /// is measured: servers that count PINGs end the connection over them.
+    pub fn http2_adaptive_window(mut self, enabled: bool) -> Self {
+        self.http2.adaptive_window = enabled;
+        self
+    }
+
+    /// The largest frame that the peer may send, in bytes. 16 KiB by default, and
+    /// with `None`; HTTP/2 knows sizes from there to 16 MiB less one, and one beyond
+    /// is taken for the nearest.
+    pub fn max_frame_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.http2.max_frame_size = bytes.into();
+        self
+    }
+
+    /// The most that the peer may use for its table of header fields, in bytes.
+    /// 4,096 by default, as in HTTP/2.
+    pub fn http2_header_table_size(mut self, bytes: u32) -> Self {
+        self.http2.header_table_size = Some(bytes);
+        self
+    }
+
+    /// The largest headers or trailers of a response, in bytes, each field counted
+    /// with 32 more. 16 KiB by default. A response beyond fails its call, and no
+    /// other.
+    pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
+        self.http2.max_header_list_size = Some(bytes);
+        self
+    }
+
+    /// How many cancelled streams are remembered at a time, so that what the peer
+    /// sent before it knew is not taken for an error. 10,000 by default, so that
+    /// many calls can be cancelled at once.
+    pub fn http2_max_concurrent_reset_streams(mut self, max: usize) -> Self {
+        self.http2.max_concurrent_reset_streams = Some(max);
+        self
+    }
+
+    /// How long a cancelled stream is remembered. 10 s by default.
+    pub fn http2_reset_stream_duration(mut self, duration: Duration) -> Self {
+        self.http2.reset_stream_duration = Some(duration);
+        self
+    }
+
+    /// How many streams may end by an error of the peer's before the connection is
+    /// closed with it. No bound by default, and with `None`: a client has chosen
+    /// its servers.
+    pub fn http2_max_local_error_reset_streams(mut self, max: impl Into<Option<usize>>) -> Self {
+        self.http2.max_local_error_reset_streams = max.into();
+        self
+    }
+
+    /// Sends an HTTP/2 PING when nothing has come from the peer for this long; at
+    /// least 10 s, and less is taken for 10 s (gRFC A8). No PINGs by default.
+    ///
+    /// A dead host is found without: see [`tcp_keepalive`](Self::tcp_keepalive).
+    /// PINGs help where something between client and server forgets connections or
+    /// keeps them open for a server that is gone: proxies, load balancers, NAT.
+    /// Servers count them. One of Go, Java or C++ takes more than a few in five
+    /// minutes for an attack and ends the connection with `too_many_pings`, unless it
+    /// is told to permit them. The next connections to that backend then wait twice
+    /// as long between PINGs, and a WARN says so.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("http://10.0.0.1:50051")
+    ///     .http2_keep_alive_interval(Duration::from_secs(60))
+    ///     .keep_alive_timeout(Duration::from_secs(10));
+    /// ```
+    pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.keepalive.interval = Some(interval.max(LEAST_KEEPALIVE_INTERVAL));
+        self
+    }
+
+    /// How long the peer may stay silent after a PING before its connection is
+    /// closed. 20 s by default.
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.keepalive.timeout = timeout;
+        self
+    }
+
+    /// Whether PINGs are also sent while no stream is open. Not by default. The
+    /// `Watch` of a health check is a stream.
+    pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
+        self.keepalive.while_idle = enabled;
+        self
+    }
+
+    /// How many calls the backend has at a time, the responses that are still being
+    /// read among them; health checks do not count. No bound by default but the
+    /// peer's, for each of its connections.
+    ///
+    /// A call beyond it waits as for a free stream: within its deadline, first come
+    /// first served, and for whichever backend of the channel is free first.
+    pub fn concurrency_limit(mut self, limit: usize) -> Self {
+        self.limits.concurrency = Some(limit);
+        self
+    }
+
+    /// How many calls may be sent to the backend in each period of `duration`, which
+    /// begins with its first call. No bound by default.
+    ///
+    /// A call beyond it waits for the next period, as it would for a free stream;
+    /// see [`concurrency_limit`](Self::concurrency_limit).
+    ///
+    /// # Panics
+    ///
+    /// If `limit` or `duration` is zero.
+    pub fn rate_limit(mut self, limit: u64, duration: Duration) -> Self {
+        assert!(limit > 0, "a rate limit of 0 lets no call pass");
+        assert!(!duration.is_zero(), "a period needs a duration");
+        self.limits.rate = Some((limit, duration));
+        self
+    }
+
+    /// Changes nothing: there is no buffer between calls and connections. For
+    /// applications that say it to tonic; the bound on calls that wait is
+    /// [`ChannelBuilder::max_waiting_calls`](crate::ChannelBuilder::max_waiting_calls).
+    pub fn buffer_size(self, _: impl Into<Option<usize>>) -> Self {
         self
     }
 
