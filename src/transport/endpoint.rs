@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
 
 use super::{
-    dial::{self, Connector},
+    connector::Connector,
     executor::Executor,
     options::{Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
-    target::Target,
+    proxy::Proxy,
+    target::{Located, Target, UnixName},
 };
 use crate::error::{Error, ErrorKind};
 
@@ -41,8 +42,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
     pub(super) uri: Uri,
-    /// Where to connect to, if somebody has looked the host of `uri` up already.
-    pub(super) located: Option<SocketAddr>,
+    pub(super) located: Option<Located>,
     pub(super) origin: Option<Uri>,
     pub(super) user_agent: HeaderValue,
     pub(super) connect_timeout: Option<Duration>,
@@ -53,6 +53,7 @@ pub struct Endpoint {
     pub(super) limits: LimitOptions,
     pub(super) executor: Executor,
     pub(super) connector: Connector,
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Endpoint {
@@ -77,66 +78,93 @@ impl Endpoint {
         })
     }
 
-    /// An endpoint from a URI known to be right.
+    /// An endpoint from a URI, or a Unix socket, known to be right; see
+    /// [`from_shared`](Self::from_shared).
     ///
     /// # Panics
     ///
-    /// If the text is not a URI.
+    /// If the text is neither.
     pub fn from_static(uri: &'static str) -> Self {
-        Self::from(Uri::from_static(uri))
+        match UnixName::parse(uri) {
+            None => Self::from(Uri::from_static(uri)),
+            Some(Ok(name)) => Self::unix(name),
+            Some(Err(why)) => panic!("endpoint `{uri}`: {why}"),
+        }
     }
 
-    /// An endpoint from a URI that comes from elsewhere.
+    /// An endpoint from a URI that comes from elsewhere: `http://host:port`, or as in
+    /// gRPC the name of a Unix socket, `unix:path`, `unix:///path`, and on Linux
+    /// `unix-abstract:name`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
-    /// scheme `http` or `https`.
+    /// [`ErrorKind::InvalidEndpoint`] if it is neither a URI with a host and the
+    /// scheme `http` or `https`, nor the name of a Unix socket.
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;
     ///
     /// assert!(Endpoint::from_shared("http://10.0.0.1:50051").is_ok());
+    /// assert!(Endpoint::from_shared("unix:/run/greeter.sock").is_ok());
     /// let error = Endpoint::from_shared("10.0.0.1:50051").unwrap_err();
     /// assert!(error.to_string().contains("http://"), "{error}");
     /// ```
     pub fn from_shared(uri: impl Into<Bytes>) -> Result<Self, Error> {
         let bytes = uri.into();
-        let uri = Uri::from_maybe_shared(bytes.clone()).map_err(|error| {
-            let given = String::from_utf8_lossy(&bytes);
-            Error::new(
-                ErrorKind::InvalidEndpoint,
-                format!("endpoint `{given}`: not a URI: {error}"),
-            )
-        })?;
+        let given = String::from_utf8_lossy(&bytes);
+        let invalid = |why: String| {
+            let text = format!("endpoint `{given}`: {why}");
+            Error::new(ErrorKind::InvalidEndpoint, text)
+        };
+        match UnixName::parse(&given) {
+            None => {}
+            Some(Ok(name)) => return Ok(Self::unix(name)),
+            Some(Err(why)) => return Err(invalid(why.to_owned())),
+        }
+        let uri = Uri::from_maybe_shared(bytes.clone())
+            .map_err(|error| invalid(format!("not a URI: {error}")))?;
         let endpoint = Self::from(uri);
         match endpoint.target() {
             Ok(_) => Ok(endpoint),
-            Err(why) => Err(Error::new(
-                ErrorKind::InvalidEndpoint,
-                format!("endpoint `{}`: {why}", endpoint.uri),
-            )),
+            Err(why) => Err(invalid(why)),
         }
     }
 
-    /// The same in all but where it is.
-    pub(crate) fn with_uri(&self, uri: Uri) -> Self {
+    /// Calls over a Unix socket are for `localhost`, as in gRPC.
+    fn unix(name: UnixName) -> Self {
         Self {
-            uri,
+            located: Some(Located::Unix(name)),
+            ..Self::from(Uri::from_static("http://localhost"))
+        }
+    }
+
+    /// The same in all but where it is: there.
+    pub(crate) fn moved_to(&self, there: &Self) -> Self {
+        Self {
+            uri: there.uri.clone(),
+            located: there.located.clone(),
             ..self.clone()
         }
     }
 
-    /// Where it is.
+    /// What tells it from others in a list: its URI, or the name of its socket.
+    pub(crate) fn name(&self) -> String {
+        match &self.located {
+            Some(Located::Unix(name)) => name.to_string(),
+            _ => self.uri.to_string(),
+        }
+    }
+
+    /// Where it is; `http://localhost/` for a Unix socket.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Where it connects to, for people: `host:port`, or the address it was located
-    /// at.
+    /// Where it connects to, for people: `host:port`, the address it was located at,
+    /// or the name of its socket.
     pub(crate) fn address(&self) -> String {
-        match (self.located, self.target()) {
-            (Some(address), _) => address.to_string(),
+        match (&self.located, self.target()) {
+            (Some(located), _) => located.to_string(),
             (None, Ok(target)) => target.to_string(),
             (None, Err(_)) => self.uri.to_string(),
         }
@@ -164,7 +192,7 @@ impl Endpoint {
     /// of requests are those of the URI.
     pub(crate) fn at(self, address: SocketAddr) -> Self {
         Self {
-            located: Some(address),
+            located: Some(Located::Tcp(address)),
             ..self
         }
     }
@@ -176,10 +204,6 @@ impl Endpoint {
 
     pub(crate) fn get_executor(&self) -> &Executor {
         &self.executor
-    }
-
-    pub(super) fn connector(&self) -> &Connector {
-        &self.connector
     }
 
     pub(super) fn connect_deadline(&self) -> Duration {
@@ -256,7 +280,8 @@ impl From<Uri> for Endpoint {
             keepalive: KeepaliveOptions::default(),
             limits: LimitOptions::default(),
             executor: Executor::tokio(),
-            connector: dial::tcp_connector(),
+            connector: Connector::default(),
+            proxy: None,
         }
     }
 }

@@ -18,7 +18,7 @@ impl Executor {
         Self(None)
     }
 
-    pub(super) fn new(given: Arc<Given>) -> Self {
+    pub(crate) fn new(given: Arc<Given>) -> Self {
         Self(Some(given))
     }
 

@@ -14,11 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
 
 use super::{
-    Attached, Connection, Stage,
-    connection::WeakConnection,
-    dial::{self, BoxIo},
-    endpoint::Endpoint,
-    options::Http2Options,
+    Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
+    endpoint::Endpoint, options::Http2Options,
 };
 use crate::error::{Cause, CauseKind};
 

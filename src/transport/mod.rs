@@ -17,12 +17,14 @@
 mod answered_by;
 mod body;
 mod connection;
+mod connector;
 mod dial;
 mod endpoint;
 mod executor;
 mod http2;
 mod messages;
 mod options;
+mod proxy;
 mod request;
 mod slots;
 mod target;
@@ -36,6 +38,6 @@ pub(crate) use connection::{
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use executor::Executor;
+pub(crate) use executor::{BoxTask, Executor};
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};

@@ -4,9 +4,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
 
+use tower::BoxError;
+use tower_service::Service;
+
 use super::{
+    connector::Connector,
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
+    proxy::Proxy,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -306,6 +311,70 @@ impl Endpoint {
         self
     }
 
+    /// Connects by `connector` rather than by a socket of its own: a tower service
+    /// from the URI to an IO, such as hyper's connectors, for one endpoint or for each
+    /// in a balanced channel. What HTTP/2 needs beyond that, and the connect timeout,
+    /// stay with the endpoint; its socket options and its proxy have no effect.
+    ///
+    /// Endpoints are equal only if their connectors are clones of each other, made by
+    /// cloning an endpoint: a source that repeats an endpoint keeps one to clone.
+    ///
+    /// ```
+    /// use hyper_util::rt::TokioIo;
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("http://greeter").connector(tower::service_fn(
+    ///     async |_: http::Uri| {
+    ///         let (ours, _theirs) = tokio::io::duplex(1 << 16);
+    ///         Ok::<_, std::io::Error>(TokioIo::new(ours))
+    ///     },
+    /// ));
+    /// ```
+    pub fn connector<C>(mut self, connector: C) -> Self
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        self.connector = Connector::of_service(connector);
+        self
+    }
+
+    /// Connects through an HTTP proxy, by the method CONNECT (gRFC A1): `uri` is
+    /// `http://proxy:port`, or `http://user:password@proxy:port`. The proxy is told the
+    /// host and port, and looks the name up. No proxy by default, and never one to a
+    /// Unix socket.
+    ///
+    /// Other gRPC clients take a proxy from the environment without being asked to;
+    /// see [`proxy_from_env`](Self::proxy_from_env).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] if `uri` is not of that kind.
+    pub fn http_proxy(mut self, uri: &str) -> Result<Self, Error> {
+        let proxy = Proxy::new(uri, "").map_err(|why| no_proxy("of this endpoint", why))?;
+        self.proxy = Some(proxy);
+        Ok(self)
+    }
+
+    /// Connects through the proxy that the environment names now, if any: by
+    /// `https_proxy` or `HTTPS_PROXY`, except to what `no_proxy` or `NO_PROXY` lists:
+    /// names with their subdomains, IP addresses, networks such as `10.0.0.0/8`, or `*`.
+    ///
+    /// An application says this itself, because a variable that was set for web
+    /// traffic would else move its calls to a proxy that knows nothing of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] if what it names is no HTTP proxy.
+    pub fn proxy_from_env(mut self) -> Result<Self, Error> {
+        self.proxy = Proxy::of(|name| std::env::var(name).ok())
+            .transpose()
+            .map_err(|why| no_proxy("in the environment", why))?;
+        Ok(self)
+    }
+
     /// Spawns the tasks of this endpoint's connections on `executor` rather
     /// than on the tokio runtime in whose context they start.
     pub fn executor<E>(self, executor: E) -> Self
@@ -342,4 +411,9 @@ impl Endpoint {
     pub fn get_tcp_keepalive_retries(&self) -> Option<u32> {
         self.tcp.keepalive_retries
     }
+}
+
+fn no_proxy(of: &str, why: &str) -> Error {
+    let text = format!("the proxy {of}: {why}; write http://host:port");
+    Error::new(ErrorKind::InvalidOption, text)
 }

@@ -41,7 +41,8 @@ use tonic::{Status, body::Body};
 use super::{
     Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Stage,
     body::Exchange,
-    dial::{BoxIo, Connector, Io, dial},
+    connector::{BoxIo, Connector, Io},
+    dial,
 };
 use crate::in_flight::InFlight;
 
