@@ -30,7 +30,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{AnsweredBy, Attached, Connection, Endpoint},
+    transport::{AnsweredBy, Attached, Connection, Endpoint, Restraint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -364,6 +364,7 @@ impl Worker {
         if self.settings.idle_timeout.is_some() {
             self.in_flight.insert(backend, in_flight.clone());
         }
+        let limits = endpoint.call_limits();
         let spec = Spec {
             id,
             label,
@@ -379,6 +380,8 @@ impl Worker {
                 queue: self.board.queue().clone(),
                 in_flight,
                 answered_by,
+                limits,
+                restraint: Restraint::default(),
             },
             reports: self.reports_in.clone(),
         };

@@ -18,7 +18,7 @@ use crate::{
     in_flight::InFlight,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Attached, Connection, Queue,
+        Attached, Connection, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
 };
@@ -60,6 +60,8 @@ impl Rig {
                 queue: Queue::new(),
                 in_flight: InFlight::default(),
                 answered_by: None,
+                limits: None,
+                restraint: Restraint::default(),
             },
             reports,
         };

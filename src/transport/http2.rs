@@ -5,19 +5,31 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
+use tracing::warn;
 
 use super::{
-    Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
-    endpoint::Endpoint, options::Http2Options,
+    Attached, Connection, Stage,
+    connection::WeakConnection,
+    connector::BoxIo,
+    dial,
+    endpoint::Endpoint,
+    keepalive::{Heard, Keepalive},
+    options::Http2Options,
 };
 use crate::error::{Cause, CauseKind};
+
+/// The target of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+
+/// What a server says in the GOAWAY for it (gRFC A8).
+const TOO_MANY_PINGS: &str = "too_many_pings";
 
 /// What `h2` may hold and tolerate. Its own guards are made for servers that
 /// face anyone; two of them end a whole connection over traffic that is legal
@@ -70,10 +82,12 @@ pub(super) async fn handshake(
     attached: Attached,
 ) -> Result<Connection, String> {
     let first_bytes = FirstBytes::default();
+    let heard = Heard::default();
     let io = Sniffed {
         io,
         first_bytes: first_bytes.clone(),
         read: 0,
+        heard: heard.clone(),
     };
     let (send, mut h2) = builder(&endpoint.http2)
         .handshake::<_, Bytes>(io)
@@ -91,9 +105,16 @@ pub(super) async fn handshake(
             error => first_bytes.blame(error.as_ref()),
         });
     }
+    let keepalive = Keepalive::new(
+        &endpoint.keepalive,
+        &attached.restraint,
+        heard,
+        h2.ping_pong(),
+    );
     let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, attached);
     let driver = Driver {
         h2: Some(h2),
+        keepalive,
         handle: connection.downgrade(),
     };
     connection.executor().spawn(driver);
@@ -152,6 +173,8 @@ fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
 struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<h2::client::Connection<Sniffed, Bytes>>,
+    /// None once it has been told of too many PINGs, too.
+    keepalive: Option<Keepalive>,
     handle: WeakConnection,
 }
 
@@ -165,29 +188,61 @@ impl Future for Driver {
         let outcome = Pin::new(&mut *h2).poll(cx);
         let limit = h2.max_concurrent_send_streams();
         let handle = self.handle.upgrade();
-        match outcome {
+        let why = match outcome {
             Poll::Pending => {
-                if let Some(connection) = handle {
+                if let Some(connection) = &handle {
                     match end_of(connection.send()) {
                         None => connection.set_limit(limit),
-                        Some(error) => connection.retire(Stage::Draining(disconnected(&error))),
+                        Some(error) => {
+                            self.calm_down(&error, connection);
+                            connection.retire(Stage::Draining(disconnected(&error)));
+                        }
                     }
                 }
-                Poll::Pending
+                let Some(keepalive) = &mut self.keepalive else {
+                    return Poll::Pending;
+                };
+                let has_streams = handle.as_ref().is_some_and(Connection::has_streams);
+                let why = ready!(keepalive.poll(cx, has_streams));
+                Cause::new(CauseKind::Disconnected, why)
             }
             Poll::Ready(outcome) => {
-                if let Some(connection) = handle {
-                    let why = match why_ended(outcome, connection.send()) {
-                        Some(error) => disconnected(&error),
-                        None => Cause::new(CauseKind::Disconnected, "closed by the peer"),
-                    };
-                    connection.retire(Stage::Closed(why));
-                }
-                // Last, for it fails the streams: the slots that they leave are
-                // not to be handed to calls that wait.
-                self.h2 = None;
-                Poll::Ready(())
+                let ended = handle.as_ref().map(|connection| {
+                    let error = why_ended(outcome, connection.send())?;
+                    self.calm_down(&error, connection);
+                    Some(disconnected(&error))
+                });
+                let by_peer = || Cause::new(CauseKind::Disconnected, "closed by the peer");
+                ended.flatten().unwrap_or_else(by_peer)
             }
+        };
+        if let Some(connection) = handle {
+            connection.retire(Stage::Closed(why));
+        }
+        // Last, for it fails the streams: the slots that they leave are not to be
+        // handed to calls that wait.
+        self.h2 = None;
+        Poll::Ready(())
+    }
+}
+
+impl Driver {
+    /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
+    /// next ones to its backend not get as many.
+    fn calm_down(&mut self, error: &h2::Error, connection: &Connection) {
+        let is_about_pings = is_from_peer(error)
+            && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+            && error.to_string().contains(TOO_MANY_PINGS);
+        // The keepalive of a connection that takes no new streams is not missed.
+        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings) {
+            connection.restraint().double();
+            warn!(
+                target: BACKEND,
+                backend = connection.address(),
+                interval = ?keepalive.interval(),
+                "the server ends connections for too many keepalive PINGs; the next ones are \
+                 sent half as many"
+            );
         }
     }
 }
@@ -333,6 +388,7 @@ struct Sniffed {
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
     read: usize,
+    heard: Heard,
 }
 
 impl AsyncRead for Sniffed {
@@ -343,6 +399,9 @@ impl AsyncRead for Sniffed {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.heard.set();
+        }
         if self.read < FirstBytes::KEPT {
             let read = &buf.filled()[before..];
             self.first_bytes.keep(read);

@@ -16,12 +16,14 @@
 
 mod answered_by;
 mod body;
+mod call_limits;
 mod connection;
 mod connector;
 mod dial;
 mod endpoint;
 mod executor;
 mod http2;
+mod keepalive;
 mod messages;
 mod options;
 mod proxy;
@@ -39,5 +41,6 @@ pub(crate) use connection::{
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
+pub(crate) use keepalive::Restraint;
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};

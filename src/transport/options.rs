@@ -8,6 +8,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
+    call_limits::CallLimits,
     connector::Connector,
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
@@ -385,6 +386,11 @@ impl Endpoint {
             executor: Executor::new(Arc::new(executor)),
             ..self
         }
+    }
+
+    /// A count of its own for each backend.
+    pub(crate) fn call_limits(&self) -> Option<Arc<CallLimits>> {
+        CallLimits::new(&self.limits)
     }
 
     /// See [`tcp_nodelay`](Self::tcp_nodelay).
