@@ -150,7 +150,9 @@ fn verdict(status_line: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Proxy, Target, verdict};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::{BoxIo, Proxy, Target, verdict};
 
     fn proxied(proxy: &Proxy, host: &str) -> Option<String> {
         let target = Target {
@@ -207,6 +209,38 @@ mod tests {
         for host in ["other.test", "notbackend.test", "11.1.2.3", "::2"] {
             assert_eq!(proxied(&proxy, host).as_deref(), Some("proxy:80"), "{host}");
         }
+    }
+
+    async fn through(answer: &[u8]) -> Result<BoxIo, String> {
+        let proxy = Proxy::new("http://proxy", "").expect("a URI");
+        let target = Target {
+            host: "backend.test".to_owned(),
+            port: 50051,
+            secure: false,
+        };
+        let (ours, mut theirs) = tokio::io::duplex(16 << 10);
+        theirs.write_all(answer).await.expect("a reader");
+        let _ = theirs.shutdown().await;
+        let hop = proxy.to(&target).expect("it is for all");
+        hop.tunnel(Box::new(ours), "backend.test:50051").await
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_says_together_with_the_proxy_is_not_lost() {
+        let tunnel = through(b"HTTP/1.1 200 OK\r\nx: y\r\n\r\nSETTINGS").await;
+        let mut said = String::new();
+        let mut tunnel = tunnel.map_err(drop).expect("a tunnel");
+        tunnel.read_to_string(&mut said).await.expect("text");
+        assert_eq!(said, "SETTINGS");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_says_too_little_or_too_much_is_no_way() {
+        let short = through(b"HTTP/1.1 200 OK\r\n").await;
+        assert_eq!(short.err().as_deref(), Some("it closed the connection"));
+        let long = [b"HTTP/1.1 200 OK\r\n", [b'x'; 10_000].as_slice()].concat();
+        let long = through(&long).await;
+        assert_eq!(long.err().as_deref(), Some("its answer is too long"));
     }
 
     #[test]

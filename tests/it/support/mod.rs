@@ -22,6 +22,7 @@ mod http2;
 mod logs;
 mod peers;
 mod port;
+mod relay;
 mod scripts;
 mod wire;
 
@@ -34,6 +35,9 @@ pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
+pub(crate) use relay::HttpProxy;
+#[cfg(unix)]
+pub(crate) use relay::{UnixDoor, relay_unix};
 pub(crate) use scripts::{CheckScript, WatchScript};
 
 /// The generated greeter, client and server.
