@@ -1,6 +1,8 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
+mod single;
+
 use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -18,13 +20,10 @@ use crate::{
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
     channel::Channel,
-    connectivity::ConnectivityState,
     discover::{self, RefreshHandle, Source, named},
-    error::{Error, ErrorKind},
     health::HealthOptions,
     service_config::ServiceConfig,
-    snapshot::Status,
-    transport::{CallCredentials, Endpoint, Executor, RequestInfo},
+    transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on
@@ -85,11 +84,12 @@ impl Channel {
         Endpoint::from(uri)
     }
 
-    /// The builder of a channel to one endpoint, whose URI is known to be right.
+    /// The builder of a channel to one endpoint, whose URI or Unix socket is known to
+    /// be right.
     ///
     /// # Panics
     ///
-    /// If the text is not a URI.
+    /// If the text is neither.
     pub fn from_static(uri: &'static str) -> Endpoint {
         Endpoint::from_static(uri)
     }
@@ -112,7 +112,7 @@ impl Channel {
     /// If called outside a tokio runtime.
     pub fn balance_list(list: impl Iterator<Item = Endpoint>) -> Self {
         let changes: Vec<_> = list
-            .map(|endpoint| Change::Insert(endpoint.uri().clone(), endpoint))
+            .map(|endpoint| Change::Insert(endpoint.name(), endpoint))
             .map(Ok::<_, std::convert::Infallible>)
             .collect();
         Self::balance(futures_util::stream::iter(changes)).build()
@@ -128,9 +128,40 @@ impl Channel {
     where
         K: Hash + Eq + Send + Clone + 'static,
     {
+        Self::pushed_to(capacity, Executor::tokio())
+    }
+
+    /// The same, whose own task runs on `executor`. Those of a connection run where
+    /// its endpoint says.
+    ///
+    /// # Panics
+    ///
+    /// If called with a `capacity` of zero, or if `executor` panics.
+    pub fn balance_channel_with_executor<K, E>(
+        capacity: usize,
+        executor: E,
+    ) -> (Self, mpsc::Sender<Change<K, Endpoint>>)
+    where
+        K: Hash + Eq + Send + Clone + 'static,
+        E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
+    {
+        Self::pushed_to(capacity, Executor::given(executor))
+    }
+
+    fn pushed_to<K>(
+        capacity: usize,
+        executor: Executor,
+    ) -> (Self, mpsc::Sender<Change<K, Endpoint>>)
+    where
+        K: Hash + Eq + Send + Clone + 'static,
+    {
         let (changes, source) = discover::push(capacity);
         let source = named(source, |_, endpoint: &Endpoint| endpoint.address());
-        (ChannelBuilder::new(source).build(), changes)
+        let builder = ChannelBuilder {
+            executor,
+            ..ChannelBuilder::new(source)
+        };
+        (builder.build(), changes)
     }
 }
 
@@ -355,55 +386,6 @@ impl std::fmt::Debug for ChannelBuilder {
     }
 }
 
-impl Endpoint {
-    /// Connects, and returns the channel once it is READY.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] with the reason if the first attempt fails.
-    /// A channel that has been READY connects again by itself.
-    ///
-    /// # Panics
-    ///
-    /// If called outside a tokio runtime.
-    pub async fn connect(&self) -> Result<Channel, Error> {
-        let channel = self.single(true);
-        let settled = channel
-            .watch_status()
-            .wait_for(|status| status.state() != ConnectivityState::Connecting)
-            .await;
-        match settled.state() {
-            ConnectivityState::Ready => Ok(channel),
-            _ => Err(Error::new(ErrorKind::Unavailable, first_failure(&settled))),
-        }
-    }
-
-    /// A channel that connects with its first call.
-    ///
-    /// # Panics
-    ///
-    /// If called outside a tokio runtime.
-    pub fn connect_lazy(&self) -> Channel {
-        self.single(false)
-    }
-
-    fn single(&self, eager: bool) -> Channel {
-        let change = Change::Insert((), self.clone());
-        let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
-        let source = named(source, |(), endpoint: &Endpoint| endpoint.address());
-        let builder = ChannelBuilder {
-            executor: self.get_executor().clone(),
-            eager,
-            defaults: Defaults {
-                header_timeout: self.call_timeout(),
-                ..Defaults::default()
-            },
-            ..ChannelBuilder::new(source)
-        };
-        builder.build()
-    }
-}
-
 /// The name of a backend for people: its key, unless that says no more than its
 /// address.
 fn label<K: std::fmt::Debug>(key: &K, endpoint: &Endpoint) -> String {
@@ -414,12 +396,4 @@ fn label<K: std::fmt::Debug>(key: &K, endpoint: &Endpoint) -> String {
         true => address,
         false => bare.to_owned(),
     }
-}
-
-fn first_failure(status: &Status) -> String {
-    let errors = status.backends().iter().filter_map(|backend| {
-        let (cause, _) = backend.last_error()?;
-        Some(format!("{} {cause}", backend.label()))
-    });
-    errors.collect::<Vec<_>>().join("; ")
 }

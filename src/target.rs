@@ -16,7 +16,8 @@ use crate::{
 };
 
 const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `file:///path`, \
-     `http://host:port`, `https://host:port`, or `host:port`";
+     `http://host:port`, `https://host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`, or \
+     `host:port`";
 
 /// Where a name server listens, unless it is said.
 #[cfg(feature = "hickory")]
@@ -47,6 +48,8 @@ impl Channel {
     /// | `ipv6:[2001:db8::1]:50051,[2001:db8::2]:50051` | these |
     /// | `file:///etc/shop/backends.json` | those that the file names, as it changes; see [`discover::file`](discover::file()) |
     /// | `http://host:port` | one, at whichever address of the host answers |
+    /// | `unix:path`, `unix:///path` | one, at this Unix socket |
+    /// | `unix-abstract:name` | one, at this Unix socket in Linux's abstract namespace |
     ///
     /// A port that is left out is that of the scheme, 80 here. (gRPC's is always 443.)
     ///
@@ -113,8 +116,8 @@ impl Channel {
                 Ok(Self::balance(backends))
             }
             Target::Uri(uri) => {
-                let uri = Endpoint::from_shared(uri.to_owned())?.uri().clone();
-                let backends = discover::list([template.with_uri(uri)])?;
+                let there = Endpoint::from_shared(uri.to_owned())?;
+                let backends = discover::list([template.moved_to(&there)])?;
                 Ok(Self::balance(backends))
             }
         }
@@ -162,6 +165,7 @@ impl<'a> Target<'a> {
             Some(("ipv6", rest)) => Self::addresses(rest, IpAddr::is_ipv6),
             Some(("file", rest)) => Self::file(rest),
             Some(("http" | "https", rest)) if rest.starts_with("//") => Ok(Self::Uri(target)),
+            Some(("unix" | "unix-abstract", _)) => Ok(Self::Uri(target)),
             Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => {
                 Err(format!("`{scheme}` is no known scheme; known are {KNOWN}"))
             }

@@ -44,16 +44,17 @@ const NOT_PURE: [&str; 14] = [
 ];
 
 /// Where tasks may be spawned.
-const SPAWNS: [&str; 5] = [
+const SPAWNS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/builder.rs",
     "src/transport/body.rs",
+    "src/transport/call_limits.rs",
     "src/transport/executor.rs",
     "src/transport/http2.rs",
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 10] = [
+const WAITS: [&str; 12] = [
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/discover/dns/hickory.rs",
@@ -62,8 +63,10 @@ const WAITS: [&str; 10] = [
     "src/discover/file.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
+    "src/transport/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/tls/handshake.rs",
+    "src/transport/keepalive.rs",
 ];
 
 /// Who may use whom. A module that is not named uses nobody.

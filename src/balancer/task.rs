@@ -30,7 +30,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint},
+    transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint, Restraint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -366,6 +366,7 @@ impl Worker {
         if self.settings.idle_timeout.is_some() {
             self.in_flight.insert(backend, in_flight.clone());
         }
+        let limits = endpoint.call_limits();
         let spec = Spec {
             id,
             label,
@@ -382,6 +383,8 @@ impl Worker {
                 in_flight,
                 answered_by,
                 credentials: self.settings.credentials.clone(),
+                limits,
+                restraint: Restraint::default(),
             },
             reports: self.reports_in.clone(),
         };

@@ -24,7 +24,6 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use http::Uri;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde::de::{Deserialize, Deserializer, Visitor};
 use tokio::{select, sync::Notify, task, time};
@@ -54,7 +53,7 @@ pub struct File {
     changes: Option<Pin<Box<dyn Stream<Item = Item> + Send>>>,
 }
 
-type Item = Result<Change<Uri, Endpoint>, Error>;
+type Item = Result<Change<String, Endpoint>, Error>;
 
 #[derive(Clone)]
 struct Options {
@@ -112,7 +111,7 @@ pub fn file(path: impl Into<PathBuf>) -> Result<File, Error> {
     Ok(File {
         options: Options {
             path,
-            template: Endpoint::from(Uri::default()),
+            template: Endpoint::from_static("http://any"),
             watched: true,
         },
         changes: None,
@@ -160,7 +159,7 @@ struct Reader {
     watch: Watch,
     last: Option<Content>,
     /// By the last list there was.
-    named: HashSet<Uri>,
+    named: HashSet<String>,
     ahead: VecDeque<Item>,
 }
 
@@ -221,20 +220,20 @@ impl Reader {
                 return;
             }
         };
-        let uris: HashSet<Uri> = endpoints.iter().map(|e| e.uri().clone()).collect();
+        let names: HashSet<String> = endpoints.iter().map(Endpoint::name).collect();
         // First what is new, so that the set is not empty in between. What is not
         // new is named too: it costs nothing, and ends an error that was told.
         let template = &self.options.template;
-        let insert = |uri: &Uri| Change::Insert(uri.clone(), template.with_uri(uri.clone()));
-        let inserts = endpoints.iter().map(|e| insert(e.uri()));
-        let gone = self.named.difference(&uris).cloned();
+        let insert = |there: &Endpoint| Change::Insert(there.name(), template.moved_to(there));
+        let inserts = endpoints.iter().map(insert);
+        let gone = self.named.difference(&names).cloned();
         self.ahead
             .extend(inserts.chain(gone.map(Change::Remove)).map(Ok));
-        self.named = uris;
+        self.named = names;
     }
 }
 
-/// The URIs in `json`, each of which can be dialled, or what is wrong and in which
+/// What `json` names, each of which can be dialled, or what is wrong and in which
 /// line.
 fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
     match json.trim_ascii_start().first() {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures_util::Stream;
-use http::Uri;
 use tower::discover::Change;
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     transport::Endpoint,
 };
 
-/// A fixed set of backends, each named by its URI. Made by [`list`].
+/// A fixed set of backends, each named by its URI or its socket. Made by [`list`].
 #[derive(Debug)]
 pub struct List(vec::IntoIter<Endpoint>);
 
@@ -26,8 +25,7 @@ pub struct List(vec::IntoIter<Endpoint>);
 /// # Errors
 ///
 /// [`ErrorKind::InvalidEndpoint`] if the list is empty, or if one of its entries
-/// is not a URI with a host and the scheme `http` or `https`; the text says
-/// which.
+/// is no [`Endpoint`]; the text says which.
 ///
 /// ```
 /// use tonic_health_channel::discover;
@@ -56,10 +54,10 @@ where
 }
 
 impl Stream for List {
-    type Item = Result<Change<Uri, Endpoint>, Infallible>;
+    type Item = Result<Change<String, Endpoint>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let insert = |endpoint: Endpoint| Ok(Change::Insert(endpoint.uri().clone(), endpoint));
+        let insert = |endpoint: Endpoint| Ok(Change::Insert(endpoint.name(), endpoint));
         Poll::Ready(self.0.next().map(insert))
     }
 }

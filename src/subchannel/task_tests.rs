@@ -18,7 +18,7 @@ use crate::{
     in_flight::InFlight,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Attached, Connection, Queue,
+        Attached, Connection, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
 };
@@ -61,6 +61,8 @@ impl Rig {
                 in_flight: InFlight::default(),
                 answered_by: None,
                 credentials: None,
+                limits: None,
+                restraint: Restraint::default(),
             },
             reports,
         };

@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use super::{
     answered_by::AnsweredBy,
     body::Exchange,
+    call_limits::CallLimits,
     credentials::{CallCredentials, RequestInfo},
     endpoint::Endpoint,
     executor::Executor,
     http2,
+    keepalive::Restraint,
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
@@ -71,6 +73,10 @@ pub(crate) struct Attached {
     pub(crate) answered_by: Option<AnsweredBy>,
     /// What every request on the connection has to bring, a `Watch` too.
     pub(crate) credentials: Option<CallCredentials>,
+    /// How many calls its endpoint wants, if it has a bound.
+    pub(crate) limits: Option<Arc<CallLimits>>,
+    /// How much less often it is sent PINGs than its endpoint says.
+    pub(crate) restraint: Restraint,
 }
 
 /// How far a connection is in its life. It only moves down this list.
@@ -176,7 +182,11 @@ impl Connection {
     }
 
     fn admit_ahead(&self) -> Option<Admitted> {
-        self.0.slots.take().then(|| Admitted {
+        let taken = match &self.0.attached.limits {
+            None => self.0.slots.take(),
+            Some(limits) => limits.take(&self.0.slots, self),
+        };
+        taken.then(|| Admitted {
             connection: self.clone(),
             hold: Hold::Ahead,
         })
@@ -202,6 +212,9 @@ impl Connection {
     pub(crate) fn offer(&self, offered: bool) {
         self.0.slots.offer(offered);
         if offered {
+            if let Some(limits) = &self.0.attached.limits {
+                limits.on_offered(self);
+            }
             self.serve_queue();
         }
     }
@@ -237,6 +250,15 @@ impl Connection {
     /// How many calls its backend has, on this connection and on others.
     pub(crate) fn calls_in_flight(&self) -> usize {
         self.0.attached.in_flight.now()
+    }
+
+    /// Whether anything is going on: a call, or what has a slot reserved.
+    pub(super) fn has_streams(&self) -> bool {
+        self.0.slots.taken() > 0
+    }
+
+    pub(super) fn restraint(&self) -> &Restraint {
+        &self.0.attached.restraint
     }
 
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
@@ -275,7 +297,11 @@ impl Connection {
     /// can act upon the status: `h2` wakes its streams first, and the driver may
     /// still be on its way to say so.
     pub(super) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
-        let end = http2::end_behind(error, self.send());
+        let end = http2::end_behind(error, self.send()).map(|end| match &*self.0.stage.borrow() {
+            // Whoever closed it knows why.
+            Stage::Closed(why) => why.clone(),
+            Stage::Open { .. } | Stage::Draining(_) => end,
+        });
         let status = http2::status(error, end.as_ref(), self.address());
         if let Some(why) = end {
             self.retire(Stage::Draining(why));
@@ -460,6 +486,9 @@ impl Drop for Admitted {
         }
         if self.hold != Hold::Lent {
             self.connection.release_slot();
+            if let Some(limits) = &self.connection.0.attached.limits {
+                limits.leave();
+            }
         }
     }
 }

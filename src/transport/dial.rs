@@ -5,24 +5,28 @@
 //! step that failed.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    io,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use socket2::{SockRef, TcpKeepalive};
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time,
 };
 
 use super::{
     Attached, Connection,
-    endpoint::{Endpoint, Target, TcpOptions},
-    http2, security,
+    connector::{BoxIo, Connector, Progress},
+    endpoint::Endpoint,
+    http2,
+    options::TcpOptions,
+    security,
+    target::{Located, Target, UnixName},
 };
 use crate::error::{Cause, CauseKind};
 
@@ -35,24 +39,6 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Anything HTTP/2 can be spoken over.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-pub(crate) type BoxIo = Box<dyn Io>;
-
-type Connect =
-    dyn Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
-
-/// How bytes get to an endpoint, as a value.
-#[derive(Clone)]
-pub(crate) struct Connector(Option<Arc<Connect>>);
-
-/// What an attempt is doing, for the text of a deadline that passes.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<String>>);
-
 /// Connects to `endpoint` and waits for the peer's SETTINGS.
 ///
 /// # Cancel safety
@@ -62,7 +48,7 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
     let deadline = endpoint.connect_deadline();
     let progress = Progress::new("starting");
     let attempt = async {
-        let plain = endpoint.connector().connect(&endpoint, &progress);
+        let plain = connect(&endpoint, &progress);
         let io = security::secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
         http2::handshake(io, &endpoint, attached).await
@@ -74,70 +60,74 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
     outcome.map_err(|why| Cause::new(CauseKind::Connect, why))
 }
 
-/// Plain TCP.
-pub(super) fn tcp_connector() -> Connector {
-    Connector(None)
-}
-
-impl Connector {
-    #[cfg(test)]
-    pub(crate) fn new<F>(connect: F) -> Self
-    where
-        F: Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>>
-            + Send
-            + Sync
-            + 'static,
-    {
-        Self(Some(Arc::new(connect)))
-    }
-
-    async fn connect(&self, endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
-        match &self.0 {
-            Some(connect) => connect(endpoint.clone(), progress.clone()).await,
-            None => connect_tcp(endpoint, progress).await,
-        }
-    }
-}
-
-impl PartialEq for Connector {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
-}
-
-impl Progress {
-    fn new(doing: &str) -> Self {
-        Self(Arc::new(Mutex::new(doing.to_owned())))
-    }
-
-    pub(super) fn set(&self, doing: impl Into<String>) {
-        *self.0.lock().expect("nothing panics while it is held") = doing.into();
-    }
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.lock().expect("nothing panics while it is held"))
-    }
-}
-
-async fn connect_tcp(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
+/// Bytes to the endpoint, by its own connector or by a socket.
+async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
     let target = endpoint.target()?;
-    let addresses = match endpoint.located {
+    if let Connector(Some(connect)) = &endpoint.connector {
+        return connect(endpoint.clone(), progress.clone()).await;
+    }
+    if let Some(Located::Unix(name)) = &endpoint.located {
+        progress.set(format!("waiting for {name}"));
+        return connect_unix(name).await;
+    }
+    let (target, address) = match endpoint.located {
+        Some(Located::Tcp(address)) => (target.at(address), Some(address)),
+        _ => (target, None),
+    };
+    match endpoint.proxy.as_ref().and_then(|proxy| proxy.to(&target)) {
+        None => connect_tcp(endpoint, &target, address, progress).await,
+        Some(hop) => {
+            let proxy = hop.target();
+            let tunnelled = async {
+                let io = connect_tcp(endpoint, &proxy, None, progress).await?;
+                progress.set(format!("waiting for the proxy {proxy}"));
+                hop.tunnel(io, &target.to_string()).await
+            };
+            let tunnelled = tunnelled.await;
+            tunnelled.map_err(|why| format!("proxy {proxy}: {why}"))
+        }
+    }
+}
+
+async fn connect_tcp(
+    endpoint: &Endpoint,
+    target: &Target,
+    address: Option<SocketAddr>,
+    progress: &Progress,
+) -> Result<BoxIo, String> {
+    let addresses = match address {
         Some(address) => vec![address],
         None => {
             progress.set(format!("looking up `{}`", target.host));
-            look_up(&target).await?
+            look_up(target).await?
         }
     };
     progress.set(format!("waiting for TCP with {}", listed(&addresses)));
-    let stream = race(&endpoint.address(), addresses).await?;
+    let local = endpoint.tcp.local_address;
+    let stream = race(&target.to_string(), addresses, local).await?;
     tune(&stream, &endpoint.tcp).map_err(|error| format!("socket options: {}", say(&error)))?;
     Ok(Box::new(stream))
+}
+
+#[cfg(unix)]
+async fn connect_unix(name: &UnixName) -> Result<BoxIo, String> {
+    let stream = match name {
+        UnixName::Path(path) => UnixStream::connect(path).await,
+        // Tokio knows a path that begins with a zero byte for such a name.
+        UnixName::Abstract(name) if cfg!(target_os = "linux") => {
+            UnixStream::connect(format!("\0{name}")).await
+        }
+        UnixName::Abstract(_) => return Err("only Linux has abstract Unix sockets".to_owned()),
+    };
+    match stream {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(say(&error)),
+    }
+}
+
+#[cfg(not(unix))]
+async fn connect_unix(_: &UnixName) -> Result<BoxIo, String> {
+    Err("this system has no Unix sockets".to_owned())
 }
 
 async fn look_up(target: &Target) -> Result<Vec<SocketAddr>, String> {
@@ -173,13 +163,17 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// Tries the addresses in order, a new one when the last has failed or has been
 /// pending for [`ATTEMPT_DELAY`]. The first to connect wins.
-async fn race(target: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
+async fn race(
+    target: &str,
+    addresses: Vec<SocketAddr>,
+    local: Option<IpAddr>,
+) -> Result<TcpStream, String> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failures = Vec::new();
     loop {
         match untried.next() {
-            Some(address) => attempts.push(attempt(target, address)),
+            Some(address) => attempts.push(attempt(target, address, local)),
             None if attempts.is_empty() => return Err(failures.join(", ")),
             None => {}
         }
@@ -197,14 +191,34 @@ async fn race(target: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream, Str
     }
 }
 
-async fn attempt(target: &str, address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| {
+async fn attempt(
+    target: &str,
+    address: SocketAddr,
+    local: Option<IpAddr>,
+) -> Result<TcpStream, String> {
+    let connected = match local {
+        None => TcpStream::connect(address).await,
+        Some(local) => connect_from(local, address).await,
+    };
+    connected.map_err(|error| {
         // Whose address it is, only where a name has been looked up.
         match address.to_string() == target {
             true => say(&error),
             false => format!("{} ({address})", say(&error)),
         }
     })
+}
+
+async fn connect_from(local: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(local, 0)).map_err(|error| {
+        let why = format!("no connection from the local address {local}: {error}");
+        io::Error::new(error.kind(), why)
+    })?;
+    socket.connect(address).await
 }
 
 fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
 
 use super::{
-    dial::{self, Connector},
-    executor::{BoxTask, Executor},
+    connector::Connector,
+    executor::Executor,
+    options::{Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
+    proxy::Proxy,
     security::Security,
+    target::{Located, Target, UnixName},
 };
 use crate::error::{Error, ErrorKind};
 
 /// What every request says of its sender, after the application's own words.
-const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
 
 /// gRPC's minimum connect timeout (its connection-backoff document).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,36 +37,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 ///     .timeout(Duration::from_secs(1));
 /// assert_eq!(endpoint.uri(), "http://10.0.0.1:50051");
 /// ```
-#[derive(Clone)]
+///
+/// Equal endpoints make the same connection: a source that repeats one changes
+/// nothing.
+#[derive(Clone, PartialEq)]
 pub struct Endpoint {
-    uri: Uri,
-    /// Where to connect to, if somebody has looked the host of `uri` up already.
-    pub(super) located: Option<SocketAddr>,
-    origin: Option<Uri>,
-    user_agent: HeaderValue,
+    pub(super) uri: Uri,
+    pub(super) located: Option<Located>,
+    pub(super) origin: Option<Uri>,
+    pub(super) user_agent: HeaderValue,
     pub(super) connect_timeout: Option<Duration>,
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     pub(super) tcp: TcpOptions,
-    pub(super) windows: Windows,
-    executor: Executor,
-    connector: Connector,
+    pub(super) http2: Http2Options,
+    pub(super) keepalive: KeepaliveOptions,
+    pub(super) limits: LimitOptions,
+    pub(super) executor: Executor,
+    pub(super) connector: Connector,
+    pub(super) proxy: Option<Proxy>,
     pub(super) security: Security,
-}
-
-/// Socket options of a TCP connection.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct TcpOptions {
-    pub(super) nodelay: bool,
-    pub(super) keepalive: Option<Duration>,
-    pub(super) keepalive_interval: Option<Duration>,
-    pub(super) keepalive_retries: Option<u32>,
-}
-
-/// HTTP/2 flow control windows, in bytes. `None`: the default of this crate.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Windows {
-    pub(super) stream: Option<u32>,
-    pub(super) connection: Option<u32>,
 }
 
 impl Endpoint {
@@ -88,199 +80,93 @@ impl Endpoint {
         })
     }
 
-    /// An endpoint from a URI known to be right.
+    /// An endpoint from a URI, or a Unix socket, known to be right; see
+    /// [`from_shared`](Self::from_shared).
     ///
     /// # Panics
     ///
-    /// If the text is not a URI.
+    /// If the text is neither.
     pub fn from_static(uri: &'static str) -> Self {
-        Self::from(Uri::from_static(uri))
+        match UnixName::parse(uri) {
+            None => Self::from(Uri::from_static(uri)),
+            Some(Ok(name)) => Self::unix(name),
+            Some(Err(why)) => panic!("endpoint `{uri}`: {why}"),
+        }
     }
 
-    /// An endpoint from a URI that comes from elsewhere.
+    /// An endpoint from a URI that comes from elsewhere: `http://host:port`, or as in
+    /// gRPC the name of a Unix socket, `unix:path`, `unix:///path`, and on Linux
+    /// `unix-abstract:name`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
-    /// scheme `http` or `https`.
+    /// [`ErrorKind::InvalidEndpoint`] if it is neither a URI with a host and the
+    /// scheme `http` or `https`, nor the name of a Unix socket.
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;
     ///
     /// assert!(Endpoint::from_shared("http://10.0.0.1:50051").is_ok());
+    /// assert!(Endpoint::from_shared("unix:/run/greeter.sock").is_ok());
     /// let error = Endpoint::from_shared("10.0.0.1:50051").unwrap_err();
     /// assert!(error.to_string().contains("http://"), "{error}");
     /// ```
     pub fn from_shared(uri: impl Into<Bytes>) -> Result<Self, Error> {
         let bytes = uri.into();
-        let uri = Uri::from_maybe_shared(bytes.clone()).map_err(|error| {
-            let given = String::from_utf8_lossy(&bytes);
-            Error::new(
-                ErrorKind::InvalidEndpoint,
-                format!("endpoint `{given}`: not a URI: {error}"),
-            )
-        })?;
+        let given = String::from_utf8_lossy(&bytes);
+        let invalid = |why: String| {
+            let text = format!("endpoint `{given}`: {why}");
+            Error::new(ErrorKind::InvalidEndpoint, text)
+        };
+        match UnixName::parse(&given) {
+            None => {}
+            Some(Ok(name)) => return Ok(Self::unix(name)),
+            Some(Err(why)) => return Err(invalid(why.to_owned())),
+        }
+        let uri = Uri::from_maybe_shared(bytes.clone())
+            .map_err(|error| invalid(format!("not a URI: {error}")))?;
         let endpoint = Self::from(uri);
         match endpoint.target() {
             Ok(_) => Ok(endpoint),
-            Err(why) => Err(Error::new(
-                ErrorKind::InvalidEndpoint,
-                format!("endpoint `{}`: {why}", endpoint.uri),
-            )),
+            Err(why) => Err(invalid(why)),
         }
     }
 
-    /// Puts the application's name before this crate's in the `user-agent`
-    /// header.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidEndpoint`] if it is not a valid header value.
-    pub fn user_agent<T>(self, user_agent: T) -> Result<Self, Error>
-    where
-        T: TryInto<HeaderValue>,
-    {
-        let invalid = || {
-            Error::new(
-                ErrorKind::InvalidEndpoint,
-                format!("endpoint `{}`: the user agent is no header value", self.uri),
-            )
-        };
-        let application = user_agent.try_into().map_err(|_| invalid())?;
-        let full = [application.as_bytes(), b" ", USER_AGENT.as_bytes()].concat();
-        let user_agent = HeaderValue::from_bytes(&full).map_err(|_| invalid())?;
-        Ok(Self { user_agent, ..self })
-    }
-
-    /// Sends calls with the scheme and authority of `origin` rather than those
-    /// of the address: the name the server is known by, where it is reached by
-    /// another. TLS goes on to verify the host of the address, as in tonic; a
-    /// `domain_name` in the TLS config is what changes that.
-    pub fn origin(self, origin: Uri) -> Self {
+    /// Calls over a Unix socket are for `localhost`, as in gRPC.
+    fn unix(name: UnixName) -> Self {
         Self {
-            origin: Some(origin),
-            ..self
+            located: Some(Located::Unix(name)),
+            ..Self::from(Uri::from_static("http://localhost"))
         }
     }
 
-    /// Bounds the time from the start of a call until its response headers,
-    /// waiting for a connection included where this is the only endpoint of its
-    /// channel. No bound by default. A call that also has a deadline of its own
-    /// (`grpc-timeout`) ends at the earlier of the two.
-    ///
-    /// Running out fails the call with DEADLINE_EXCEEDED.
-    pub fn timeout(self, timeout: Duration) -> Self {
+    /// The same in all but where it is: there.
+    pub(crate) fn moved_to(&self, there: &Self) -> Self {
         Self {
-            timeout: Some(timeout),
-            ..self
-        }
-    }
-
-    /// Bounds one attempt to connect: name lookup, TCP over all addresses, TLS,
-    /// and the peer's SETTINGS. 20 s by default, gRPC's minimum connect timeout.
-    pub fn connect_timeout(self, timeout: Duration) -> Self {
-        Self {
-            connect_timeout: Some(timeout),
-            ..self
-        }
-    }
-
-    /// Sends small writes at once (`TCP_NODELAY`). On by default.
-    pub fn tcp_nodelay(mut self, enabled: bool) -> Self {
-        self.tcp.nodelay = enabled;
-        self
-    }
-
-    /// Probes a silent peer after this time (`SO_KEEPALIVE`). 30 s by default,
-    /// so that a dead peer is found although nothing is being sent to it;
-    /// `None` turns the probes off.
-    pub fn tcp_keepalive(mut self, after: Option<Duration>) -> Self {
-        self.tcp.keepalive = after;
-        self
-    }
-
-    /// Time between keepalive probes. 10 s by default; `None`: the system's.
-    pub fn tcp_keepalive_interval(mut self, interval: Option<Duration>) -> Self {
-        self.tcp.keepalive_interval = interval;
-        self
-    }
-
-    /// Keepalive probes without an answer before the connection counts as
-    /// dead. 3 by default; `None`: the system's.
-    pub fn tcp_keepalive_retries(mut self, retries: Option<u32>) -> Self {
-        self.tcp.keepalive_retries = retries;
-        self
-    }
-
-    /// How many bytes one response may send ahead of its reader. 2 MiB by
-    /// default.
-    pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.windows.stream = bytes.into();
-        self
-    }
-
-    /// How many bytes all responses of the connection together may send ahead
-    /// of their readers. 5 MiB by default.
-    pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.windows.connection = bytes.into();
-        self
-    }
-
-    /// Spawns the tasks of this endpoint's connections on `executor` rather
-    /// than on the tokio runtime in whose context they start.
-    pub fn executor<E>(self, executor: E) -> Self
-    where
-        E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
-    {
-        Self {
-            executor: Executor::given(executor),
-            ..self
-        }
-    }
-
-    /// The same in all but where it is.
-    pub(crate) fn with_uri(&self, uri: Uri) -> Self {
-        Self {
-            uri,
+            uri: there.uri.clone(),
+            located: there.located.clone(),
             ..self.clone()
         }
     }
 
-    /// Where it is.
+    /// What tells it from others in a list: its URI, or the name of its socket.
+    pub(crate) fn name(&self) -> String {
+        match &self.located {
+            Some(Located::Unix(name)) => name.to_string(),
+            _ => self.uri.to_string(),
+        }
+    }
+
+    /// Where it is; `http://localhost/` for a Unix socket.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// See [`tcp_nodelay`](Self::tcp_nodelay).
-    pub fn get_tcp_nodelay(&self) -> bool {
-        self.tcp.nodelay
-    }
-
-    /// See [`connect_timeout`](Self::connect_timeout).
-    pub fn get_connect_timeout(&self) -> Option<Duration> {
-        self.connect_timeout
-    }
-
-    /// See [`tcp_keepalive`](Self::tcp_keepalive).
-    pub fn get_tcp_keepalive(&self) -> Option<Duration> {
-        self.tcp.keepalive
-    }
-
-    /// See [`tcp_keepalive_interval`](Self::tcp_keepalive_interval).
-    pub fn get_tcp_keepalive_interval(&self) -> Option<Duration> {
-        self.tcp.keepalive_interval
-    }
-
-    /// See [`tcp_keepalive_retries`](Self::tcp_keepalive_retries).
-    pub fn get_tcp_keepalive_retries(&self) -> Option<u32> {
-        self.tcp.keepalive_retries
-    }
-
-    /// Where it connects to, for people: `host:port`, or the address it was located
-    /// at.
+    /// Where it connects to, for people: `host:port`, the address it was located at,
+    /// or the name of its socket.
     pub(crate) fn address(&self) -> String {
-        match (self.located, self.target()) {
-            (Some(address), _) => address.to_string(),
+        match (&self.located, self.target()) {
+            (Some(located), _) => located.to_string(),
             (None, Ok(target)) => target.to_string(),
             (None, Err(_)) => self.uri.to_string(),
         }
@@ -288,15 +174,10 @@ impl Endpoint {
 
     /// The port that is dialled where the URI names none.
     pub(crate) fn default_port(&self) -> u16 {
-        match self.is_secure() {
+        match self.uri.scheme() == Some(&uri::Scheme::HTTPS) {
             true => 443,
             false => 80,
         }
-    }
-
-    /// Whether its connections are TLS: as in tonic, the scheme alone decides.
-    pub(super) fn is_secure(&self) -> bool {
-        self.uri.scheme() == Some(&uri::Scheme::HTTPS)
     }
 
     /// The same options, and the same scheme, for a server that is known as
@@ -305,14 +186,23 @@ impl Endpoint {
         let scheme = self.uri.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let parts = uri::Builder::new().scheme(scheme).authority(authority);
         let uri = parts.path_and_query("/").build();
-        self.with_uri(uri.expect("a scheme, an authority and a path are a URI"))
+        let uri = uri.expect("a scheme, an authority and a path are a URI");
+        Self {
+            uri,
+            ..self.clone()
+        }
+    }
+
+    /// Whether its connections are TLS: as in tonic, the scheme alone decides.
+    pub(super) fn is_secure(&self) -> bool {
+        self.uri.scheme() == Some(&uri::Scheme::HTTPS)
     }
 
     /// The same endpoint, reached at `address`. Who it is stays: scheme and authority
     /// of requests are those of the URI.
     pub(crate) fn located_at(self, address: SocketAddr) -> Self {
         Self {
-            located: Some(address),
+            located: Some(Located::Tcp(address)),
             ..self
         }
     }
@@ -324,10 +214,6 @@ impl Endpoint {
 
     pub(crate) fn get_executor(&self) -> &Executor {
         &self.executor
-    }
-
-    pub(super) fn connector(&self) -> &Connector {
-        &self.connector
     }
 
     pub(super) fn connect_deadline(&self) -> Duration {
@@ -397,15 +283,13 @@ impl From<Uri> for Endpoint {
             user_agent: HeaderValue::from_static(USER_AGENT),
             connect_timeout: None,
             timeout: None,
-            tcp: TcpOptions {
-                nodelay: true,
-                keepalive: Some(Duration::from_secs(30)),
-                keepalive_interval: Some(Duration::from_secs(10)),
-                keepalive_retries: Some(3),
-            },
-            windows: Windows::default(),
+            tcp: TcpOptions::default(),
+            http2: Http2Options::default(),
+            keepalive: KeepaliveOptions::default(),
+            limits: LimitOptions::default(),
             executor: Executor::tokio(),
-            connector: dial::tcp_connector(),
+            connector: Connector::default(),
+            proxy: None,
             security: Security::default(),
         }
     }
@@ -443,42 +327,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Equal endpoints make the same connection: a source that repeats one changes
-/// nothing.
-impl PartialEq for Endpoint {
-    fn eq(&self, other: &Self) -> bool {
-        self.uri == other.uri
-            && self.located == other.located
-            && self.origin == other.origin
-            && self.user_agent == other.user_agent
-            && self.connect_timeout == other.connect_timeout
-            && self.timeout == other.timeout
-            && self.tcp == other.tcp
-            && self.windows == other.windows
-            && self.executor == other.executor
-            && self.connector == other.connector
-            && self.security == other.security
-    }
-}
-
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint").field("uri", &self.uri).finish()
-    }
-}
-
-/// Host and port, taken apart.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
     }
 }

@@ -17,7 +17,7 @@ impl Executor {
     }
 
     /// One of the application's.
-    pub(super) fn given<E>(executor: E) -> Self
+    pub(crate) fn given<E>(executor: E) -> Self
     where
         E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
     {

@@ -5,21 +5,31 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
+use tracing::warn;
 
 use super::{
     Attached, Connection, Stage,
     connection::WeakConnection,
-    dial::{self, BoxIo},
+    connector::BoxIo,
+    dial,
     endpoint::Endpoint,
+    keepalive::{Heard, Keepalive},
+    options::Http2Options,
 };
 use crate::error::{Cause, CauseKind};
+
+/// The target of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+
+/// What a server says in the GOAWAY for it (gRFC A8).
+const TOO_MANY_PINGS: &str = "too_many_pings";
 
 /// What `h2` may hold and tolerate. Its own guards are made for servers that
 /// face anyone; two of them end a whole connection over traffic that is legal
@@ -50,6 +60,12 @@ mod limits {
     /// and below the first never lets a connection's window open again.
     pub(super) const LEAST_CONNECTION_WINDOW: u32 = (1 << 16) - 1;
     pub(super) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+    /// What [`Endpoint::http2_adaptive_window`] asks for: how far hyper's windows
+    /// grow.
+    pub(super) const ADAPTIVE_WINDOW: u32 = 16 << 20;
+    /// What HTTP/2 knows of frame sizes (RFC 9113 §4.2). `h2` panics beyond.
+    pub(super) const LEAST_FRAME: u32 = 1 << 14;
+    pub(super) const LARGEST_FRAME: u32 = (1 << 24) - 1;
     /// Bytes of one request body that may wait inside `h2`.
     pub(super) const SEND_BUFFER: usize = 1 << 20;
     /// Bytes of response headers or trailers.
@@ -66,7 +82,8 @@ pub(super) async fn handshake(
     attached: Attached,
 ) -> Result<Connection, String> {
     let (io, first_bytes) = Sniffed::new(io);
-    let (send, mut h2) = builder(endpoint)
+    let heard = io.heard.clone();
+    let (send, mut h2) = builder(&endpoint.http2)
         .handshake::<_, Bytes>(io)
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
@@ -82,34 +99,60 @@ pub(super) async fn handshake(
             error => first_bytes.blame(error.as_ref()),
         });
     }
+    let keepalive = Keepalive::new(
+        &endpoint.keepalive,
+        &attached.restraint,
+        heard,
+        h2.ping_pong(),
+    );
     let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, attached);
     let driver = Driver {
         h2: Some(h2),
+        keepalive,
         handle: connection.downgrade(),
     };
     connection.executor().spawn(driver);
     Ok(connection)
 }
 
-fn builder(endpoint: &Endpoint) -> h2::client::Builder {
-    let stream_window = endpoint.windows.stream.unwrap_or(limits::STREAM_WINDOW);
-    let connection_window = endpoint
-        .windows
-        .connection
-        .unwrap_or(limits::CONNECTION_WINDOW)
-        .clamp(limits::LEAST_CONNECTION_WINDOW, limits::LARGEST_WINDOW);
+fn builder(options: &Http2Options) -> h2::client::Builder {
+    let (stream_window, connection_window) = match options.adaptive_window {
+        true => (limits::ADAPTIVE_WINDOW, limits::ADAPTIVE_WINDOW),
+        false => (
+            options.stream_window.unwrap_or(limits::STREAM_WINDOW),
+            options
+                .connection_window
+                .unwrap_or(limits::CONNECTION_WINDOW),
+        ),
+    };
+    let connection_window =
+        connection_window.clamp(limits::LEAST_CONNECTION_WINDOW, limits::LARGEST_WINDOW);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_max_send_streams(limits::NO_SETTINGS_YET)
         .initial_window_size(stream_window.min(limits::LARGEST_WINDOW))
         .initial_connection_window_size(connection_window)
         .data_frame_budget(limits::DATA_BUDGET)
-        .max_concurrent_reset_streams(limits::RESET_STREAMS)
-        .reset_stream_duration(limits::RESET_REMEMBERED)
-        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(
+            options
+                .max_concurrent_reset_streams
+                .unwrap_or(limits::RESET_STREAMS),
+        )
+        .reset_stream_duration(
+            options
+                .reset_stream_duration
+                .unwrap_or(limits::RESET_REMEMBERED),
+        )
+        .max_local_error_reset_streams(options.max_local_error_reset_streams)
         .max_send_buffer_size(limits::SEND_BUFFER)
-        .max_header_list_size(limits::HEADER_LIST)
+        .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
         .enable_push(false);
+    if let Some(size) = options.max_frame_size {
+        builder.max_frame_size(size.clamp(limits::LEAST_FRAME, limits::LARGEST_FRAME));
+    }
+    if let Some(size) = options.header_table_size {
+        builder.header_table_size(size);
+    }
     builder
 }
 
@@ -124,6 +167,8 @@ fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
 struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<h2::client::Connection<Sniffed, Bytes>>,
+    /// None once it has been told of too many PINGs, too.
+    keepalive: Option<Keepalive>,
     handle: WeakConnection,
 }
 
@@ -137,29 +182,61 @@ impl Future for Driver {
         let outcome = Pin::new(&mut *h2).poll(cx);
         let limit = h2.max_concurrent_send_streams();
         let handle = self.handle.upgrade();
-        match outcome {
+        let why = match outcome {
             Poll::Pending => {
-                if let Some(connection) = handle {
+                if let Some(connection) = &handle {
                     match end_of(connection.send()) {
                         None => connection.set_limit(limit),
-                        Some(error) => connection.retire(Stage::Draining(disconnected(&error))),
+                        Some(error) => {
+                            self.calm_down(&error, connection);
+                            connection.retire(Stage::Draining(disconnected(&error)));
+                        }
                     }
                 }
-                Poll::Pending
+                let Some(keepalive) = &mut self.keepalive else {
+                    return Poll::Pending;
+                };
+                let has_streams = handle.as_ref().is_some_and(Connection::has_streams);
+                let why = ready!(keepalive.poll(cx, has_streams));
+                Cause::new(CauseKind::Disconnected, why)
             }
             Poll::Ready(outcome) => {
-                if let Some(connection) = handle {
-                    let why = match why_ended(outcome, connection.send()) {
-                        Some(error) => disconnected(&error),
-                        None => Cause::new(CauseKind::Disconnected, "closed by the peer"),
-                    };
-                    connection.retire(Stage::Closed(why));
-                }
-                // Last, for it fails the streams: the slots that they leave are
-                // not to be handed to calls that wait.
-                self.h2 = None;
-                Poll::Ready(())
+                let ended = handle.as_ref().map(|connection| {
+                    let error = why_ended(outcome, connection.send())?;
+                    self.calm_down(&error, connection);
+                    Some(disconnected(&error))
+                });
+                let by_peer = || Cause::new(CauseKind::Disconnected, "closed by the peer");
+                ended.flatten().unwrap_or_else(by_peer)
             }
+        };
+        if let Some(connection) = handle {
+            connection.retire(Stage::Closed(why));
+        }
+        // Last, for it fails the streams: the slots that they leave are not to be
+        // handed to calls that wait.
+        self.h2 = None;
+        Poll::Ready(())
+    }
+}
+
+impl Driver {
+    /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
+    /// next ones to its backend not get as many.
+    fn calm_down(&mut self, error: &h2::Error, connection: &Connection) {
+        let is_about_pings = is_from_peer(error)
+            && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+            && error.to_string().contains(TOO_MANY_PINGS);
+        // The keepalive of a connection that takes no new streams is not missed.
+        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings) {
+            connection.restraint().double();
+            warn!(
+                target: BACKEND,
+                backend = connection.address(),
+                interval = ?keepalive.interval(),
+                "the server ends connections for too many keepalive PINGs; the next ones are \
+                 sent half as many"
+            );
         }
     }
 }
@@ -319,6 +396,7 @@ pub(super) struct Sniffed {
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
     read: usize,
+    heard: Heard,
 }
 
 impl Sniffed {
@@ -328,6 +406,7 @@ impl Sniffed {
             io,
             first_bytes: first_bytes.clone(),
             read: 0,
+            heard: Heard::default(),
         };
         (sniffed, first_bytes)
     }
@@ -341,6 +420,9 @@ impl AsyncRead for Sniffed {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.heard.set();
+        }
         if self.read < FirstBytes::KEPT {
             let read = &buf.filled()[before..];
             self.first_bytes.keep(read);

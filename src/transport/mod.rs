@@ -16,16 +16,22 @@
 
 mod answered_by;
 mod body;
+mod call_limits;
 mod connection;
+mod connector;
 mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
 mod http2;
+mod keepalive;
 mod messages;
+mod options;
+mod proxy;
 mod request;
 mod security;
 mod slots;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(feature = "_tls-any")]
@@ -40,7 +46,8 @@ pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use executor::Executor;
+pub(crate) use executor::{BoxTask, Executor};
+pub(crate) use keepalive::Restraint;
 pub(crate) use request::Outgoing;
 pub(crate) use slots::{Place, Queue};
 #[cfg(feature = "_tls-any")]

@@ -6,7 +6,7 @@ use std::future::Future;
 #[cfg(feature = "_tls-any")]
 use super::tls::Source;
 use super::{
-    dial::{BoxIo, Progress},
+    connector::{BoxIo, Progress},
     endpoint::Endpoint,
 };
 

@@ -124,7 +124,6 @@ impl Slots {
         self.retired.store(true, SeqCst);
     }
 
-    #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(SeqCst)
     }

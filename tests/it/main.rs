@@ -19,6 +19,7 @@ mod config;
 mod connectivity;
 mod discover;
 mod drop_in;
+mod endpoints;
 mod harness;
 mod health;
 mod lost;

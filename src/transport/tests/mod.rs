@@ -4,13 +4,16 @@
 //! jumps to the bound in [`soon`] when nothing is left to be done.
 
 mod admission;
+mod call_limits;
 mod closing;
 mod exchange;
 mod goaway;
 mod guards;
 mod http_error;
 mod in_flight;
+mod keepalive;
 mod limits;
+mod options;
 mod pump;
 mod readiness;
 mod reservation;
@@ -39,9 +42,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Stage,
+    Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
     body::Exchange,
-    dial::{BoxIo, Connector, Io, dial},
+    connector::{BoxIo, Connector, Io},
+    dial,
 };
 use crate::in_flight::InFlight;
 
@@ -100,6 +104,8 @@ fn attached(queue: &Arc<Queue>) -> Attached {
         in_flight: InFlight::default(),
         answered_by: None,
         credentials: None,
+        limits: None,
+        restraint: Restraint::default(),
     }
 }
 
@@ -225,6 +231,14 @@ impl Call {
             .send_data(Bytes::from_static(message), false)
             .expect("the stream is open");
         stream.send_trailers(ok()).expect("the stream is open");
+    }
+
+    /// Headers with one more.
+    fn answer_with(&mut self, name: &'static str, value: &str) {
+        let head = Response::builder().header(name, value);
+        self.respond
+            .send_response(head.body(()).expect("a head"), false)
+            .expect("the stream is open");
     }
 
     /// Headers that are all there is.

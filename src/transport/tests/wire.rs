@@ -1,21 +1,25 @@
 //! A peer made of bytes, for what `h2`'s server does not do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::Instant,
+};
 
-use super::{Connection, PIPE, Queue, attached, dial, endpoint_over, soon};
+use super::{Attached, Connection, Endpoint, PIPE, Queue, attached, dial, endpoint_over, soon};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 
 pub(super) const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
+pub(super) const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
@@ -31,6 +35,7 @@ pub(super) struct Wire(pub(super) DuplexStream);
 #[derive(Debug)]
 pub(super) struct WireFrame {
     pub(super) kind: u8,
+    pub(super) flags: u8,
     pub(super) stream: u32,
     pub(super) payload: Bytes,
 }
@@ -42,10 +47,19 @@ pub(super) async fn wired(limit: u32) -> (Connection, Wire) {
 
 /// The same for a channel with this queue.
 pub(super) async fn wired_to(queue: &Arc<Queue>, limit: u32) -> (Connection, Wire) {
+    wired_by(|endpoint| endpoint, attached(queue), limit).await
+}
+
+/// The same with options of the endpoint.
+pub(super) async fn wired_by(
+    options: impl FnOnce(Endpoint) -> Endpoint,
+    attached: Attached,
+    limit: u32,
+) -> (Connection, Wire) {
     let (ours, theirs) = duplex(PIPE);
     let mut wire = Wire(theirs);
     wire.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
-    let connection = soon(dial(endpoint_over(ours), attached(queue))).await;
+    let connection = soon(dial(options(endpoint_over(ours)), attached)).await;
     let connection = connection.expect("connects");
     connection.offer(true);
     wire.read_preface().await;
@@ -78,6 +92,7 @@ impl Wire {
         whole.expect("a whole frame");
         Some(WireFrame {
             kind: head[3],
+            flags: head[4],
             stream: u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]),
             payload: payload.into(),
         })
@@ -127,6 +142,21 @@ impl Wire {
     pub(super) async fn reset(&mut self, stream: u32, code: u32) {
         let frame = wire_frame(RST_STREAM, 0, stream, &code.to_be_bytes());
         self.write(&frame).await;
+    }
+
+    /// The next PING that asks for an answer, and how long it took to come.
+    pub(super) async fn next_ping(&mut self) -> (WireFrame, Duration) {
+        let since = Instant::now();
+        loop {
+            let ping = self.read_until(PING).await;
+            if ping.flags & ACK == 0 {
+                return (ping, since.elapsed());
+            }
+        }
+    }
+
+    pub(super) async fn answer_ping(&mut self, ping: &WireFrame) {
+        self.write(&wire_frame(PING, ACK, 0, &ping.payload)).await;
     }
 
     pub(super) async fn goaway(&mut self, last_stream: u32, code: u32, debug: &[u8]) {

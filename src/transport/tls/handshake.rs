@@ -19,7 +19,8 @@ use tokio_rustls::{
 
 use super::prepared::{H2, Prepared};
 use crate::transport::{
-    dial::{self, BoxIo},
+    connector::BoxIo,
+    dial,
     http2::{FirstBytes, Sniffed},
 };
 

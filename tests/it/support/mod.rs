@@ -27,6 +27,7 @@ mod logs;
 mod name_server;
 mod peers;
 mod port;
+mod relay;
 mod scripts;
 #[cfg(feature = "tls-ring")]
 mod tls;
@@ -43,6 +44,9 @@ pub(crate) use logs::Logs;
 pub(crate) use name_server::{Mood, NameServer};
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
+pub(crate) use relay::HttpProxy;
+#[cfg(unix)]
+pub(crate) use relay::{UnixDoor, relay_unix};
 pub(crate) use scripts::{CheckScript, WatchScript};
 #[cfg(feature = "tls-ring")]
 pub(crate) use tls::{Authority, Hello, ServerTls, TlsFront};

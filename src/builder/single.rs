@@ -1,0 +1,146 @@
+//! Channels over one endpoint.
+
+use http::Uri;
+use tower::{BoxError, discover::Change};
+use tower_service::Service;
+
+use super::ChannelBuilder;
+use crate::{
+    call::Defaults,
+    channel::Channel,
+    connectivity::ConnectivityState,
+    discover::named,
+    error::{Error, ErrorKind},
+    snapshot::Status,
+    transport::Endpoint,
+};
+
+impl Endpoint {
+    /// Connects, and returns the channel once it is READY.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] with the reason if the first attempt fails.
+    /// A channel that has been READY connects again by itself.
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub async fn connect(&self) -> Result<Channel, Error> {
+        let channel = self.single(true);
+        let settled = channel
+            .watch_status()
+            .wait_for(|status| status.state() != ConnectivityState::Connecting)
+            .await;
+        match settled.state() {
+            ConnectivityState::Ready => Ok(channel),
+            _ => Err(Error::new(ErrorKind::Unavailable, first_failure(&settled))),
+        }
+    }
+
+    /// A channel that connects with its first call.
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub fn connect_lazy(&self) -> Channel {
+        self.single(false)
+    }
+
+    /// The same by a connector of the application's; see
+    /// [`connector`](Self::connector).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub async fn connect_with_connector<C>(&self, connector: C) -> Result<Channel, Error>
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        self.clone().connector(connector).connect().await
+    }
+
+    /// The same, and the channel connects with its first call.
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub fn connect_with_connector_lazy<C>(&self, connector: C) -> Channel
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        self.clone().connector(connector).connect_lazy()
+    }
+
+    fn single(&self, eager: bool) -> Channel {
+        let change = Change::Insert((), self.clone());
+        let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
+        let source = named(source, |(), endpoint: &Endpoint| endpoint.address());
+        let builder = ChannelBuilder {
+            executor: self.get_executor().clone(),
+            eager,
+            defaults: Defaults {
+                header_timeout: self.call_timeout(),
+                ..Defaults::default()
+            },
+            ..ChannelBuilder::new(source)
+        };
+        builder.build()
+    }
+}
+
+impl Channel {
+    /// A channel that connects with its first call, by `connector`; see
+    /// [`Endpoint::connector`].
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub fn new<C>(connector: C, endpoint: Endpoint) -> Self
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
+    /// Connects by `connector`, and returns the channel once it is READY; see
+    /// [`Endpoint::connector`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] with the reason if the first attempt fails.
+    ///
+    /// # Panics
+    ///
+    /// If called outside a tokio runtime.
+    pub async fn connect<C>(connector: C, endpoint: Endpoint) -> Result<Self, Error>
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        endpoint.connect_with_connector(connector).await
+    }
+}
+
+fn first_failure(status: &Status) -> String {
+    let errors = status.backends().iter().filter_map(|backend| {
+        let (cause, _) = backend.last_error()?;
+        Some(format!("{} {cause}", backend.label()))
+    });
+    errors.collect::<Vec<_>>().join("; ")
+}

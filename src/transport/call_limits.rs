@@ -1,0 +1,121 @@
+//! The bounds that an endpoint sets on its calls: how many at a time, how many in a
+//! period.
+//!
+//! They are part of admission. A call that is beyond them is not admitted to any
+//! connection of the backend, as if each were full, and waits where calls wait for a
+//! free stream. When there is room again, the queue is served from the connection
+//! that is offered to calls then.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::time::{self, Instant};
+
+use super::{Connection, WeakConnection, options::LimitOptions, slots::Slots};
+
+/// The bounds of one backend, over all its connections.
+pub(crate) struct CallLimits {
+    concurrency: Option<usize>,
+    rate: Option<(u64, Duration)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    /// The period that the last call with a rate began in, and how many it has left.
+    period: Option<(Instant, u64)>,
+    /// Somebody serves the queue when the period ends.
+    is_timed: bool,
+    /// The last connection that was offered to calls.
+    offered: Option<WeakConnection>,
+}
+
+impl CallLimits {
+    /// `None` if there are no bounds.
+    pub(super) fn new(options: &LimitOptions) -> Option<Arc<Self>> {
+        if *options == LimitOptions::default() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            concurrency: options.concurrency,
+            rate: options.rate,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// A slot of `connection` for a call, if neither the bounds nor the slots are used
+    /// up.
+    ///
+    /// One lock holds both, because a slot that is taken and then given back for the
+    /// bound's sake would be seen by nobody who waits.
+    pub(super) fn take(self: &Arc<Self>, slots: &Slots, connection: &Connection) -> bool {
+        let mut state = self.lock();
+        if self.concurrency.is_some_and(|limit| state.running >= limit) {
+            return false;
+        }
+        let Some((limit, duration)) = self.rate else {
+            let taken = slots.take();
+            state.running += usize::from(taken);
+            return taken;
+        };
+        let now = Instant::now();
+        let (ends, left) = match state.period {
+            Some((ends, left)) if now < ends => (ends, left),
+            // A period too long to be told ends with it.
+            _ => (now.checked_add(duration).unwrap_or(now), limit),
+        };
+        if left == 0 {
+            if !state.is_timed {
+                state.is_timed = true;
+                self.serve_at(ends, connection);
+            }
+            return false;
+        }
+        let taken = slots.take();
+        if taken {
+            state.running += 1;
+            state.period = Some((ends, left - 1));
+        }
+        taken
+    }
+
+    /// Gives back what was taken. The caller has released the slot.
+    pub(super) fn leave(&self) {
+        self.lock().running -= 1;
+        self.serve();
+    }
+
+    /// Calls go to this connection from now on.
+    pub(super) fn on_offered(&self, connection: &Connection) {
+        self.lock().offered = Some(connection.downgrade());
+    }
+
+    fn serve(&self) {
+        let offered = self
+            .lock()
+            .offered
+            .as_ref()
+            .and_then(WeakConnection::upgrade);
+        if let Some(connection) = offered {
+            connection.serve_queue();
+        }
+    }
+
+    fn serve_at(self: &Arc<Self>, ends: Instant, connection: &Connection) {
+        let limits = Arc::downgrade(self);
+        connection.executor().spawn(async move {
+            time::sleep_until(ends).await;
+            if let Some(limits) = limits.upgrade() {
+                limits.lock().is_timed = false;
+                limits.serve();
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+}

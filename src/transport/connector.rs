@@ -1,0 +1,115 @@
+//! How bytes get to an endpoint, as a value.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::BoxError;
+use tower_service::Service;
+
+use super::endpoint::Endpoint;
+
+/// Anything HTTP/2 can be spoken over.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+pub(crate) type BoxIo = Box<dyn Io>;
+
+/// A connector that was given; `None`: sockets.
+#[derive(Clone, Default)]
+pub(crate) struct Connector(pub(super) Option<Arc<Connect>>);
+
+type Connect =
+    dyn Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
+
+/// What an attempt is doing, for the text of a deadline that passes.
+#[derive(Clone)]
+pub(crate) struct Progress(Arc<Mutex<String>>);
+
+impl Connector {
+    pub(crate) fn new<F>(connect: F) -> Self
+    where
+        F: Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self(Some(Arc::new(connect)))
+    }
+
+    /// A connector as hyper has them. Two dials never poll it for readiness at a
+    /// time, and may connect at a time.
+    pub(super) fn of_service<C>(service: C) -> Self
+    where
+        C: Service<Uri> + Send + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let service = Arc::new(tokio::sync::Mutex::new(service));
+        Self::new(move |endpoint, progress| {
+            let service = service.clone();
+            Box::pin(async move {
+                progress.set("waiting for the connector");
+                let connecting = {
+                    let mut service = service.lock().await;
+                    let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                    ready.map_err(|error| say(error.into()))?;
+                    service.call(endpoint.uri().clone())
+                };
+                match connecting.await {
+                    Ok(io) => Ok(Box::new(TokioIo::new(io)) as BoxIo),
+                    Err(error) => Err(say(error.into())),
+                }
+            })
+        })
+    }
+}
+
+/// An error with its sources, of which the last often says most.
+fn say(error: BoxError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Two are the same if one is a clone of the other.
+impl PartialEq for Connector {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn new(doing: &str) -> Self {
+        Self(Arc::new(Mutex::new(doing.to_owned())))
+    }
+
+    pub(super) fn set(&self, doing: impl Into<String>) {
+        *self.0.lock().expect("nothing panics while it is held") = doing.into();
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.lock().expect("nothing panics while it is held"))
+    }
+}

@@ -1,0 +1,169 @@
+//! HTTP/2 PINGs that find out whether a silent peer is still there (gRFC A8).
+//!
+//! ```text
+//!             a stream is opened
+//!   Dormant ─────────────────────► Resting ◄──────────── the PING is answered
+//!      ▲                             │  nothing read for the interval     │
+//!      └──── and no stream is open ──┴── else: PING ───► Pinged ──────────┤
+//!                                                          │ nothing read │
+//!                                                          ▼ for the timeout
+//!                                                   the connection is over
+//! ```
+//!
+//! Whatever the peer sends is a sign of life. There is never more than one PING on
+//! its way.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use h2::{Ping, PingPong};
+use tokio::time::{self, Instant, Sleep};
+
+use super::options::KeepaliveOptions;
+
+/// Doubled so often, any interval that was asked for is longer than anyone waits.
+const MOST_DOUBLINGS: u32 = 16;
+
+/// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
+pub(super) struct Keepalive {
+    ping_pong: PingPong,
+    interval: Duration,
+    timeout: Duration,
+    while_idle: bool,
+    heard: Heard,
+    last_read: Instant,
+    state: State,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum State {
+    /// No stream is open, and PINGs are for streams.
+    Dormant,
+    /// Until the timer, which may be early: a read does not set it anew.
+    Resting,
+    Pinged {
+        at: Instant,
+    },
+}
+
+/// Whether something was read since this was last asked. The IO sets it.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    pub(super) fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Relaxed)
+    }
+}
+
+/// How often a backend has said that PINGs come too often. Each time doubles the
+/// interval for its next connections; all of them share this.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restraint(Arc<AtomicU32>);
+
+impl Restraint {
+    pub(super) fn double(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn lengthen(&self, interval: Duration) -> Duration {
+        interval.saturating_mul(1 << self.0.load(Relaxed).min(MOST_DOUBLINGS))
+    }
+}
+
+impl Keepalive {
+    /// `None` if the endpoint asks for none.
+    pub(super) fn new(
+        options: &KeepaliveOptions,
+        restraint: &Restraint,
+        heard: Heard,
+        ping_pong: Option<PingPong>,
+    ) -> Option<Self> {
+        let interval = restraint.lengthen(options.interval?);
+        Some(Self {
+            ping_pong: ping_pong?,
+            interval,
+            timeout: options.timeout,
+            while_idle: options.while_idle,
+            heard,
+            last_read: Instant::now(),
+            state: State::Resting,
+            timer: Box::pin(time::sleep(interval)),
+        })
+    }
+
+    /// The time between the last sign of life and a PING.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Resolves to the reason why the connection is over, if the peer is gone.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, has_streams: bool) -> Poll<String> {
+        if self.heard.take() {
+            self.last_read = Instant::now();
+        }
+        let may_ping = has_streams || self.while_idle;
+        loop {
+            self.state = match self.state {
+                State::Dormant if may_ping => self.rest(),
+                State::Dormant => return Poll::Pending,
+                State::Resting => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    if Instant::now() < later(self.last_read, self.interval) {
+                        self.rest()
+                    } else if !may_ping {
+                        State::Dormant
+                    } else if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
+                        self.timer
+                            .as_mut()
+                            .reset(later(Instant::now(), self.timeout));
+                        State::Pinged { at: Instant::now() }
+                    } else {
+                        // The connection has ended, and its driver is to hear of it.
+                        return Poll::Pending;
+                    }
+                }
+                State::Pinged { at } => match self.ping_pong.poll_pong(cx) {
+                    Poll::Ready(Ok(_)) => self.rest(),
+                    Poll::Ready(Err(_)) => return Poll::Pending,
+                    Poll::Pending => {
+                        ready!(self.timer.as_mut().poll(cx));
+                        let until = later(at.max(self.last_read), self.timeout);
+                        if until <= Instant::now() {
+                            return Poll::Ready(format!(
+                                "nothing came within {:?} of a keepalive PING",
+                                self.timeout
+                            ));
+                        }
+                        self.timer.as_mut().reset(until);
+                        State::Pinged { at }
+                    }
+                },
+            };
+        }
+    }
+
+    fn rest(&mut self) -> State {
+        let until = later(self.last_read, self.interval);
+        self.timer.as_mut().reset(until);
+        State::Resting
+    }
+}
+
+/// A time too far off to be told is a year away.
+fn later(from: Instant, by: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    from + by.min(YEAR)
+}

@@ -1,0 +1,111 @@
+//! The bounds of an endpoint on its calls, in paused time.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::{
+    Attached, Connection, Endpoint, Queue, attached, soon,
+    wire::{Wire, wired_by},
+};
+
+/// A backend of its own, with the bounds of an endpoint.
+fn bounded(queue: &Arc<Queue>, options: fn(Endpoint) -> Endpoint) -> Attached {
+    let endpoint = options(Endpoint::from_static("http://backend.test"));
+    Attached {
+        limits: endpoint.call_limits(),
+        ..attached(queue)
+    }
+}
+
+async fn connected(attached: &Attached) -> (Connection, Wire) {
+    wired_by(|endpoint| endpoint, attached.clone(), 100).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_concurrency_limit_wait_for_one_to_end() {
+    let queue = Queue::new();
+    let backend = bounded(&queue, |endpoint| endpoint.concurrency_limit(2));
+    let (connection, _wire) = connected(&backend).await;
+    let (first, second) = (connection.admit(), connection.admit());
+    assert!(first.is_some() && second.is_some());
+    assert!(connection.admit().is_none());
+
+    let mut place = queue.join();
+    connection.serve_queue();
+    assert!((&mut place).now_or_never().is_none());
+    drop(first);
+    let third = soon(place).await;
+    assert!(connection.admit().is_none());
+    drop((second, third));
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_is_no_call() {
+    let backend = bounded(&Queue::new(), |endpoint| endpoint.concurrency_limit(1));
+    let (connection, _wire) = connected(&backend).await;
+    let _watch = soon(connection.reserve()).await;
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_has_its_bound_over_all_its_connections() {
+    let queue = Queue::new();
+    let backend = bounded(&queue, |endpoint| endpoint.concurrency_limit(1));
+    let (before, _wire) = connected(&backend).await;
+    let call = before.admit().expect("the first");
+    before.let_go();
+    let (now, _wire) = connected(&backend).await;
+    assert!(now.admit().is_none(), "one is still going on");
+
+    let mut place = queue.join();
+    now.serve_queue();
+    assert!((&mut place).now_or_never().is_none());
+    drop(call);
+    assert!(soon(place).await.connection() == &now);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_rate_wait_for_the_next_period() {
+    let queue = Queue::new();
+    let backend = bounded(&queue, |endpoint| {
+        endpoint.rate_limit(2, Duration::from_secs(60))
+    });
+    let (connection, _wire) = connected(&backend).await;
+    let start = Instant::now();
+    for _ in 0..2 {
+        assert!(connection.admit().is_some(), "and ends at once");
+    }
+    assert!(connection.admit().is_none());
+
+    let waiting: Vec<_> = (0..5).map(|_| queue.join()).collect();
+    connection.serve_queue();
+    let mut minutes = Vec::new();
+    for place in waiting {
+        drop(soon(place).await);
+        minutes.push(start.elapsed().as_secs() / 60);
+    }
+    assert_eq!(minutes, [1, 1, 2, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_period_begins_with_its_first_call() {
+    let backend = bounded(&Queue::new(), |endpoint| {
+        endpoint.rate_limit(1, Duration::from_secs(60))
+    });
+    let (connection, _wire) = connected(&backend).await;
+    tokio::time::advance(Duration::from_secs(90)).await;
+    assert!(connection.admit().is_some());
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert!(connection.admit().is_none());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(connection.admit().is_some());
+}
+
+#[test]
+#[should_panic(expected = "lets no call pass")]
+fn a_rate_of_nothing_is_refused() {
+    let _ = Endpoint::from_static("http://backend.test").rate_limit(0, Duration::from_secs(1));
+}

@@ -1,0 +1,7 @@
+//! Ways to a backend, and bounds on what it gets.
+
+mod connectors;
+mod limits;
+mod proxies;
+#[cfg(unix)]
+mod unix;
