@@ -392,7 +392,10 @@ fn label<K: std::fmt::Debug>(key: &K, endpoint: &Endpoint) -> String {
     let key = format!("{key:?}");
     let bare = key.trim_matches('"');
     let address = endpoint.address();
-    match bare.trim_end_matches('/').strip_prefix("http://") == Some(&address) {
+    let bare_address = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| bare.trim_end_matches('/').strip_prefix(scheme));
+    match bare_address == Some(&address) {
         true => address,
         false => bare.to_owned(),
     }

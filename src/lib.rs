@@ -39,6 +39,22 @@
 //! work: the generated `GreeterClient::connect(uri)` is made for tonic's type.
 //! Write `GreeterClient::new(Endpoint::new(uri)?.connect().await?)`.
 //!
+//! # Features
+//!
+//! None is on by default. They have the names of tonic's.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `tls-ring` | TLS, with the cryptography of `ring` |
+//! | `tls-aws-lc` | TLS, with that of `aws-lc-rs`; with both, `ring` computes |
+//! | `tls-native-roots` | trust in whom the operating system trusts |
+//! | `tls-webpki-roots` | trust in whom Mozilla trusts |
+//!
+//! An endpoint whose scheme is `https` is reached by TLS, and trusts the roots that
+//! are enabled; `Endpoint::tls_config` says more. Call credentials
+//! ([`ChannelBuilder::call_credentials`]) need no feature, but are only sent over
+//! TLS.
+//!
 //! # Logs
 //!
 //! Every transition is one [`tracing`] event. Its target says what it is about, and

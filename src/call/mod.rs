@@ -12,6 +12,8 @@
 //!   └────────────────────────────────◄──────────────────────────────────────┘
 //! ```
 //!
+//! Between slot and stream it is given its credentials, if the channel has any.
+//!
 //! All of it happens in the caller's task, inside the call's deadline. A call
 //! never waits for the balancer's worker, only for what it publishes.
 

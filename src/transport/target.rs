@@ -31,7 +31,6 @@ impl Target {
         Self {
             host: address.ip().to_string(),
             port: address.port(),
-            ..self
         }
     }
 }

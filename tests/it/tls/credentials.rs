@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use h2::Reason;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
     CauseKind,
@@ -15,8 +16,8 @@ use tonic_health_channel::{
 
 use super::over;
 use crate::support::{
-    Authority, Backend, GREETER, TlsFront, balanced, call, endpoint, hello, request,
-    request_within, until, until_that,
+    Answer, Authority, Backend, GREETER, H2Peer, TlsFront, balanced, call, endpoint, hello,
+    request, request_within, until, until_that,
 };
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -77,6 +78,24 @@ async fn every_call_and_every_watch_brings_its_credentials() {
     assert_eq!(info.authority().as_str(), front.addr().to_string());
     let url = format!("https://{}/demo.v1.Greeter", front.addr());
     assert_eq!(info.service_url(), url);
+}
+
+// D99
+#[tokio::test]
+async fn another_attempt_is_asked_for_anew() {
+    let peer = H2Peer::start().await;
+    peer.answer_next_calls(1, Answer::Reset(Reason::REFUSED_STREAM));
+    let asked = Asked::default();
+    let asking = asked.clone();
+    let channel = over([endpoint(peer.uri())], None)
+        .call_credentials(move |info| {
+            asking.note(info);
+            ready(token("secret"))
+        })
+        .allow_plaintext_credentials()
+        .build();
+    hello(&channel).await.expect("the second time it is taken");
+    assert_eq!(asked.paths(), [SAY_HELLO, SAY_HELLO]);
 }
 
 // D100
@@ -193,6 +212,22 @@ async fn a_deadline_covers_the_wait_for_credentials() {
         "deadline exceeded after 100ms, waiting for call credentials"
     );
     assert_eq!(backend.hits(), 0);
+}
+
+// D102
+#[tokio::test]
+async fn the_server_is_told_what_credentials_leave_of_the_deadline() {
+    let backend = Backend::start().await;
+    let channel = over([endpoint(backend.uri())], None)
+        .call_credentials(|_| ready(token("secret")))
+        .allow_plaintext_credentials()
+        .build();
+    let whole = request_within("you", Duration::from_secs(10));
+    let asked_for = whole.metadata().get("grpc-timeout").cloned();
+    call(&channel, whole).await.expect("a greeting");
+    let told = backend.last_metadata().expect("there was a call");
+    assert!(asked_for.is_some());
+    assert_ne!(told.get("grpc-timeout"), asked_for.as_ref());
 }
 
 // D102

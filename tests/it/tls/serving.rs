@@ -27,6 +27,10 @@ async fn calls_follow_the_health_of_two_backends_behind_tls() {
     let channel = over(endpoints, Some(GREETER)).build();
     until_backends(&channel, &[Ready, Ready]).await;
     assert_eq!(spread(&channel, 10, &[&a, &b]).await, [5, 5]);
+    let backends = channel.backends();
+    let labels = backends.iter().map(|backend| backend.label().to_owned());
+    let addresses = fronts.iter().map(|front| front.addr().to_string());
+    assert!(labels.eq(addresses), "{backends:?}");
 
     a.set_not_serving(GREETER).await;
     until_backends(&channel, &[TransientFailure, Ready]).await;
