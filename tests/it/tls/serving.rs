@@ -12,7 +12,7 @@ use crate::support::{
     until_that,
 };
 
-// D97
+// D147
 #[tokio::test]
 async fn calls_follow_the_health_of_two_backends_behind_tls() {
     let authority = Authority::new();
@@ -46,7 +46,7 @@ async fn calls_follow_the_health_of_two_backends_behind_tls() {
     assert_eq!((a.connections(), b.connections()), (1, 1));
 }
 
-// D97
+// D147
 #[tokio::test]
 async fn a_single_channel_streams_reconnects_and_lets_go() {
     let (backend, authority) = (Backend::start().await, Authority::new());
@@ -70,7 +70,7 @@ async fn a_single_channel_streams_reconnects_and_lets_go() {
     backend.until_open_connections(0).await;
 }
 
-// D97
+// D147
 #[tokio::test]
 async fn a_source_that_repeats_an_equal_config_changes_nothing() {
     let (backend, authority) = (Backend::start().await, Authority::new());
