@@ -349,8 +349,18 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_has_a_name() {
+        for target in ["unix:/run/x", "unix:///run/x", "unix:x", "unix-abstract:x"] {
+            assert_eq!(Target::parse(target), Ok(Target::Uri(target)));
+            assert!(Channel::target(target).is_ok(), "{target}");
+        }
+        is_rejected("unix:", "there is no path after `unix:`");
+        is_rejected("unix-abstract:", "there is no name after `unix-abstract:`");
+    }
+
+    #[test]
     fn an_unknown_scheme_is_told_the_known_ones() {
-        for target in ["unix:/run/x", "xds:///x", "zookeeper://x/y", "vsock:1:2"] {
+        for target in ["xds:///x", "zookeeper://x/y", "vsock:1:2"] {
             is_rejected(target, KNOWN);
         }
         is_rejected("::1", "an IPv6 address stands in brackets");
