@@ -38,6 +38,7 @@
 //! Endpoint}` to `use tonic_health_channel::{Channel, Endpoint}`. One thing cannot
 //! work: the generated `GreeterClient::connect(uri)` is made for tonic's type.
 //! Write `GreeterClient::new(Endpoint::new(uri)?.connect().await?)`.
+//! `docs/migrating-from-tonic.md` has the rest.
 //!
 //! # Features
 //!
@@ -65,6 +66,7 @@
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
 //! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it |
+//! | `backend` | WARN | the server ends connections for too many keepalive PINGs … | `backend`: its address; `interval` until then |
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
 //! | `discover` | WARN | `failed` | `error`; `retry`: when the source is asked again |

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use super::{
     answered_by::AnsweredBy,
+    attached::Attached,
     body::Exchange,
-    call_limits::CallLimits,
-    credentials::{CallCredentials, RequestInfo},
+    credentials::RequestInfo,
     endpoint::Endpoint,
     executor::Executor,
     http2,
@@ -23,10 +23,7 @@ use super::{
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
-use crate::{
-    error::{Cause, CauseKind, Error, ErrorKind},
-    in_flight::InFlight,
-};
+use crate::error::{Cause, CauseKind, Error, ErrorKind};
 
 /// `h2` has 2³⁰ stream numbers for a client. A connection that has used nearly
 /// all of them is retired, with some to spare for calls racing with that.
@@ -57,26 +54,6 @@ struct Shared {
     call_timeout: Option<Duration>,
     address: String,
     executor: Executor,
-}
-
-/// What a connection has of its channel and of its backend. It outlives the
-/// connection, and the next one to the same backend gets it too.
-#[derive(Clone)]
-pub(crate) struct Attached {
-    /// The number of its backend.
-    pub(crate) backend: u64,
-    /// Calls of the channel that wait for a slot, here or elsewhere.
-    pub(crate) queue: Arc<Queue>,
-    /// Calls of the backend.
-    pub(crate) in_flight: InFlight,
-    /// What each response says of the backend, if it is to say so.
-    pub(crate) answered_by: Option<AnsweredBy>,
-    /// What every request on the connection has to bring, a `Watch` too.
-    pub(crate) credentials: Option<CallCredentials>,
-    /// How many calls its endpoint wants, if it has a bound.
-    pub(crate) limits: Option<Arc<CallLimits>>,
-    /// How much less often it is sent PINGs than its endpoint says.
-    pub(crate) restraint: Restraint,
 }
 
 /// How far a connection is in its life. It only moves down this list.

@@ -71,7 +71,7 @@ async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Stri
         return connect_unix(name).await;
     }
     let (target, address) = match endpoint.located {
-        Some(Located::Tcp(address)) => (target.at(address), Some(address)),
+        Some(Located::Tcp(address)) => (Target::of(address), Some(address)),
         _ => (target, None),
     };
     match endpoint.proxy.as_ref().and_then(|proxy| proxy.to(&target)) {

@@ -15,6 +15,7 @@
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
 mod answered_by;
+mod attached;
 mod body;
 mod call_limits;
 mod connection;
@@ -38,9 +39,10 @@ pub(crate) mod tests;
 mod tls;
 
 pub use answered_by::AnsweredBy;
+pub(crate) use attached::Attached;
 pub(crate) use body::ResponseBody;
 pub(crate) use connection::{
-    Admitted, Attached, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
+    Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;

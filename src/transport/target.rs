@@ -26,8 +26,8 @@ pub(super) enum UnixName {
 }
 
 impl Target {
-    /// The same by its address.
-    pub(super) fn at(self, address: SocketAddr) -> Self {
+    /// An address, without a name.
+    pub(super) fn of(address: SocketAddr) -> Self {
         Self {
             host: address.ip().to_string(),
             port: address.port(),

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{StreamExt, iter};
 use tonic::{
     Code, Request, Status, body::Body, codegen::InterceptedService, metadata::MetadataValue,
@@ -157,6 +159,20 @@ async fn one_endpoint_with_every_option_is_one_channel() {
             .tcp_keepalive_retries(Some(2))
             .initial_stream_window_size(Some(1 << 20))
             .initial_connection_window_size(2 << 20)
+            .http2_adaptive_window(false)
+            .max_frame_size(1 << 20)
+            .http2_header_table_size(8192)
+            .http2_max_header_list_size(32 << 10)
+            .http2_max_concurrent_reset_streams(100)
+            .http2_reset_stream_duration(Duration::from_secs(5))
+            .http2_max_local_error_reset_streams(100)
+            .http2_keep_alive_interval(Duration::from_secs(60))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .concurrency_limit(100)
+            .rate_limit(1_000, Duration::from_secs(1))
+            .buffer_size(1024)
+            .local_address(Some("127.0.0.1".parse().expect("an address")))
             .executor(executor.clone()),
     )
     .await;
@@ -203,6 +219,191 @@ async fn every_kind_of_call_has_its_answer() {
         assert_eq!(texts(replies), ["Hello you!", "Hello me!"]);
     })
     .await;
+}
+
+/// Leads to a backend whatever the URI.
+fn to(
+    backend: &Backend,
+) -> impl Service<
+    http::Uri,
+    Response = TokioIo<TcpStream>,
+    Error = std::io::Error,
+    Future: Send + Unpin + 'static,
+> + Send
++ 'static {
+    let at = backend.addr();
+    tower::service_fn(move |_: http::Uri| {
+        Box::pin(async move { TcpStream::connect(at).await.map(TokioIo::new) })
+    })
+}
+
+#[tokio::test]
+async fn a_connector_of_ones_own_makes_the_connection() {
+    let backend = Backend::start().await;
+    let endpoint = Endpoint::from_static("http://greeter.test");
+    let eager = endpoint.connect_with_connector(to(&backend));
+    let channels = [
+        within("the first to connect", eager).await,
+        Ok(endpoint.connect_with_connector_lazy(to(&backend))),
+        within(
+            "the third to connect",
+            Channel::connect(to(&backend), endpoint.clone()),
+        )
+        .await,
+        Ok(Channel::new(to(&backend), endpoint)),
+    ];
+    for channel in channels {
+        let channel = channel.expect("the backend is up");
+        let answered_by = Application::new(channel).answered_by().await;
+        assert_eq!(answered_by, backend.name());
+        assert_eq!(backend.last_authority().as_deref(), Some("greeter.test"));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_an_endpoint() {
+    let backend = Backend::start().await;
+    let door = crate::support::UnixDoor::to(backend.addr());
+    for target in [
+        format!("unix:{}", door.path()),
+        format!("unix://{}", door.path()),
+    ] {
+        let endpoint = Endpoint::from_shared(target).expect("a path");
+        assert_eq!(endpoint.uri(), EXPECTED.unix_uri);
+        let mut application = Application::new(connected(endpoint).await);
+        assert_eq!(application.answered_by().await, backend.name());
+        let authority = EXPECTED.unix_uri.trim_start_matches("http://");
+        let authority = authority.trim_end_matches('/');
+        assert_eq!(backend.last_authority().as_deref(), Some(authority));
+    }
+}
+
+#[tokio::test]
+async fn messages_of_any_size_fit_frames_of_any_size() {
+    let backend = Backend::start().await;
+    let name = "x".repeat(1 << 20);
+    for frames in [None, Some(20_000), Some(1 << 20)] {
+        let channel = connected(endpoint(&backend).max_frame_size(frames)).await;
+        let mut client = GreeterClient::new(channel);
+        let answer = within("an answer", client.say_hello(named(&name))).await;
+        let reply = answer.expect("a reply").into_inner();
+        assert_eq!(reply.message.len(), "Hello !".len() + name.len());
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_a_client_on_messages_hold() {
+    let backend = Backend::start().await;
+    let channel = connected(endpoint(&backend)).await;
+    let mut client = GreeterClient::new(channel).max_decoding_message_size(10);
+    let answer = within("an answer", client.say_hello(named("you"))).await;
+    let status = answer.expect_err("the reply is larger");
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+
+    let mut client = client.max_encoding_message_size(2);
+    let answer = within("an answer", client.say_hello(named("you"))).await;
+    let status = answer.expect_err("the request is larger");
+    assert_eq!(status.code(), EXPECTED.request_too_large, "{status}");
+}
+
+/// Answers each call with a header of this many bytes.
+async fn verbose_server(bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = h2::server::handshake(io).await.expect("HTTP/2");
+                while let Some(Ok((_, mut respond))) = server.accept().await {
+                    let head = http::Response::builder()
+                        .header("content-type", "application/grpc")
+                        .header("grpc-status", "9")
+                        .header("x-large", "x".repeat(bytes));
+                    let _ = respond.send_response(head.body(()).expect("a head"), true);
+                }
+            });
+        }
+    });
+    format!("http://{addr}")
+}
+
+#[tokio::test]
+async fn response_headers_may_be_as_large_as_the_endpoint_says() {
+    let uri = verbose_server(20_000).await;
+    let endpoint = Endpoint::from_shared(uri).expect("a URI");
+    let mut small = Application::new(connected(endpoint.clone()).await);
+    let status = small.hello().await.expect_err("16 KiB is the limit");
+    assert_ne!(status.code(), Code::FailedPrecondition, "{status}");
+
+    let large = endpoint.http2_max_header_list_size(32 << 10);
+    let mut large = Application::new(connected(large).await);
+    let status = large.hello().await.expect_err("that is the answer");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+}
+
+#[tokio::test]
+async fn what_a_request_says_of_its_sender_comes_first() {
+    let backend = Backend::start().await;
+    let endpoint = endpoint(&backend)
+        .user_agent("app/1")
+        .expect("a header value");
+    let mut client = GreeterClient::new(connected(endpoint).await);
+    let mut request = Request::new(named("you"));
+    let library = MetadataValue::from_static("library/2");
+    request.metadata_mut().insert("user-agent", library);
+    let answer = within("an answer", client.say_hello(request)).await;
+    answer.expect("the call is answered");
+    let metadata = backend.last_metadata().expect("there was a call");
+    let agent = metadata.get("user-agent").expect("every client says it");
+    let agent = agent.to_str().expect("text");
+    let signed = format!("library/2 app/1 {}", EXPECTED.signature);
+    assert!(agent.starts_with(&signed), "{agent}");
+}
+
+#[tokio::test]
+async fn extensions_of_a_request_reach_layers_below_the_client() {
+    #[derive(Clone)]
+    struct Tenant(&'static str);
+
+    let backend = Backend::start().await;
+    let channel = connected(endpoint(&backend)).await;
+    let layered = tower::ServiceBuilder::new()
+        .map_request(|mut request: http::Request<Body>| {
+            let tenant = request.extensions().get::<Tenant>().expect("it was put in");
+            let tenant = http::HeaderValue::from_static(tenant.0);
+            request.headers_mut().insert("tenant", tenant);
+            request
+        })
+        .service(channel);
+    let mut client = GreeterClient::with_interceptor(layered, |mut request: Request<()>| {
+        request.extensions_mut().insert(Tenant("blue"));
+        Ok(request)
+    });
+    let answer = within("an answer", client.say_hello(named("you"))).await;
+    answer.expect("the call is answered");
+    let metadata = backend.last_metadata().expect("there was a call");
+    let tenant = metadata.get("tenant").map(|value| value.as_bytes());
+    assert_eq!(tenant, Some(&b"blue"[..]));
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_concurrency_limit_waits() {
+    let peer = H2Peer::start().await;
+    peer.answer_calls(Answer::KeepOpen);
+    let endpoint = Endpoint::from_shared(peer.uri()).expect("a URI");
+    let channel = connected(endpoint.concurrency_limit(1)).await;
+    let [first, second] = [channel.clone(), channel]
+        .map(|channel| tokio::spawn(async move { Application::new(channel).hello().await }));
+    peer.until_calls(1).await;
+    peer.answer_calls(Answer::Ok);
+    assert_eq!(peer.calls(), 1, "the other one waits");
+    peer.end_open_calls(Answer::Ok);
+    for call in [first, second] {
+        let answer = within("the call to end", call).await;
+        answer.expect("no panic").expect("a reply");
+    }
+    assert_eq!(peer.calls(), 2);
 }
 
 #[tokio::test]
@@ -345,6 +546,18 @@ async fn a_set_of_endpoints_is_changed_while_it_is_used() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_set_of_endpoints_may_have_an_executor() {
+    let backend = Backend::start().await;
+    let executor = Counting::default();
+    let (channel, changes) = Channel::balance_channel_with_executor(16, executor.clone());
+    let change = Change::Insert(key("only"), endpoint(&backend));
+    changes.send(change).await.expect("the channel takes it");
+    let answered_by = Application::new(channel).answered_by().await;
+    assert_eq!(answered_by, backend.name());
+    assert_ne!(executor.0.load(Ordering::Relaxed), 0, "no task was given");
 }
 
 #[tokio::test]

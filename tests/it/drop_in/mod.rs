@@ -34,6 +34,10 @@ struct Expected {
     /// Whether `Endpoint::from_shared` takes `host:port` without a scheme, to
     /// which nothing can connect.
     takes_no_scheme: bool,
+    /// What a call gets whose request is larger than its client allows.
+    request_too_large: Code,
+    /// What an endpoint at a Unix socket gives for its URI, and tells servers.
+    unix_uri: &'static str,
 }
 
 const TONIC: Expected = Expected {
@@ -44,6 +48,8 @@ const TONIC: Expected = Expected {
     tcp_keepalive_interval: None,
     tcp_keepalive_retries: None,
     takes_no_scheme: true,
+    request_too_large: Code::Internal,
+    unix_uri: "http://tonic/",
 };
 
 const OURS: Expected = Expected {
@@ -54,4 +60,6 @@ const OURS: Expected = Expected {
     tcp_keepalive_interval: Some(Duration::from_secs(10)),
     tcp_keepalive_retries: Some(3),
     takes_no_scheme: false,
+    request_too_large: Code::OutOfRange,
+    unix_uri: "http://localhost/",
 };

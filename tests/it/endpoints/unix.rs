@@ -44,6 +44,19 @@ async fn the_origin_is_the_name_of_a_server_at_a_socket() {
     assert_eq!(backend.last_authority().as_deref(), Some("greeter.test"));
 }
 
+#[tokio::test]
+async fn a_target_may_be_a_unix_socket() {
+    let backend = Backend::start().await;
+    let door = UnixDoor::to(backend.addr());
+    let target = format!("unix://{}", door.path());
+    let channel = Channel::target(&target).expect("a target");
+    let channel = channel.service_config(checking(GREETER)).build();
+    let reply = hello(&channel).await.expect("a reply");
+    assert_eq!(reply.backend, backend.name());
+    let label = format!("unix:{}", door.path());
+    assert_eq!(channel.backends()[0].label(), label);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_endpoint_may_be_an_abstract_unix_socket() {
