@@ -320,6 +320,9 @@ impl ChannelBuilder {
     /// fetched over this same channel. What it gives stands beside what the caller
     /// has put into the request.
     ///
+    /// Channels over one endpoint have them too if they are made here, over a list of
+    /// one.
+    ///
     /// Its error fails the call, before anything is sent, with
     /// [`ErrorKind::Credentials`]: with its code, or INTERNAL if that is one that
     /// only servers use (gRFC A54). A backend whose health check has no credentials

@@ -354,14 +354,14 @@ impl FirstBytes {
         }
     }
 
-    /// The protocol of a peer that was expected to speak TLS, if it is one that we
-    /// know.
+    /// What a peer speaks that was expected to speak TLS, if we know it.
     #[cfg(feature = "_tls-any")]
     pub(super) fn protocol(&self) -> Option<&'static str> {
         match self.lock().as_slice() {
             bytes if is_http1(bytes) => Some("HTTP/1"),
             // The header of a SETTINGS frame on stream 0, as every server begins.
             [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some("HTTP/2"),
+            [0x14..=0x17, 3, ..] => Some("TLS"),
             _ => None,
         }
     }

@@ -64,7 +64,7 @@ impl Client {
 /// bytes tell more.
 fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
     match (reason(error), first_bytes.protocol()) {
-        (Some(Error::InvalidMessage(_)), Some(protocol)) => {
+        (Some(Error::InvalidMessage(_)), Some(protocol)) if protocol != "TLS" => {
             format!("the peer speaks {protocol}, not TLS")
         }
         (Some(error @ Error::InvalidMessage(_)), None) => {

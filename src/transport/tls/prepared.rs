@@ -133,17 +133,10 @@ fn enabled_roots() -> Result<Arc<Prepared>, String> {
 
 fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::from_iter(config.trust_anchors.iter().cloned());
-    #[cfg_attr(not(feature = "tls-native-roots"), expect(unused_mut))]
-    let mut missing = String::new();
     #[cfg(feature = "tls-native-roots")]
-    if config.native_roots {
-        let found = rustls_native_certs::load_native_certs();
-        // A store has some that rustls has no use for; others may do without it.
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
-            missing = format!("; the system's store has nobody: {:?}", found.errors);
-        }
-    }
+    let missing = add_native_roots(config, &mut roots);
+    #[cfg(not(feature = "tls-native-roots"))]
+    let missing = "";
     #[cfg(feature = "tls-webpki-roots")]
     if config.webpki_roots {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -163,6 +156,21 @@ fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
              `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
         )),
         false => Ok(roots),
+    }
+}
+
+/// Adds the system's roots, if `config` wants them. Others may do without, so what is
+/// returned only tells why there are none.
+#[cfg(feature = "tls-native-roots")]
+fn add_native_roots(config: &ClientTlsConfig, roots: &mut RootCertStore) -> String {
+    if !config.native_roots {
+        return String::new();
+    }
+    let found = rustls_native_certs::load_native_certs();
+    // A store has some that rustls has no use for.
+    match roots.add_parsable_certificates(found.certs) {
+        (0, _) => format!("; the system's store has nobody: {:?}", found.errors),
+        _ => String::new(),
     }
 }
 

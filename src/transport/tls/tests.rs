@@ -1,16 +1,38 @@
 //! What an endpoint's options mean for its TLS.
 
-use rcgen::{CertificateParams, KeyPair};
-use tokio_rustls::rustls::pki_types::ServerName;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig, crypto::ring, pki_types::ServerName,
+        server::WebPkiClientVerifier,
+    },
+};
 
 use super::{Certificate, ClientTlsConfig, Identity, TlsReload};
 use crate::transport::Endpoint;
 
-fn trusting() -> ClientTlsConfig {
-    let key = KeyPair::generate().expect("a key");
+fn signed() -> CertifiedKey<KeyPair> {
+    let signing_key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(["me".to_owned()]).expect("a name");
-    let certificate = params.self_signed(&key).expect("a certificate");
-    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificate.pem()))
+    let cert = params.self_signed(&signing_key).expect("a certificate");
+    CertifiedKey { cert, signing_key }
+}
+
+fn trusting() -> ClientTlsConfig {
+    let pem = signed().cert.pem();
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
 }
 
 #[track_caller]
@@ -66,4 +88,91 @@ fn nobody_reads_a_key_in_the_logs() {
     let key = format!("{:?}", b"secret");
     let inner = key.trim_matches(['[', ']']);
     assert!(!format!("{config:?}").contains(inner));
+}
+
+/// An IO that takes no more bytes once it is broken, and can still be read.
+struct Breaking {
+    io: DuplexStream,
+    broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.broken.load(Relaxed) {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            false => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Asks clients for a certificate of its own.
+fn asking(own: &CertifiedKey<KeyPair>) -> TlsAcceptor {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).expect("a certificate");
+    let roots = Arc::new(roots);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
+    let key = own.signing_key.serialize_der().try_into().expect("a key");
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that ring can do")
+        .with_client_cert_verifier(verifier.expect("a verifier"))
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
+    let own = signed();
+    let (near, far) = duplex(64 << 10);
+    let broken = Arc::new(AtomicBool::new(false));
+    let io = Breaking {
+        io: near,
+        broken: broken.clone(),
+    };
+    let config = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(own.cert.pem()))
+        .domain_name("me");
+    let endpoint = Endpoint::from_static("https://greeter.example").tls_config(config);
+    let endpoint = endpoint.expect("a config");
+    let client = endpoint.security.tls.client(&endpoint).expect("a config");
+
+    let server = asking(&own).accept(far).into_fallible();
+    let (secured, turned_away) = tokio::join!(client.handshake(Box::new(io)), server);
+    let mut secured = secured.expect("the client has done its part");
+    let (_, _held_open) = turned_away.expect_err("it has no certificate");
+    broken.store(true, Relaxed);
+    let outcome = async {
+        secured.write_all(b"a request").await?;
+        secured.flush().await
+    };
+    let error = outcome.await.expect_err("nothing can be written");
+    assert_eq!(
+        error.to_string(),
+        "TLS: the server asks for a client certificate"
+    );
 }
