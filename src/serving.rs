@@ -72,8 +72,8 @@ use crate::{
 ///
 /// # Whose rules apply
 ///
-/// Those for backends: source, connection backoff, health checks, and the service
-/// config as far as it is about them. Those for calls do not, as the channel does not
+/// Those for backends: source, connection backoff, health checks, call credentials, and
+/// the service config as far as it is about them. Those for calls do not, as the channel does not
 /// see them: `timeout`, `waitForReady` and message sizes of the service config,
 /// [`Endpoint::timeout`](crate::Endpoint::timeout), and transparent retry. A
 /// `grpc-timeout` goes to the server as it is, and nobody here keeps to it; tower has

@@ -6,18 +6,20 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use h2::Reason;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
-    CauseKind,
+    CauseKind, Change,
     ConnectivityState::{Ready, TransientFailure},
-    ErrorKind, RequestInfo,
+    ErrorKind, RequestInfo, discover,
 };
 
 use super::over;
 use crate::support::{
-    Answer, Authority, Backend, GREETER, H2Peer, TlsFront, balanced, call, endpoint, hello,
-    request, request_within, until, until_that,
+    Answer, Authority, Backend, GREETER, H2Peer, TlsFront, balanced, call, endpoint,
+    greeter::greeter_client::GreeterClient, hello, request, request_within, until, until_that,
+    within,
 };
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -257,4 +259,33 @@ async fn a_tower_user_sees_the_kind() {
     let outcome = channel.oneshot(request.expect("a request")).await;
     let error = outcome.expect_err("not in the clear");
     assert_eq!(error.kind(), ErrorKind::Credentials);
+}
+
+// D99, D100
+#[tokio::test]
+async fn calls_through_towers_door_bring_credentials_too() {
+    let backend = Backend::start().await;
+    for allowed in [false, true] {
+        let builder = over([endpoint(backend.uri())], None);
+        let builder = builder.call_credentials(|_| ready(token("secret")));
+        let channel = match allowed {
+            true => builder.allow_plaintext_credentials().build(),
+            false => builder.build(),
+        };
+        let first = within("a backend", discover::serving(&channel).next()).await;
+        let Some(Ok(Change::Insert(_, connection))) = first else {
+            panic!("there is one");
+        };
+        let mut client = GreeterClient::new(connection);
+        let answer = within("an answer", client.say_hello(request("Ada"))).await;
+        if allowed {
+            answer.expect("plaintext is allowed");
+            let told = backend.last_metadata().expect("there was a call");
+            assert_eq!(told.get("authorization").expect("a token"), "secret");
+        } else {
+            let status = answer.expect_err("it is in the clear");
+            assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+            assert_eq!(backend.hits(), 0);
+        }
+    }
 }
