@@ -149,6 +149,11 @@ impl Endpoint {
         }
     }
 
+    #[cfg(feature = "_tls-any")]
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.located, Some(Located::Unix(_)))
+    }
+
     /// What tells it from others in a list: its URI, or the name of its socket.
     pub(crate) fn name(&self) -> String {
         match &self.located {

@@ -173,7 +173,8 @@ impl Endpoint {
     ///
     /// [`ErrorKind::InvalidEndpoint`] if there is no certificate or key where there
     /// should be one, if they do not fit, if nobody is trusted, if there is no host
-    /// to verify, or if no feature brings cryptography.
+    /// to verify, or if no feature brings cryptography. And for a Unix socket, as in
+    /// tonic.
     pub fn tls_config(self, config: ClientTlsConfig) -> Result<Self, Error> {
         self.prepared(config, None)
     }
@@ -206,6 +207,7 @@ impl Endpoint {
     ///
     /// [`ErrorKind::InvalidEndpoint`] if there is no host to verify.
     pub fn tls_reload(self, reload: &TlsReload) -> Result<Self, Error> {
+        self.refuse_unix()?;
         self.with_tls(Source::Reloaded(reload.clone()))
     }
 
@@ -214,9 +216,18 @@ impl Endpoint {
         config: ClientTlsConfig,
         verifier: Option<Arc<dyn ServerCertVerifier>>,
     ) -> Result<Self, Error> {
+        self.refuse_unix()?;
         match Prepared::new(config, verifier) {
             Ok(prepared) => self.with_tls(Source::Fixed(Arc::new(prepared))),
             Err(why) => Err(self.invalid(&why)),
+        }
+    }
+
+    /// To take a config and speak plain text would be a surprise.
+    fn refuse_unix(&self) -> Result<(), Error> {
+        match self.is_unix() {
+            true => Err(self.invalid("there is no TLS over a Unix socket")),
+            false => Ok(()),
         }
     }
 
@@ -229,7 +240,7 @@ impl Endpoint {
     }
 
     fn invalid(&self, why: &str) -> Error {
-        let text = format!("endpoint `{}`: TLS config: {why}", self.uri());
+        let text = format!("endpoint `{}`: TLS config: {why}", self.name());
         Error::new(ErrorKind::InvalidEndpoint, text)
     }
 }

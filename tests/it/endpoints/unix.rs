@@ -96,3 +96,15 @@ async fn a_socket_that_is_not_there_says_so() {
     assert!(text.contains(&target), "{text}");
     assert!(text.contains("No such file"), "{text}");
 }
+
+#[cfg(feature = "tls-ring")]
+#[test]
+fn a_socket_takes_no_tls_config() {
+    let endpoint = Endpoint::from_static("unix:/run/greeter.sock");
+    let config = tonic_health_channel::ClientTlsConfig::new();
+    let error = endpoint
+        .tls_config(config)
+        .expect_err("it would be plain text");
+    let text = "endpoint `unix:/run/greeter.sock`: TLS config: there is no TLS over a Unix socket";
+    assert_eq!(error.message(), text);
+}
