@@ -324,7 +324,7 @@ impl ChannelBuilder {
     /// one.
     ///
     /// Its error fails the call, before anything is sent, with
-    /// [`ErrorKind::Credentials`]: with its code, or INTERNAL if that is one that
+    /// [`ErrorKind::Credentials`](crate::ErrorKind::Credentials): with its code, or INTERNAL if that is one that
     /// only servers use (gRFC A54). A backend whose health check has no credentials
     /// is in TRANSIENT_FAILURE, with that reason.
     ///
