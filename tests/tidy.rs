@@ -54,7 +54,8 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 12] = [
+const WAITS: [&str; 13] = [
+    "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
     "src/discover/dns/hickory.rs",

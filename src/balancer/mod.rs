@@ -15,6 +15,7 @@ mod idle;
 mod machine;
 mod pick_first;
 mod policy;
+mod polled;
 mod task;
 #[cfg(test)]
 mod tests;

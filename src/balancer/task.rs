@@ -17,6 +17,7 @@ use super::{
     config::Configs,
     idle::Idleness,
     machine::{Balancer, Effects, Start, SubchannelId},
+    polled::{FromSource, Polled},
 };
 use crate::{
     backoff::BackoffConfig,
@@ -43,9 +44,6 @@ const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
 /// backends that come up together are then published a few times, not ten
 /// thousand.
 const BATCH: usize = 256;
-
-/// How long a source that failed is left alone: at first, and at most.
-const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a channel is made of, besides its source.
 pub(crate) struct Settings {
@@ -136,14 +134,21 @@ struct Worker {
     settings: Settings,
     /// What all subchannels go by.
     control: watch::Sender<Control>,
-    /// Dropping a sender stops its subchannel.
-    subchannels: HashMap<SubchannelId, oneshot::Sender<()>>,
+    subchannels: HashMap<SubchannelId, Running>,
     commands: mpsc::UnboundedReceiver<Command>,
     config_updates: Option<ConfigUpdates>,
     reports: mpsc::Receiver<Told<SubchannelId>>,
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
     source: Polled,
+}
+
+/// A subchannel that runs.
+struct Running {
+    /// Dropping it stops the subchannel.
+    _stop: oneshot::Sender<()>,
+    /// Where calls are sent, while it is READY.
+    connection: Option<Connection>,
 }
 
 impl Worker {
@@ -202,6 +207,9 @@ impl Worker {
             connection,
         } in told.drain(..)
         {
+            if let Some(running) = self.subchannels.get_mut(&from) {
+                running.connection.clone_from(&connection);
+            }
             let effects = self.machine.on_report(now, from, report, connection);
             changed |= self.apply(effects);
         }
@@ -340,7 +348,12 @@ impl Worker {
             refresh.request();
         }
         for id in effects.stop {
-            self.subchannels.remove(&id);
+            // Its task lets go of the connection too, but later: a stream that is freed
+            // meanwhile would go to a call that waits, after all was told otherwise.
+            let stopped = self.subchannels.remove(&id);
+            if let Some(connection) = stopped.and_then(|running| running.connection) {
+                connection.let_go();
+            }
         }
         for start in effects.start {
             self.start(start);
@@ -388,7 +401,11 @@ impl Worker {
             },
             reports: self.reports_in.clone(),
         };
-        self.subchannels.insert(id, stop);
+        let running = Running {
+            _stop: stop,
+            connection: None,
+        };
+        self.subchannels.insert(id, running);
         executor.spawn(subchannel::run(spec, stopped));
     }
 
@@ -414,62 +431,6 @@ impl Drop for Worker {
             let effects = self.machine.on_shutdown();
             self.apply(effects);
             self.publish();
-        }
-    }
-}
-
-/// A source that is left alone for a while after an error, and for ever after
-/// its end.
-struct Polled {
-    source: Option<Source>,
-    retry: Duration,
-    rests_until: Option<Instant>,
-}
-
-enum FromSource {
-    Named(Named),
-    Failed { text: String, retry: Duration },
-    Ended,
-}
-
-impl Polled {
-    fn new(source: Source) -> Self {
-        Self {
-            source: Some(source),
-            retry: SOURCE_RETRY.0,
-            rests_until: None,
-        }
-    }
-
-    /// What the source says next.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    async fn next(&mut self) -> FromSource {
-        if let Some(until) = self.rests_until {
-            time::sleep_until(until).await;
-            self.rests_until = None;
-        }
-        let Some(source) = &mut self.source else {
-            return std::future::pending().await;
-        };
-        match source.next().await {
-            Some(Ok(named)) => {
-                self.retry = SOURCE_RETRY.0;
-                FromSource::Named(named)
-            }
-            Some(Err(error)) => {
-                let retry = self.retry;
-                self.rests_until = Some(Instant::now() + retry);
-                self.retry = (retry * 2).min(SOURCE_RETRY.1);
-                let text = format!("{error} (asked again in {retry:?})");
-                FromSource::Failed { text, retry }
-            }
-            None => {
-                self.source = None;
-                FromSource::Ended
-            }
         }
     }
 }

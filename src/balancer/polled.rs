@@ -1,0 +1,67 @@
+//! The source of backends, with pauses after its errors.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::{self, Instant};
+
+use crate::discover::{Named, Source};
+
+/// How long a source that failed is left alone: at first, and at most.
+const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A source that is left alone for a while after an error, and for ever after
+/// its end.
+pub(super) struct Polled {
+    source: Option<Source>,
+    retry: Duration,
+    rests_until: Option<Instant>,
+}
+
+pub(super) enum FromSource {
+    Named(Named),
+    Failed { text: String, retry: Duration },
+    Ended,
+}
+
+impl Polled {
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source: Some(source),
+            retry: SOURCE_RETRY.0,
+            rests_until: None,
+        }
+    }
+
+    /// What the source says next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(super) async fn next(&mut self) -> FromSource {
+        if let Some(until) = self.rests_until {
+            time::sleep_until(until).await;
+            self.rests_until = None;
+        }
+        let Some(source) = &mut self.source else {
+            return std::future::pending().await;
+        };
+        match source.next().await {
+            Some(Ok(named)) => {
+                self.retry = SOURCE_RETRY.0;
+                FromSource::Named(named)
+            }
+            Some(Err(error)) => {
+                let retry = self.retry;
+                self.rests_until = Some(Instant::now() + retry);
+                self.retry = (retry * 2).min(SOURCE_RETRY.1);
+                let text = format!("{error} (asked again in {retry:?})");
+                FromSource::Failed { text, retry }
+            }
+            None => {
+                self.source = None;
+                FromSource::Ended
+            }
+        }
+    }
+}
