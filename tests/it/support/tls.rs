@@ -62,7 +62,11 @@ impl Authority {
     }
 
     pub(crate) fn certificate(&self) -> Certificate {
-        Certificate::from_pem(self.0.pem())
+        Certificate::from_pem(self.pem())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// For a server at `127.0.0.1`, known also by `names`.
@@ -110,6 +114,11 @@ fn key() -> KeyPair {
 }
 
 impl Signed {
+    /// The certificate and its key.
+    pub(crate) fn pem(&self) -> (String, String) {
+        (self.chain.clone(), self.key.clone())
+    }
+
     pub(crate) fn identity(&self) -> Identity {
         Identity::from_pem(&self.chain, &self.key)
     }
