@@ -29,7 +29,10 @@ async fn a_client_trusts_an_authority_and_says_who_it_is() {
     let mut greeter = GreeterClient::new(channel.expect("the server is trusted"));
     let answer = within("an answer", greeter.say_hello(HelloRequest::default())).await;
     answer.expect("the client is known");
-    assert_eq!(front.last_hello().server_name.as_deref(), Some("greeter.example"));
+    assert_eq!(
+        front.last_hello().server_name.as_deref(),
+        Some("greeter.example")
+    );
 }
 
 #[tokio::test]
