@@ -42,7 +42,7 @@
 //!
 //! # Features
 //!
-//! None is on by default. They have the names of tonic's.
+//! None is on by default. Those for TLS have the names of tonic's.
 //!
 //! | feature | what it brings |
 //! |---|---|
@@ -50,6 +50,7 @@
 //! | `tls-aws-lc` | TLS, with that of `aws-lc-rs`; with both, `ring` computes |
 //! | `tls-native-roots` | trust in whom the operating system trusts |
 //! | `tls-webpki-roots` | trust in whom Mozilla trusts |
+//! | `hickory` | name servers asked directly: validity of answers, SRV records, service configs in DNS |
 //!
 //! An endpoint whose scheme is `https` is reached by TLS, and trusts the roots that
 //! are enabled; `Endpoint::tls_config` says more. Call credentials
