@@ -17,22 +17,6 @@ const SHORT: Duration = Duration::from_millis(150);
 /// A time that runs out, but not before a server that is up has answered.
 const LONG: Duration = Duration::from_millis(800);
 
-/// The `grpc-timeout` that the backend's last call brought along.
-fn seen_by(backend: &Backend) -> Duration {
-    let metadata = backend.last_metadata().expect("there was a call");
-    let timeout = metadata.get("grpc-timeout").expect("a deadline was set");
-    let text = timeout.to_str().expect("ASCII");
-    let (number, unit) = text.split_at(text.len() - 1);
-    let number = number.parse().expect("digits");
-    match unit {
-        "n" => Duration::from_nanos(number),
-        "u" => Duration::from_micros(number),
-        "m" => Duration::from_millis(number),
-        "S" => Duration::from_secs(number),
-        other => panic!("a few seconds are not given in {other:?}"),
-    }
-}
-
 fn two_then_hold() -> HelloRequest {
     HelloRequest {
         name: "hold".into(),
@@ -46,7 +30,7 @@ async fn the_server_is_told_how_much_time_is_left() {
     let deadline = Duration::from_secs(8);
     let prompt = call(&channel, request_within("you", deadline)).await;
     prompt.expect("in time");
-    let seen = seen_by(&backend);
+    let seen = backend.last_timeout();
     assert!(seen <= deadline, "{seen:?} is more than there was");
     assert!(seen > deadline / 2, "{seen:?} left of a prompt call");
 }
@@ -70,7 +54,7 @@ async fn the_time_a_call_waited_is_not_left_for_the_server() {
     hurried.expect_err("health is silent");
     backend.release_watches();
     waiting.await.expect("no panic").expect("an answer in time");
-    let seen = seen_by(&backend);
+    let seen = backend.last_timeout();
     assert!(
         seen <= deadline - SHORT,
         "{seen:?} of {deadline:?} are left after waiting {SHORT:?}"

@@ -32,22 +32,6 @@ async fn connected(rules: &str) -> (Backend, Channel) {
     (backend, channel)
 }
 
-/// The `grpc-timeout` of the backend's last call.
-fn told(backend: &Backend) -> Duration {
-    let metadata = backend.last_metadata().expect("there was a call");
-    let timeout = metadata.get("grpc-timeout").expect("a timeout was set");
-    let text = timeout.to_str().expect("ASCII");
-    let (number, unit) = text.split_at(text.len() - 1);
-    let number = number.parse().expect("digits");
-    match unit {
-        "n" => Duration::from_nanos(number),
-        "u" => Duration::from_micros(number),
-        "m" => Duration::from_millis(number),
-        "S" => Duration::from_secs(number),
-        other => panic!("a minute is not given in {other:?}"),
-    }
-}
-
 /// The code of SayHello and of SayHelloMany, to a server that answers both.
 async fn codes(channel: &Channel) -> [Code; 2] {
     let code = |status: Result<(), tonic::Status>| status.err().map_or(Code::Ok, |s| s.code());
@@ -132,19 +116,19 @@ async fn of_two_timeouts_the_shorter_counts_and_the_server_is_told_of_it() {
     let status = call(&channel, request_within("hold", LONG)).await;
     let status = status.expect_err("the config is shorter");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-    let seen = told(&backend);
+    let seen = backend.last_timeout();
     assert!(seen <= SHORT, "{seen:?} is more than there was");
 
     let (backend, channel) = connected(r#""timeout": "60s""#).await;
     let status = call(&channel, request_within("hold", SHORT)).await;
     let status = status.expect_err("the caller is shorter");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-    let seen = told(&backend);
+    let seen = backend.last_timeout();
     assert!(seen <= SHORT, "{seen:?} is more than there was");
 
     let answer = call(&channel, Request::new(request("you"))).await;
     answer.expect("in time");
-    let seen = told(&backend);
+    let seen = backend.last_timeout();
     assert!(seen <= LONG, "{seen:?} is more than there was");
     assert!(seen > LONG / 2, "{seen:?} left of a prompt call");
 }

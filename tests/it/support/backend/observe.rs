@@ -1,6 +1,6 @@
 //! What a test does to a backend while it runs, and what it can see and await.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tonic::{Code, metadata::MetadataMap};
 use tonic_health::ServingStatus;
@@ -52,6 +52,22 @@ impl Backend {
     /// Headers of the last greeter call.
     pub(crate) fn last_metadata(&self) -> Option<MetadataMap> {
         self.last_call().map(|seen| seen.metadata)
+    }
+
+    /// The `grpc-timeout` that the last greeter call brought along.
+    pub(crate) fn last_timeout(&self) -> Duration {
+        let metadata = self.last_metadata().expect("there was a call");
+        let timeout = metadata.get("grpc-timeout").expect("a deadline was set");
+        let text = timeout.to_str().expect("ASCII");
+        let (number, unit) = text.split_at(text.len() - 1);
+        let number = number.parse().expect("digits");
+        match unit {
+            "n" => Duration::from_nanos(number),
+            "u" => Duration::from_micros(number),
+            "m" => Duration::from_millis(number),
+            "S" => Duration::from_secs(number),
+            other => panic!("a few seconds are not given in {other:?}"),
+        }
     }
 
     /// `:authority` of the last greeter call.
