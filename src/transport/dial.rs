@@ -34,10 +34,12 @@ use crate::error::{Cause, CauseKind};
 /// "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How long sent data may stay unacknowledged before the kernel gives up
-/// (gRFC A18 and its default).
+/// What Linux knows of user timeouts: milliseconds in an `int`, of which 0 is none.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
+const USER_TIMEOUTS: (Duration, Duration) = (
+    Duration::from_millis(1),
+    Duration::from_millis(i32::MAX as u64),
+);
 
 /// Connects to `endpoint` and waits for the peer's SETTINGS.
 ///
@@ -235,7 +237,10 @@ fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         socket.set_tcp_keepalive(&keepalive)?;
     }
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    if let Some(timeout) = options.user_timeout {
+        let (least, most) = USER_TIMEOUTS;
+        socket.set_tcp_user_timeout(Some(timeout.clamp(least, most)))?;
+    }
     Ok(())
 }
 
@@ -328,10 +333,28 @@ mod tests {
     async fn an_endpoint_may_choose_otherwise() {
         let endpoint = Endpoint::from_static("http://127.0.0.1:1")
             .tcp_nodelay(false)
-            .tcp_keepalive(None);
+            .tcp_keepalive(None)
+            .tcp_user_timeout(None);
         let stream = tuned(&endpoint).await;
         let socket = SockRef::from(&stream);
         assert!(!socket.tcp_nodelay().expect("readable"));
         assert!(!socket.keepalive().expect("readable"));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("readable"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_user_timeout_is_one_that_the_system_knows() {
+        for (asked, expected) in [
+            (Duration::from_secs(3), Duration::from_secs(3)),
+            (Duration::ZERO, Duration::from_millis(1)),
+            (Duration::MAX, Duration::from_millis(i32::MAX as u64)),
+        ] {
+            let endpoint = Endpoint::from_static("http://127.0.0.1:1");
+            let stream = tuned(&endpoint.tcp_user_timeout(Some(asked))).await;
+            let timeout = SockRef::from(&stream).tcp_user_timeout();
+            assert_eq!(timeout.expect("readable"), Some(expected));
+        }
     }
 }

@@ -289,6 +289,8 @@ fn disconnected(error: &h2::Error) -> Cause {
 pub(super) fn say(error: &h2::Error) -> String {
     match error.get_io() {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
+        // Not to be taken for a deadline.
+        Some(io) if io.kind() == io::ErrorKind::TimedOut => "connection timed out".to_owned(),
         Some(io) => dial::say(io),
         None if is_from_peer(error) => {
             format!("GOAWAY from the peer: {error}")

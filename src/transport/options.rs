@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind};
 /// The shortest time between keepalive PINGs that clients may choose (gRFC A8).
 const LEAST_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long sent data may stay unacknowledged before the kernel gives up (gRFC A18
+/// and its default).
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Socket options of a TCP connection.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TcpOptions {
@@ -26,6 +30,7 @@ pub(super) struct TcpOptions {
     pub(super) keepalive: Option<Duration>,
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) keepalive_retries: Option<u32>,
+    pub(super) user_timeout: Option<Duration>,
     pub(super) local_address: Option<IpAddr>,
 }
 
@@ -36,6 +41,7 @@ impl Default for TcpOptions {
             keepalive: Some(Duration::from_secs(30)),
             keepalive_interval: Some(Duration::from_secs(10)),
             keepalive_retries: Some(3),
+            user_timeout: Some(USER_TIMEOUT),
             local_address: None,
         }
     }
@@ -162,6 +168,18 @@ impl Endpoint {
     /// dead. 3 by default; `None`: the system's.
     pub fn tcp_keepalive_retries(mut self, retries: Option<u32>) -> Self {
         self.tcp.keepalive_retries = retries;
+        self
+    }
+
+    /// How long what was sent may wait for the peer's acknowledgement before the
+    /// connection counts as dead (`TCP_USER_TIMEOUT`), in whole milliseconds. 20 s by
+    /// default, as in gRPC (gRFC A18); `None`: until the system gives up, which takes
+    /// a quarter of an hour. Only Linux knows it.
+    ///
+    /// Linux also ends a connection whose peer acknowledges but takes nothing for this
+    /// long, its buffers full: a server that is stopped in a debugger, say.
+    pub fn tcp_user_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.tcp.user_timeout = timeout;
         self
     }
 
