@@ -25,6 +25,7 @@ mod health;
 mod lost;
 mod serving;
 mod shutdown;
+mod silence;
 mod support;
 #[cfg(feature = "tls-ring")]
 mod tls;

@@ -9,6 +9,7 @@ mod closing;
 mod exchange;
 mod goaway;
 mod guards;
+mod half_open;
 mod http_error;
 mod in_flight;
 mod keepalive;

@@ -205,7 +205,11 @@ pub(crate) struct Backends(mpsc::Sender<Change<&'static str, Endpoint>>);
 
 impl Backends {
     pub(crate) async fn insert(&self, key: &'static str, at: impl Into<String>) {
-        self.change(Change::Insert(key, endpoint(at))).await;
+        self.insert_endpoint(key, endpoint(at)).await;
+    }
+
+    pub(crate) async fn insert_endpoint(&self, key: &'static str, endpoint: Endpoint) {
+        self.change(Change::Insert(key, endpoint)).await;
     }
 
     pub(crate) async fn remove(&self, key: &'static str) {

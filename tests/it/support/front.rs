@@ -3,7 +3,8 @@
 //! It counts calls, total and open, whichever service answers them, and keeps
 //! what the last call of each kind brought along. It picks the script of each
 //! Watch and plays those scripts itself that a gRPC service cannot play: answers
-//! that are not gRPC, and messages that do not decode.
+//! that are not gRPC, and messages that do not decode. A greeter call may ask for
+//! another such answer: see [`WITHHOLD`].
 
 use std::{
     convert::Infallible,
@@ -11,10 +12,11 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::ready, stream};
+use futures_util::{Stream, StreamExt, future::ready, stream};
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -30,6 +32,12 @@ use super::{
 
 /// Length of the prefix of a gRPC message: a flag and the size.
 const PREFIX: usize = 5;
+
+/// The header by which a greeter call says what to withhold of its answer:
+///
+/// - `trailers`: an empty message, and never its end
+/// - `bytes`: a message of a kilobyte comes one byte at a time, with pauses
+pub(crate) const WITHHOLD: &str = "x-withhold";
 
 /// What came with a call besides its messages.
 #[derive(Clone, Debug)]
@@ -135,7 +143,12 @@ impl Front {
             .lock()
             .expect("no holder of the record panics") = Some(Seen::of(&request));
         self.traffic.hits.add();
-        Ok(until_ended(open, self.pass_on(request).await?))
+        let answer = match request.headers().get(WITHHOLD).map(|what| what.as_bytes()) {
+            Some(b"trailers") => without_trailers(),
+            Some(b"bytes") => byte_by_byte(),
+            _ => self.pass_on(request).await?,
+        };
+        Ok(until_ended(open, answer))
     }
 
     async fn watch(self, request: Request<Body>) -> Answer {
@@ -206,9 +219,28 @@ impl Seen {
 /// protobuf decoder accepts.
 fn garbage() -> Response<Body> {
     let message = Bytes::from_static(&[0, 0, 0, 0, 3, 0x00, 0xff, 0xff]);
-    let messages = stream::once(ready(Ok::<_, Infallible>(Frame::data(message))));
+    endless(stream::once(ready(message)))
+}
+
+/// An empty message is an empty reply.
+fn without_trailers() -> Response<Body> {
+    endless(stream::once(ready(Bytes::from_static(&[0; PREFIX]))))
+}
+
+fn byte_by_byte() -> Response<Body> {
+    let prefix = stream::once(ready(Bytes::from_static(&[0, 0, 0, 4, 0])));
+    let bytes = stream::repeat(Bytes::from_static(&[0])).then(async |byte| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        byte
+    });
+    endless(prefix.chain(bytes))
+}
+
+/// gRPC headers and these frames, then silence.
+fn endless(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let frames = frames.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
     let silence = stream::once(pending());
-    let mut response = Response::new(Body::new(StreamBody::new(messages.chain(silence))));
+    let mut response = Response::new(Body::new(StreamBody::new(frames.chain(silence))));
     response.headers_mut().insert(
         CONTENT_TYPE,
         http::HeaderValue::from_static("application/grpc"),

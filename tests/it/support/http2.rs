@@ -24,6 +24,7 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 const HEADER_LEN: usize = 9;
 
 /// `/grpc.health.v1.Health/Watch` in the Huffman code of HPACK. The h2 crate, on
@@ -84,6 +85,21 @@ pub(crate) fn settings(max_concurrent_streams: Option<u32>) -> Vec<u8> {
         payload.extend(max.to_be_bytes());
     }
     frame(SETTINGS, 0, 0, &payload)
+}
+
+/// SETTINGS and a WINDOW_UPDATE by which a client may send 2 GiB on each stream, and
+/// in all.
+pub(crate) fn largest_windows() -> Vec<u8> {
+    const LARGEST: u32 = (1 << 31) - 1;
+    const FIRST: u32 = (1 << 16) - 1;
+    let mut payload = Vec::new();
+    payload.extend(INITIAL_WINDOW_SIZE.to_be_bytes());
+    payload.extend(LARGEST.to_be_bytes());
+    [
+        frame(SETTINGS, 0, 0, &payload),
+        window_update(0, LARGEST - FIRST),
+    ]
+    .concat()
 }
 
 pub(crate) fn settings_ack() -> Vec<u8> {

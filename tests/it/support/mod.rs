@@ -4,6 +4,7 @@
 //!   and restarted, and that counts what reaches it.
 //! - [`Peer`] and [`H2Peer`]: what can listen on a port without being a gRPC
 //!   server, or without being a good one.
+//! - [`Valve`]: a relay before a backend that holds bytes back, or loses them.
 //! - `NameServer`: a name server with the names that a test gives it, with the feature
 //!   `hickory`.
 //! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
@@ -31,6 +32,7 @@ mod relay;
 mod scripts;
 #[cfg(feature = "tls-ring")]
 mod tls;
+mod valve;
 mod wire;
 
 use std::{panic::Location, time::Duration};
@@ -38,6 +40,7 @@ use std::{panic::Location, time::Duration};
 pub(crate) use backend::{Backend, HealthKind};
 pub(crate) use client::*;
 pub(crate) use configs::{Configs, of_all_methods};
+pub(crate) use front::WITHHOLD;
 pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
 #[cfg(feature = "hickory")]
@@ -50,6 +53,7 @@ pub(crate) use relay::{UnixDoor, relay_unix};
 pub(crate) use scripts::{CheckScript, WatchScript};
 #[cfg(feature = "tls-ring")]
 pub(crate) use tls::{Authority, Hello, ServerTls, TlsFront};
+pub(crate) use valve::{Flow, Valve};
 
 /// The generated greeter, client and server.
 #[allow(

@@ -1,6 +1,6 @@
 //! Peers that listen on a port and do not speak HTTP/2.
 
-use std::net::SocketAddr;
+use std::{future::pending, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    port::ReservedPort,
+    http2,
+    port::{ReservedPort, small_receive_buffer},
     wire::{Door, Wire},
 };
 
@@ -41,6 +42,8 @@ pub(crate) enum PeerScript {
     ClosesAfterPreface,
     /// Writes bytes that are no frame, then stays silent.
     SendsGarbage,
+    /// Says that it takes whatever HTTP/2 can count, and reads nothing.
+    NeverReads,
 }
 
 /// Stops, and closes its connections, when dropped.
@@ -56,7 +59,11 @@ impl Peer {
         let port = ReservedPort::any();
         let addr = port.addr();
         let door = Door::new();
-        let acceptor = accept_each(door.clone(), port.listen(), move |wire| play(script, wire));
+        let listener = port.listen();
+        if script == PeerScript::NeverReads {
+            small_receive_buffer(&listener);
+        }
+        let acceptor = accept_each(door.clone(), listener, move |wire| play(script, wire));
         Self {
             addr,
             door,
@@ -133,6 +140,10 @@ async fn play(script: PeerScript, mut wire: Wire) {
         PeerScript::ClosesAfterPreface => wire.read_exact(&mut bytes[..PREFACE]).await.map(drop),
         PeerScript::SendsGarbage => match wire.write_all(GARBAGE).await {
             Ok(()) => read_on(&mut wire).await,
+            Err(error) => Err(error),
+        },
+        PeerScript::NeverReads => match wire.write_all(&http2::largest_windows()).await {
+            Ok(()) => pending().await,
             Err(error) => Err(error),
         },
     };

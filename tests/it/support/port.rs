@@ -73,6 +73,14 @@ impl ReservedPort {
     }
 }
 
+/// So that whoever sends to a connection accepted here is soon full, if it is not
+/// read.
+pub(crate) fn small_receive_buffer(listener: &TcpListener) {
+    socket2::SockRef::from(listener)
+        .set_recv_buffer_size(4 << 10)
+        .expect("a size that the system rounds");
+}
+
 /// An address that refuses connections for as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct DeadAddr(ReservedPort);
