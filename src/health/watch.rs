@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use tokio::sync::OnceCell;
 use tonic::{Code, Status, Streaming, body::Body};
 use tower_service::Service;
@@ -30,6 +30,8 @@ use crate::{
 
 /// More than any answer of this protocol takes.
 const MAX_MESSAGE: usize = 4 << 10;
+
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// What an RPC brings, in the terms of the machine.
 #[derive(Debug)]
@@ -156,7 +158,12 @@ impl Service<Request<Body>> for OneCall {
                     "the connection takes no new streams",
                 ),
             })?;
-            exchange.await.map_err(|failed| failed.error)
+            let mut response = exchange.await.map_err(|failed| failed.error)?;
+            // tonic calls one that it cannot decode UNIMPLEMENTED, as if the server had
+            // said so of its health service. Messages tell for themselves whether they
+            // are compressed.
+            response.headers_mut().remove(GRPC_ENCODING);
+            Ok(response)
         })
     }
 }

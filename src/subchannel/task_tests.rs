@@ -133,9 +133,14 @@ impl Watched {
     }
 
     fn say(&mut self, status: i32) {
+        self.say_flagged(0, status);
+    }
+
+    /// With the flag that tells whether the message is compressed.
+    fn say_flagged(&mut self, flag: u8, status: i32) {
         let message = HealthCheckResponse { status }.encode_to_vec();
         let length = u8::try_from(message.len()).expect("a short message");
-        let framed = [&[0, 0, 0, 0, length][..], &message].concat();
+        let framed = [&[flag, 0, 0, 0, length][..], &message].concat();
         self.answers
             .send_data(framed.into(), false)
             .expect("an open stream");
@@ -143,6 +148,25 @@ impl Watched {
 
     async fn until_cancelled(mut self) {
         assert_eq!(self.call.reset().await, Reason::CANCEL);
+    }
+}
+
+// D203
+#[tokio::test(start_paused = true)]
+async fn an_encoding_that_nobody_asked_for_is_not_the_lack_of_a_health_service() {
+    for (flag, told) in [
+        (0, "TRANSIENT_FAILURE NOT_SERVING"),
+        (1, "TRANSIENT_FAILURE failed"),
+    ] {
+        let mut rig = Rig::start(of("A"), 100);
+        rig.tells("CONNECTING not checked").await;
+        let mut peer = rig.accept().await;
+        rig.tells("CONNECTING pending").await;
+        let mut call = peer.next_call().await;
+        let answers = call.answer_compressed();
+        let mut watch = Watched { call, answers };
+        watch.say_flagged(flag, NOT_SERVING);
+        rig.tells(told).await;
     }
 }
 

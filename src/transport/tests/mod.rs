@@ -219,7 +219,16 @@ impl Peer {
 
 impl Call {
     pub(crate) fn answer(&mut self) -> SendStream<Bytes> {
-        let head = Response::builder().header("content-type", "application/grpc");
+        self.answer_headed(Response::builder())
+    }
+
+    /// What follows may be compressed, says the peer.
+    pub(crate) fn answer_compressed(&mut self) -> SendStream<Bytes> {
+        self.answer_headed(Response::builder().header("grpc-encoding", "gzip"))
+    }
+
+    fn answer_headed(&mut self, head: http::response::Builder) -> SendStream<Bytes> {
+        let head = head.header("content-type", "application/grpc");
         self.respond
             .send_response(head.body(()).expect("a head"), false)
             .expect("the stream is open")
