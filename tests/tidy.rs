@@ -54,7 +54,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 13] = [
+const WAITS: [&str; 14] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -66,6 +66,7 @@ const WAITS: [&str; 13] = [
     "src/transport/body.rs",
     "src/transport/call_limits.rs",
     "src/transport/dial.rs",
+    "src/transport/farewell.rs",
     "src/transport/tls/handshake.rs",
     "src/transport/keepalive.rs",
 ];

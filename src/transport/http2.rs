@@ -20,6 +20,7 @@ use super::{
     connector::BoxIo,
     dial,
     endpoint::Endpoint,
+    farewell::Farewell,
     keepalive::{Heard, Keepalive},
     options::Http2Options,
 };
@@ -109,6 +110,7 @@ pub(super) async fn handshake(
     let driver = Driver {
         h2: Some(h2),
         keepalive,
+        farewell: Farewell::default(),
         handle: connection.downgrade(),
     };
     connection.executor().spawn(driver);
@@ -169,6 +171,7 @@ struct Driver {
     h2: Option<h2::client::Connection<Sniffed, Bytes>>,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
+    farewell: Farewell,
     handle: WeakConnection,
 }
 
@@ -184,20 +187,22 @@ impl Future for Driver {
         let handle = self.handle.upgrade();
         let why = match outcome {
             Poll::Pending => {
-                if let Some(connection) = &handle {
-                    match end_of(connection.send()) {
-                        None => connection.set_limit(limit),
-                        Some(error) => {
-                            self.calm_down(&error, connection);
-                            connection.retire(Stage::Draining(disconnected(&error)));
-                        }
+                let Some(connection) = &handle else {
+                    ready!(self.farewell.poll(cx));
+                    self.h2 = None;
+                    return Poll::Ready(());
+                };
+                match end_of(connection.send()) {
+                    None => connection.set_limit(limit),
+                    Some(error) => {
+                        self.calm_down(&error, connection);
+                        connection.retire(Stage::Draining(disconnected(&error)));
                     }
                 }
                 let Some(keepalive) = &mut self.keepalive else {
                     return Poll::Pending;
                 };
-                let has_streams = handle.as_ref().is_some_and(Connection::has_streams);
-                let why = ready!(keepalive.poll(cx, has_streams));
+                let why = ready!(keepalive.poll(cx, connection.has_streams()));
                 Cause::new(CauseKind::Disconnected, why)
             }
             Poll::Ready(outcome) => {

@@ -24,6 +24,7 @@ mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
+mod farewell;
 mod http2;
 mod keepalive;
 mod messages;

@@ -11,7 +11,7 @@ use tonic::{Code, body::Body};
 use super::{
     Connection, PIPE, Peer, connected, connected_by, data, endpoint_over, open, read, soon,
     streaming, unary,
-    wire::{GOAWAY, RST_STREAM, wired},
+    wire::{ACK, GOAWAY, RST_STREAM, SETTINGS, wired},
 };
 use crate::{
     error::ErrorKind,
@@ -95,6 +95,23 @@ async fn cancelling_the_last_stream_closes_a_connection_without_handles() {
     wire.read_until(RST_STREAM).await;
     wire.read_until(GOAWAY).await;
     assert!(wire.read().await.is_none());
+}
+
+// D204
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_never_takes_keeps_no_connection_that_nobody_holds() {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let (connection, mut wire) = wired(100).await;
+    wire.settings(&[(INITIAL_WINDOW_SIZE, 0)]).await;
+    while wire.read_until(SETTINGS).await.flags & ACK == 0 {}
+    let exchange = open(&connection, unary("more than nothing")).await;
+    let stream = wire.next_request().await;
+    wire.answer(stream, b"enough").await;
+    let mut body = soon(exchange).await.expect("headers").into_body();
+    assert_eq!(read(&mut body).await.expect("a body").0, "enough");
+    assert_eq!(connection.streams(), 0);
+    drop((body, connection));
+    while soon(wire.read()).await.is_some() {}
 }
 
 #[tokio::test(start_paused = true)]
