@@ -9,21 +9,23 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, Response, header};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
-use tonic::Status;
+use tonic::{Status, metadata::MetadataMap};
 
 use super::{Admitted, http2, messages::MessageLimit, request::Pump};
 use crate::error::{Error, ErrorKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// A stream that is open, until its response headers.
 ///
@@ -58,6 +60,7 @@ impl Exchange {
         if let Some(error) = http_error(&head, admitted.connection().address()) {
             return Err(error);
         }
+        leave_out_bad_details(&mut head.headers);
         if let Some(backend) = admitted.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
@@ -146,6 +149,21 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
+/// tonic panics over details of a status that are not the base64 they have to be. Code
+/// and message stand without them.
+fn leave_out_bad_details(headers: &mut HeaderMap) {
+    if !headers.contains_key(GRPC_STATUS_DETAILS) {
+        return;
+    }
+    let metadata = MetadataMap::from_headers(mem::take(headers));
+    let details = metadata.get_bin(GRPC_STATUS_DETAILS.as_str());
+    let is_bad = details.is_some_and(|details| details.to_bytes().is_err());
+    *headers = metadata.into_headers();
+    if is_bad {
+        headers.remove(GRPC_STATUS_DETAILS);
+    }
+}
+
 /// A response body. The slot is free again when the stream has ended and its
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
@@ -204,7 +222,10 @@ impl ResponseBody {
             }
         }
         match ready!(live.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(Some(mut trailers)) => {
+                leave_out_bad_details(&mut trailers);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
         }

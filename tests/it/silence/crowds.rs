@@ -38,7 +38,7 @@ async fn assert_serves(channel: &Channel, peer: &H2Peer) {
     assert_eq!(peer.connections(), 1, "on the connection that it was");
 }
 
-// D200
+// D63
 #[tokio::test]
 async fn fifteen_hundred_calls_cancelled_at_once_leave_a_connection_that_serves() {
     let peer = H2Peer::start().await;
@@ -50,7 +50,7 @@ async fn fifteen_hundred_calls_cancelled_at_once_leave_a_connection_that_serves(
     assert_serves(&channel, &peer).await;
 }
 
-// D200
+// D63
 #[tokio::test]
 async fn so_do_those_cancelled_while_the_peer_reads_nothing() {
     let peer = H2Peer::start().await;
@@ -78,7 +78,7 @@ async fn so_do_those_cancelled_while_the_peer_reads_nothing() {
     assert_eq!(valve.connections(), 1);
 }
 
-// D201
+// D63
 #[tokio::test]
 async fn a_slow_reader_of_tiny_messages_stalls_nobody_beside_him() {
     /// More than a stream's window holds.
