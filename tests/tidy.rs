@@ -118,6 +118,9 @@ const EDGES: [(&str, &str); 17] = [
 /// A source file longer than this has two reasons to change.
 const MAX_LINES: usize = 500;
 
+/// Where there is code.
+const FOLDERS: [&str; 5] = ["src", "tests", "examples", "benches", "fuzz"];
+
 struct Source {
     path: String,
     /// Without comments, and without the unit tests at the end of the file.
@@ -305,7 +308,7 @@ fn name(text: &str) -> Option<String> {
 #[test]
 fn every_file_says_what_it_is_for() {
     let mut complaints = Vec::new();
-    for folder in ["src", "tests", "examples", "benches"] {
+    for folder in FOLDERS {
         for path in files(folder, "rs") {
             let source = read(&path);
             if !source.text.starts_with("//!") {
@@ -337,7 +340,7 @@ fn nothing_is_left_undone() {
         ["TO", "DO"].concat(),
     ];
     let mut complaints = Vec::new();
-    for folder in ["src", "tests", "examples", "benches"] {
+    for folder in FOLDERS {
         for path in files(folder, "rs") {
             let source = read(&path);
             let left = words.iter().filter(|word| source.text.contains(*word));
