@@ -1,11 +1,11 @@
 //! Whatever a server may answer to `Watch`, over a sound HTTP/2 connection: headers,
 //! bytes in frames of any size, and an end or none. The next `Watch`es are not answered.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use h2::{Reason, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -307,11 +307,12 @@ async fn serve(mut dials: Dials, answer: Answer) {
         let Ok(mut server) = h2::server::handshake(io).await else {
             continue;
         };
-        let mut open = Vec::new();
+        // Streams that are held stay open.
+        let mut open = Vec::<Box<dyn Any + Send>>::new();
         while let Some(Ok((request, respond))) = server.accept().await {
             let is_watch = request.uri().path() == "/grpc.health.v1.Health/Watch";
             match (is_watch, answer.take_if(|_| is_watch)) {
-                (true, None) => open.push(Stream::Unanswered(request, respond)),
+                (true, None) => open.push(Box::new((request, respond))),
                 (true, Some(answer)) => {
                     // The server sends while it is polled.
                     let closes = matches!(answer.end, End::Close);
@@ -324,19 +325,12 @@ async fn serve(mut dials: Dials, answer: Answer) {
                     if closes {
                         break;
                     }
-                    open.extend(stream.map(Stream::Answered));
+                    open.push(Box::new(stream));
                 }
                 (false, _) => greet(respond),
             }
         }
     }
-}
-
-/// What keeps a stream open.
-#[expect(dead_code, reason = "held, and not looked at")]
-enum Stream {
-    Answered(SendStream<Bytes>),
-    Unanswered(Request<RecvStream>, SendResponse<Bytes>),
 }
 
 fn greet(mut respond: SendResponse<Bytes>) {
