@@ -112,8 +112,9 @@ impl Channel {
                 Ok(Self::balance(stream::iter(changes.collect::<Vec<_>>())))
             }
             Target::File(path) => {
-                let backends = discover::file(path)?.template(template);
-                Ok(Self::balance(backends))
+                let backends =
+                    discover::file(path).map_err(|why| invalid(target, why.message()))?;
+                Ok(Self::balance(backends.template(template)))
             }
             Target::Uri(uri) => {
                 let there = Endpoint::from_shared(uri.to_owned())?;
@@ -346,6 +347,7 @@ mod tests {
         for target in ["file:shop.json", "file://host/shop.json", "file:"] {
             is_rejected(target, "the path must be absolute; write `file:///path`");
         }
+        is_rejected("file:///", "the path `/` names no file");
     }
 
     #[test]
