@@ -1,5 +1,6 @@
-//! Whatever a server may answer to `Watch`, over a sound HTTP/2 connection: headers,
-//! bytes in frames of any size, and an end or none. The next `Watch`es are not answered.
+//! Whatever a server may answer to `Watch`, or where it has none to `Check`, over a sound
+//! HTTP/2 connection: headers, bytes in frames of any size, and an end or none. The next
+//! questions are not answered.
 
 use std::{any::Any, time::Duration};
 
@@ -8,16 +9,18 @@ use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthStatus,
+    HealthOptions, HealthStatus, OnUnimplemented,
 };
 
 use super::{
     input::Input,
     rig::{Dials, call, channel, dialled, play, settle},
 };
+
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The largest message that a health check takes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -33,6 +36,8 @@ struct HealthCheckResponse {
 
 #[derive(Debug)]
 struct Answer {
+    /// It is to `Check`, and `Watch` is not implemented.
+    is_polled: bool,
     head: Response<()>,
     /// Headers that are all there is.
     is_whole: bool,
@@ -61,9 +66,18 @@ async fn scene(answer: Answer) {
     let may_be_ready = answer.says_serving() || answer.says_unimplemented();
     let expected = answer.expected();
     let has_ended = answer.is_whole || !matches!(answer.end, End::Silence);
+    let is_gone = has_ended && !answer.is_polled;
     let told = format!("{answer:?}");
     let (endpoint, dials) = dialled();
-    let channel = channel(endpoint, true);
+    let polled = OnUnimplemented::PollCheck {
+        interval: SCENE * 2,
+        timeout: SCENE / 2,
+    };
+    let options = match answer.is_polled {
+        true => HealthOptions::default().on_unimplemented(polled),
+        false => HealthOptions::default(),
+    };
+    let channel = channel(endpoint, true).health_options(options).build();
     let server = tokio::spawn(serve(dials, answer));
     let mut statuses = channel.watch_status();
     let mut was_ready = false;
@@ -87,7 +101,7 @@ async fn scene(answer: Answer) {
             };
             assert_eq!(backend.state(), state, "by {told}");
         }
-        None if has_ended => assert_ne!(backend.health(), HealthStatus::Serving, "by {told}"),
+        None if is_gone => assert_ne!(backend.health(), HealthStatus::Serving, "by {told}"),
         None => {}
     }
     let outcome = call(&channel, Body::empty(), 1).await;
@@ -143,6 +157,7 @@ impl Answer {
             _ => End::Close,
         };
         Self {
+            is_polled: flags & 8 != 0,
             head,
             is_whole: flags & 4 != 0,
             frames,
@@ -178,6 +193,7 @@ impl Answer {
             && content.starts_with(b"application/grpc")
             && !headers.contains_key("grpc-status")
             && !self.is_whole
+            && !self.is_polled
             && matches!(self.end, End::Silence);
         let (statuses, is_sound) = self.statuses();
         if !is_plain {
@@ -302,6 +318,10 @@ fn cut(mut bytes: Bytes, input: &mut Input<'_>) -> Vec<Bytes> {
 
 /// Takes one dial after another, until nobody can dial any more.
 async fn serve(mut dials: Dials, answer: Answer) {
+    let question = match answer.is_polled {
+        true => "Check",
+        false => "Watch",
+    };
     let mut answer = Some(answer);
     while let Some(io) = dials.recv().await {
         let Ok(mut server) = h2::server::handshake(io).await else {
@@ -310,8 +330,9 @@ async fn serve(mut dials: Dials, answer: Answer) {
         // Streams that are held stay open.
         let mut open = Vec::<Box<dyn Any + Send>>::new();
         while let Some(Ok((request, respond))) = server.accept().await {
-            let is_watch = request.uri().path() == "/grpc.health.v1.Health/Watch";
-            match (is_watch, answer.take_if(|_| is_watch)) {
+            let health = request.uri().path().strip_prefix(HEALTH);
+            let is_it = health == Some(question);
+            match (is_it, answer.take_if(|_| is_it)) {
                 (true, None) => open.push(Box::new((request, respond))),
                 (true, Some(answer)) => {
                     // The server sends while it is polled.
@@ -327,16 +348,17 @@ async fn serve(mut dials: Dials, answer: Answer) {
                     }
                     open.push(Box::new(stream));
                 }
-                (false, _) => greet(respond),
+                (false, _) if health.is_some() => say(respond, Code::Unimplemented),
+                (false, _) => say(respond, Code::Ok),
             }
         }
     }
 }
 
-fn greet(mut respond: SendResponse<Bytes>) {
+fn say(mut respond: SendResponse<Bytes>, code: Code) {
     let head = Response::builder()
         .header("content-type", "application/grpc")
-        .header("grpc-status", "0");
+        .header("grpc-status", i32::from(code));
     // Fails if the caller has left.
     let _ = respond.send_response(head.body(()).expect("a head"), true);
 }

@@ -73,7 +73,7 @@ async fn scene(data: Vec<u8>) {
             .initial_connection_window_size(1 << 16)
             .concurrency_limit(2),
     };
-    let channel = channel(endpoint, flags & 1 != 0);
+    let channel = channel(endpoint, flags & 1 != 0).build();
     let server = tokio::spawn(serve(dials, data));
     let given_up = timeout(Duration::from_millis(20), call(&channel, endless(), 3));
     let (_, _, _, _, _) = tokio::join!(

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tonic::{Code, body::Body};
-use tonic_health_channel::{Channel, Endpoint, Error, discover};
+use tonic_health_channel::{Channel, ChannelBuilder, Endpoint, Error, discover};
 use tower::Service;
 
 /// Bytes that either side may write ahead of the other.
@@ -59,15 +59,13 @@ pub(crate) fn dialled() -> (Endpoint, Dials) {
 }
 
 /// A channel over that one endpoint. With `health`, it asks for that of any service.
-pub(crate) fn channel(endpoint: Endpoint, health: bool) -> Channel {
+pub(crate) fn channel(endpoint: Endpoint, health: bool) -> ChannelBuilder {
     let config = match health {
         true => r#"{"healthCheckConfig": {"serviceName": "any"}}"#,
         false => "{}",
     };
     let list = discover::list([endpoint]).expect("an endpoint");
-    Channel::balance(list)
-        .service_config(config.parse().expect("a service config"))
-        .build()
+    Channel::balance(list).service_config(config.parse().expect("a service config"))
 }
 
 /// How a call went: its last word, whatever it was.
