@@ -137,6 +137,9 @@ impl ServiceConfig {
     /// one with the empty name `{}`. An entry whose `name` is absent or empty is
     /// checked like the others, yet it applies to no call.
     pub fn method_config(&self, path: &str) -> Option<&MethodConfig> {
+        if self.methods.is_empty() {
+            return None;
+        }
         let service = path.rfind('/').map_or("", |slash| &path[..=slash]);
         [path, service, MethodName::ANY]
             .into_iter()
