@@ -239,16 +239,14 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
         let frame = ready!(this.poll_live(cx));
-        let more = matches!(&frame, Some(Ok(frame)) if frame.is_data());
-        // Who asks `is_end_stream` does not poll again.
-        let ended = |live: &Live| live.stream.is_end_stream();
-        if !more || this.live.as_ref().is_none_or(ended) {
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             this.live = None;
         }
         Poll::Ready(frame)
     }
 
-    /// As of the last frame: to ask `h2` takes a lock, and this is asked often.
+    /// Whether the end was taken: to ask `h2` if it is next takes a lock, and a gRPC
+    /// response has trailers anyway.
     fn is_end_stream(&self) -> bool {
         self.live.is_none()
     }

@@ -25,10 +25,6 @@ use super::{
 };
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 
-/// `h2` has 2³⁰ stream numbers for a client. A connection that has used nearly
-/// all of them is retired, with some to spare for calls racing with that.
-const STREAMS_PER_CONNECTION: usize = (1 << 30) - (1 << 16);
-
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
 /// stream has ended, the connection says GOAWAY and closes.
 ///
@@ -46,7 +42,6 @@ struct Shared {
     door: Arc<Queue<Reserved>>,
     attached: Attached,
     stage: watch::Sender<Stage>,
-    opened: std::sync::atomic::AtomicUsize,
     scheme: uri::Scheme,
     authority: uri::Authority,
     secure: bool,
@@ -127,7 +122,6 @@ impl Connection {
             door: Queue::new(),
             attached,
             stage: watch::Sender::new(Stage::Open { limit }),
-            opened: 0.into(),
             scheme,
             authority,
             secure: endpoint.is_secure(),
@@ -312,21 +306,6 @@ impl Connection {
         self.0.slots.release();
         self.serve_queue();
     }
-
-    /// A stream number is about to be used. Retires the connection with the last.
-    fn count_stream(&self) {
-        let opened = self
-            .0
-            .opened
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if opened == STREAMS_PER_CONNECTION {
-            let why = Cause::new(
-                CauseKind::Disconnected,
-                "all HTTP/2 stream numbers are used",
-            );
-            self.retire(Stage::Draining(why));
-        }
-    }
 }
 
 impl WeakConnection {
@@ -435,7 +414,6 @@ impl Admitted {
     /// Opens a stream and sends `request` on it, as far as its body is ready.
     pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
         let shared = &self.connection.0;
-        self.connection.count_stream();
         let head = request
             .head(&shared.scheme, &shared.authority, &shared.user_agent)
             .map_err(OpenError::Refused)?;
@@ -446,12 +424,13 @@ impl Admitted {
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))
             }
-            Err(error) if is_user_error(&error) => Err(refused(&error)),
-            Err(error) => {
-                let why = Cause::new(CauseKind::Disconnected, http2::say(&error));
-                self.connection.retire(Stage::Draining(why));
-                Err(OpenError::Unsent)
-            }
+            Err(error) => match http2::end_on_open(&error, &shared.send) {
+                None => Err(refused(&error)),
+                Some(why) => {
+                    self.connection.retire(Stage::Draining(why));
+                    Err(OpenError::Unsent)
+                }
+            },
         }
     }
 }
@@ -468,12 +447,6 @@ impl Drop for Admitted {
             }
         }
     }
-}
-
-/// Neither the peer nor the connection is at fault: `h2` does not like what it
-/// was given.
-fn is_user_error(error: &h2::Error) -> bool {
-    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
 }
 
 fn refused(error: &h2::Error) -> OpenError {

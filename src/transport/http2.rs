@@ -153,6 +153,10 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
     if let Some(size) = options.header_table_size {
         builder.header_table_size(size);
     }
+    #[cfg(test)]
+    if let Some(number) = options.first_stream {
+        builder.initial_stream_id(number);
+    }
     builder
 }
 
@@ -271,6 +275,15 @@ pub(super) fn end_behind(error: &h2::Error, send: &SendRequest<Bytes>) -> Option
     Some(disconnected(said.as_ref().unwrap_or(error)))
 }
 
+/// Why the whole connection takes no new streams, if that is why `h2` did not open
+/// one. Else it does not like what it was given.
+pub(super) fn end_on_open(error: &h2::Error, send: &SendRequest<Bytes>) -> Option<Cause> {
+    match is_user_error(error) {
+        false => Some(disconnected(error)),
+        true => end_of(send).as_ref().map(disconnected),
+    }
+}
+
 /// The error that ended a connection for new streams, if one has.
 fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Error> {
     let mut cx = Context::from_waker(Waker::noop());
@@ -282,7 +295,17 @@ fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Error> {
 }
 
 fn disconnected(error: &h2::Error) -> Cause {
-    Cause::new(CauseKind::Disconnected, say(error))
+    let why = match is_user_error(error) {
+        // There is no other that is about a whole connection.
+        true => "all HTTP/2 stream numbers are used".to_owned(),
+        false => say(error),
+    };
+    Cause::new(CauseKind::Disconnected, why)
+}
+
+/// Neither the peer nor the connection is at fault.
+fn is_user_error(error: &h2::Error) -> bool {
+    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
 }
 
 /// An `h2` error in the words of this crate.

@@ -235,7 +235,7 @@ async fn a_response_of_trailers_only_holds_no_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
+async fn a_response_that_ends_with_data_frees_its_slot_when_it_has_ended() {
     let (connection, mut peer) = connected().await;
     let exchange = open(&connection, unary("")).await;
     let mut stream = peer.next_call().await.answer();
@@ -245,6 +245,7 @@ async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
     let mut body = soon(exchange).await.expect("headers").into_body();
     let data = frame(&mut body).await.expect("a frame").expect("data");
     assert_eq!(data.into_data().expect("data"), "all");
+    assert!(frame(&mut body).await.is_none());
     assert!(body.is_end_stream());
     assert_eq!(connection.streams(), 0);
 }
