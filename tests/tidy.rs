@@ -54,7 +54,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 13] = [
+const WAITS: [&str; 14] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -62,6 +62,7 @@ const WAITS: [&str; 13] = [
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
+    "src/subchannel/live.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/call_limits.rs",

@@ -12,12 +12,15 @@ use tokio::{
 };
 use tracing::{debug, error, field::display, info, warn};
 
-use super::machine::{Config, Control, Effects, Report, Subchannel};
+use super::{
+    live::Live,
+    machine::{Config, Control, Effects, Report, Subchannel},
+};
 use crate::{
     connectivity::ConnectivityState,
-    error::{Cause, CauseKind},
-    health::{Action, Event, Notice, Prober, Running},
-    transport::{Attached, Connection, Endpoint, Stage, dial},
+    error::Cause,
+    health::{Action, Event, Notice, Running},
+    transport::{Attached, Connection, Endpoint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -69,21 +72,6 @@ struct Task<I> {
     live: Option<Live>,
     rpc: Option<Running>,
     told: Option<Report>,
-}
-
-/// A backend's connection, and its health RPCs.
-///
-/// They share one connection, except where the peer allows one stream at a time,
-/// or none yet: then the `Watch` would leave none for calls, and has a connection
-/// to itself.
-struct Live {
-    calls: Connection,
-    prober: Prober,
-    /// Health is checked, so the prober's slot may be taken.
-    checked: bool,
-    /// Calls and a `Watch` are on the same connection.
-    shared: bool,
-    stages: [watch::Receiver<Stage>; 2],
 }
 
 enum Input {
@@ -175,7 +163,7 @@ impl<I: Copy> Task<I> {
             self.drop_connection();
         }
         if dial {
-            self.dialling = Some(Box::pin(connect(
+            self.dialling = Some(Box::pin(Live::connect(
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
                 self.spec.attached.clone(),
@@ -191,7 +179,7 @@ impl<I: Copy> Task<I> {
                 service = &**service,
                 "health check"
             );
-            self.rpc = Some(live.prober.start(rpc, service));
+            self.rpc = Some(live.prober().start(rpc, service));
         }
         if let Some(notice) = notice {
             self.log(notice);
@@ -208,7 +196,7 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        let calls = self.live.as_ref().map(|live| &live.calls);
+        let calls = self.live.as_ref().map(Live::calls);
         if let Some(connection) = calls {
             connection.offer(ready);
         }
@@ -225,7 +213,7 @@ impl<I: Copy> Task<I> {
     fn drop_connection(&mut self) {
         self.rpc = None;
         if let Some(live) = self.live.take() {
-            live.calls.let_go();
+            live.calls().let_go();
         }
     }
 
@@ -274,54 +262,9 @@ impl<I: Copy> Task<I> {
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
         if let Some(live) = &self.live {
-            live.calls.let_go();
+            live.calls().let_go();
         }
     }
-}
-
-impl Live {
-    fn new(calls: Connection, watched: Connection, checked: bool) -> Self {
-        Self {
-            checked,
-            shared: checked && watched == calls,
-            stages: [watched.stage(), calls.stage()],
-            prober: Prober::new(watched),
-            calls,
-        }
-    }
-
-    /// Health is checked from now on, or not any more: then calls get the slot
-    /// that the `Watch` had, and a connection that it had to itself is let go.
-    fn check(&mut self, checked: bool) {
-        if self.checked != checked {
-            *self = Self::new(self.calls.clone(), self.calls.clone(), checked);
-        }
-    }
-}
-
-/// Dials once, or twice where the peer allows at most one stream at a time and
-/// that one is needed for the `Watch`.
-async fn connect(
-    label: Arc<str>,
-    endpoint: Endpoint,
-    attached: Attached,
-    checked: bool,
-) -> Result<Live, Cause> {
-    let first = dial(endpoint.clone(), attached.clone()).await?;
-    let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
-    let calls = match checked && narrow {
-        false => first.clone(),
-        true => {
-            warn!(
-                target: HEALTH,
-                backend = &*label,
-                "the server allows at most one stream per connection, which the health check \
-                 needs; calls get a second connection"
-            );
-            dial(endpoint, attached).await?
-        }
-    };
-    Ok(Live::new(calls, first, checked))
 }
 
 async fn dialled(
@@ -337,37 +280,10 @@ async fn dialled(
     }
 }
 
-/// Resolves when a connection takes no new streams any more, or no longer enough
-/// for what is on it.
+/// See [`Live::lost`].
 async fn lost(live: &mut Option<Live>) -> Cause {
     match live {
-        Some(Live { shared, stages, .. }) => {
-            let [a, b] = stages;
-            select! {
-                why = ended(a, *shared) => why,
-                why = ended(b, *shared) => why,
-            }
-        }
-        None => pending().await,
-    }
-}
-
-/// A `shared` connection whose peer comes down to one stream at a time, or whose
-/// health was not checked before, ends as one that drains: the `Watch` keeps that
-/// stream, and calls would wait for ever.
-async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
-    let why = |stage: &Stage| match stage {
-        Stage::Open { limit: 1 } if shared => Some(Cause::new(
-            CauseKind::Disconnected,
-            "the server allows one stream per connection, which the health check needs",
-        )),
-        stage => stage.ended().cloned(),
-    };
-    let ended = stage.wait_for(|stage| why(stage).is_some()).await;
-    let why = ended.ok().and_then(|stage| why(&stage));
-    match why {
-        Some(why) => why,
-        // A handle is held beside this receiver, so the sender lives.
+        Some(live) => live.lost().await,
         None => pending().await,
     }
 }
