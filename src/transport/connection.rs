@@ -234,6 +234,11 @@ impl Connection {
         self.0.slots.taken() > 0
     }
 
+    /// Whether one more stream could be opened now.
+    pub(crate) fn has_free_stream(&self) -> bool {
+        self.0.slots.has_free()
+    }
+
     pub(super) fn restraint(&self) -> &Restraint {
         &self.0.attached.restraint
     }
@@ -333,6 +338,11 @@ impl WeakConnection {
     /// The connection, if somebody else holds it.
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
+    }
+
+    /// Whether somebody else holds it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 
     /// Whether it is this one. No other is ever taken for it, as what is named
