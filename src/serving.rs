@@ -187,7 +187,7 @@ impl View {
             board.wake();
         }
         let routing = board.as_ref().map(|board| board.routing());
-        let connections = routing.as_ref().map(|routing| routing.picker.connections());
+        let connections = routing.as_ref().map(|routing| routing.picker.backends());
         let ready: BTreeMap<_, _> = connections
             .unwrap_or_default()
             .iter()
