@@ -13,14 +13,14 @@ use tokio::{
 use tracing::{debug, error, field::display, info, warn};
 
 use super::{
-    live::Live,
+    live::{Live, LiveEvent, dialled},
     machine::{Config, Control, Effects, Report, Subchannel},
 };
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, Running},
-    transport::{Attached, Connection, Endpoint},
+    transport::{Attached, Connections, Endpoint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -45,8 +45,8 @@ pub(crate) struct Spec<I> {
 pub(crate) struct Told<I> {
     pub(crate) from: I,
     pub(crate) report: Report,
-    /// Comes with READY, and only then.
-    pub(crate) connection: Option<Connection>,
+    /// Come with READY, and only then.
+    pub(crate) connections: Option<Connections>,
 }
 
 /// Runs a subchannel until `stop` resolves, by a message or by its sender's end.
@@ -76,7 +76,7 @@ struct Task<I> {
 
 enum Input {
     Dialled(Result<Live, Cause>),
-    Lost(Cause),
+    Live(LiveEvent),
     Control(Control),
     Health(Option<Event>),
     Deadline,
@@ -96,11 +96,11 @@ impl<I: Copy> Task<I> {
                 biased;
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
-                why = lost(&mut self.live) => Input::Lost(why),
+                event = live_event(&mut self.live) => Input::Live(event),
                 control = changed(&mut self.spec.control) => Input::Control(control),
                 event = next(&mut self.rpc) => match lost(&mut self.live).now_or_never() {
                     // Lost between the two: the Watch ended for that.
-                    Some(why) => Input::Lost(why),
+                    Some(why) => Input::Live(LiveEvent::Lost(why)),
                     None => Input::Health(event),
                 },
                 () = sleep_until(deadline) => Input::Deadline,
@@ -121,10 +121,7 @@ impl<I: Copy> Task<I> {
                 self.machine.on_connected(now)
             }
             Input::Dialled(Err(cause)) => self.machine.on_dial_failed(now, cause),
-            Input::Lost(cause) => {
-                debug!(target: BACKEND, backend = &*self.spec.label, %cause, "connection lost");
-                self.machine.on_disconnected(now, cause)
-            }
+            Input::Live(event) => self.take_event(now, event),
             Input::Control(control) => {
                 let effects = self.machine.on_control(now, control);
                 if let Some(live) = &mut self.live {
@@ -145,10 +142,42 @@ impl<I: Copy> Task<I> {
         }
     }
 
+    fn take_event(&mut self, now: Instant, event: LiveEvent) -> Effects {
+        let backend = &*self.spec.label;
+        let Some(live) = &mut self.live else {
+            return Effects::default();
+        };
+        match event {
+            LiveEvent::Lost(cause) => {
+                debug!(target: BACKEND, backend, %cause, "connection lost");
+                match live.replace_first() {
+                    true => return self.machine.on_replaced(now),
+                    false => return self.machine.on_disconnected(now, cause),
+                }
+            }
+            LiveEvent::Dialled(Ok(connection)) => {
+                debug!(target: BACKEND, backend, "one connection more");
+                live.add(connection);
+                self.machine.on_extra_joined();
+            }
+            LiveEvent::Dialled(Err(cause)) => {
+                debug!(target: BACKEND, backend, %cause, "no connection more");
+                self.machine.on_extra_failed();
+            }
+            LiveEvent::ExtraLost(at, cause) => {
+                debug!(target: BACKEND, backend, %cause, "extra connection lost");
+                live.remove(at);
+                self.machine.on_extra_lost();
+            }
+        }
+        Effects::default()
+    }
+
     fn apply(&mut self, effects: Effects) {
         let Effects {
             dial,
-            drop_connection,
+            dial_extra,
+            drop_connections,
             health:
                 Action {
                     stop,
@@ -159,8 +188,8 @@ impl<I: Copy> Task<I> {
         if stop {
             self.rpc = None;
         }
-        if drop_connection {
-            self.drop_connection();
+        if drop_connections {
+            self.drop_connections();
         }
         if dial {
             self.dialling = Some(Box::pin(Live::connect(
@@ -169,6 +198,9 @@ impl<I: Copy> Task<I> {
                 self.spec.attached.clone(),
                 self.machine.service().is_some(),
             )));
+        }
+        if let (true, Some(live)) = (dial_extra, &mut self.live) {
+            live.dial(self.spec.endpoint.clone(), self.spec.attached.clone());
         }
         let service = self.machine.service();
         if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {
@@ -186,7 +218,7 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    /// Offers the connection to calls or takes the offer back, then tells the
+    /// Offers the connections to calls or takes the offer back, then tells the
     /// balancer, if there is anything new to tell.
     ///
     /// Fails when the balancer is gone.
@@ -196,24 +228,24 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        let calls = self.live.as_ref().map(Live::calls);
-        if let Some(connection) = calls {
-            connection.offer(ready);
+        let live = self.live.as_ref();
+        if let Some(live) = live {
+            live.offer(ready);
         }
         self.log_change(&report);
         let told = Told {
             from: self.spec.id,
             report: report.clone(),
-            connection: calls.filter(|_| ready).cloned(),
+            connections: live.filter(|_| ready).map(Live::calls),
         };
         self.told = Some(report);
         self.spec.reports.send(told).await.map_err(|_| ())
     }
 
-    fn drop_connection(&mut self) {
+    fn drop_connections(&mut self) {
         self.rpc = None;
         if let Some(live) = self.live.take() {
-            live.calls().let_go();
+            live.let_go();
         }
     }
 
@@ -258,25 +290,12 @@ impl<I: Copy> Task<I> {
     }
 }
 
-/// A subchannel that stops lets go of its connection, and calls on it go on.
+/// A subchannel that stops lets go of its connections, and calls on them go on.
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
         if let Some(live) = &self.live {
-            live.calls().let_go();
+            live.let_go();
         }
-    }
-}
-
-async fn dialled(
-    dialling: &mut Option<BoxFuture<'static, Result<Live, Cause>>>,
-) -> Result<Live, Cause> {
-    match dialling {
-        Some(attempt) => {
-            let outcome = attempt.await;
-            *dialling = None;
-            outcome
-        }
-        None => pending().await,
     }
 }
 
@@ -284,6 +303,14 @@ async fn dialled(
 async fn lost(live: &mut Option<Live>) -> Cause {
     match live {
         Some(live) => live.lost().await,
+        None => pending().await,
+    }
+}
+
+/// See [`Live::next`].
+async fn live_event(live: &mut Option<Live>) -> LiveEvent {
+    match live {
+        Some(live) => live.next().await,
         None => pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! A subchannel that runs, over in-memory IO and paused time.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server};
@@ -38,6 +38,10 @@ struct Rig {
 
 impl Rig {
     fn start(health: HealthCheck, limit: u32) -> Self {
+        Self::with(NonZeroUsize::MIN, health, limit)
+    }
+
+    fn with(connections: NonZeroUsize, health: HealthCheck, limit: u32) -> Self {
         let (endpoint, dials) = dialled_endpoint();
         let (reports, told) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
@@ -52,6 +56,7 @@ impl Rig {
             config: Config {
                 backoff: BackoffConfig::default(),
                 health: Arc::new(HealthOptions::default()),
+                connections,
                 seed: 1,
             },
             control: control.subscribe(),
@@ -102,10 +107,12 @@ impl Rig {
         let told = soon(self.told.recv());
         async move {
             let Told {
-                report, connection, ..
+                report,
+                connections,
+                ..
             } = told.await.expect("a report");
             assert_eq!(format!("{} {}", report.state, report.health), expected);
-            connection
+            connections.map(|connections| connections.first().clone())
         }
     }
 }
