@@ -1,11 +1,13 @@
 //! Backends with several connections for their calls.
 
+use futures_util::StreamExt;
 use tonic::Code;
 use tonic_health_channel::{
-    Channel,
+    Change, Channel,
     ConnectivityState::{self, Ready, TransientFailure},
     Endpoint, discover,
 };
+use tower::ServiceExt;
 
 use crate::support::{
     Answer, Backend, GREETER, H2Peer, Pending, balanced, balanced_at, by_hand, endpoint, hello,
@@ -315,6 +317,28 @@ async fn a_limit_of_one_gets_the_watch_a_connection_beside_those_for_calls() {
     until_connected(&channel, &[2]).await;
     hello(&channel).await.expect("it is connected again");
     backend.until_open_connections(3).await;
+}
+
+// D172
+#[tokio::test]
+async fn other_balancers_see_the_first_connection() {
+    let backend = Backend::builder().scripted().start().await;
+    let builder = balanced(&[&backend], Some(GREETER));
+    let channel = builder.connections_per_backend(2).build();
+    let mut serving = discover::serving(&channel);
+    let mut next = async || match within("a change", serving.next()).await {
+        Some(Ok(Change::Insert(id, connection))) => (id, connection),
+        other => panic!("{other:?} is no new connection"),
+    };
+    let (id, first) = next().await;
+    until_connected(&channel, &[2]).await;
+    backend.cut_connection(0);
+    let (same, mut second) = next().await;
+    assert_eq!(same, id);
+    within("the new one to be ready", second.ready())
+        .await
+        .expect("it is up");
+    drop((first, second));
 }
 
 // D165
