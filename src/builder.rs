@@ -314,8 +314,10 @@ impl ChannelBuilder {
     ///   connection one core.
     ///
     /// The price is `n` sockets, TLS handshakes and sets of buffers for each backend,
-    /// here and there, and that fewer calls share a segment: with none of the above,
-    /// calls cost more, not less. Measure.
+    /// here and there, and that fewer calls share a segment. Two connections to a single
+    /// backend gave two busy threads a quarter more calls for a quarter less CPU; one
+    /// thread, or four backends, gained nothing, and four connections made it a sixth
+    /// worse (`docs/benchmarks.md`). Measure.
     ///
     /// Health is watched on the first connection alone, and counts for all of them. It
     /// is connected as ever; the others follow one by one, at least 100 ms apart, and

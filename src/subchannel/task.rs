@@ -258,7 +258,8 @@ impl<I: Copy> Task<I> {
         let cause = now.cause.as_ref().map(display);
         let from = self.told.as_ref().map(|told| told.state);
         if from == Some(*to) {
-            debug!(target: BACKEND, backend, state = %to, %health, cause, "backend");
+            let connections = now.connections;
+            debug!(target: BACKEND, backend, state = %to, %health, cause, connections, "backend");
         } else {
             let from = from.unwrap_or(ConnectivityState::Idle);
             info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
