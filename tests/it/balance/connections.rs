@@ -354,13 +354,16 @@ async fn nothing_is_left_of_several_connections() {
     backends.insert("B", b.uri()).await;
     until_connected(&channel, &[3, 3]).await;
 
-    let held = hold(&channel, &a, 1).await;
+    let held = vec![start(&channel, "hold"), start(&channel, "hold")];
+    a.until_held(1).await;
+    b.until_held(1).await;
     backends.remove("A").await;
     backends.insert("C", c.uri()).await;
     until_connected(&channel, &[3, 3]).await;
     a.until_open_connections(1).await;
     a.release();
-    assert_eq!(answered(held).await, 1, "it went on to its end");
+    b.release();
+    assert_eq!(answered(held).await, 2, "they went on to their ends");
     a.until_open_connections(0).await;
 
     channel.enter_idle();
