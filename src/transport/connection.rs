@@ -19,7 +19,6 @@ use super::{
     endpoint::Endpoint,
     executor::Executor,
     http2,
-    keepalive::Restraint,
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
@@ -237,10 +236,6 @@ impl Connection {
     /// Whether one more stream could be opened now.
     pub(crate) fn has_free_stream(&self) -> bool {
         self.0.slots.has_free()
-    }
-
-    pub(super) fn restraint(&self) -> &Restraint {
-        &self.0.attached.restraint
     }
 
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
