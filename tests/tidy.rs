@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -21,6 +21,7 @@ const PURE: [&str; 14] = [
     "src/discover/dns/machine.rs",
     "src/health/machine.rs",
     "src/picker.rs",
+    "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
@@ -54,7 +55,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 13] = [
+const WAITS: [&str; 14] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -62,6 +63,7 @@ const WAITS: [&str; 13] = [
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
+    "src/subchannel/live.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/call_limits.rs",

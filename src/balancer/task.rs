@@ -1,7 +1,7 @@
 //! The one worker of a channel: it drives a [`Balancer`] machine, starts and
 //! stops the subchannels it asks for, and publishes what it says.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::{
@@ -31,7 +31,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint, Restraint},
+    transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     /// How long without a call until the channel is IDLE; never if `None`.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_waiting_calls: usize,
+    /// How many connections a backend has for its calls, unless its endpoint says.
+    pub(crate) connections: NonZeroUsize,
     /// What every call and every health check has to bring.
     pub(crate) credentials: Option<CallCredentials>,
     /// Responses name their backend.
@@ -120,7 +122,7 @@ pub(crate) fn new(
 }
 
 struct Worker {
-    machine: Balancer<Endpoint, Connection>,
+    machine: Balancer<Endpoint, Connections>,
     configs: Configs<Arc<ServiceConfig>>,
     /// The one in force.
     config: Option<Arc<ServiceConfig>>,
@@ -148,7 +150,7 @@ struct Running {
     /// Dropping it stops the subchannel.
     _stop: oneshot::Sender<()>,
     /// Where calls are sent, while it is READY.
-    connection: Option<Connection>,
+    connections: Option<Connections>,
 }
 
 impl Worker {
@@ -204,13 +206,13 @@ impl Worker {
         for Told {
             from,
             report,
-            connection,
+            connections,
         } in told.drain(..)
         {
             if let Some(running) = self.subchannels.get_mut(&from) {
-                running.connection.clone_from(&connection);
+                running.connections.clone_from(&connections);
             }
-            let effects = self.machine.on_report(now, from, report, connection);
+            let effects = self.machine.on_report(now, from, report, connections);
             changed |= self.apply(effects);
         }
         changed
@@ -348,11 +350,11 @@ impl Worker {
             refresh.request();
         }
         for id in effects.stop {
-            // Its task lets go of the connection too, but later: a stream that is freed
-            // meanwhile would go to a call that waits, after all was told otherwise.
+            // Its task lets go of them too, but later: a stream that is freed meanwhile
+            // would go to a call that waits, after all was told otherwise.
             let stopped = self.subchannels.remove(&id);
-            if let Some(connection) = stopped.and_then(|running| running.connection) {
-                connection.let_go();
+            if let Some(connections) = stopped.and_then(|running| running.connections) {
+                connections.let_go();
             }
         }
         for start in effects.start {
@@ -380,6 +382,7 @@ impl Worker {
             self.in_flight.insert(backend, in_flight.clone());
         }
         let limits = endpoint.call_limits();
+        let connections = endpoint.connections().unwrap_or(self.settings.connections);
         let spec = Spec {
             id,
             label,
@@ -387,6 +390,7 @@ impl Worker {
             config: Config {
                 backoff: self.settings.backoff.clone(),
                 health: self.settings.health.clone(),
+                connections,
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
@@ -403,7 +407,7 @@ impl Worker {
         };
         let running = Running {
             _stop: stop,
-            connection: None,
+            connections: None,
         };
         self.subchannels.insert(id, running);
         executor.spawn(subchannel::run(spec, stopped));

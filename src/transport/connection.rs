@@ -19,7 +19,6 @@ use super::{
     endpoint::Endpoint,
     executor::Executor,
     http2,
-    keepalive::Restraint,
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
@@ -228,8 +227,9 @@ impl Connection {
         self.0.slots.taken() > 0
     }
 
-    pub(super) fn restraint(&self) -> &Restraint {
-        &self.0.attached.restraint
+    /// Whether one more stream could be opened now.
+    pub(crate) fn has_free_stream(&self) -> bool {
+        self.0.slots.has_free()
     }
 
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
@@ -312,6 +312,11 @@ impl WeakConnection {
     /// The connection, if somebody else holds it.
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
+    }
+
+    /// Whether somebody else holds it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 
     /// Whether it is this one. No other is ever taken for it, as what is named

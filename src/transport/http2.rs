@@ -232,8 +232,9 @@ impl Driver {
             && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
             && error.to_string().contains(TOO_MANY_PINGS);
         // The keepalive of a connection that takes no new streams is not missed.
-        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings) {
-            connection.restraint().double();
+        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings)
+            && keepalive.calm_down()
+        {
             warn!(
                 target: BACKEND,
                 backend = connection.address(),

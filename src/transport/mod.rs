@@ -19,6 +19,7 @@ mod attached;
 mod body;
 mod call_limits;
 mod connection;
+mod connections;
 mod connector;
 mod credentials;
 mod dial;
@@ -44,6 +45,7 @@ pub(crate) use body::ResponseBody;
 pub(crate) use connection::{
     Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };
+pub(crate) use connections::Connections;
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use dial::dial;

@@ -1,6 +1,6 @@
 //! The options of an [`Endpoint`].
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
 
@@ -294,6 +294,27 @@ impl Endpoint {
         self
     }
 
+    /// How many connections the backend has for its calls, whatever its channel says:
+    /// see [`ChannelBuilder::connections_per_backend`]. One by default, where this is
+    /// the only endpoint of its channel.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is zero.
+    ///
+    /// ```
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("http://10.0.0.1:50051").connections_per_backend(4);
+    /// ```
+    ///
+    /// [`ChannelBuilder::connections_per_backend`]: crate::ChannelBuilder::connections_per_backend
+    pub fn connections_per_backend(mut self, n: usize) -> Self {
+        let n = NonZeroUsize::new(n);
+        self.connections = Some(n.expect("a backend without connections takes no calls"));
+        self
+    }
+
     /// How many calls may be sent to the backend in each period of `duration`, which
     /// begins with its first call. No bound by default.
     ///
@@ -391,6 +412,11 @@ impl Endpoint {
             executor: Executor::given(executor),
             ..self
         }
+    }
+
+    /// How many its backend is to have, if it says so itself.
+    pub(crate) fn connections(&self) -> Option<NonZeroUsize> {
+        self.connections
     }
 
     /// A count of its own for each backend.
