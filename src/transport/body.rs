@@ -15,15 +15,16 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, Response, header};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
-use tonic::Status;
+use tonic::{Status, metadata::MetadataMap};
 
 use super::{Admitted, http2, messages::MessageLimit, request::Pump};
 use crate::error::{Error, ErrorKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// A stream that is open, until its response headers.
 ///
@@ -58,6 +59,7 @@ impl Exchange {
         if let Some(error) = http_error(&head, admitted.connection().address()) {
             return Err(error);
         }
+        drop_broken_details(&mut head.headers);
         if let Some(backend) = admitted.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
@@ -146,6 +148,20 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
+/// Takes away status details that are not base64, for tonic panics over them. The
+/// code and the message of the status stand.
+fn drop_broken_details(headers: &mut HeaderMap) {
+    let Some(details) = headers.get(STATUS_DETAILS) else {
+        return;
+    };
+    let alone = HeaderMap::from_iter([(STATUS_DETAILS, details.clone())]);
+    let alone = MetadataMap::from_headers(alone);
+    let details = alone.get_bin(STATUS_DETAILS.as_str());
+    if details.is_none_or(|details| details.to_bytes().is_err()) {
+        headers.remove(STATUS_DETAILS);
+    }
+}
+
 /// A response body. The slot is free again when the stream has ended and its
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
@@ -204,7 +220,10 @@ impl ResponseBody {
             }
         }
         match ready!(live.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(Some(mut trailers)) => {
+                drop_broken_details(&mut trailers);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
         }
