@@ -55,6 +55,12 @@ mod limits {
     /// How long a reset stream is remembered, so that frames which the peer sent
     /// before it knew are not taken for an error.
     pub(super) const RESET_REMEMBERED: Duration = Duration::from_secs(10);
+    /// Streams that an error of the peer's has ended, over the life of a connection.
+    /// It can name as many streams as it likes that we never opened, each of which
+    /// is half a kilobyte for as long as it does not read that they are reset. The
+    /// default of a thousand is too few: what comes late for a cancelled stream that
+    /// is no longer remembered is such an error too.
+    pub(super) const ERRORS: usize = 50_000;
     /// What HTTP/2 knows of windows: a connection begins with the first, and
     /// nothing has more than the second (RFC 9113 §6.9). `h2` panics beyond it,
     /// and below the first never lets a connection's window open again.
@@ -143,7 +149,11 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
                 .reset_stream_duration
                 .unwrap_or(limits::RESET_REMEMBERED),
         )
-        .max_local_error_reset_streams(options.max_local_error_reset_streams)
+        .max_local_error_reset_streams(
+            options
+                .max_local_error_reset_streams
+                .unwrap_or(Some(limits::ERRORS)),
+        )
         .max_send_buffer_size(limits::SEND_BUFFER)
         .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
         .enable_push(false);

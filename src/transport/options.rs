@@ -52,7 +52,7 @@ pub(super) struct Http2Options {
     pub(super) max_header_list_size: Option<u32>,
     pub(super) max_concurrent_reset_streams: Option<usize>,
     pub(super) reset_stream_duration: Option<Duration>,
-    pub(super) max_local_error_reset_streams: Option<usize>,
+    pub(super) max_local_error_reset_streams: Option<Option<usize>>,
     /// The number of the first stream: a test cannot use up all that come before
     /// the last.
     #[cfg(test)]
@@ -238,10 +238,10 @@ impl Endpoint {
     }
 
     /// How many streams may end by an error of the peer's before the connection is
-    /// closed with it. No bound by default, and with `None`: a client has chosen
-    /// its servers.
+    /// closed with it. 50,000 by default, as what is left of each may have to wait
+    /// for a peer that does not read. No bound with `None`.
     pub fn http2_max_local_error_reset_streams(mut self, max: impl Into<Option<usize>>) -> Self {
-        self.http2.max_local_error_reset_streams = max.into();
+        self.http2.max_local_error_reset_streams = Some(max.into());
         self
     }
 
