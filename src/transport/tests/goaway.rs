@@ -5,7 +5,7 @@ use tonic::Code;
 
 use super::{
     ADDRESS, Stage, closes, connected, data, drains, open, read, soon, streaming, unary,
-    wire::{HEADERS, trailers, wire_frame, wired},
+    wire::{HEADERS, PRIORITY, trailers, wire_frame, wired},
 };
 use crate::transport::{Outgoing, body::Failed, connection::OpenError};
 
@@ -265,4 +265,24 @@ async fn a_peer_that_breaks_the_protocol_loses_the_connection() {
     assert_eq!(failed.error.code(), Code::Unavailable);
     assert!(failed.error.message().contains(ADDRESS));
     assert!(!failed.unprocessed);
+}
+
+/// An error on a stream that was never opened makes `h2` go on from there.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
+    let (connection, mut wire) = wired(100).await;
+    let admitted = connection.admit().expect("a free slot");
+    let last = (1_u32 << 31) - 1;
+    let on_itself = [&last.to_be_bytes()[..], &[0]].concat();
+    wire.write(&wire_frame(PRIORITY, 0, last, &on_itself)).await;
+
+    let text = drains(&connection).await;
+    assert_eq!(text, "disconnected: all HTTP/2 stream numbers are used");
+    let mut request = Outgoing::new(unary(""));
+    request.prefetch().await.expect("a sound body");
+    let opened = admitted.open(&mut request);
+    assert!(
+        matches!(opened, Err(OpenError::Unsent)),
+        "it goes elsewhere"
+    );
 }
