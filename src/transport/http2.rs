@@ -31,6 +31,9 @@ const BACKEND: &str = "tonic_health_channel::backend";
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
 
+/// What the reader of frames says of one that is not there whole.
+const CUT_OFF: &str = "bytes remaining on stream";
+
 /// What `h2` may hold and tolerate. Its own guards are made for servers that
 /// face anyone; two of them end a whole connection over traffic that is legal
 /// for a client, so every limit is set here, with its reason.
@@ -323,6 +326,7 @@ fn is_user_error(error: &h2::Error) -> bool {
 pub(super) fn say(error: &h2::Error) -> String {
     match error.get_io() {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
+        Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
         Some(io) => dial::say(io),
         None if is_from_peer(error) => {
             format!("GOAWAY from the peer: {error}")

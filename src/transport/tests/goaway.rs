@@ -208,6 +208,21 @@ async fn a_lost_connection_fails_its_calls_with_its_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_within_a_frame_says_so() {
+    let (connection, mut wire) = wired(100).await;
+    let running = open(&connection, unary("")).await;
+    wire.next_request().await;
+    wire.write(&wire_frame(HEADERS, 4, 1, &[0x88])[..5]).await;
+    drop(wire);
+    let why = "closed by the peer within a frame";
+    assert_eq!(closes(&connection).await, format!("disconnected: {why}"));
+    let failed = failed(soon(running).await);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+    let text = format!("stream to {ADDRESS}: {why}");
+    assert_eq!(failed.error.message(), text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn frames_out_of_place_end_a_stream_or_a_connection_and_panic_nowhere() {
     let scripts: [&[u8]; 8] = [
         // An answer to a request that was never made.
