@@ -206,7 +206,15 @@ impl Future for Driver {
                         None => connection.set_limit(limit),
                         Some(error) => {
                             self.calm_down(&error, connection);
-                            connection.retire(Stage::Draining(disconnected(&error)));
+                            let why = disconnected(&error);
+                            // The peer broke the protocol and every stream has failed. If
+                            // the GOAWAY has to wait, it is for one who does not read.
+                            if error.is_library() {
+                                connection.retire(Stage::Closed(why));
+                                self.h2 = None;
+                                return Poll::Ready(());
+                            }
+                            connection.retire(Stage::Draining(why));
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 //! has to be left of the guards.
 
 use super::{
-    drains, open, read, soon, unary,
+    closes, open, read, soon, unary,
     wire::{self, DATA, PRIORITY, wire_frame, wired},
 };
 
@@ -111,6 +111,6 @@ async fn a_peer_that_makes_up_streams_and_does_not_read_loses_the_connection() {
         wire.write(&numbers.flat_map(made_up).collect::<Vec<_>>())
             .await;
     }
-    let why = drains(&connection).await;
+    let why = closes(&connection).await;
     assert!(why.contains("excessive load"), "{why}");
 }
