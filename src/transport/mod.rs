@@ -25,6 +25,7 @@ mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
+mod first_bytes;
 mod http2;
 mod keepalive;
 mod messages;

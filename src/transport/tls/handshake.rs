@@ -21,7 +21,7 @@ use super::prepared::{H2, Prepared};
 use crate::transport::{
     connector::BoxIo,
     dial,
-    http2::{FirstBytes, Sniffed},
+    first_bytes::{FirstBytes, Sniffed},
 };
 
 /// What secures one connection.
