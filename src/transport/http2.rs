@@ -42,7 +42,7 @@ mod limits {
     /// his time over a stream of 20-byte messages loses the connection. Nor is any
     /// other bound safe: frames that come for a cancelled stream are charged and
     /// never credited, so a connection that lives long enough comes to it. What is
-    /// unread stays bounded by the windows.
+    /// unread stays bounded by the windows, at a quarter of a kilobyte for each frame.
     pub(super) const DATA_BUDGET: usize = usize::MAX;
     /// Streams we reset and still remember. Each cancelled call is one until the
     /// peer has noticed; at the default of fifty, 1,500 calls cancelled together

@@ -10,7 +10,7 @@ use std::sync::{
 
 use h2::Reason;
 use tonic::Code;
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::{CauseKind, Endpoint};
 
 use super::Stage;
 use crate::support::{
@@ -20,6 +20,9 @@ use crate::support::{
 
 /// What a test may take, of which its process with both peers is a third.
 const MOST: u64 = 32 << 20;
+
+/// What `h2` says when one of its own guards ends a connection.
+const TOO_MUCH: &str = "detected excessive load generating behavior";
 
 trait Flood: Fn(u32, u32) -> Vec<u8> + Clone + Send + Sync + 'static {}
 
@@ -220,7 +223,6 @@ async fn priorities() {
 /// them took 950 MB.
 #[tokio::test]
 async fn errors_on_streams_that_were_never_opened() {
-    let reason = "detected excessive load generating behavior";
     let name = "errors_on_streams_that_were_never_opened";
     let test = async {
         let stage = Stage::with(|mut wire| async move {
@@ -237,8 +239,8 @@ async fn errors_on_streams_that_were_never_opened() {
         .await;
         let status = stage.failure().await;
         let text = stage.stream_failed(&status, Code::Unavailable);
-        assert!(text.contains(reason), "{text}");
-        stage.until_blamed(CauseKind::Disconnected, reason).await;
+        assert!(text.contains(TOO_MUCH), "{text}");
+        stage.until_blamed(CauseKind::Disconnected, TOO_MUCH).await;
         stage.success().await;
         stage.close().await;
     };
@@ -268,8 +270,7 @@ async fn informational_responses() {
 #[tokio::test]
 async fn headers_that_go_on_and_on() {
     let name = "headers_that_go_on_and_on";
-    let reason = "detected excessive load generating behavior";
-    check_ends(name, reason, 10_000, |stream, time| match time {
+    check_ends(name, TOO_MUCH, 10_000, |stream, time| match time {
         0 => frame(http2::HEADERS, 0, stream, &[0x88]),
         _ => frame(
             http2::CONTINUATION,
@@ -284,8 +285,7 @@ async fn headers_that_go_on_and_on() {
 #[tokio::test]
 async fn headers_that_go_on_with_nothing() {
     let name = "headers_that_go_on_with_nothing";
-    let reason = "detected excessive load generating behavior";
-    check_ends(name, reason, 10_000, |stream, time| match time {
+    check_ends(name, TOO_MUCH, 10_000, |stream, time| match time {
         0 => frame(http2::HEADERS, 0, stream, &[0x88]),
         _ => frame(http2::CONTINUATION, 0, stream, &[]),
     })
@@ -296,8 +296,7 @@ async fn headers_that_go_on_with_nothing() {
 #[tokio::test]
 async fn headers_that_unfold_to_much_more() {
     let name = "headers_that_unfold_to_much_more";
-    let reason = "detected excessive load generating behavior";
-    check_ends(name, reason, 10, |stream, _| {
+    check_ends(name, TOO_MUCH, 10, |stream, _| {
         let kept = [&[0x40][..], &field(b"x", &[b'y'; 3_000])[1..]].concat();
         let block = [&[0x88][..], &kept, &[0x80 | 62; 12_000]].concat();
         frame(http2::HEADERS, END_HEADERS, stream, &block)
@@ -310,8 +309,7 @@ async fn headers_that_unfold_to_much_more() {
 #[tokio::test]
 async fn empty_data_ends_the_connection_in_h2() {
     let name = "empty_data_ends_the_connection_in_h2";
-    let reason = "detected excessive load generating behavior";
-    check_ends(name, reason, 100, |stream, time| match time {
+    check_ends(name, TOO_MUCH, 100, |stream, time| match time {
         0 => http2::response(stream),
         _ => frame(http2::DATA, 0, stream, &[]).repeat(100),
     })
@@ -321,8 +319,7 @@ async fn empty_data_ends_the_connection_in_h2() {
 #[tokio::test]
 async fn padding_around_nothing_ends_the_connection_in_h2() {
     let name = "padding_around_nothing_ends_the_connection_in_h2";
-    let reason = "detected excessive load generating behavior";
-    check_ends(name, reason, 100, |stream, time| match time {
+    check_ends(name, TOO_MUCH, 100, |stream, time| match time {
         0 => http2::response(stream),
         _ => frame(
             http2::DATA,
@@ -360,4 +357,31 @@ async fn goaways() {
         stage.close().await;
     };
     assert_growth(&format!("hostile::floods::{name}"), MOST, test).await;
+}
+
+/// A frame that waits for its reader takes a quarter of a kilobyte, however little is
+/// in it. The windows bound how many there are; these are as HTTP/2 begins.
+#[tokio::test]
+async fn frames_of_one_byte_that_nobody_reads() {
+    let name = "frames_of_one_byte_that_nobody_reads";
+    let test = async {
+        let narrow = |endpoint: Endpoint| endpoint.initial_stream_window_size((1 << 16) - 1);
+        let stage = Stage::set(None, narrow, |mut wire| async move {
+            wire.open().await?;
+            let stream = wire.whole_request().await?;
+            let hostile = [(":status", "200"), ("x-hostile", "yes")];
+            wire.write(&http2::headers(stream, 0, &hostile)).await?;
+            let bytes = frame(http2::DATA, 0, stream, &[0]).repeat(1_000);
+            wire.flood(200, |_| bytes.clone()).await?;
+            wire.behave().await
+        })
+        .await;
+        stage.until_connected().await;
+        let unread = stage.stream_of_hostile().await;
+        stage.success().await;
+        drop(unread);
+        assert_eq!(stage.hostile.connections(), 1);
+        stage.close().await;
+    };
+    assert_growth(&format!("hostile::floods::{name}"), 2 * MOST, test).await;
 }

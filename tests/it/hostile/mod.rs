@@ -28,14 +28,14 @@ mod streams;
 use std::{cell::Cell, future::Future, io, panic, sync::Once};
 
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_health_channel::{
     BackendStatus, Cause, CauseKind, Channel, ConnectivityState::Ready, Endpoint,
 };
 
 use crate::support::{
-    Backend, Backends, Chat, RawConnection, RawPeer, by_hand, endpoint, greeter::HelloReply, hello,
-    http2, outcome, start, until_that, within,
+    Backend, Backends, Chat, RawConnection, RawPeer, by_hand, endpoint, greeter,
+    greeter::HelloReply, hello, http2, outcome, request, start, until_that, within,
 };
 
 /// Two dials of one backend are at least this far apart, in milliseconds.
@@ -160,6 +160,20 @@ impl Stage {
     /// The same for one that is answered.
     async fn success(&self) {
         self.call().await.expect("it behaves by now");
+    }
+
+    /// The messages of a call on the hostile backend, whose headers have to have an
+    /// `x-hostile`.
+    async fn stream_of_hostile(&self) -> Streaming<HelloReply> {
+        self.until_connected().await;
+        let mut client = greeter(&self.channel);
+        loop {
+            let replies = client.say_hello_many(request("you"));
+            let replies = within("headers", replies).await.expect("headers");
+            if replies.metadata().contains_key("x-hostile") {
+                return replies.into_inner();
+            }
+        }
     }
 
     /// What `status`, which has this code, says after the name of its backend.

@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::Stage;
 use crate::support::{
-    RawConnection, call, greeter,
+    RawConnection, call,
     greeter::{HelloReply, HelloRequest},
     hello,
     http2::{self, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS},
@@ -203,15 +203,7 @@ async fn messages_beyond_the_window_of_who_does_not_read_fail_the_call_alone() {
         }
     };
     let stage = Stage::with(script).await;
-    stage.until_connected().await;
-    let mut client = greeter(&stage.channel);
-    let mut replies = loop {
-        let replies = client.say_hello_many(request("you"));
-        let replies = within("headers", replies).await.expect("headers");
-        if replies.metadata().contains_key("x-hostile") {
-            break replies.into_inner();
-        }
-    };
+    let mut replies = stage.stream_of_hostile().await;
     within("the stream to be reset", reset.notified()).await;
     let mut read = 0;
     let status = loop {
@@ -226,7 +218,7 @@ async fn messages_beyond_the_window_of_who_does_not_read_fail_the_call_alone() {
         "stream error detected: flow-control protocol violated"
     );
     assert_eq!(read, 128, "what fits the window is there");
-    drop((client, replies));
+    drop(replies);
     stage.success().await;
     assert_eq!(stage.hostile.connections(), 1);
     stage.close().await;
