@@ -241,6 +241,7 @@ thread_local! {
 
 /// A task that panics would else only be missing.
 fn count_panics() {
+    PANICS.set(0);
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = panic::take_hook();
