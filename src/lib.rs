@@ -108,6 +108,7 @@ mod service_config;
 mod serving;
 mod snapshot;
 mod subchannel;
+mod tally;
 mod target;
 mod transport;
 mod watch;

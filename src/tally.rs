@@ -1,0 +1,59 @@
+//! How often something happens, for rules of what is too often.
+
+use std::time::{Duration, Instant};
+
+/// Counts in periods. One begins with the first that comes after the last has
+/// passed, so within any span of its length there are at most twice as many as it
+/// may have.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    period: Duration,
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Tally {
+    pub(crate) fn per(period: Duration) -> Self {
+        Self {
+            period,
+            since: None,
+            count: 0,
+        }
+    }
+
+    /// One more, `now`: how many there are in its period.
+    pub(crate) fn count(&mut self, now: Instant) -> u32 {
+        let goes_on = self
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) < self.period);
+        if !goes_on {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_begins_with_the_first_after_the_last_has_passed() {
+        let start = Instant::now();
+        let mut tally = Tally::per(Duration::from_secs(1));
+        let counts = [0, 999, 1_000, 1_500, 2_500, 3_499].map(|millis| {
+            let now = start + Duration::from_millis(millis);
+            tally.count(now)
+        });
+        assert_eq!(counts, [1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_counts_on() {
+        let now = Instant::now();
+        let mut tally = Tally::per(Duration::from_secs(1));
+        assert_eq!([0; 3].map(|_| tally.count(now)), [1, 2, 3]);
+    }
+}
