@@ -35,6 +35,41 @@ impl Tally {
     }
 }
 
+/// Lines that one backend, or one channel, may bring into the log above DEBUG: what
+/// changes more often is nothing to read.
+const MOST_LINES: u32 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Keeps what a peer can cause from filling the log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogBudget(Tally);
+
+/// How a line is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loudness {
+    /// At its own level.
+    Normal,
+    /// At its own level, with word that the next ones are not.
+    Last,
+    /// At DEBUG.
+    Muted,
+}
+
+impl LogBudget {
+    pub(crate) fn new() -> Self {
+        Self(Tally::per(MINUTE))
+    }
+
+    /// For one more line, `now`.
+    pub(crate) fn spend(&mut self, now: Instant) -> Loudness {
+        match self.0.count(now) {
+            ..MOST_LINES => Loudness::Normal,
+            MOST_LINES => Loudness::Last,
+            _ => Loudness::Muted,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +83,19 @@ mod tests {
             tally.count(now)
         });
         assert_eq!(counts, [1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn the_log_is_loud_again_in_the_next_minute() {
+        let start = Instant::now();
+        let mut budget = LogBudget::new();
+        for _ in 1..60 {
+            assert_eq!(budget.spend(start), Loudness::Normal);
+        }
+        assert_eq!(budget.spend(start), Loudness::Last);
+        assert_eq!(budget.spend(start), Loudness::Muted);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(budget.spend(later), Loudness::Normal);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
+    tally::{LogBudget, Loudness},
     transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint, Restraint},
 };
 
@@ -111,6 +112,7 @@ pub(crate) fn new(
         reports,
         reports_in,
         source: Polled::new(source),
+        log: LogBudget::new(),
     };
     worker.adopt(config);
     if worker.settings.eager {
@@ -141,6 +143,7 @@ struct Worker {
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
     source: Polled,
+    log: LogBudget,
 }
 
 /// A subchannel that runs.
@@ -417,7 +420,14 @@ impl Worker {
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());
             let cause = status.cause().map(display);
-            info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+            match self.log.spend(now()) {
+                Loudness::Muted => {
+                    debug!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+                Loudness::Last | Loudness::Normal => {
+                    info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+            }
         }
         self.board.publish(status, picker, self.config.clone());
     }

@@ -17,6 +17,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::{Action, Event, Notice, Prober, Running},
+    tally::{LogBudget, Loudness},
     transport::{Attached, Connection, Endpoint, Stage, dial},
 };
 
@@ -57,6 +58,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         live: None,
         rpc: None,
         told: None,
+        log: LogBudget::new(),
     };
     task.apply(effects);
     task.run(stop).await;
@@ -69,6 +71,7 @@ struct Task<I> {
     live: Option<Live>,
     rpc: Option<Running>,
     told: Option<Report>,
+    log: LogBudget,
 }
 
 /// A backend's connection, and its health RPCs.
@@ -208,11 +211,11 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        let calls = self.live.as_ref().map(|live| &live.calls);
-        if let Some(connection) = calls {
-            connection.offer(ready);
+        if let Some(live) = &self.live {
+            live.calls.offer(ready);
         }
         self.log_change(&report);
+        let calls = self.live.as_ref().map(|live| &live.calls);
         let told = Told {
             from: self.spec.id,
             report: report.clone(),
@@ -229,8 +232,9 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    /// A change of state is for operators, any other for who looks closer.
-    fn log_change(&self, now: &Report) {
+    /// A change of state is for operators, any other for who looks closer; and so is
+    /// one of too many.
+    fn log_change(&mut self, now: &Report) {
         let backend = &*self.spec.label;
         let Report {
             state: to, health, ..
@@ -239,14 +243,25 @@ impl<I: Copy> Task<I> {
         let from = self.told.as_ref().map(|told| told.state);
         if from == Some(*to) {
             debug!(target: BACKEND, backend, state = %to, %health, cause, "backend");
-        } else {
-            let from = from.unwrap_or(ConnectivityState::Idle);
-            info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            return;
+        }
+        let from = from.unwrap_or(ConnectivityState::Idle);
+        match spend(&mut self.log, backend) {
+            Loudness::Normal | Loudness::Last => {
+                info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
+            Loudness::Muted => {
+                debug!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
         }
     }
 
-    fn log(&self, notice: Notice) {
+    fn log(&mut self, notice: Notice) {
         let backend = &*self.spec.label;
+        if spend(&mut self.log, backend) == Loudness::Muted {
+            debug!(target: HEALTH, backend, ?notice, "once more");
+            return;
+        }
         let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
@@ -268,6 +283,14 @@ impl<I: Copy> Task<I> {
             ),
         }
     }
+}
+
+fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
+    let loudness = log.spend(now());
+    if loudness == Loudness::Last {
+        warn!(target: BACKEND, backend, "changes too often; for up to a minute at DEBUG");
+    }
+    loudness
 }
 
 /// A subchannel that stops lets go of its connection, and calls on it go on.

@@ -229,7 +229,9 @@ impl Driver {
             && error.to_string().contains(TOO_MANY_PINGS);
         // The keepalive of a connection that takes no new streams is not missed.
         if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings) {
-            connection.restraint().double();
+            if !connection.restraint().double() {
+                return;
+            }
             warn!(
                 target: BACKEND,
                 backend = connection.address(),

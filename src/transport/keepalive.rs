@@ -74,8 +74,9 @@ impl Heard {
 pub(crate) struct Restraint(Arc<AtomicU32>);
 
 impl Restraint {
-    pub(super) fn double(&self) {
-        self.0.fetch_add(1, Relaxed);
+    /// Says whether that changes anything.
+    pub(super) fn double(&self) -> bool {
+        self.0.fetch_add(1, Relaxed) < MOST_DOUBLINGS
     }
 
     pub(super) fn lengthen(&self, interval: Duration) -> Duration {
