@@ -244,7 +244,8 @@ impl Worker {
             }
             FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
             FromSource::Failed { text, retry } => {
-                warn!(target: DISCOVER, error = %text, ?retry, "failed");
+                let error = Cause::new(CauseKind::NameResolver, &*text);
+                warn!(target: DISCOVER, error = error.text(), ?retry, "failed");
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
@@ -257,9 +258,9 @@ impl Worker {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {
                 let error = error.to_string();
-                warn!(target: SERVICE_CONFIG, %error, "invalid");
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
+                warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid");
                 self.configs.on_update(Err(cause));
             }
             None => {

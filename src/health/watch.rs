@@ -23,7 +23,7 @@ use super::{
     machine::{EndKind, Ended},
 };
 use crate::{
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, in_words_of_a_peer},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
     transport::{Admitted, Connection, OpenError, Outgoing, Reservation, ResponseBody},
 };
@@ -119,7 +119,7 @@ impl From<Status> for Ended {
         };
         let text = match status.message() {
             "" => format!("{:?}", status.code()),
-            message => format!("{:?}: {message}", status.code()),
+            message => format!("{:?}: {}", status.code(), in_words_of_a_peer(message)),
         };
         Self { kind, text }
     }

@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, time::Sleep};
 use tonic::Status;
 
 use super::{Admitted, http2, messages::MessageLimit, request::Pump};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -124,6 +124,7 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
             return None;
         }
         let content = String::from_utf8_lossy(content);
+        let content = in_words_of_a_peer(&content);
         format!("HTTP 200 OK with content-type `{content}`")
     } else {
         format!("HTTP {}", head.status)

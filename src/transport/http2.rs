@@ -23,7 +23,7 @@ use super::{
     keepalive::{Heard, Keepalive},
     options::Http2Options,
 };
-use crate::error::{Cause, CauseKind};
+use crate::error::{Cause, CauseKind, in_words_of_a_peer};
 
 /// The target of what is logged here; see the crate's documentation.
 const BACKEND: &str = "tonic_health_channel::backend";
@@ -293,10 +293,25 @@ pub(super) fn say(error: &h2::Error) -> String {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
         Some(io) => dial::say(io),
         None if is_from_peer(error) => {
-            format!("GOAWAY from the peer: {error}")
+            let said = error.to_string();
+            format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))
         }
+        None if error.is_go_away() && error.is_library() => broken(error),
         None => error.to_string(),
     }
+}
+
+/// Why we end a connection whose peer does not keep to HTTP/2.
+fn broken(error: &h2::Error) -> String {
+    let error = error.to_string();
+    let why = match error.as_str() {
+        abuse if abuse.contains("header_list_way_too_large") => {
+            "headers of more than four times the size in `http2_max_header_list_size`"
+        }
+        abuse if abuse.contains("too_many_continuations") => "headers in too many frames",
+        _ => error.as_str(),
+    };
+    format!("the peer does not keep to HTTP/2: {why}")
 }
 
 /// Whether the peer guarantees that it has not looked at the request: it refused
