@@ -15,12 +15,12 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, Response, header};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
 use tonic::Status;
 
-use super::{Admitted, http2, messages::MessageLimit, request::Pump};
+use super::{Admitted, Connection, http2, messages::MessageLimit, request::Pump};
 use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -74,6 +74,7 @@ impl Exchange {
             data_done: false,
             deadline: None,
             limit: None,
+            has_status: has_status(&head.headers),
         };
         Ok(Response::from_parts(head, body))
     }
@@ -129,7 +130,7 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     } else {
         format!("HTTP {}", head.status)
     };
-    if head.headers.contains_key(GRPC_STATUS) {
+    if has_status(&head.headers) {
         return None;
     }
     let code = match head.status.as_u16() {
@@ -147,6 +148,20 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
+fn has_status(headers: &HeaderMap) -> bool {
+    headers.contains_key(GRPC_STATUS)
+}
+
+/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
+/// nothing, and many servers write the status last.
+fn missing_status(connection: &Connection) -> Status {
+    let (address, limit) = (connection.address(), connection.header_list());
+    Status::unknown(format!(
+        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
+         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+    ))
+}
+
 /// A response body. The slot is free again when the stream has ended and its
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
@@ -156,6 +171,8 @@ pub(crate) struct ResponseBody {
     data_done: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     limit: Option<MessageLimit>,
+    /// The headers had one already.
+    has_status: bool,
 }
 
 struct Live {
@@ -205,7 +222,12 @@ impl ResponseBody {
             }
         }
         match ready!(live.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(Some(trailers)) => {
+                Poll::Ready(Some(match self.has_status || has_status(&trailers) {
+                    true => Ok(Frame::trailers(trailers)),
+                    false => Err(missing_status(live.admitted.connection())),
+                }))
+            }
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
         }

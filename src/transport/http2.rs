@@ -145,7 +145,7 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
         )
         .max_local_error_reset_streams(options.max_local_error_reset_streams)
         .max_send_buffer_size(limits::SEND_BUFFER)
-        .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
+        .max_header_list_size(options.header_list())
         .enable_push(false);
     if let Some(size) = options.max_frame_size {
         builder.max_frame_size(size.clamp(limits::LEAST_FRAME, limits::LARGEST_FRAME));
@@ -154,6 +154,13 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
         builder.header_table_size(size);
     }
     builder
+}
+
+impl Http2Options {
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.max_header_list_size.unwrap_or(limits::HEADER_LIST)
+    }
 }
 
 fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
@@ -253,11 +260,11 @@ impl Drop for Driver {
     }
 }
 
-/// Why a connection has resolved. A GOAWAY says more than what came of it: `Ok`
-/// if its code was no error, or a write that found nobody.
+/// Why a connection has resolved. A GOAWAY, of either side, says more than what came of
+/// it: `Ok` if its code was no error, a write that found nobody, or its bare code.
 fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Option<h2::Error> {
     match (end_of(send), outcome) {
-        (Some(said), _) if is_from_peer(&said) => Some(said),
+        (Some(said), _) if said.is_go_away() => Some(said),
         (_, Err(error)) => Some(error),
         (said, Ok(())) => said,
     }
@@ -323,7 +330,14 @@ pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
 /// The status of a call whose stream to `address` failed, by the table "Errors"
 /// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
 /// breaks under a call is UNAVAILABLE, whichever side broke it, and `end` is why.
-pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> Status {
+///
+/// `h2` has one code for headers above `header_list` and for headers that are none.
+pub(super) fn status(
+    error: &h2::Error,
+    end: Option<&Cause>,
+    address: &str,
+    header_list: u32,
+) -> Status {
     let code = match error.reason() {
         _ if end.is_some() => Code::Unavailable,
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,
@@ -333,7 +347,14 @@ pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> S
         Some(_) => Code::Internal,
         None => Code::Unknown,
     };
-    let why = end.map_or_else(|| say(error), |end| end.text().to_owned());
+    let why = match end {
+        Some(end) => end.text().to_owned(),
+        None if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => format!(
+            "the response is not of HTTP/2, or its headers are larger than the {header_list} \
+             bytes of `Endpoint::http2_max_header_list_size`"
+        ),
+        None => say(error),
+    };
     Status::new(code, format!("stream to {address}: {why}"))
 }
 
