@@ -32,6 +32,7 @@ mod proxy;
 mod request;
 mod security;
 mod slots;
+mod sniffed;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;

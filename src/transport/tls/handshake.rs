@@ -23,7 +23,7 @@ use crate::{
     transport::{
         connector::BoxIo,
         dial,
-        http2::{FirstBytes, Sniffed},
+        sniffed::{FirstBytes, Sniffed},
     },
 };
 
