@@ -112,7 +112,7 @@ pub(crate) fn new(
         reports,
         reports_in,
         source: Polled::new(source),
-        log: LogBudget::new(),
+        log: LogBudget::default(),
     };
     worker.adopt(config);
     if worker.settings.eager {

@@ -14,7 +14,7 @@ pub(super) const MOST_MESSAGES: u32 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The messages of one connection, of one `Watch` after the other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flood {
     messages: Tally,
     /// A `Watch` was ended for them, and no later one has gone well for a second.
@@ -33,16 +33,9 @@ pub(super) enum Pace {
 }
 
 impl Flood {
-    pub(super) fn new() -> Self {
-        Self {
-            messages: Tally::per(SECOND),
-            suspected: false,
-        }
-    }
-
     /// A message, on a `Watch` that `started` then.
     pub(super) fn on_message(&mut self, now: Instant, started: Instant) -> Pace {
-        if self.messages.count(now) > MOST_MESSAGES {
+        if self.messages.count(now, SECOND) > MOST_MESSAGES {
             self.suspected = true;
             return Pace::TooMuch;
         }

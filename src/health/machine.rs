@@ -141,7 +141,7 @@ impl Watch {
             phase: Phase::Off,
             backoff: Backoff::new(options.backoff.clone(), seed),
             failures: 0,
-            flood: Flood::new(),
+            flood: Flood::default(),
             options,
         };
         let action = watch.begin_watch(now);
@@ -168,7 +168,7 @@ impl Watch {
         self.verdict = mem::replace(&mut self.verdict, Verdict::Pending).inherited();
         self.backoff.reset();
         self.failures = 0;
-        self.flood = Flood::new();
+        self.flood = Flood::default();
         Action {
             stop,
             ..self.begin_watch(now)

@@ -58,7 +58,7 @@ enum Raw {
     Backoff { at: Instant },
     Connected {
         dialled: Instant,
-        health: Option<Watch>,
+        health: Option<Box<Watch>>,
     },
 }
 
@@ -184,7 +184,7 @@ impl Subchannel {
         let at = next_start(now, dialled, Duration::ZERO);
         Effects {
             drop_connection: true,
-            health: health.map(Watch::end).unwrap_or_default(),
+            health: health.map(|watch| watch.end()).unwrap_or_default(),
             ..self.dial_or_wait(now, at, Raw::HeldBack { at })
         }
     }
@@ -223,7 +223,7 @@ impl Subchannel {
         match &self.raw {
             Raw::Connecting { .. } => None,
             Raw::HeldBack { at } | Raw::Backoff { at } => Some(*at),
-            Raw::Connected { health, .. } => health.as_ref().and_then(Watch::deadline),
+            Raw::Connected { health, .. } => health.as_deref().and_then(Watch::deadline),
         }
     }
 
@@ -285,12 +285,12 @@ impl Subchannel {
         Effects::default()
     }
 
-    fn start_health(&mut self, now: Instant) -> (Option<Watch>, Action) {
+    fn start_health(&mut self, now: Instant) -> (Option<Box<Watch>>, Action) {
         if self.service().is_none() {
             return (None, Action::default());
         }
         let (watch, action) = Watch::start(now, Arc::clone(&self.options), self.rng.u64(..));
-        (Some(watch), action)
+        (Some(Box::new(watch)), action)
     }
 
     /// A connection that is up has its health asked in the new way at once. What
@@ -310,7 +310,7 @@ impl Subchannel {
             (true, None) => {
                 let options = Arc::clone(&self.options);
                 let (watch, action) = Watch::start_on_ready(now, options, self.rng.u64(..));
-                *health = Some(watch);
+                *health = Some(Box::new(watch));
                 action
             }
             (false, Some(watch)) => watch.end(),
@@ -376,7 +376,7 @@ impl Raw {
 
     fn health(&self) -> Option<&Watch> {
         match self {
-            Self::Connected { health, .. } => health.as_ref(),
+            Self::Connected { health, .. } => health.as_deref(),
             Self::Connecting { .. } | Self::HeldBack { .. } | Self::Backoff { .. } => None,
         }
     }

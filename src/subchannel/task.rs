@@ -58,7 +58,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         live: None,
         rpc: None,
         told: None,
-        log: LogBudget::new(),
+        log: LogBudget::default(),
     };
     task.apply(effects);
     task.run(stop).await;
