@@ -12,6 +12,8 @@ use super::{
     wire::{self, DATA, Wire, wire_frame, wired_by},
 };
 
+type Options = fn(Endpoint) -> Endpoint;
+
 const DEFAULT: usize = 16 << 10;
 const CHOSEN: usize = 1_000;
 
@@ -39,7 +41,7 @@ fn too_large(limit: usize) -> String {
 /// What comes of a call that is answered by `answer`, on a connection that is as
 /// good as ever after that.
 async fn outcome(
-    options: fn(Endpoint) -> Endpoint,
+    options: Options,
     answer: impl FnOnce(Call),
 ) -> Result<(Bytes, Option<HeaderMap>), Status> {
     let (connection, mut peer) = connected_with(options).await;
@@ -54,7 +56,7 @@ async fn outcome(
     outcome
 }
 
-async fn connected_with(options: fn(Endpoint) -> Endpoint) -> (Connection, Peer) {
+async fn connected_with(options: Options) -> (Connection, Peer) {
     let (ours, theirs) = duplex(PIPE);
     let endpoint = options(endpoint_over(ours));
     connected_by(endpoint, &server::Builder::new(), theirs).await
@@ -88,10 +90,7 @@ fn with_trailers(trailers: HeaderMap) -> impl FnOnce(Call) {
 
 #[tokio::test(start_paused = true)]
 async fn headers_beyond_the_limit_fail_their_call_and_no_other() {
-    for (options, limit) in [
-        (default as fn(Endpoint) -> Endpoint, DEFAULT),
-        (chosen, CHOSEN),
-    ] {
+    for (options, limit) in [(default as Options, DEFAULT), (chosen, CHOSEN)] {
         for ends in [false, true] {
             let within = outcome(options, with_headers_of(limit - 200, ends)).await;
             within.expect("they are within the limit");
@@ -106,10 +105,7 @@ async fn headers_beyond_the_limit_fail_their_call_and_no_other() {
 /// `h2` drops what is beyond the limit of trailers, and says nothing of it.
 #[tokio::test(start_paused = true)]
 async fn trailers_beyond_the_limit_that_lose_their_status_fail_their_call_and_no_other() {
-    for (options, limit) in [
-        (default as fn(Endpoint) -> Endpoint, DEFAULT),
-        (chosen, CHOSEN),
-    ] {
+    for (options, limit) in [(default as Options, DEFAULT), (chosen, CHOSEN)] {
         let (name, value) = header_of(limit + 1);
         let status_last = HeaderMap::from_iter([
             (name.parse().expect("a name"), value),
@@ -148,10 +144,7 @@ async fn trailers_are_cut_behind_what_the_limit_allows() {
 /// `h2` goes on decoding what it drops, as it has to, but not for ever.
 #[tokio::test(start_paused = true)]
 async fn headers_of_four_times_the_limit_end_the_connection() {
-    for (options, limit) in [
-        (default as fn(Endpoint) -> Endpoint, DEFAULT),
-        (chosen, CHOSEN),
-    ] {
+    for (options, limit) in [(default as Options, DEFAULT), (chosen, CHOSEN)] {
         let (connection, mut peer) = connected_with(options).await;
         let exchange = open(&connection, unary("")).await;
         with_headers_of(4 * limit + 100, true)(peer.next_call().await);
@@ -174,7 +167,7 @@ async fn headers_of_four_times_the_limit_end_the_connection() {
 }
 
 /// A connection with a call on it that has its headers.
-async fn answered(options: fn(Endpoint) -> Endpoint) -> (Connection, Wire, super::ResponseBody) {
+async fn answered(options: Options) -> (Connection, Wire, super::ResponseBody) {
     let (connection, mut wire) = wired_by(options, alone(), 100).await;
     let exchange = open(&connection, unary("")).await;
     let stream = wire.next_request().await;
@@ -186,7 +179,7 @@ async fn answered(options: fn(Endpoint) -> Endpoint) -> (Connection, Wire, super
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_beyond_the_limit_ends_the_connection() {
-    let options: [(fn(Endpoint) -> Endpoint, usize); 2] = [
+    let options: [(Options, usize); 2] = [
         (default, 16 << 10),
         (|endpoint| endpoint.max_frame_size(20_000), 20_000),
     ];
@@ -212,7 +205,7 @@ async fn a_frame_beyond_the_limit_ends_the_connection() {
 /// announces it.
 #[tokio::test(start_paused = true)]
 async fn a_header_table_beyond_the_limit_ends_the_connection() {
-    let options: [(fn(Endpoint) -> Endpoint, usize); 3] = [
+    let options: [(Options, usize); 3] = [
         (default, 4_096),
         (|endpoint| endpoint.http2_header_table_size(1_000), 1_000),
         (|endpoint| endpoint.http2_header_table_size(9_000), 9_000),
