@@ -186,7 +186,9 @@ impl Endpoint {
     }
 
     /// Takes windows that hold what a long fat network has on its way: 16 MiB for a
-    /// stream and for the connection, whatever their sizes say. Not by default.
+    /// stream and for the connection, whatever their sizes say. Not by default: it pays
+    /// for large responses over round trips of more than some 20 ms, and a slow reader
+    /// holds three times as much.
     ///
     /// hyper estimates the product of bandwidth and delay with PINGs, and lets the
     /// windows grow up to that size. Here they have it from the start, and nothing
