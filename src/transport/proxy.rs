@@ -248,6 +248,10 @@ mod tests {
         let refused = verdict(b"HTTP/1.1 407 Proxy Authentication Required\r\n");
         let text = "it answered 407 Proxy Authentication Required";
         assert_eq!(refused, Err(text.to_owned()));
+        let odd = format!("HTTP/1.1 500 \x1b[2J{}", "x".repeat(5_000));
+        let odd = verdict(odd.as_bytes()).expect_err("it refuses");
+        assert!(odd.starts_with("it answered 500 \\u{1b}[2Jxxx"), "{odd}");
+        assert!(odd.len() < 300, "{} bytes", odd.len());
         assert!(verdict(b"220 smtp.test\r\n").is_err());
         assert!(verdict(b"\r\n").is_err());
     }

@@ -73,3 +73,19 @@ async fn a_page_in_the_place_of_an_answer_is_an_error() {
     assert_eq!(failed.error.message(), text);
     assert_eq!(connection.streams(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_content_type_is_told_in_one_line_of_no_great_length() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let content = ["text/", &"\u{85}\u{202e}".repeat(1_000)].concat();
+    let head = http::Response::builder().header("content-type", content.as_bytes());
+    let head = head.body(()).expect("a head");
+    let mut at_peer = peer.next_call().await;
+    let _page = at_peer.respond.send_response(head, false).expect("open");
+    let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
+    let text = failed.error.message();
+    assert!(text.contains("`text/\\u{85}\\u{202e}"), "{text}");
+    assert!(!text.contains(['\u{85}', '\u{202e}']), "{text}");
+    assert!(text.len() < 400, "{} bytes", text.len());
+}
