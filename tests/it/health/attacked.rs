@@ -24,12 +24,12 @@ use tracing::Level;
 
 use super::{hourly, until_health};
 use crate::support::{
-    Backend, GREETER, Logs, WatchScript, balanced, balanced_at, hello, order, until_backends,
-    until_that,
+    Backend, GREETER, Logs, balanced_at, hello, order, until_backends, until_that,
 };
 
 /// SERVING, behind the prefix of a message.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
 /// An answer without a field: UNKNOWN.
 const EMPTY: &[u8] = &[0; 5];
 const FLOODED: &str = "health check: more than 1000 messages in a second";
@@ -43,6 +43,18 @@ enum Attack {
     Trailers(HeaderMap),
     /// The first, then the second for ever if there is one, one to a frame.
     Data(&'static [u8], Option<&'static [u8]>),
+    /// The first Watch is given this for ever, the others are given SERVING.
+    Once(&'static [u8]),
+}
+
+impl Attack {
+    fn on(&self, watch: usize) -> Self {
+        match (self, watch) {
+            (Self::Once(flood), 0) => Self::Data(flood, Some(flood)),
+            (Self::Once(_), _) => Self::Data(SERVING, None),
+            (other, _) => other.clone(),
+        }
+    }
 }
 
 /// A server that answers calls, and Watches in its own way.
@@ -64,10 +76,14 @@ impl Attacker {
                 let (attack, count) = (attack.clone(), Arc::clone(&count));
                 tokio::spawn(async move {
                     let mut connection = server::handshake(socket).await?;
+                    let mut watches = 0..;
                     while let Some(call) = connection.accept().await {
                         let (request, respond) = call?;
                         let is_watch = request.uri().path().ends_with("/Watch");
-                        let attack = is_watch.then(|| attack.clone());
+                        let attack = match is_watch {
+                            true => watches.next().map(|watch| attack.on(watch)),
+                            false => None,
+                        };
                         tokio::spawn(answer(respond, attack, Arc::clone(&count)));
                     }
                     Ok::<_, h2::Error>(())
@@ -111,6 +127,7 @@ async fn answer(
             stream.send_trailers(trailers)?;
         }
         Some(Attack::Headers(_)) => send(&mut stream, SERVING).await?,
+        Some(Attack::Once(_)) => unreachable!("each Watch has its own"),
         Some(Attack::Trailers(trailers)) => {
             send(&mut stream, SERVING).await?;
             stream.send_trailers(trailers)?;
@@ -173,14 +190,11 @@ async fn check(attack: Attack, reason: &str) -> Attacker {
 /// Ends the flood of `flooding`, the first backend, beside one that is well.
 async fn check_flood(channel: &Channel, quiet: &Backend) {
     let calls = async {
-        loop {
+        for _ in 0..50 {
             hello(channel).await.expect("calls are not disturbed");
         }
     };
-    let flooded = tokio::select! {
-        status = until_first_fails_for(channel, FLOODED) => status,
-        () = calls => unreachable!("it calls for ever"),
-    };
+    let (flooded, ()) = tokio::join!(until_first_fails_for(channel, FLOODED), calls);
     let publications = flooded.generation();
     assert!(publications < 1_100, "{publications} publications");
     quiet.set_not_serving(GREETER).await;
@@ -190,22 +204,24 @@ async fn check_flood(channel: &Channel, quiet: &Backend) {
     assert_eq!(order(channel, 5).await, ["quiet"; 5]);
 }
 
+/// A thousand messages in a frame, so that it is the client that takes the time.
+fn flips() -> &'static [u8] {
+    [SERVING, NOT_SERVING].concat().repeat(500).leak()
+}
+
 #[tokio::test]
 async fn a_flood_of_flips_is_ended_and_disturbs_nobody() {
     let logs = Logs::capture();
-    let start = Backend::builder().scripted();
-    let [flooding, quiet] = start.start_each(["flooding", "quiet"]).await;
-    flooding.script_watch(WatchScript::Flood(usize::MAX));
-    let builder = balanced(&[&flooding, &quiet], Some(GREETER));
-    let channel = builder.health_options(hourly()).build();
+    let quiet = Backend::builder().name("quiet").scripted().start().await;
+    let flips = flips();
+    let attacker = Attacker::start(Attack::Data(flips, Some(flips))).await;
+    let channel = attacker.beside(&quiet);
     check_flood(&channel, &quiet).await;
-    flooding.until_open_watches(0).await;
-    assert_eq!([flooding.watches(), flooding.connections()], [1, 1]);
 
     let lines = logs.at(Level::INFO, "tonic_health_channel::backend");
-    let of_it = format!("backend={}", flooding.addr());
+    let of_it = format!("backend={}", attacker.addr);
     let lines = lines.iter().filter(|line| line.contains(&of_it)).count();
-    assert!(lines <= 60, "{lines} lines of one backend");
+    assert_eq!(lines, 60, "what it brings into the log is enough");
 }
 
 #[tokio::test]
@@ -220,13 +236,12 @@ async fn a_flood_of_one_status_is_ended_and_disturbs_nobody() {
 
 #[tokio::test]
 async fn a_backend_that_has_flooded_is_asked_again() {
-    let backend = Backend::builder().scripted().start().await;
-    backend.script_next_watches(2, WatchScript::Flood(usize::MAX));
-    let channel = balanced(&[&backend], Some(GREETER)).build();
-    backend.until_watches(3).await;
+    let attacker = Attacker::start(Attack::Once(flips())).await;
+    let uri = format!("http://{}", attacker.addr);
+    let channel = balanced_at([uri], Some(GREETER)).build();
+    until_first_fails_for(&channel, FLOODED).await;
     until_health(&channel, &[HealthStatus::Serving]).await;
     hello(&channel).await.expect("it is well again");
-    assert_eq!(backend.connections(), 1);
 }
 
 /// 100 MB, as its prefix says, and as much of it as the client takes.
