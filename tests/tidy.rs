@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -19,10 +19,12 @@ const PURE: [&str; 15] = [
     "src/balancer/policy.rs",
     "src/connectivity.rs",
     "src/discover/dns/machine.rs",
+    "src/health/flood.rs",
     "src/health/machine.rs",
     "src/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
 ];
@@ -90,13 +92,13 @@ const EDGES: [(&str, &str); 17] = [
     (
         "balancer",
         "subchannel board snapshot picker discover transport service_config health backoff \
-         connectivity in_flight error",
+         connectivity in_flight tally error",
     ),
     (
         "subchannel",
-        "health transport backoff snapshot connectivity error",
+        "health transport backoff snapshot connectivity tally error",
     ),
-    ("health", "transport backoff connectivity pb error"),
+    ("health", "transport backoff connectivity pb tally error"),
     ("board", "snapshot picker transport service_config error"),
     (
         "snapshot",

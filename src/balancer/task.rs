@@ -31,6 +31,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
+    tally::{LogBudget, Loudness},
     transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
 };
 
@@ -113,6 +114,7 @@ pub(crate) fn new(
         reports,
         reports_in,
         source: Polled::new(source),
+        log: LogBudget::default(),
     };
     worker.adopt(config);
     if worker.settings.eager {
@@ -143,6 +145,7 @@ struct Worker {
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
     source: Polled,
+    log: LogBudget,
 }
 
 /// A subchannel that runs.
@@ -243,7 +246,8 @@ impl Worker {
             }
             FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
             FromSource::Failed { text, retry } => {
-                warn!(target: DISCOVER, error = %text, ?retry, "failed");
+                let error = Cause::new(CauseKind::NameResolver, &*text);
+                warn!(target: DISCOVER, error = error.text(), ?retry, "failed");
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
@@ -256,9 +260,9 @@ impl Worker {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {
                 let error = error.to_string();
-                warn!(target: SERVICE_CONFIG, %error, "invalid");
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
+                warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid");
                 self.configs.on_update(Err(cause));
             }
             None => {
@@ -421,7 +425,14 @@ impl Worker {
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());
             let cause = status.cause().map(display);
-            info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+            match self.log.spend(now()) {
+                Loudness::Muted => {
+                    debug!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+                Loudness::Last | Loudness::Normal => {
+                    info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+            }
         }
         self.board.publish(status, picker, self.config.clone());
     }

@@ -63,7 +63,7 @@ enum Raw {
     /// The last dial failed; the next one starts then.
     Backoff { at: Instant },
     Connected {
-        health: Option<Watch>,
+        health: Option<Box<Watch>>,
         extras: Box<Extras>,
     },
 }
@@ -200,7 +200,7 @@ impl Subchannel {
         let at = next_start(now, dialled, Duration::ZERO);
         Effects {
             drop_connections: true,
-            health: health.map(Watch::end).unwrap_or_default(),
+            health: health.map(|watch| watch.end()).unwrap_or_default(),
             ..self.dial_or_wait(now, at, Raw::HeldBack { at })
         }
     }
@@ -265,7 +265,7 @@ impl Subchannel {
             Raw::Connecting { .. } => None,
             Raw::HeldBack { at } | Raw::Backoff { at } => Some(*at),
             Raw::Connected { health, extras } => {
-                let health = health.as_ref().and_then(Watch::deadline);
+                let health = health.as_deref().and_then(Watch::deadline);
                 [health, extras.deadline()].into_iter().flatten().min()
             }
         }
@@ -336,12 +336,12 @@ impl Subchannel {
         Effects::default()
     }
 
-    fn start_health(&mut self, now: Instant) -> (Option<Watch>, Action) {
+    fn start_health(&mut self, now: Instant) -> (Option<Box<Watch>>, Action) {
         if self.service().is_none() {
             return (None, Action::default());
         }
         let (watch, action) = Watch::start(now, Arc::clone(&self.config.health), self.rng.u64(..));
-        (Some(watch), action)
+        (Some(Box::new(watch)), action)
     }
 
     /// A connection that is up has its health asked in the new way at once. What
@@ -361,7 +361,7 @@ impl Subchannel {
             (true, None) => {
                 let options = Arc::clone(&self.config.health);
                 let (watch, action) = Watch::start_on_ready(now, options, self.rng.u64(..));
-                *health = Some(watch);
+                *health = Some(Box::new(watch));
                 action
             }
             (false, Some(watch)) => watch.end(),
@@ -438,7 +438,7 @@ impl Raw {
 
     fn health(&self) -> Option<&Watch> {
         match self {
-            Self::Connected { health, .. } => health.as_ref(),
+            Self::Connected { health, .. } => health.as_deref(),
             Self::Connecting { .. } | Self::HeldBack { .. } | Self::Backoff { .. } => None,
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, Running},
+    tally::{LogBudget, Loudness},
     transport::{Attached, Connections, Endpoint},
 };
 
@@ -60,6 +61,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         live: None,
         rpc: None,
         told: None,
+        log: LogBudget::default(),
     };
     task.apply(effects);
     task.run(stop).await;
@@ -72,6 +74,7 @@ struct Task<I> {
     live: Option<Live>,
     rpc: Option<Running>,
     told: Option<Report>,
+    log: LogBudget,
 }
 
 enum Input {
@@ -228,15 +231,15 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        let live = self.live.as_ref();
-        if let Some(live) = live {
+        if let Some(live) = &self.live {
             live.offer(ready);
         }
         self.log_change(&report);
+        let live = self.live.as_ref().filter(|_| ready);
         let told = Told {
             from: self.spec.id,
             report: report.clone(),
-            connections: live.filter(|_| ready).map(Live::calls),
+            connections: live.map(Live::calls),
         };
         self.told = Some(report);
         self.spec.reports.send(told).await.map_err(|_| ())
@@ -249,8 +252,9 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    /// A change of state is for operators, any other for who looks closer.
-    fn log_change(&self, now: &Report) {
+    /// A change of state is for operators, any other for who looks closer; and so is
+    /// one of too many.
+    fn log_change(&mut self, now: &Report) {
         let backend = &*self.spec.label;
         let Report {
             state: to, health, ..
@@ -260,14 +264,25 @@ impl<I: Copy> Task<I> {
         if from == Some(*to) {
             let connections = now.connections;
             debug!(target: BACKEND, backend, state = %to, %health, cause, connections, "backend");
-        } else {
-            let from = from.unwrap_or(ConnectivityState::Idle);
-            info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            return;
+        }
+        let from = from.unwrap_or(ConnectivityState::Idle);
+        match spend(&mut self.log, backend) {
+            Loudness::Normal | Loudness::Last => {
+                info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
+            Loudness::Muted => {
+                debug!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
         }
     }
 
-    fn log(&self, notice: Notice) {
+    fn log(&mut self, notice: Notice) {
         let backend = &*self.spec.label;
+        if spend(&mut self.log, backend) == Loudness::Muted {
+            debug!(target: HEALTH, backend, ?notice, "once more");
+            return;
+        }
         let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
@@ -289,6 +304,14 @@ impl<I: Copy> Task<I> {
             ),
         }
     }
+}
+
+fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
+    let loudness = log.spend(now());
+    if loudness == Loudness::Last {
+        warn!(target: BACKEND, backend, "changes too often; for up to a minute at DEBUG");
+    }
+    loudness
 }
 
 /// A subchannel that stops lets go of its connections, and calls on them go on.

@@ -46,6 +46,7 @@ struct Shared {
     secure: bool,
     user_agent: HeaderValue,
     call_timeout: Option<Duration>,
+    header_list: u32,
     address: String,
     executor: Executor,
 }
@@ -126,6 +127,7 @@ impl Connection {
             secure: endpoint.is_secure(),
             user_agent: endpoint.user_agent_value().clone(),
             call_timeout: endpoint.call_timeout(),
+            header_list: endpoint.http2.header_list(),
             address: endpoint.address(),
             executor: endpoint.get_executor().clone(),
         }))
@@ -212,6 +214,11 @@ impl Connection {
         &self.0.address
     }
 
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.0.header_list
+    }
+
     /// The number of its backend.
     pub(crate) fn backend(&self) -> u64 {
         self.0.attached.backend
@@ -273,7 +280,7 @@ impl Connection {
             Stage::Closed(why) => why.clone(),
             Stage::Open { .. } | Stage::Draining(_) => end,
         });
-        let status = http2::status(error, end.as_ref(), self.address());
+        let status = http2::status(error, end.as_ref(), self.address(), self.header_list());
         if let Some(why) = end {
             self.retire(Stage::Draining(why));
         }

@@ -16,7 +16,7 @@ use super::{
     Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
     endpoint::Endpoint, first_bytes::Sniffed, keepalive::Keepalive, options::Http2Options,
 };
-use crate::error::{Cause, CauseKind};
+use crate::error::{Cause, CauseKind, in_words_of_a_peer};
 
 /// The target of what is logged here; see the crate's documentation.
 const BACKEND: &str = "tonic_health_channel::backend";
@@ -151,7 +151,7 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
                 .unwrap_or(Some(limits::ERRORS)),
         )
         .max_send_buffer_size(limits::SEND_BUFFER)
-        .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
+        .max_header_list_size(options.header_list())
         .enable_push(false);
     if let Some(size) = options.max_frame_size {
         builder.max_frame_size(size.clamp(limits::LEAST_FRAME, limits::LARGEST_FRAME));
@@ -164,6 +164,13 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
         builder.initial_stream_id(number);
     }
     builder
+}
+
+impl Http2Options {
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.max_header_list_size.unwrap_or(limits::HEADER_LIST)
+    }
 }
 
 fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
@@ -270,11 +277,11 @@ impl Drop for Driver {
     }
 }
 
-/// Why a connection has resolved. A GOAWAY says more than what came of it: `Ok`
-/// if its code was no error, or a write that found nobody.
+/// Why a connection has resolved. A GOAWAY, of either side, says more than what came of
+/// it: `Ok` if its code was no error, a write that found nobody, or its bare code.
 fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Option<h2::Error> {
     match (end_of(send), outcome) {
-        (Some(said), _) if is_from_peer(&said) => Some(said),
+        (Some(said), _) if said.is_go_away() => Some(said),
         (_, Err(error)) => Some(error),
         (said, Ok(())) => said,
     }
@@ -330,10 +337,25 @@ pub(super) fn say(error: &h2::Error) -> String {
         Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
         Some(io) => dial::say(io),
         None if is_from_peer(error) => {
-            format!("GOAWAY from the peer: {error}")
+            let said = error.to_string();
+            format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))
         }
+        None if error.is_go_away() && error.is_library() => broken(error),
         None => error.to_string(),
     }
+}
+
+/// Why we end a connection whose peer does not keep to HTTP/2.
+fn broken(error: &h2::Error) -> String {
+    let error = error.to_string();
+    let why = match error.as_str() {
+        abuse if abuse.contains("header_list_way_too_large") => {
+            "headers of more than four times the size in `http2_max_header_list_size`"
+        }
+        abuse if abuse.contains("too_many_continuations") => "headers in too many frames",
+        _ => error.as_str(),
+    };
+    format!("the peer does not keep to HTTP/2: {why}")
 }
 
 /// Whether the peer guarantees that it has not looked at the request: it refused
@@ -345,7 +367,14 @@ pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
 /// The status of a call whose stream to `address` failed, by the table "Errors"
 /// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
 /// breaks under a call is UNAVAILABLE, whichever side broke it, and `end` is why.
-pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> Status {
+///
+/// `h2` has one code for headers above `header_list` and for headers that are none.
+pub(super) fn status(
+    error: &h2::Error,
+    end: Option<&Cause>,
+    address: &str,
+    header_list: u32,
+) -> Status {
     let code = match error.reason() {
         _ if end.is_some() => Code::Unavailable,
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,
@@ -355,7 +384,14 @@ pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> S
         Some(_) => Code::Internal,
         None => Code::Unknown,
     };
-    let why = end.map_or_else(|| say(error), |end| end.text().to_owned());
+    let why = match end {
+        Some(end) => end.text().to_owned(),
+        None if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => format!(
+            "the response is not of HTTP/2, or its headers are larger than the {header_list} \
+             bytes of `Endpoint::http2_max_header_list_size`"
+        ),
+        None => say(error),
+    };
     Status::new(code, format!("stream to {address}: {why}"))
 }
 

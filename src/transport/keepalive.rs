@@ -108,13 +108,13 @@ impl Keepalive {
         })
     }
 
-    /// The backend says that PINGs come too often. Whether that is new.
+    /// The backend says that PINGs come too often. Whether that is new, and changes
+    /// anything.
     pub(super) fn calm_down(&self) -> bool {
-        let doubled =
-            self.restraint
-                .0
-                .compare_exchange(self.doublings, self.doublings + 1, Relaxed, Relaxed);
-        doubled.is_ok()
+        let more = self.doublings + 1;
+        let restraint = &self.restraint.0;
+        let doubled = restraint.compare_exchange(self.doublings, more, Relaxed, Relaxed);
+        doubled.is_ok() && more <= MOST_DOUBLINGS
     }
 
     /// The time between the last sign of life and a PING.

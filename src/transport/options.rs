@@ -190,7 +190,9 @@ impl Endpoint {
     }
 
     /// Takes windows that hold what a long fat network has on its way: 16 MiB for a
-    /// stream and for the connection, whatever their sizes say. Not by default.
+    /// stream and for the connection, whatever their sizes say. Not by default: it pays
+    /// for large responses over round trips of more than some 20 ms, and a slow reader
+    /// holds three times as much.
     ///
     /// hyper estimates the product of bandwidth and delay with PINGs, and lets the
     /// windows grow up to that size. Here they have it from the start, and nothing
@@ -202,22 +204,26 @@ impl Endpoint {
 
     /// The largest frame that the peer may send, in bytes. 16 KiB by default, and
     /// with `None`; HTTP/2 knows sizes from there to 16 MiB less one, and one beyond
-    /// is taken for the nearest.
+    /// is taken for the nearest. A larger frame ends its connection.
     pub fn max_frame_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.http2.max_frame_size = bytes.into();
         self
     }
 
     /// The most that the peer may use for its table of header fields, in bytes.
-    /// 4,096 by default, as in HTTP/2.
+    /// 4,096 by default, as in HTTP/2. A peer that takes more ends its connection by
+    /// that; one that says nothing of its table has 4,096, also where less is allowed.
     pub fn http2_header_table_size(mut self, bytes: u32) -> Self {
         self.http2.header_table_size = Some(bytes);
         self
     }
 
     /// The largest headers or trailers of a response, in bytes, each field counted
-    /// with 32 more. 16 KiB by default. A response beyond fails its call, and no
-    /// other.
+    /// with 32 more. 16 KiB by default.
+    ///
+    /// Headers beyond it fail their call, with INTERNAL, and no other. Of trailers the
+    /// rest is dropped; the call fails, with UNKNOWN, if the status was in the rest.
+    /// More than four times as much ends the connection.
     pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
         self.http2.max_header_list_size = Some(bytes);
         self

@@ -57,6 +57,22 @@ async fn what_goaway_says_is_in_the_text() {
     assert!(text.contains("too_many_pings"), "{text}");
 }
 
+/// It goes into statuses, `backends()` and the log.
+#[tokio::test(start_paused = true)]
+async fn what_goaway_says_is_told_in_one_line_of_no_great_length() {
+    let (connection, mut wire) = wired(100).await;
+    let running = open(&connection, unary("")).await;
+    let _ = wire.next_request().await;
+    let said = "\u{1b}[2J\nERROR ".repeat(1_000);
+    wire.goaway(0, 0, said.as_bytes()).await;
+    let failed = failed(soon(running).await);
+    for text in [closes(&connection).await, failed.error.message().to_owned()] {
+        assert!(text.contains("[2J\\nERROR "), "{text}");
+        assert!(text.len() < 400, "{} bytes", text.len());
+        assert!(!text.contains(char::is_control), "{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_above_the_last_that_goaway_counts_is_unprocessed() {
     let (connection, mut wire) = wired(100).await;

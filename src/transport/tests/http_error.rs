@@ -101,3 +101,19 @@ async fn status_details_that_are_not_base64_are_left_out() {
         assert_eq!(told, kept, "of {given} in the trailers");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_content_type_is_told_in_one_line_of_no_great_length() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let content = ["text/", &"\u{85}\u{202e}".repeat(1_000)].concat();
+    let head = http::Response::builder().header("content-type", content.as_bytes());
+    let head = head.body(()).expect("a head");
+    let mut at_peer = peer.next_call().await;
+    let _page = at_peer.respond.send_response(head, false).expect("open");
+    let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
+    let text = failed.error.message();
+    assert!(text.contains("`text/\\u{85}\\u{202e}"), "{text}");
+    assert!(!text.contains(['\u{85}', '\u{202e}']), "{text}");
+    assert!(text.len() < 400, "{} bytes", text.len());
+}

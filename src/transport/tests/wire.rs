@@ -130,6 +130,13 @@ impl Wire {
         self.write(&frame).await;
     }
 
+    /// Response headers, and something else of HPACK before them.
+    pub(super) async fn headers_behind(&mut self, stream: u32, before: &[u8]) {
+        let block = [before, STATUS_200].concat();
+        let frame = wire_frame(HEADERS, END_HEADERS, stream, &block);
+        self.write(&frame).await;
+    }
+
     /// Headers, `message` and trailers.
     pub(super) async fn answer(&mut self, stream: u32, message: &[u8]) {
         let frames = [
