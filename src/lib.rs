@@ -66,7 +66,8 @@
 //! |---|---|---|---|
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
-//! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it |
+//! | `backend` | WARN | changes too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
+//! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |
 //! | `backend` | WARN | the server ends connections for too many keepalive PINGs … | `backend`: its address; `interval` until then |
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
@@ -108,6 +109,7 @@ mod service_config;
 mod serving;
 mod snapshot;
 mod subchannel;
+mod tally;
 mod target;
 mod transport;
 mod watch;

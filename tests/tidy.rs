@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 14] = [
+const PURE: [&str; 17] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -19,9 +19,12 @@ const PURE: [&str; 14] = [
     "src/balancer/policy.rs",
     "src/connectivity.rs",
     "src/discover/dns/machine.rs",
+    "src/health/flood.rs",
     "src/health/machine.rs",
     "src/picker.rs",
+    "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
 ];
@@ -54,7 +57,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 14] = [
+const WAITS: [&str; 15] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -62,6 +65,7 @@ const WAITS: [&str; 14] = [
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
+    "src/subchannel/live.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/call_limits.rs",
@@ -89,13 +93,13 @@ const EDGES: [(&str, &str); 17] = [
     (
         "balancer",
         "subchannel board snapshot picker discover transport service_config health backoff \
-         connectivity in_flight error",
+         connectivity in_flight tally error",
     ),
     (
         "subchannel",
-        "health transport backoff snapshot connectivity error",
+        "health transport backoff snapshot connectivity tally error",
     ),
-    ("health", "transport backoff connectivity pb error"),
+    ("health", "transport backoff connectivity pb tally error"),
     ("board", "snapshot picker transport service_config error"),
     (
         "snapshot",

@@ -199,6 +199,10 @@ impl Answer {
         if !is_plain {
             return None;
         }
+        let encoding = headers.get("grpc-encoding");
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return Some(HealthStatus::Failed);
+        }
         Some(match (statuses.last(), is_sound) {
             (_, false) => HealthStatus::Failed,
             (None, _) => HealthStatus::Pending,

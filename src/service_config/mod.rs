@@ -137,6 +137,9 @@ impl ServiceConfig {
     /// one with the empty name `{}`. An entry whose `name` is absent or empty is
     /// checked like the others, yet it applies to no call.
     pub fn method_config(&self, path: &str) -> Option<&MethodConfig> {
+        if self.methods.is_empty() {
+            return None;
+        }
         let service = path.rfind('/').map_or("", |slash| &path[..=slash]);
         [path, service, MethodName::ANY]
             .into_iter()
@@ -150,7 +153,9 @@ impl ServiceConfig {
     }
 
     /// How many connections a backend may have at once when one has no free
-    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written.
+    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written. It has no
+    /// effect: what has is
+    /// [`connections_per_backend`](crate::ChannelBuilder::connections_per_backend).
     pub fn max_connections_per_subchannel(&self) -> Option<u32> {
         self.max_connections_per_subchannel
     }

@@ -9,23 +9,23 @@
 
 use std::{
     future::{Future, poll_fn},
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderMap, HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
 use tonic::{Status, metadata::MetadataMap};
 
-use super::{Admitted, http2, messages::MessageLimit, request::Pump};
-use crate::error::{Error, ErrorKind};
+use super::{Admitted, Connection, http2, messages::MessageLimit, request::Pump};
+use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// Taken away where it is not base64, for tonic panics over that. The code and the
+/// message of the status stand.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// A stream that is open, until its response headers.
 ///
@@ -57,10 +57,14 @@ impl Exchange {
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
         let admitted = self.admitted.take().expect("polled after completion");
         let (mut head, stream) = response.into_parts();
-        if let Some(error) = http_error(&head, admitted.connection().address()) {
+        let seen = Seen::of(&head.headers);
+        if let Some(error) = http_error(head.status, &seen, admitted.connection().address()) {
             return Err(error);
         }
-        leave_out_bad_details(&mut head.headers);
+        let has_status = seen.has_status;
+        if seen.has_broken_details() {
+            head.headers.remove(STATUS_DETAILS);
+        }
         if let Some(backend) = admitted.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
@@ -77,6 +81,7 @@ impl Exchange {
             data_done: false,
             deadline: None,
             limit: None,
+            has_status,
         };
         Ok(Response::from_parts(head, body))
     }
@@ -119,22 +124,23 @@ impl Future for Exchange {
 
 /// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
 /// its own. A page that comes with 200 is none of them, and no message either.
-fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
+fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Option<Error> {
     use tonic::Code;
-    let what = if head.status == http::StatusCode::OK {
-        let content = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+    let what = if code == StatusCode::OK {
+        let content = seen.content_type?.as_bytes();
         if content.starts_with(b"application/grpc") {
             return None;
         }
         let content = String::from_utf8_lossy(content);
+        let content = in_words_of_a_peer(&content);
         format!("HTTP 200 OK with content-type `{content}`")
     } else {
-        format!("HTTP {}", head.status)
+        format!("HTTP {code}")
     };
-    if head.headers.contains_key(GRPC_STATUS) {
+    if seen.has_status {
         return None;
     }
-    let code = match head.status.as_u16() {
+    let code = match code.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -149,19 +155,49 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
-/// tonic panics over details of a status that are not the base64 they have to be. Code
-/// and message stand without them.
-fn leave_out_bad_details(headers: &mut HeaderMap) {
-    if !headers.contains_key(GRPC_STATUS_DETAILS) {
-        return;
+/// What this crate looks at in the headers and the trailers of a response, all in one
+/// pass: there are few, and asking for each by its name costs more.
+#[derive(Default)]
+struct Seen<'a> {
+    content_type: Option<&'a HeaderValue>,
+    has_status: bool,
+    details: Option<&'a HeaderValue>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "content-type" => seen.content_type = seen.content_type.or(Some(value)),
+                "grpc-status" => seen.has_status = true,
+                STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
+                _ => {}
+            }
+        }
+        seen
     }
-    let metadata = MetadataMap::from_headers(mem::take(headers));
-    let details = metadata.get_bin(GRPC_STATUS_DETAILS.as_str());
-    let is_bad = details.is_some_and(|details| details.to_bytes().is_err());
-    *headers = metadata.into_headers();
-    if is_bad {
-        headers.remove(GRPC_STATUS_DETAILS);
+
+    /// Whether there are status details that are not base64.
+    fn has_broken_details(&self) -> bool {
+        self.details.is_some_and(|details| {
+            let name = HeaderName::from_static(STATUS_DETAILS);
+            let alone = HeaderMap::from_iter([(name, details.clone())]);
+            let alone = MetadataMap::from_headers(alone);
+            let details = alone.get_bin(STATUS_DETAILS);
+            details.is_none_or(|details| details.to_bytes().is_err())
+        })
     }
+}
+
+/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
+/// nothing, and many servers write the status last.
+fn missing_status(connection: &Connection) -> Status {
+    let (address, limit) = (connection.address(), connection.header_list());
+    Status::unknown(format!(
+        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
+         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+    ))
 }
 
 /// A response body. The slot is free again when the stream has ended and its
@@ -173,6 +209,8 @@ pub(crate) struct ResponseBody {
     data_done: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     limit: Option<MessageLimit>,
+    /// The headers had one already.
+    has_status: bool,
 }
 
 struct Live {
@@ -223,8 +261,15 @@ impl ResponseBody {
         }
         match ready!(live.stream.poll_trailers(cx)) {
             Ok(Some(mut trailers)) => {
-                leave_out_bad_details(&mut trailers);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                let seen = Seen::of(&trailers);
+                let has_status = self.has_status || seen.has_status;
+                if seen.has_broken_details() {
+                    trailers.remove(STATUS_DETAILS);
+                }
+                Poll::Ready(Some(match has_status {
+                    true => Ok(Frame::trailers(trailers)),
+                    false => Err(missing_status(live.admitted.connection())),
+                }))
             }
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
@@ -260,16 +305,14 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
         let frame = ready!(this.poll_live(cx));
-        let more = matches!(&frame, Some(Ok(frame)) if frame.is_data());
-        // Who asks `is_end_stream` does not poll again.
-        let ended = |live: &Live| live.stream.is_end_stream();
-        if !more || this.live.as_ref().is_none_or(ended) {
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             this.live = None;
         }
         Poll::Ready(frame)
     }
 
-    /// As of the last frame: to ask `h2` takes a lock, and this is asked often.
+    /// Whether the end was taken: to ask `h2` if it is next takes a lock, and a gRPC
+    /// response has trailers anyway.
     fn is_end_stream(&self) -> bool {
         self.live.is_none()
     }

@@ -19,15 +19,10 @@ use super::{
     endpoint::Endpoint,
     executor::Executor,
     http2,
-    keepalive::Restraint,
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
-
-/// `h2` has 2³⁰ stream numbers for a client. A connection that has used nearly
-/// all of them is retired, with some to spare for calls racing with that.
-const STREAMS_PER_CONNECTION: usize = (1 << 30) - (1 << 16);
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
 /// stream has ended, the connection says GOAWAY and closes.
@@ -46,12 +41,12 @@ struct Shared {
     door: Arc<Queue<Reserved>>,
     attached: Attached,
     stage: watch::Sender<Stage>,
-    opened: std::sync::atomic::AtomicUsize,
     scheme: uri::Scheme,
     authority: uri::Authority,
     secure: bool,
     user_agent: HeaderValue,
     call_timeout: Option<Duration>,
+    header_list: u32,
     address: String,
     executor: Executor,
 }
@@ -127,12 +122,12 @@ impl Connection {
             door: Queue::new(),
             attached,
             stage: watch::Sender::new(Stage::Open { limit }),
-            opened: 0.into(),
             scheme,
             authority,
             secure: endpoint.is_secure(),
             user_agent: endpoint.user_agent_value().clone(),
             call_timeout: endpoint.call_timeout(),
+            header_list: endpoint.http2.header_list(),
             address: endpoint.address(),
             executor: endpoint.get_executor().clone(),
         }))
@@ -219,6 +214,11 @@ impl Connection {
         &self.0.address
     }
 
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.0.header_list
+    }
+
     /// The number of its backend.
     pub(crate) fn backend(&self) -> u64 {
         self.0.attached.backend
@@ -234,8 +234,9 @@ impl Connection {
         self.0.slots.taken() > 0
     }
 
-    pub(super) fn restraint(&self) -> &Restraint {
-        &self.0.attached.restraint
+    /// Whether one more stream could be opened now.
+    pub(crate) fn has_free_stream(&self) -> bool {
+        self.0.slots.has_free()
     }
 
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
@@ -279,7 +280,7 @@ impl Connection {
             Stage::Closed(why) => why.clone(),
             Stage::Open { .. } | Stage::Draining(_) => end,
         });
-        let status = http2::status(error, end.as_ref(), self.address());
+        let status = http2::status(error, end.as_ref(), self.address(), self.header_list());
         if let Some(why) = end {
             self.retire(Stage::Draining(why));
         }
@@ -312,27 +313,17 @@ impl Connection {
         self.0.slots.release();
         self.serve_queue();
     }
-
-    /// A stream number is about to be used. Retires the connection with the last.
-    fn count_stream(&self) {
-        let opened = self
-            .0
-            .opened
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if opened == STREAMS_PER_CONNECTION {
-            let why = Cause::new(
-                CauseKind::Disconnected,
-                "all HTTP/2 stream numbers are used",
-            );
-            self.retire(Stage::Draining(why));
-        }
-    }
 }
 
 impl WeakConnection {
     /// The connection, if somebody else holds it.
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
+    }
+
+    /// Whether somebody else holds it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 
     /// Whether it is this one. No other is ever taken for it, as what is named
@@ -435,7 +426,6 @@ impl Admitted {
     /// Opens a stream and sends `request` on it, as far as its body is ready.
     pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
         let shared = &self.connection.0;
-        self.connection.count_stream();
         let head = request
             .head(&shared.scheme, &shared.authority, &shared.user_agent)
             .map_err(OpenError::Refused)?;
@@ -446,12 +436,13 @@ impl Admitted {
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))
             }
-            Err(error) if is_user_error(&error) => Err(refused(&error)),
-            Err(error) => {
-                let why = Cause::new(CauseKind::Disconnected, http2::say(&error));
-                self.connection.retire(Stage::Draining(why));
-                Err(OpenError::Unsent)
-            }
+            Err(error) => match http2::end_on_open(&error, &shared.send) {
+                None => Err(refused(&error)),
+                Some(why) => {
+                    self.connection.retire(Stage::Draining(why));
+                    Err(OpenError::Unsent)
+                }
+            },
         }
     }
 }
@@ -468,12 +459,6 @@ impl Drop for Admitted {
             }
         }
     }
-}
-
-/// Neither the peer nor the connection is at fault: `h2` does not like what it
-/// was given.
-fn is_user_error(error: &h2::Error) -> bool {
-    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
 }
 
 fn refused(error: &h2::Error) -> OpenError {

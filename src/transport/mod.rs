@@ -19,12 +19,14 @@ mod attached;
 mod body;
 mod call_limits;
 mod connection;
+mod connections;
 mod connector;
 mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
 mod farewell;
+mod first_bytes;
 mod http2;
 mod keepalive;
 mod messages;
@@ -45,6 +47,7 @@ pub(crate) use body::ResponseBody;
 pub(crate) use connection::{
     Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };
+pub(crate) use connections::Connections;
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use dial::dial;

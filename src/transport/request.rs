@@ -32,6 +32,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// What `h2` takes at once; it counts in 31 bits.
 const LARGEST_PIECE: usize = (1 << 31) - 1;
@@ -45,9 +46,8 @@ pub(crate) struct Outgoing {
     method: Method,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
-    /// The headers, while `h2` has the map. A list is cheaper to make than another
-    /// map, and is rarely needed again.
-    sent: Vec<(HeaderName, HeaderValue)>,
+    /// What has to be put back into `headers`, while `h2` has the map.
+    sent: Sent,
     /// What the call credentials add, on the connection of the next attempt.
     credentials: Option<Box<HeaderMap>>,
     /// What the caller says of itself, to stand before what we say.
@@ -56,6 +56,17 @@ pub(crate) struct Outgoing {
     first: Option<Bytes>,
     rest: Rest,
     limit: Option<MessageLimit>,
+}
+
+/// The headers of a request that has gone out, for another attempt.
+///
+/// A list, because it is cheaper to make than another map and rarely needed; and
+/// only of what not every call has, because most calls then have none.
+#[derive(Default)]
+struct Sent {
+    te: bool,
+    content_type: bool,
+    others: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What follows the first frame.
@@ -89,7 +100,7 @@ impl Outgoing {
             path: head.uri.into_parts().path_and_query,
             application: headers.remove(header::USER_AGENT),
             headers,
-            sent: Vec::new(),
+            sent: Sent::default(),
             credentials: None,
             first: None,
             rest: Rest::Unknown(body),
@@ -114,9 +125,7 @@ impl Outgoing {
     }
 
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
-        for (name, value) in self.sent.drain(..) {
-            self.headers.append(name, value);
-        }
+        self.sent.put_back(&mut self.headers);
         &mut self.headers
     }
 
@@ -174,10 +183,7 @@ impl Outgoing {
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         *head.headers_mut() = std::mem::take(&mut self.headers);
-        let headers = head.headers().iter();
-        self.sent = headers
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        self.sent = Sent::of(head.headers());
         if let Some(credentials) = self.credentials.take() {
             add_all(head.headers_mut(), *credentials);
         }
@@ -251,6 +257,39 @@ impl Outgoing {
             },
         };
         Ok(())
+    }
+}
+
+impl Sent {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut sent = Self::default();
+        for (name, value) in headers {
+            match *name {
+                header::TE if value == "trailers" => sent.te = true,
+                header::CONTENT_TYPE if value == "application/grpc" => sent.content_type = true,
+                // Said anew on every connection.
+                header::USER_AGENT => {}
+                _ => sent.others.push((name.clone(), value.clone())),
+            }
+        }
+        sent
+    }
+
+    fn put_back(&mut self, headers: &mut HeaderMap) {
+        let Self {
+            te,
+            content_type,
+            others,
+        } = self;
+        if std::mem::take(te) {
+            headers.append(header::TE, TRAILERS);
+        }
+        if std::mem::take(content_type) {
+            headers.append(header::CONTENT_TYPE, GRPC);
+        }
+        for (name, value) in others.drain(..) {
+            headers.append(name, value);
+        }
     }
 }
 

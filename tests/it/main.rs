@@ -22,6 +22,7 @@ mod drop_in;
 mod endpoints;
 mod harness;
 mod health;
+mod hostile;
 mod lost;
 mod serving;
 mod shutdown;

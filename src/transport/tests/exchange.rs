@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use h2::{Reason, server};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::{Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::io::duplex;
-use tonic::{Code, body::Body};
+use tonic::body::Body;
 
 use super::{
     Attached, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
@@ -235,7 +235,7 @@ async fn a_response_of_trailers_only_holds_no_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
+async fn a_response_that_ends_with_data_frees_its_slot_when_it_has_ended() {
     let (connection, mut peer) = connected().await;
     let exchange = open(&connection, unary("")).await;
     let mut stream = peer.next_call().await.answer();
@@ -245,6 +245,7 @@ async fn a_response_that_ends_with_data_frees_its_slot_with_them() {
     let mut body = soon(exchange).await.expect("headers").into_body();
     let data = frame(&mut body).await.expect("a frame").expect("data");
     assert_eq!(data.into_data().expect("data"), "all");
+    assert!(frame(&mut body).await.is_none());
     assert!(body.is_end_stream());
     assert_eq!(connection.streams(), 0);
 }
@@ -274,44 +275,5 @@ async fn a_message_of_two_gibibytes_is_sent_as_the_window_allows() {
         biased;
         outcome = &mut exchange => panic!("{:?}", outcome.map(|_| "answered")),
         chunk = at_peer.chunk() => assert!(!chunk.expect("data").expect("data").is_empty()),
-    }
-}
-
-// D200
-#[tokio::test(start_paused = true)]
-async fn details_of_a_status_that_are_no_base64_are_left_out() {
-    for (details, kept) in [
-        ("AAE", true),
-        ("AAE=", true),
-        ("", true),
-        ("A", false),
-        ("AAF", false),
-        ("not base64!", false),
-    ] {
-        let mut said = super::ok();
-        said.insert("grpc-status", http::HeaderValue::from_static("5"));
-        let value = http::HeaderValue::from_static(details);
-        said.insert("grpc-status-details-bin", value);
-        let check = |headers: &HeaderMap| {
-            let status = tonic::Status::from_header_map(headers).expect("a status");
-            assert_eq!(status.code(), Code::NotFound);
-            let is_kept = headers.contains_key("grpc-status-details-bin");
-            assert_eq!(is_kept, kept, "{details:?}");
-        };
-
-        let (connection, mut peer) = connected().await;
-        let exchange = open(&connection, unary("")).await;
-        let mut head = Response::new(());
-        *head.headers_mut() = said.clone();
-        let mut call = peer.next_call().await;
-        call.respond.send_response(head, true).expect("open");
-        check(soon(exchange).await.expect("a response").headers());
-
-        let exchange = open(&connection, unary("")).await;
-        let mut call = peer.next_call().await;
-        call.answer().send_trailers(said).expect("open");
-        let mut body = soon(exchange).await.expect("headers").into_body();
-        let (_, trailers) = read(&mut body).await.expect("a body");
-        check(&trailers.expect("trailers"));
     }
 }

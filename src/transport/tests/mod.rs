@@ -10,6 +10,7 @@ mod exchange;
 mod goaway;
 mod guards;
 mod half_open;
+mod headers;
 mod http_error;
 mod in_flight;
 mod keepalive;
@@ -219,16 +220,7 @@ impl Peer {
 
 impl Call {
     pub(crate) fn answer(&mut self) -> SendStream<Bytes> {
-        self.answer_headed(Response::builder())
-    }
-
-    /// What follows may be compressed, says the peer.
-    pub(crate) fn answer_compressed(&mut self) -> SendStream<Bytes> {
-        self.answer_headed(Response::builder().header("grpc-encoding", "gzip"))
-    }
-
-    fn answer_headed(&mut self, head: http::response::Builder) -> SendStream<Bytes> {
-        let head = head.header("content-type", "application/grpc");
+        let head = Response::builder().header("content-type", "application/grpc");
         self.respond
             .send_response(head.body(()).expect("a head"), false)
             .expect("the stream is open")
@@ -241,14 +233,6 @@ impl Call {
             .send_data(Bytes::from_static(message), false)
             .expect("the stream is open");
         stream.send_trailers(ok()).expect("the stream is open");
-    }
-
-    /// Headers with one more.
-    fn answer_with(&mut self, name: &'static str, value: &str) {
-        let head = Response::builder().header(name, value);
-        self.respond
-            .send_response(head.body(()).expect("a head"), false)
-            .expect("the stream is open");
     }
 
     /// Headers that are all there is.

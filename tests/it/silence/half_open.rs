@@ -20,7 +20,7 @@ async fn behind_a_valve(service: Option<&str>) -> (Backend, Valve, Backends, Cha
     let endpoint = endpoint(valve.uri())
         .tcp_user_timeout(Some(Duration::from_millis(500)))
         .connect_timeout(Duration::from_millis(300));
-    backends.insert_endpoint("A", endpoint).await;
+    backends.insert_as("A", endpoint).await;
     let channel = builder.build();
     until(&channel, Ready).await;
     (backend, valve, backends, channel)

@@ -99,7 +99,7 @@ async fn settings_that_come_byte_by_byte_cost_the_connect_timeout() {
     valve.to_client(Flow::Drips);
     let (backends, builder) = by_hand(None);
     let endpoint = crate::support::endpoint(valve.uri()).connect_timeout(CONNECT);
-    backends.insert_endpoint("A", endpoint).await;
+    backends.insert_as("A", endpoint).await;
     let channel = builder.build();
     check_connect(channel.clone(), "waiting for the peer's HTTP/2 SETTINGS").await;
     valve.to_client(Flow::Passes);
@@ -122,7 +122,7 @@ async fn a_tls_handshake_byte_by_byte_costs_the_connect_timeout() {
         .connect_timeout(CONNECT)
         .tls_config(authority.trusted())
         .expect("a TLS config that makes sense");
-    backends.insert_endpoint("A", endpoint).await;
+    backends.insert_as("A", endpoint).await;
     let channel = builder.build();
     let waiting = format!("waiting for the TLS handshake with {}", valve.addr());
     check_connect(channel.clone(), &waiting).await;

@@ -205,10 +205,11 @@ pub(crate) struct Backends(mpsc::Sender<Change<&'static str, Endpoint>>);
 
 impl Backends {
     pub(crate) async fn insert(&self, key: &'static str, at: impl Into<String>) {
-        self.insert_endpoint(key, endpoint(at)).await;
+        self.insert_as(key, endpoint(at)).await;
     }
 
-    pub(crate) async fn insert_endpoint(&self, key: &'static str, endpoint: Endpoint) {
+    /// The same for an endpoint with options.
+    pub(crate) async fn insert_as(&self, key: &'static str, endpoint: Endpoint) {
         self.change(Change::Insert(key, endpoint)).await;
     }
 

@@ -133,6 +133,12 @@ impl Backend {
         self.door.cut();
     }
 
+    /// Resets one connection, by its number among all that were accepted, from 0. The
+    /// next one only after that is gone.
+    pub(crate) fn cut_connection(&self, number: usize) {
+        self.door.cut_one(number);
+    }
+
     /// Stops accepting, sends GOAWAY and lets open calls end. The drain begins
     /// now; the future resolves when the last connection has ended.
     pub(crate) fn stop_gracefully(&self) -> impl Future<Output = ()> + Send + use<> {
