@@ -1,0 +1,27 @@
+//! `grpc-health`: the health of gRPC servers, from the command line.
+//!
+//! ```text
+//!   main ──► cli ──► probe          asks once, as `grpc-health-probe` does
+//!                ├─► watch          follows many backends through the channel
+//!                ├─► check, list    ask once, or again and again
+//!                └─► completions, man
+//! ```
+//!
+//! Every part ends in an [`Exit`]; nothing else decides the exit code.
+
+mod cli;
+mod connect;
+mod exit;
+mod pb;
+
+use std::process::ExitCode;
+
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let exit = cli::run();
+    if let Some(text) = exit.message() {
+        eprintln!("{text}");
+    }
+    exit.code()
+}
