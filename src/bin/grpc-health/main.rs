@@ -7,21 +7,24 @@
 //!                └─► completions, man
 //! ```
 //!
-//! Every part ends in an [`Exit`]; nothing else decides the exit code.
+//! Every part ends in an [`Exit`](exit::Exit); nothing else decides the exit code.
 
 mod cli;
+#[allow(dead_code, reason = "its flags are for commands that follow targets")]
 mod connect;
 mod exit;
+mod generate;
+mod go;
+mod output;
 mod pb;
+mod probe;
 
 use std::process::ExitCode;
-
-use exit::Exit;
 
 fn main() -> ExitCode {
     let exit = cli::run();
     if let Some(text) = exit.message() {
-        eprintln!("{text}");
+        output::tell(format_args!("{text}"));
     }
     exit.code()
 }
