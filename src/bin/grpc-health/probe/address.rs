@@ -119,7 +119,7 @@ mod tests {
             ("shop.example:http", "not `http`"),
             ("shop.example:70000", "not `70000`"),
             ("http://shop.example:1", "without a scheme"),
-            ("dns://1.1.1.1/shop.example:1", "without a scheme"),
+            ("dns://1.1.1.1/shop.example:1", "nothing else"),
             ("shop.example:1/path", "nothing else"),
             ("me@shop.example:1", "nothing else"),
             ("::1:50051", "[::1]:port"),
