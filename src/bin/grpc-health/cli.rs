@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Ask a server once, as grpc-health-probe does
     #[command(after_help = EXIT_CODES)]
-    Probe(ProbeArgs),
+    Probe(Box<ProbeArgs>),
     /// Print what completes this command line in a shell
     Completions(CompletionsArgs),
     /// Print a page for man
@@ -42,7 +42,7 @@ enum Command {
 pub(crate) fn run() -> Exit {
     match Cli::try_parse_from(arguments(env::args_os())) {
         Ok(cli) => match cli.command {
-            Command::Probe(args) => probe::run(args),
+            Command::Probe(args) => probe::run(*args),
             Command::Completions(args) => generate::completions(&args),
             Command::Man(args) => generate::man(&args),
         },

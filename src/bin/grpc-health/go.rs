@@ -19,11 +19,11 @@ pub(crate) fn to_clap(
             None => rewritten.push(arg),
             Some(flag) => {
                 let mut long = OsString::from(format!("--{flag}"));
-                if needs_value(command, flag) {
-                    if let Some(value) = args.next() {
-                        long.push("=");
-                        long.push(value);
-                    }
+                if needs_value(command, flag)
+                    && let Some(value) = args.next()
+                {
+                    long.push("=");
+                    long.push(value);
                 }
                 rewritten.push(long);
             }
