@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{Ran, run};
+use super::{Ran, command, ran, run};
 use crate::support::{Authority, Backend, ServerTls, TlsFront};
 
 /// PEM files that one test needs.
@@ -44,6 +44,22 @@ async fn a_server_whose_authority_is_trusted() {
     probe(addr, &["-tls-ca-cert", &other])
         .await
         .fails(2, "the server's certificate is of an unknown issuer");
+}
+
+#[tokio::test]
+async fn the_systems_authorities_are_trusted() {
+    let (backend, authority, files) = (Backend::start().await, Authority::new(), Files::new());
+    let front = TlsFront::of(&backend, &authority).await;
+    let addr = front.addr().to_string();
+    let with_store = |store: &str| {
+        let mut probe = command(["probe", "-tls", "-addr", &addr]);
+        probe.env("SSL_CERT_FILE", store).env_remove("SSL_CERT_DIR");
+        ran(probe)
+    };
+    let store = files.with("store.pem", &authority.pem());
+    with_store(&store).await.is_serving();
+    let empty = "error: nobody is trusted: the system has no certificate authorities";
+    with_store("/nowhere/at/all.pem").await.fails(1, empty);
 }
 
 #[tokio::test]

@@ -209,7 +209,14 @@ impl ProbeArgs {
             }
             false => endpoint.tls_config(files.config()?),
         };
-        secured.map_err(Exit::bad_arguments)
+        let trusts_system = files.ca.is_none() && !self.tls_no_verify;
+        secured.map_err(|error| match trusts_system && !system_has_authorities() {
+            true => Exit::bad_arguments(
+                "nobody is trusted: the system has no certificate authorities; give them by \
+                 -tls-ca-cert",
+            ),
+            false => Exit::bad_arguments(error),
+        })
     }
 
     /// The name in the server's certificate, if not the host that is connected to.
@@ -220,6 +227,12 @@ impl ProbeArgs {
             name => Some(name.to_owned()),
         }
     }
+}
+
+fn system_has_authorities() -> bool {
+    let config = ClientTlsConfig::new().with_native_roots();
+    let endpoint = Endpoint::from_static("https://localhost").tls_config(config);
+    endpoint.is_ok()
 }
 
 /// An empty name is none.
