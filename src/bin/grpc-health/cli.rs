@@ -15,6 +15,11 @@ use crate::{
 const EXIT_CODES: &str = "Exit codes: 0 healthy, 1 bad arguments, 2 no connection, \
     3 the call failed, timed out or found no health service, 4 not SERVING";
 
+/// What `probe --help` says at the end.
+const PROBE_FLAGS: &str = "Flags may be written with one dash, and durations as 500ms, 1.5s or \
+    1m30s, as in Go.\n\nExit codes: 0 healthy, 1 bad arguments, 2 no connection, 3 the call \
+    failed, timed out or found no health service, 4 not SERVING";
+
 /// The names that `grpc-health-probe` is installed by. Called by one of them, this
 /// program is it.
 const PROBE_NAMES: [&str; 2] = ["grpc-health-probe", "grpc_health_probe"];
@@ -31,7 +36,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Ask a server once, as grpc-health-probe does
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = PROBE_FLAGS)]
     Probe(Box<ProbeArgs>),
     /// Print what completes this command line in a shell
     Completions(CompletionsArgs),
