@@ -172,11 +172,11 @@ fn read(path: &Path) -> Source {
     }
 }
 
-/// The library, without its unit tests.
+/// The library, without its unit tests. The programs in `src/bin` are its users.
 fn library() -> Vec<Source> {
     let is_test = |path: &PathBuf| {
         let path = path.to_string_lossy();
-        path.ends_with("tests.rs") || path.contains("/tests/")
+        path.ends_with("tests.rs") || path.contains("/tests/") || path.starts_with("src/bin/")
     };
     let sources = files("src", "rs").into_iter().filter(|path| {
         let below = path.strip_prefix(root()).expect("below the root");

@@ -22,6 +22,7 @@ use crate::support::{
 const MOST: u64 = 32 << 20;
 
 /// What `h2` says when one of its own guards ends a connection.
+const TOO_MANY_FRAMES: &str = "the peer does not keep to HTTP/2: headers in too many frames";
 const TOO_MUCH: &str = "detected excessive load generating behavior";
 
 trait Flood: Fn(u32, u32) -> Vec<u8> + Clone + Send + Sync + 'static {}
@@ -270,7 +271,7 @@ async fn informational_responses() {
 #[tokio::test]
 async fn headers_that_go_on_and_on() {
     let name = "headers_that_go_on_and_on";
-    check_ends(name, TOO_MUCH, 10_000, |stream, time| match time {
+    check_ends(name, TOO_MANY_FRAMES, 10_000, |stream, time| match time {
         0 => frame(http2::HEADERS, 0, stream, &[0x88]),
         _ => frame(
             http2::CONTINUATION,
@@ -285,7 +286,7 @@ async fn headers_that_go_on_and_on() {
 #[tokio::test]
 async fn headers_that_go_on_with_nothing() {
     let name = "headers_that_go_on_with_nothing";
-    check_ends(name, TOO_MUCH, 10_000, |stream, time| match time {
+    check_ends(name, TOO_MANY_FRAMES, 10_000, |stream, time| match time {
         0 => frame(http2::HEADERS, 0, stream, &[0x88]),
         _ => frame(http2::CONTINUATION, 0, stream, &[]),
     })
@@ -296,7 +297,8 @@ async fn headers_that_go_on_with_nothing() {
 #[tokio::test]
 async fn headers_that_unfold_to_much_more() {
     let name = "headers_that_unfold_to_much_more";
-    check_ends(name, TOO_MUCH, 10, |stream, _| {
+    let reason = "headers of more than four times the size in `http2_max_header_list_size`";
+    check_ends(name, reason, 10, |stream, _| {
         let kept = [&[0x40][..], &field(b"x", &[b'y'; 3_000])[1..]].concat();
         let block = [&[0x88][..], &kept, &[0x80 | 62; 12_000]].concat();
         frame(http2::HEADERS, END_HEADERS, stream, &block)

@@ -26,6 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
+#[cfg(feature = "cli")]
+use tonic::codec::CompressionEncoding;
 use tonic::{
     service::Routes,
     transport::{Error, Server},
@@ -199,7 +201,10 @@ impl Backend {
                 routes.add_service(tonic_health::pb::health_server::HealthServer::new(service))
             }
             Health::Ours(service) => {
-                routes.add_service(HealthServer::from_arc(Arc::clone(service)))
+                let service = HealthServer::from_arc(Arc::clone(service));
+                #[cfg(feature = "cli")]
+                let service = service.accept_compressed(CompressionEncoding::Gzip);
+                routes.add_service(service)
             }
             Health::None => routes,
         }

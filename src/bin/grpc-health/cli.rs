@@ -1,0 +1,89 @@
+//! The command line, and who does what it says.
+
+use std::{env, ffi::OsString, path::Path};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{
+    exit::Exit,
+    generate::{self, CompletionsArgs, ManArgs},
+    go,
+    probe::{self, ProbeArgs},
+};
+
+/// What `--help` and `man` say at the end.
+const EXIT_CODES: &str = "Exit codes: 0 healthy, 1 bad arguments, 2 no connection, \
+    3 the call failed, timed out or found no health service, 4 not SERVING";
+
+/// What `probe --help` says at the end.
+const PROBE_FLAGS: &str = "Flags may be written with one dash, and durations as 500ms, 1.5s or \
+    1m30s, as in Go.\n\nExit codes: 0 healthy, 1 bad arguments, 2 no connection, 3 the call \
+    failed, timed out or found no health service, 4 not SERVING";
+
+/// The names that `grpc-health-probe` is installed by. Called by one of them, this
+/// program is it.
+const PROBE_NAMES: [&str; 2] = ["grpc-health-probe", "grpc_health_probe"];
+
+/// The health of gRPC servers, by the gRPC health checking protocol
+#[derive(Parser, Debug)]
+#[command(name = "grpc-health", version, propagate_version = true)]
+#[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Ask a server once, as grpc-health-probe does
+    #[command(after_help = PROBE_FLAGS)]
+    Probe(Box<ProbeArgs>),
+    /// Print what completes this command line in a shell
+    Completions(CompletionsArgs),
+    /// Print a page for man
+    Man(ManArgs),
+}
+
+pub(crate) fn run() -> Exit {
+    match Cli::try_parse_from(arguments(env::args_os())) {
+        Ok(cli) => match cli.command {
+            Command::Probe(args) => probe::run(*args),
+            Command::Completions(args) => generate::completions(&args),
+            Command::Man(args) => generate::man(&args),
+        },
+        Err(error) => {
+            let _ = error.print();
+            match error.use_stderr() {
+                true => Exit::BadArguments(String::new()),
+                false => Exit::Healthy,
+            }
+        }
+    }
+}
+
+/// The command line as clap reads it, the program's name included.
+fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.peekable();
+    let program = args.next().unwrap_or_default();
+    let by_name = is_probe(&program);
+    let mut line = vec![program];
+    if !by_name && args.peek().is_none_or(|command| command != "probe") {
+        line.extend(args);
+        return line;
+    }
+    if !by_name {
+        args.next();
+    }
+    line.push("probe".into());
+    let cli = Cli::command();
+    match cli.find_subcommand("probe") {
+        Some(probe) => line.extend(go::to_clap(args, probe)),
+        None => line.extend(args),
+    }
+    line
+}
+
+fn is_probe(program: &OsString) -> bool {
+    let name = Path::new(program).file_stem();
+    name.is_some_and(|name| PROBE_NAMES.iter().any(|probe| name == *probe))
+}
