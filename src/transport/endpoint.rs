@@ -277,13 +277,6 @@ impl Endpoint {
     pub(crate) fn with_connector(self, connector: Connector) -> Self {
         Self { connector, ..self }
     }
-
-    /// The number of its connections' first stream.
-    #[cfg(test)]
-    pub(super) fn starting_at(mut self, stream: u32) -> Self {
-        self.http2.first_stream = Some(stream);
-        self
-    }
 }
 
 impl From<Uri> for Endpoint {

@@ -161,10 +161,6 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
     if let Some(size) = options.header_table_size {
         builder.header_table_size(size);
     }
-    #[cfg(test)]
-    if let Some(number) = options.first_stream {
-        builder.initial_stream_id(number);
-    }
     builder
 }
 

@@ -59,10 +59,6 @@ pub(super) struct Http2Options {
     pub(super) max_concurrent_reset_streams: Option<usize>,
     pub(super) reset_stream_duration: Option<Duration>,
     pub(super) max_local_error_reset_streams: Option<Option<usize>>,
-    /// The number of the first stream: a test cannot use up all that come before
-    /// the last.
-    #[cfg(test)]
-    pub(super) first_stream: Option<u32>,
 }
 
 /// HTTP/2 PINGs to a silent peer.

@@ -187,47 +187,6 @@ async fn a_connection_whose_driver_is_dropped_is_closed() {
     assert!(connection.admit().is_none());
 }
 
-/// A connection has 2³⁰ stream numbers for its client.
-#[tokio::test(start_paused = true)]
-async fn a_connection_whose_stream_numbers_are_used_up_drains() {
-    let (ours, theirs) = duplex(PIPE);
-    let endpoint = endpoint_over(ours).starting_at((1 << 31) - 3);
-    let (connection, mut peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
-    let admitted = connection.admit().expect("a slot");
-    let last = [
-        open(&connection, unary("last but one")).await,
-        open(&connection, unary("last")).await,
-    ];
-    let mut late = Outgoing::new(unary("late"));
-    late.prefetch().await.expect("a sound body");
-    let unsent = admitted.open(&mut late).map(drop);
-    assert!(matches!(unsent, Err(OpenError::Unsent)), "{unsent:?}");
-    assert_eq!(
-        super::drains(&connection).await,
-        "disconnected: all HTTP/2 stream numbers are used"
-    );
-    assert!(connection.admit().is_none());
-    for exchange in last {
-        peer.next_call().await.answer_whole(b"pong");
-        let mut body = soon(exchange).await.expect("a response").into_body();
-        assert_eq!(read(&mut body).await.expect("a body").0, "pong");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_used_its_last_stream_number_drains_though_nobody_calls() {
-    let (ours, theirs) = duplex(PIPE);
-    let endpoint = endpoint_over(ours).starting_at((1 << 31) - 1);
-    let (connection, mut peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
-    let last = open(&connection, unary("last")).await;
-    assert_eq!(
-        super::drains(&connection).await,
-        "disconnected: all HTTP/2 stream numbers are used"
-    );
-    peer.next_call().await.answer_whole(b"pong");
-    soon(last).await.map(drop).expect("a response");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_request_that_http2_cannot_carry_is_refused_and_frees_its_slot() {
     let (connection, mut peer) = connected().await;
