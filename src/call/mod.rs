@@ -310,7 +310,8 @@ async fn admit(board: &Board, patient: bool, late: &mut bool) -> Result<Admitted
         Some(admitted) => Ok(admitted),
         None => {
             *late = true;
-            wait(board, patient).await
+            // Boxed to keep it out of the future of calls that need not wait.
+            Box::pin(wait(board, patient)).await
         }
     }
 }

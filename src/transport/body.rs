@@ -32,7 +32,7 @@ const STATUS_DETAILS: &str = "grpc-status-details-bin";
 /// Dropping it cancels the call: RST_STREAM with CANCEL.
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Pump>,
+    pump: Option<Box<Pump>>,
     /// Taken when the headers are there.
     admitted: Option<Admitted>,
 }
@@ -46,7 +46,11 @@ pub(crate) struct Failed {
 }
 
 impl Exchange {
-    pub(super) fn new(response: ResponseFuture, pump: Option<Pump>, admitted: Admitted) -> Self {
+    pub(super) fn new(
+        response: ResponseFuture,
+        pump: Option<Box<Pump>>,
+        admitted: Admitted,
+    ) -> Self {
         Self {
             response,
             pump,
@@ -97,7 +101,7 @@ impl Future for Exchange {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => this.pump = None,
                 Poll::Ready(Err(error)) => {
-                    this.pump.take().into_iter().for_each(Pump::cancel);
+                    this.pump.take().into_iter().for_each(|pump| pump.cancel());
                     return Poll::Ready(Err(Failed {
                         error,
                         unprocessed: false,
@@ -325,7 +329,7 @@ struct PumpTask {
 }
 
 impl PumpTask {
-    fn spawn(mut pump: Pump, admitted: &Admitted) -> Self {
+    fn spawn(mut pump: Box<Pump>, admitted: &Admitted) -> Self {
         let (cancel, mut cancelled) = oneshot::channel::<()>();
         let (fail, failed) = oneshot::channel();
         admitted.connection().executor().spawn(async move {

@@ -17,7 +17,7 @@ pub(super) struct MessageLimit {
     max: u32,
     /// The prefix at hand, of which `known` bytes have come.
     prefix: [u8; PREFIX],
-    known: usize,
+    known: u8,
     /// What is still to come of the message behind the last whole prefix.
     to_come: u32,
 }
@@ -51,10 +51,10 @@ impl MessageLimit {
             let Some((byte, rest)) = piece.split_first() else {
                 return Ok(());
             };
-            self.prefix[self.known] = *byte;
+            self.prefix[usize::from(self.known)] = *byte;
             self.known += 1;
             piece = rest;
-            if self.known == PREFIX {
+            if usize::from(self.known) == PREFIX {
                 self.known = 0;
                 self.to_come = self.size_within_limit()?;
             }

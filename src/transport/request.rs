@@ -191,38 +191,39 @@ impl Outgoing {
     }
 
     /// Sends what follows the HEADERS. What cannot go out at once becomes a
-    /// pump. A stream that has failed meanwhile says so in its response.
-    pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Pump> {
+    /// pump, in a box: most calls have none. A stream that has failed meanwhile says so
+    /// in its response.
+    pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<Pump>> {
         match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
             (Rest::Nothing, first) => {
                 self.rest = Rest::Nothing;
                 let all = first.clone()?;
                 if all.len() > LARGEST_PIECE {
-                    return Some(Pump {
+                    return Some(Box::new(Pump {
                         stream,
                         chunk: all,
                         next: None,
                         body: None,
                         limit: None,
-                    });
+                    }));
                 }
                 let _ = stream.send_data(all, true);
                 None
             }
-            (Rest::More(next, body), _) => Some(Pump {
+            (Rest::More(next, body), _) => Some(Box::new(Pump {
                 stream,
                 chunk: self.first.take().unwrap_or_default(),
                 next,
                 body: Some(body),
                 limit: self.limit.take(),
-            }),
-            (Rest::Unknown(body), _) => Some(Pump {
+            })),
+            (Rest::Unknown(body), _) => Some(Box::new(Pump {
                 stream,
                 chunk: Bytes::new(),
                 next: None,
                 body: Some(body),
                 limit: self.limit.take(),
-            }),
+            })),
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
         }
     }
