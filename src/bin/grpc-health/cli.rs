@@ -1,8 +1,14 @@
 //! The command line, and who does what it says.
 
-use clap::{Parser, Subcommand};
+use std::future::Future;
 
-use crate::exit::Exit;
+use clap::{Parser, Subcommand};
+use tokio::runtime;
+
+use crate::{
+    exit::Exit,
+    watch::{self, WatchArgs},
+};
 
 #[derive(Parser, Debug)]
 #[command(name = "grpc-health", version, about)]
@@ -12,11 +18,15 @@ pub(crate) struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {}
+enum Command {
+    Watch(WatchArgs),
+}
 
 pub(crate) fn run() -> Exit {
     match Cli::try_parse() {
-        Ok(cli) => match cli.command {},
+        Ok(cli) => match cli.command {
+            Command::Watch(args) => block_on(watch::run(args)),
+        },
         Err(error) => {
             let _ = error.print();
             match error.use_stderr() {
@@ -25,4 +35,16 @@ pub(crate) fn run() -> Exit {
             }
         }
     }
+}
+
+/// Runs a command that talks to servers. Either result says how the program ends.
+fn block_on(command: impl Future<Output = Result<Exit, Exit>>) -> Exit {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::CallFailed(format!("error: no runtime: {error}")),
+    };
+    let exit = runtime.block_on(command).unwrap_or_else(|exit| exit);
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    exit
 }

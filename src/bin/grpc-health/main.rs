@@ -7,16 +7,20 @@
 //!                └─► completions, man
 //! ```
 //!
-//! Every part ends in an [`Exit`]; nothing else decides the exit code.
+//! Every part ends in an [`Exit`](exit::Exit); nothing else decides the exit code.
 
 mod cli;
 mod connect;
 mod exit;
 mod pb;
 
-use std::process::ExitCode;
+mod grid;
+mod output;
+mod signals;
+mod targets;
+mod watch;
 
-use exit::Exit;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let exit = cli::run();
