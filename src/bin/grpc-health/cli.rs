@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use tokio::runtime;
 
 use crate::{
+    check::{self, CheckArgs},
     exit::Exit,
+    list::{self, ListArgs},
     watch::{self, WatchArgs},
 };
 
@@ -20,12 +22,16 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Watch(WatchArgs),
+    Check(CheckArgs),
+    List(ListArgs),
 }
 
 pub(crate) fn run() -> Exit {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Command::Watch(args) => block_on(watch::run(args)),
+            Command::Check(args) => block_on(check::run(args)),
+            Command::List(args) => block_on(list::run(args)),
         },
         Err(error) => {
             let _ = error.print();

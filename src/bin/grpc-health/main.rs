@@ -14,7 +14,11 @@ mod connect;
 mod exit;
 mod pb;
 
+mod answer;
+mod ask;
+mod check;
 mod grid;
+mod list;
 mod output;
 mod signals;
 mod targets;
