@@ -15,6 +15,8 @@ mod bad_input;
 mod balance;
 mod calls;
 mod churn;
+#[cfg(feature = "cli")]
+mod cli_watch;
 mod config;
 mod connectivity;
 mod discover;

@@ -93,7 +93,7 @@ fn padded(row: &Line, widths: &[usize]) -> Line {
             let is_last = at + 1 == row.len();
             let text = match is_last {
                 true => cell.text.clone(),
-                false => format!("{:<1$}", cut(&cell.text, *width), width + GAP),
+                false => format!("{:<1$}", shortened(&cell.text, *width), width + GAP),
             };
             Cell { text, ..*cell }
         })
@@ -130,6 +130,19 @@ fn cut(text: &str, width: usize) -> String {
     }
     let kept = text.chars().take(width.saturating_sub(1));
     kept.chain((width > 0).then_some('…')).collect()
+}
+
+/// `text` in at most `width` characters, without its middle: names differ at either end.
+fn shortened(text: &str, width: usize) -> String {
+    let letters = text.chars().count();
+    if letters <= width {
+        return text.to_owned();
+    }
+    let tail = width.saturating_sub(1) / 2;
+    let head = cut(text, width - tail);
+    head.chars()
+        .chain(text.chars().skip(letters - tail))
+        .collect()
 }
 
 /// `text` without what would move a cursor, or change a colour.
@@ -208,7 +221,7 @@ mod tests {
         check(
             &[["a-very-long-name", "READY", "no"]],
             Some(30),
-            &["BACKEND     STATE  ERROR", "a-very-lo…  READY  no"],
+            &["BACKEND     STATE  ERROR", "a-ver…name  READY  no"],
         );
     }
 
