@@ -16,8 +16,8 @@ use crate::{
     connect::ConnectArgs,
     exit::Exit,
     grid::{Cell, Grid, printable},
-    output::{self, Clock, Format, OutputArgs, unwritable},
     pb::HealthCheckRequest,
+    report::{self, Clock, Format, OutputArgs, unwritable},
     signals::Signals,
     targets::{self, TargetArgs, service_text},
 };
@@ -78,10 +78,10 @@ async fn once(args: &CheckArgs, names: &[String], targets: &mut [Target]) -> Res
         Format::Json => {
             let clock = Clock::now();
             answers.iter().try_for_each(|(question, answer)| {
-                output::say(&json(names, question, Some(answer), &clock))
+                report::say(&json(names, question, Some(answer), &clock))
             })
         }
-        Format::Text => output::say_grid(&grid(args, &answers)),
+        Format::Text => report::say_grid(&grid(args, &answers)),
     };
     match written.map_err(|error| unwritable(&error)) {
         Ok(()) | Err(Exit::Healthy) => Ok(exit),
@@ -117,7 +117,7 @@ async fn again_and_again(
                 Format::Json => json(names, question, answer, &clock),
                 Format::Text => text(question, answer, &clock, names_service),
             };
-            output::say(&line).map_err(|error| unwritable(&error))?;
+            report::say(&line).map_err(|error| unwritable(&error))?;
         }
         known = answers.into_iter().collect();
     }

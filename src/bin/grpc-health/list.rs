@@ -12,8 +12,8 @@ use crate::{
     connect::ConnectArgs,
     exit::Exit,
     grid::{Cell, Grid, printable},
-    output::{self, Clock, Format, OutputArgs, unwritable},
     pb::HealthListRequest,
+    report::{self, Clock, Format, OutputArgs, unwritable},
     signals::Signals,
     targets::{self, service_text},
 };
@@ -109,7 +109,7 @@ fn say_text(answers: &[(&Backend, Listed)]) -> io::Result<()> {
     }
     match told.is_empty() {
         true => Ok(()),
-        false => output::say_grid(&grid),
+        false => report::say_grid(&grid),
     }
 }
 
@@ -126,7 +126,7 @@ fn say_json(target: &str, answers: &[(&Backend, Listed)]) -> io::Result<()> {
                 address: &backend.address,
                 answer: Some(answer),
             };
-            output::say(&record.json())
+            report::say(&record.json())
         };
         match listed {
             Ok(services) => services

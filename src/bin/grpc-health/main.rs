@@ -19,7 +19,7 @@ mod ask;
 mod check;
 mod grid;
 mod list;
-mod output;
+mod report;
 mod signals;
 mod targets;
 mod watch;

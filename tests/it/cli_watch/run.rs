@@ -12,6 +12,10 @@ use crate::support::{PATIENCE, within};
 
 pub(super) const COMMAND: &str = env!("CARGO_BIN_EXE_grpc-health");
 
+/// A name that does not exist is not asked about for long, where name servers are out of
+/// reach.
+pub(super) const ASK_SHORTLY: (&str, &str) = ("RES_OPTIONS", "timeout:1 attempts:1");
+
 /// How a run ended, and what it said.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -29,6 +33,7 @@ pub(super) async fn run(arguments: &[&str]) -> Ended {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(COMMAND);
+    command.env(ASK_SHORTLY.0, ASK_SHORTLY.1);
     command
         .args(arguments)
         .stdin(Stdio::null())

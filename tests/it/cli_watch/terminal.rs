@@ -10,7 +10,7 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 use tokio::{sync::watch, task, time};
 use vt100::{Parser, Screen};
 
-use super::run::COMMAND;
+use super::run::{ASK_SHORTLY, COMMAND};
 use crate::support::{Backend, PATIENCE, dead_addr, within};
 
 /// A terminal in which the command runs.
@@ -40,6 +40,7 @@ impl Terminal {
         command.args(arguments);
         command.env("TERM", "xterm-256color");
         command.env_remove("NO_COLOR");
+        command.env(ASK_SHORTLY.0, ASK_SHORTLY.1);
         set(&mut command);
         let child = pair
             .slave

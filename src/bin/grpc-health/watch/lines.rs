@@ -3,7 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::table::{Event, What};
-use crate::{grid::printable, output::Clock, targets::service_text};
+use crate::{grid::printable, report::Clock, targets::service_text};
 
 /// `2026-01-01T12:00:00.000Z 10.0.0.1:50051 TRANSIENT_FAILURE NOT_SERVING health check:
 /// NOT_SERVING`, with the service after the backend if there are several.

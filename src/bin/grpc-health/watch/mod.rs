@@ -43,7 +43,7 @@ use self::{
 use crate::{
     connect::ConnectArgs,
     exit::Exit,
-    output::{self, Clock, Format, OutputArgs, unwritable},
+    report::{self, Clock, Format, OutputArgs, unwritable},
     signals::{Resizes, Signals},
     targets::{self, TargetArgs},
 };
@@ -218,7 +218,7 @@ impl View {
     fn open(format: Format, names_service: bool) -> io::Result<Self> {
         Ok(match format {
             Format::Json => Self::Json,
-            Format::Text if output::is_terminal() => Self::Live(Screen::open()?),
+            Format::Text if report::is_terminal() => Self::Live(Screen::open()?),
             Format::Text => Self::Lines { names_service },
         })
     }
@@ -238,9 +238,9 @@ impl View {
         events.iter().try_for_each(|event| match self {
             Self::Live(_) => Ok(()),
             Self::Lines { names_service } => {
-                output::say(&lines::text(event, clock, *names_service))
+                report::say(&lines::text(event, clock, *names_service))
             }
-            Self::Json => output::say(&lines::json(event, clock)),
+            Self::Json => report::say(&lines::json(event, clock)),
         })
     }
 

@@ -18,7 +18,7 @@ use crossterm::{
 use super::table::Size;
 use crate::{
     grid::Line,
-    output::{has_colours, painted},
+    report::{has_colours, painted},
 };
 
 /// Dropping it shows the cursor again, below the table.

@@ -12,7 +12,7 @@ use super::{
     table::{Event, Failure, Look, Question, Seen, Size, Table, What},
     until::Until,
 };
-use crate::output::Clock;
+use crate::report::Clock;
 
 const WIDE: Size = Size {
     columns: 120,

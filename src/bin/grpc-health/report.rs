@@ -82,7 +82,7 @@ pub(crate) fn say_grid(grid: &Grid) -> io::Result<()> {
 pub(crate) fn unwritable(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Exit::Healthy,
-        _ => Exit::CallFailed(format!("error: cannot write: {error}")),
+        _ => Exit::bad_arguments(format_args!("cannot write to stdout: {error}")),
     }
 }
 
