@@ -3,15 +3,12 @@
 
 use super::run::run;
 
-#[track_caller]
-fn check(arguments: &'static str, why: &'static str) -> impl Future<Output = ()> {
-    async move {
-        let arguments: Vec<_> = arguments.split(' ').collect();
-        let ended = run(&arguments).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
-        assert!(ended.stderr.contains(why), "{ended:?}");
-        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
-    }
+async fn check(arguments: &str, why: &str) {
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let ended = run(&arguments).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    assert!(ended.stderr.contains(why), "{arguments:?}: {ended:?}");
+    assert!(ended.stderr.starts_with("error: "), "{ended:?}");
 }
 
 #[tokio::test]
