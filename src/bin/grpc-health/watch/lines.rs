@@ -19,8 +19,8 @@ pub(crate) fn text(event: &Event, clock: &Clock, names_service: bool) -> String 
             words.push(seen.state.to_string());
             words.push(seen.health_text());
             // An error that is over is of no interest here.
-            let error = seen.error.as_ref().filter(|_| !seen.is_serving());
-            words.extend(error.map(|error| error.text.clone()));
+            let error = seen.error_text().filter(|_| !seen.is_serving());
+            words.extend(error.map(str::to_owned));
         }
     }
     printable(&words.join(" "))
@@ -62,7 +62,7 @@ impl Serialize for Object<'_> {
         map.serialize_entry("health", &of_backend(&seen.health.to_string()))?;
         map.serialize_entry("since", &clock.text(seen.since))?;
         map.serialize_entry("flips", &is_backend.then_some(event.flips))?;
-        map.serialize_entry("error", &error.map(|error| &error.text))?;
+        map.serialize_entry("error", &seen.error_text())?;
         map.serialize_entry("error_time", &error.map(|error| clock.text(error.at)))?;
         map.end()
     }

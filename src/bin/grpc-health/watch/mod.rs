@@ -23,7 +23,7 @@ use std::{
 
 use clap::Args;
 use futures_util::{
-    FutureExt, Stream, StreamExt,
+    Stream, StreamExt,
     stream::{self, SelectAll},
 };
 use serde_json::json;
@@ -74,15 +74,15 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often ages are written anew.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Who publishes faster than this is drawn is drawn less often.
+const AT_ONCE: usize = 1024;
+
 pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Exit> {
     let mut signals = Signals::new()?;
     let mut resizes = Resizes::new()?;
     let (questions, channels) = open(&args)?;
-    let mut looks = follow(&channels);
-    let names_service = args.targets.services().len() > 1;
-    let view = View::open(args.output.format, names_service);
-    let mut view = view.map_err(|error| unwritable(&error))?;
-    let mut table = Table::new(questions, Clock::now().now);
+    let mut looks = follow(&channels).ready_chunks(AT_ONCE);
+    let mut watcher = Watcher::new(&args, questions)?;
     let mut ticks = time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = async {
@@ -97,31 +97,67 @@ pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Exit> {
             // The end comes before more of the same.
             biased;
             exit = signals.next() => Some(exit),
-            () = &mut deadline => Some(out_of_time(args.until, &table)),
+            () = &mut deadline => Some(watcher.on_deadline()),
             // The channels live as long as this function: there is always another.
-            Some(look) = looks.next() => {
-                let clock = Clock::now();
-                let mut events = Vec::new();
-                let mut next = Some(look);
-                // What is known already is drawn once.
-                while let Some((channel, look)) = next {
-                    events.extend(table.on_look(channel, look, clock.now));
-                    next = looks.next().now_or_never().flatten();
-                }
-                view.tell(&events, &clock).map_err(|error| unwritable(&error))?;
-                let is_reached = |until: Until| until.missing(&table).is_empty();
-                args.until.is_some_and(is_reached).then_some(Exit::Healthy)
-            }
-            () = resizes.next() => {
-                view.on_resize();
-                None
-            }
-            _ = ticks.tick(), if view.is_live() => None,
+            Some(looks) = looks.next() => watcher.on_looks(looks)?,
+            () = resizes.next() => watcher.on_resize(),
+            _ = ticks.tick() => None,
         };
-        view.show(&table).map_err(|error| unwritable(&error))?;
+        watcher.show()?;
         if let Some(exit) = exit {
             return Ok(exit);
         }
+    }
+}
+
+/// What is known, how it is shown, and what for. Some methods tell when that is over.
+struct Watcher {
+    table: Table<BackendId>,
+    view: View,
+    until: Option<Until>,
+}
+
+impl Watcher {
+    fn new(args: &WatchArgs, questions: Vec<Question>) -> Result<Self, Exit> {
+        let names_service = args.targets.services().len() > 1;
+        let view = View::open(args.output.format, names_service);
+        Ok(Self {
+            table: Table::new(questions, Clock::now().now),
+            view: view.map_err(|error| unwritable(&error))?,
+            until: args.until,
+        })
+    }
+
+    fn on_looks(&mut self, looks: Vec<(usize, Look<BackendId>)>) -> Result<Option<Exit>, Exit> {
+        let clock = Clock::now();
+        for (channel, look) in looks {
+            let events = self.table.on_look(channel, look, clock.now);
+            let told = self.view.tell(&events, &clock);
+            told.map_err(|error| unwritable(&error))?;
+        }
+        let is_reached = |until: Until| until.missing(&self.table).is_empty();
+        Ok(self.until.is_some_and(is_reached).then_some(Exit::Healthy))
+    }
+
+    fn on_resize(&mut self) -> Option<Exit> {
+        if let View::Live(screen) = &mut self.view {
+            screen.on_resize();
+        }
+        None
+    }
+
+    fn on_deadline(&self) -> Exit {
+        let Some(until) = self.until else {
+            return Exit::Healthy;
+        };
+        let missing = until.missing(&self.table).join("\n  ");
+        Exit::Unhealthy(format!("error: timed out, and not SERVING:\n  {missing}"))
+    }
+
+    /// As it is now, with its ages.
+    fn show(&mut self) -> Result<(), Exit> {
+        let shown = self.view.show(&self.table);
+        shown.map_err(|error| unwritable(&error))
     }
 }
 
@@ -199,14 +235,6 @@ fn seen(backend: &BackendStatus) -> Seen {
     }
 }
 
-fn out_of_time(until: Option<Until>, table: &Table<BackendId>) -> Exit {
-    let Some(until) = until else {
-        return Exit::Healthy;
-    };
-    let missing = until.missing(table).join("\n  ");
-    Exit::Unhealthy(format!("error: timed out, and not SERVING:\n  {missing}"))
-}
-
 /// How it is shown.
 enum View {
     Live(Screen),
@@ -221,16 +249,6 @@ impl View {
             Format::Text if report::is_terminal() => Self::Live(Screen::open()?),
             Format::Text => Self::Lines { names_service },
         })
-    }
-
-    fn is_live(&self) -> bool {
-        matches!(self, Self::Live(_))
-    }
-
-    fn on_resize(&mut self) {
-        if let Self::Live(screen) = self {
-            screen.on_resize();
-        }
     }
 
     /// Tells what happened, where that is how it is shown.

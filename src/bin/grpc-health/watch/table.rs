@@ -9,7 +9,7 @@
 //! A channel's source has a row of its own while it has named no backend, and while
 //! something is wrong with it.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use tonic_health_channel::{ConnectivityState, HealthStatus};
 
@@ -101,7 +101,7 @@ pub(crate) struct Size {
     pub(crate) lines: usize,
 }
 
-impl<Id: Copy + PartialEq> Table<Id> {
+impl<Id: Copy + Ord> Table<Id> {
     /// Of channels that have just been made, numbered from zero.
     pub(crate) fn new(questions: Vec<Question>, now: Instant) -> Self {
         let channel = |question: Question| Channel {
@@ -125,18 +125,18 @@ impl<Id: Copy + PartialEq> Table<Id> {
     pub(crate) fn on_look(&mut self, channel: usize, look: Look<Id>, now: Instant) -> Vec<Event> {
         let channel = &mut self.channels[channel];
         let source = channel.on_source(look.state, look.trouble, now);
-        let mut old = mem::take(&mut channel.backends);
+        let rows = mem::take(&mut channel.backends).into_iter();
+        let mut old: BTreeMap<Id, Row<Id>> = rows.map(|row| (row.id, row)).collect();
         let mut named = Vec::new();
         for (id, seen) in look.backends {
-            let known = old.iter().position(|row| row.id == id);
-            let (row, what) = match known.map(|at| old.remove(at)) {
+            let (row, what) = match old.remove(&id) {
                 None => (Row::new(id, seen), Some(What::Added)),
                 Some(row) => row.with(seen),
             };
             named.extend(what.map(|what| channel.event(what, &row)));
             channel.backends.push(row);
         }
-        let removed = old.iter().map(|row| channel.event(What::Removed, row));
+        let removed = old.values().map(|row| channel.event(What::Removed, row));
         source.into_iter().chain(removed).chain(named).collect()
     }
 
@@ -154,12 +154,12 @@ impl<Id: Copy + PartialEq> Table<Id> {
 
     /// Whose health a script may wait for: every backend, and sources that have named
     /// none yet.
-    pub(crate) fn awaited(&self) -> impl Iterator<Item = (&Question, &Seen)> {
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (&Question, &Seen)> {
         self.channels.iter().flat_map(|channel| {
             let none_yet = channel.backends.is_empty().then_some(&channel.source);
             let backends = channel.backends.iter().map(|row| &row.seen);
-            let awaited = none_yet.into_iter().chain(backends);
-            awaited.map(|seen| (&*channel.question, seen))
+            let wanted = none_yet.into_iter().chain(backends);
+            wanted.map(|seen| (&*channel.question, seen))
         })
     }
 
@@ -196,7 +196,7 @@ impl<Id> Channel<Id> {
             self.source.state = state;
             self.source.since = now;
         }
-        if self.source.error.as_ref().map(|error| &error.text) == trouble.as_ref() {
+        if self.source.error_text() == trouble.as_deref() {
             return None;
         }
         self.source.error = trouble.map(|text| Failure { text, at: now });
@@ -281,11 +281,12 @@ impl Seen {
 
     /// In more than how often, and when, the same thing failed.
     fn differs_from(&self, other: &Self) -> bool {
-        let told = |seen: &Self| {
-            let error = seen.error.as_ref().map(|error| error.text.clone());
-            (seen.state, seen.health, error)
-        };
-        told(self) != told(other)
+        let told = |seen: &Self| (seen.state, seen.health);
+        told(self) != told(other) || self.error_text() != other.error_text()
+    }
+
+    pub(crate) fn error_text(&self) -> Option<&str> {
+        self.error.as_ref().map(|error| error.text.as_str())
     }
 
     /// Its label, and its address if that is something else.
@@ -313,7 +314,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of<Id: Copy + PartialEq>(table: &Table<Id>) -> Self {
+    fn of<Id: Copy + Ord>(table: &Table<Id>) -> Self {
         let mut questions = table.channels.iter().map(|channel| &channel.question);
         let Some(first) = questions.next() else {
             return Self {

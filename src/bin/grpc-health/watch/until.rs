@@ -15,8 +15,8 @@ pub(crate) enum Until {
 
 impl Until {
     /// What `table` lacks, a line each. Nothing is the end of the wait.
-    pub(crate) fn missing<Id: Copy + PartialEq>(self, table: &Table<Id>) -> Vec<String> {
-        let rows: Vec<_> = table.awaited().collect();
+    pub(crate) fn missing<Id: Copy + Ord>(self, table: &Table<Id>) -> Vec<String> {
+        let rows: Vec<_> = table.wanted().collect();
         let is_met = |service: &str| {
             let served = |(question, seen): &(&Question, &Seen)| {
                 question.service == service && seen.is_serving()
@@ -42,8 +42,8 @@ fn line(question: &Question, seen: &Seen) -> String {
     if seen.health_text() != "-" {
         text += &format!(", health {}", seen.health);
     }
-    if let Some(error) = &seen.error {
-        text += &format!(", {}", error.text);
+    if let Some(error) = seen.error_text() {
+        text += &format!(", {error}");
     }
     printable(&text)
 }
