@@ -115,7 +115,7 @@ impl Target {
         let connection = connection.ok_or_else(|| {
             let why = match backend.last_error() {
                 Some((cause, _)) => cause.to_string(),
-                None => format!("not connected after {:?}", 2 * self.patience),
+                None => "not connected".to_owned(),
             };
             Answer::Unreachable(why)
         });
