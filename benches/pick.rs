@@ -13,8 +13,8 @@
 //! and the length of the queue, is built here as the library's board has it,
 //! which cannot be reached from outside. Not included: the candidate's admission
 //! (a compare-and-swap on the connection's stream count and a clone of its
-//! handle), and the misses of a cold cache. The candidate itself is not looked
-//! into.
+//! handle), and the misses of a cold cache. The candidate is looked into as far as
+//! it takes to see that its backend has one connection.
 //!
 //! With two threads both hammer one channel without doing anything in between,
 //! which is the worst case of sharing: real calls take microseconds, so their
@@ -167,13 +167,26 @@ impl Way {
     }
 }
 
-/// A handle of the size of the library's.
+/// Handles as the library has them, of a backend with one connection.
 #[derive(Clone)]
-struct Connection(#[expect(dead_code, reason = "only its size counts")] Arc<usize>);
+struct Connections {
+    first: Arc<usize>,
+    all: Option<Arc<Vec<Arc<usize>>>>,
+}
+
+impl Connections {
+    /// The one to ask first for a stream.
+    fn of_round(&self, round: usize) -> &Arc<usize> {
+        match &self.all {
+            None => &self.first,
+            Some(all) => &all[round % all.len()],
+        }
+    }
+}
 
 /// What the library publishes for calls.
 struct Routing {
-    picker: Picker<Connection>,
+    picker: Picker<Connections>,
     _status: Arc<()>,
 }
 
@@ -182,14 +195,18 @@ struct Board {
     routing: ArcSwap<Routing>,
     /// Calls in the queue. Behind a pointer of its own, as in the library.
     waiting: Arc<AtomicUsize>,
-    locked: RwLock<Vec<Connection>>,
+    locked: RwLock<Vec<Connections>>,
     counter: AtomicUsize,
     backends: usize,
 }
 
 impl Board {
     fn new(backends: usize) -> Self {
-        let connections: Vec<_> = (0..backends).map(|n| Connection(Arc::new(n))).collect();
+        let connections = |n| Connections {
+            first: Arc::new(n),
+            all: None,
+        };
+        let connections: Vec<_> = (0..backends).map(connections).collect();
         let picker = Picker::Ready {
             backends: connections.clone().into(),
             cursor: Arc::new(Cursor::new(fastrand::usize(..))),
@@ -225,7 +242,8 @@ impl Board {
         let routing = self.routing.load();
         match routing.picker.pick() {
             Pick::Send(mut candidates) if self.waiting.load(SeqCst) == 0 => {
-                black_box(candidates.next());
+                let round = candidates.round();
+                black_box(candidates.next().map(|backend| backend.of_round(round)));
             }
             _ => unreachable!("the picker is READY and nobody waits"),
         }
@@ -241,10 +259,11 @@ impl Board {
     }
 }
 
-fn pick(picker: &Picker<Connection>) {
+fn pick(picker: &Picker<Connections>) {
     match black_box(picker).pick() {
         Pick::Send(mut candidates) => {
-            black_box(candidates.next());
+            let round = candidates.round();
+            black_box(candidates.next().map(|backend| backend.of_round(round)));
         }
         _ => unreachable!("the picker is READY"),
     }

@@ -26,7 +26,7 @@ use crate::{
     picker::{Pick, Picker},
     service_config::ServiceConfig,
     snapshot::{Routing, Status},
-    transport::{Connection, Queue},
+    transport::{Connections, Queue},
 };
 
 /// What the user of a channel may ask of its balancer.
@@ -58,7 +58,7 @@ pub(crate) struct Waiting<'a>(&'a Board);
 impl Board {
     pub(crate) fn new(
         first: Status,
-        picker: Picker<Connection>,
+        picker: Picker<Connections>,
         config: Option<Arc<ServiceConfig>>,
         max_waiting: usize,
     ) -> Self {
@@ -105,7 +105,7 @@ impl Board {
     pub(crate) fn publish(
         &self,
         status: Status,
-        picker: Picker<Connection>,
+        picker: Picker<Connections>,
         config: Option<Arc<ServiceConfig>>,
     ) {
         let status = Arc::new(status);
@@ -123,7 +123,7 @@ impl Board {
         if !self.queue.is_empty()
             && let Pick::Send(candidates) = next.picker.pick()
         {
-            candidates.for_each(|connection| connection.serve_queue());
+            candidates.for_each(Connections::serve_queue);
         }
     }
 

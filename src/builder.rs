@@ -3,7 +3,7 @@
 
 mod single;
 
-use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
+use std::{future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -44,6 +44,7 @@ pub struct ChannelBuilder {
     health: HealthOptions,
     health_disabled: bool,
     backoff: BackoffConfig,
+    connections: NonZeroUsize,
     idle_timeout: Option<Duration>,
     max_waiting_calls: usize,
     tell_backend: bool,
@@ -176,6 +177,7 @@ impl ChannelBuilder {
             health: HealthOptions::default(),
             health_disabled: false,
             backoff: BackoffConfig::default(),
+            connections: NonZeroUsize::MIN,
             idle_timeout: Some(IDLE_TIMEOUT),
             max_waiting_calls: MAX_WAITING_CALLS,
             tell_backend: false,
@@ -296,6 +298,59 @@ impl ChannelBuilder {
         self
     }
 
+    /// How many connections each backend has for its calls. One by default, as in gRPC,
+    /// and enough for nearly everybody: it carries as many calls at a time as the server
+    /// allows streams. An endpoint can
+    /// [say otherwise](crate::Endpoint::connections_per_backend) for itself.
+    ///
+    /// More are for when one connection is what holds calls up:
+    ///
+    /// - **Streams.** A server that allows 100 of them has the 101st call wait, or go
+    ///   to another backend. With `n` connections it has `n` times as many (gRFC A105).
+    ///   Where the number can be raised at the server, that is simpler.
+    /// - **Throughput.** Few backends and many callers on several threads, who take
+    ///   turns at the connection's one lock; large messages, for which one TCP
+    ///   connection has one congestion window; a server or a proxy that gives each
+    ///   connection one core.
+    ///
+    /// The price is `n` sockets, TLS handshakes and sets of buffers for each backend,
+    /// here and there, and that fewer calls share a segment. Two connections to a single
+    /// backend gave two busy threads a quarter more calls for a quarter less CPU; one
+    /// thread, or four backends, gained nothing, and four connections made it a sixth
+    /// worse (`docs/benchmarks.md`). Measure.
+    ///
+    /// Health is watched on the first connection alone, and counts for all of them. It
+    /// is connected as ever; the others follow one by one, at least 100 ms apart, and
+    /// calls use those there are, in turn. The share of a backend does not depend on how
+    /// many it has. One that is lost is dialled again with
+    /// [backoff](Self::connect_backoff), and if it was the first, another takes its
+    /// place, and the `Watch` moves there. So all of them must lead to the same server:
+    /// not so behind a load balancer that shares connections out.
+    ///
+    /// Unlike gRFC A105, which opens connections as streams run out, these are always
+    /// open, so the service config's `connectionScaling` has no part in it. A view by
+    /// [`discover::serving`](crate::discover::serving) uses the first one alone.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is zero.
+    ///
+    /// ```no_run
+    /// use tonic_health_channel::{Channel, discover};
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let channel = Channel::balance(discover::list(["http://10.0.0.1:50051"])?)
+    ///     .connections_per_backend(4)
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connections_per_backend(mut self, n: usize) -> Self {
+        let n = NonZeroUsize::new(n);
+        self.connections = n.expect("a backend without connections takes no calls");
+        self
+    }
+
     /// How many calls may wait for a backend at a time; one more fails with
     /// RESOURCE_EXHAUSTED. 100,000 by default.
     pub fn max_waiting_calls(mut self, max: usize) -> Self {
@@ -365,6 +420,7 @@ impl ChannelBuilder {
             config_updates: self.config_updates.filter(|_| !updates_disabled),
             trouble: self.trouble,
             eager: self.eager,
+            connections: self.connections,
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,

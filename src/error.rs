@@ -4,7 +4,7 @@
 //! An [`Error`] always carries a [`tonic::Status`], and this file is the only
 //! place that makes one from our own failures.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use tonic::{Code, Status};
 
@@ -142,12 +142,49 @@ pub enum CauseKind {
     Shutdown,
 }
 
-impl Cause {
-    pub(crate) fn new(kind: CauseKind, text: impl Into<Arc<str>>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
+/// The most that a text of ours repeats of what a peer says, in bytes: a status, a log
+/// and `backends()` are for people.
+const LONGEST_WORD_OF_A_PEER: usize = 256;
+
+/// The longest text of a [`Cause`], in bytes: a status names up to 64 of them.
+const LONGEST_CAUSE: usize = 1 << 10;
+
+/// What a peer says, as part of a text of ours: one line, not too long, and nothing in
+/// it that a terminal or a log takes for more than text.
+pub(crate) fn in_words_of_a_peer(text: &str) -> Cow<'_, str> {
+    tame(text, LONGEST_WORD_OF_A_PEER)
+}
+
+fn tame(text: &str, longest: usize) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if text.len() <= longest && text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut tamed = String::new();
+    for letter in text.chars() {
+        let before = tamed.len();
+        match letter {
+            '"' | '\'' | '\\' => tamed.push(letter),
+            letter => tamed.extend(letter.escape_debug()),
         }
+        if tamed.len() > longest {
+            tamed.truncate(before);
+            tamed.push('…');
+            break;
+        }
+    }
+    Cow::Owned(tamed)
+}
+
+impl Cause {
+    /// Whatever is in `text`, a cause is one line of text, and not too long.
+    pub(crate) fn new(kind: CauseKind, text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        let text = match tame(&text, LONGEST_CAUSE) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(tamed) => tamed.into(),
+        };
+        Self { kind, text }
     }
 
     /// Which part of the way it is about.
@@ -173,5 +210,42 @@ impl fmt::Display for Cause {
             CauseKind::NoBackends | CauseKind::Shutdown => "",
         };
         write!(f, "{part}{}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(said: &str, repeated: &str) {
+        assert_eq!(in_words_of_a_peer(said), repeated);
+    }
+
+    #[test]
+    fn what_a_peer_says_is_one_line_of_text() {
+        check("it's \"down\" \\ for now", "it's \"down\" \\ for now");
+        check("a\nERROR b\r\t\0", "a\\nERROR b\\r\\t\\0");
+        check("\u{1b}[2J", "\\u{1b}[2J");
+        // What turns the direction of writing, a line of Unicode's, what is no letter.
+        check("a\u{202e}b\u{2028}c\u{85}", "a\\u{202e}b\\u{2028}c\\u{85}");
+        check("größe 大小", "größe 大小");
+    }
+
+    #[test]
+    fn what_a_peer_says_is_cut() {
+        check(&"x".repeat(256), &"x".repeat(256));
+        check(&"x".repeat(257), &format!("{}…", "x".repeat(256)));
+        check(&"é".repeat(200), &format!("{}…", "é".repeat(128)));
+        let escaped = in_words_of_a_peer(&"\n".repeat(1 << 20)).into_owned();
+        assert_eq!(escaped, format!("{}…", "\\n".repeat(128)));
+    }
+
+    #[test]
+    fn a_cause_is_one_line_and_not_too_long() {
+        let cause = Cause::new(CauseKind::Connect, "a\nb");
+        assert_eq!(cause.to_string(), "connect: a\\nb");
+        let cause = Cause::new(CauseKind::NameResolver, "x".repeat(5_000));
+        assert_eq!(cause.text(), format!("{}…", "x".repeat(1_024)));
     }
 }

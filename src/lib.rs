@@ -50,6 +50,7 @@
 //! | `tls-aws-lc` | TLS, with that of `aws-lc-rs`; with both, `ring` computes |
 //! | `tls-native-roots` | trust in whom the operating system trusts |
 //! | `tls-webpki-roots` | trust in whom Mozilla trusts |
+//! | `cli` | nothing here: the command `grpc-health`, of `docs/grpc-health.md` |
 //! | `hickory` | name servers asked directly: validity of answers, SRV records, service configs in DNS |
 //!
 //! An endpoint whose scheme is `https` is reached by TLS, and trusts the roots that
@@ -66,7 +67,8 @@
 //! |---|---|---|---|
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
-//! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it |
+//! | `backend` | WARN | changes too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
+//! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |
 //! | `backend` | WARN | the server ends connections for too many keepalive PINGs … | `backend`: its address; `interval` until then |
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
@@ -108,6 +110,7 @@ mod service_config;
 mod serving;
 mod snapshot;
 mod subchannel;
+mod tally;
 mod target;
 mod transport;
 mod watch;

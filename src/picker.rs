@@ -25,7 +25,8 @@ use std::{
 /// What the channel can do for a call, by its connectivity state.
 #[derive(Debug)]
 pub(crate) enum Picker<C> {
-    /// The connections of the READY backends, in the order of the source.
+    /// The READY backends, each with what it has for calls, in the order of the
+    /// source.
     Ready {
         backends: Box<[C]>,
         cursor: Arc<Cursor>,
@@ -55,7 +56,10 @@ pub(crate) enum Pick<'a, C> {
 /// The backend whose turn it is, then every other one once, in rotation order:
 /// a call that finds no free stream on the first moves on to the next.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidates<'a, C>(Chain<Iter<'a, C>, Iter<'a, C>>);
+pub(crate) struct Candidates<'a, C> {
+    order: Chain<Iter<'a, C>, Iter<'a, C>>,
+    round: usize,
+}
 
 /// Whose turn it is. One per channel, shared by all its pickers.
 #[derive(Debug)]
@@ -76,8 +80,8 @@ impl<C> Picker<C> {
 }
 
 impl<C> Picker<C> {
-    /// All connections that calls are sent on.
-    pub(crate) fn connections(&self) -> &[C] {
+    /// All that calls are sent to.
+    pub(crate) fn backends(&self) -> &[C] {
         match self {
             Self::Ready { backends, .. } => backends,
             Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => &[],
@@ -112,10 +116,24 @@ impl<C> Picker<C> {
 
 impl<'a, C> Candidates<'a, C> {
     fn from(backends: &'a [C], cursor: &Cursor) -> Self {
+        let turn = cursor.advance();
         // Of nobody, it is nobody's turn: the call waits as if all were busy.
-        let first = cursor.advance().checked_rem(backends.len()).unwrap_or(0);
+        let (first, round) = match backends.len() {
+            0 => (0, 0),
+            n => (turn % n, turn / n),
+        };
         let (later, sooner) = backends.split_at(first);
-        Self(sooner.iter().chain(later))
+        Self {
+            order: sooner.iter().chain(later),
+            round,
+        }
+    }
+
+    /// How often each backend has had its turn. From one turn of a backend to its
+    /// next it is one more, so a backend of several connections takes them in turn
+    /// by it, and needs no counter of its own.
+    pub(crate) fn round(&self) -> usize {
+        self.round
     }
 }
 
@@ -123,11 +141,11 @@ impl<'a, C> Iterator for Candidates<'a, C> {
     type Item = &'a C;
 
     fn next(&mut self) -> Option<&'a C> {
-        self.0.next()
+        self.order.next()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        self.order.size_hint()
     }
 }
 
@@ -248,6 +266,29 @@ mod tests {
                 expected.rotate_left((start + step).checked_rem(backends.len()).unwrap_or(0));
                 assert_eq!(got, expected, "seed {seed}, step {step}");
             }
+        }
+    }
+
+    // D165
+    #[test]
+    fn a_backend_counts_its_turns_by_the_round() {
+        let cursor = cursor(7);
+        let mut rounds = BTreeMap::<_, Vec<_>>::new();
+        for _ in 0..9 {
+            match ready(&["A", "B", "C"], &cursor).pick() {
+                Pick::Send(mut candidates) => {
+                    let round = candidates.round();
+                    let name = *candidates.next().expect("there are three");
+                    rounds.entry(name).or_default().push(round);
+                }
+                other => panic!("expected somebody to send to, got {other:?}"),
+            }
+        }
+        for (name, rounds) in rounds {
+            let [a, b, c] = rounds[..] else {
+                panic!("three turns of {name}, not {rounds:?}");
+            };
+            assert_eq!([b, c], [a + 1, a + 2], "{name}");
         }
     }
 

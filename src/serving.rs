@@ -36,7 +36,9 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, Error, ErrorKind},
     snapshot::{BackendId, Status},
-    transport::{self, Admitted, OpenError, Outgoing, Place, Reserved, WeakConnection},
+    transport::{
+        self, Admitted, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
+    },
 };
 
 /// The backends of `channel` that can take calls, as a tower
@@ -187,10 +189,11 @@ impl View {
             board.wake();
         }
         let routing = board.as_ref().map(|board| board.routing());
-        let connections = routing.as_ref().map(|routing| routing.picker.connections());
-        let ready: BTreeMap<_, _> = connections
+        let backends = routing.as_ref().map(|routing| routing.picker.backends());
+        let ready: BTreeMap<_, _> = backends
             .unwrap_or_default()
             .iter()
+            .map(Connections::first)
             .map(|connection| (BackendId(connection.backend()), connection))
             .collect();
         let told = &self.told;

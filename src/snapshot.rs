@@ -19,13 +19,13 @@ use std::{
 
 use crate::{
     connectivity::ConnectivityState, error::Cause, health::HealthStatus, in_flight::InFlight,
-    picker::Picker, service_config::ServiceConfig, transport::Connection,
+    picker::Picker, service_config::ServiceConfig, transport::Connections,
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
 #[derive(Debug)]
 pub(crate) struct Routing {
-    pub(crate) picker: Picker<Connection>,
+    pub(crate) picker: Picker<Connections>,
     /// The one in force; none before the first is known.
     pub(crate) config: Option<Arc<ServiceConfig>>,
     pub(crate) status: Arc<Status>,
@@ -57,6 +57,7 @@ pub struct BackendStatus {
     pub(crate) last_error: Option<(Cause, Instant)>,
     pub(crate) attempt: u32,
     pub(crate) next_attempt: Option<Instant>,
+    pub(crate) connections: usize,
     pub(crate) in_flight: InFlight,
 }
 
@@ -133,6 +134,14 @@ impl BackendStatus {
     /// that is up, to learn the backend's health.
     pub fn failed_attempts(&self) -> u32 {
         self.attempt
+    }
+
+    /// How many connections for calls it has, whether calls may use them or not:
+    /// none until it is connected, then up to as many as
+    /// [`connections_per_backend`](crate::ChannelBuilder::connections_per_backend)
+    /// says. One that a health check has to itself is not counted.
+    pub fn connections(&self) -> usize {
+        self.connections
     }
 
     /// How many calls are on it now, each until its response has ended: the number of
@@ -277,6 +286,7 @@ mod tests {
                 last_error: None,
                 attempt: 0,
                 next_attempt: None,
+                connections: 0,
                 in_flight: InFlight::default(),
             }
         }

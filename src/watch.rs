@@ -208,6 +208,7 @@ mod tests {
             last_error: None,
             attempt,
             next_attempt: None,
+            connections: 0,
             in_flight: InFlight::default(),
         })
     }

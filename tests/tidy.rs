@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 18] = [
+const PURE: [&str; 21] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -23,9 +23,12 @@ const PURE: [&str; 18] = [
     "src/bin/grpc-health/watch/until.rs",
     "src/connectivity.rs",
     "src/discover/dns/machine.rs",
+    "src/health/flood.rs",
     "src/health/machine.rs",
     "src/picker.rs",
+    "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
 ];
@@ -58,7 +61,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 13] = [
+const WAITS: [&str; 14] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -66,6 +69,7 @@ const WAITS: [&str; 13] = [
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
+    "src/subchannel/live.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
     "src/transport/call_limits.rs",
@@ -92,13 +96,13 @@ const EDGES: [(&str, &str); 17] = [
     (
         "balancer",
         "subchannel board snapshot picker discover transport service_config health backoff \
-         connectivity in_flight error",
+         connectivity in_flight tally error",
     ),
     (
         "subchannel",
-        "health transport backoff snapshot connectivity error",
+        "health transport backoff snapshot connectivity tally error",
     ),
-    ("health", "transport backoff connectivity pb error"),
+    ("health", "transport backoff connectivity pb tally error"),
     ("board", "snapshot picker transport service_config error"),
     (
         "snapshot",

@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     }
     let servers = Servers::start(Kind::Lean, 4, None)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let channels = runtime.block_on(Channels::connect(&servers))?;
+    let channels = runtime.block_on(Channels::connect(&servers, 1))?;
     let load = Load {
         concurrency: 16,
         slice: Duration::from_millis(200),

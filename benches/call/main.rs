@@ -21,9 +21,6 @@ use common::{
 use options::Options;
 use table::{Cell, Table};
 
-/// Backends of each channel that balances.
-const BACKENDS: usize = 4;
-
 fn main() -> Result<()> {
     take_role()?;
     let options = Options::read()?;
@@ -32,9 +29,9 @@ fn main() -> Result<()> {
     if options.pin {
         pin(0)?;
     }
-    let servers = Servers::start(options.server, BACKENDS, servers_core)?;
+    let servers = Servers::start(options.server, options.backends, servers_core)?;
     let runtime = options.threads.runtime()?;
-    let channels = runtime.block_on(Channels::connect(&servers))?;
+    let channels = runtime.block_on(Channels::connect(&servers, options.connections))?;
     let mut table = Table::new(&options);
     for &concurrency in &options.concurrency {
         let load = Load {

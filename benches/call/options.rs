@@ -10,7 +10,8 @@ use crate::{
 };
 
 const USAGE: &str = "options: --quick --runtime current|multi --concurrency 1,16,64,256 \
-    --rounds 5 --slice 1s --server lean|tonic --csv FILE --only ours,h2 --pin";
+    --rounds 5 --slice 1s --server lean|tonic --csv FILE --only ours,h2 --pin \
+    --backends 4 --connections 1";
 
 /// The threads of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub(crate) struct Options {
     pub(crate) server: Kind,
     pub(crate) csv: Option<PathBuf>,
     pub(crate) subjects: Vec<Subject>,
+    /// Of each channel that balances.
+    pub(crate) backends: usize,
+    /// Of ours to each backend.
+    pub(crate) connections: usize,
     /// The client on the first core, the servers on the second.
     pub(crate) pin: bool,
 }
@@ -90,6 +95,8 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--slice" => options.slice = duration(&value()?)?,
                 "--server" => options.server = Kind::named(&value()?).ok_or(USAGE)?,
+                "--backends" => options.backends = value()?.parse()?,
+                "--connections" => options.connections = value()?.parse()?,
                 "--csv" => options.csv = Some(value()?.into()),
                 "--only" => {
                     let names = value()?;
@@ -114,6 +121,8 @@ impl Default for Options {
             server: Kind::Lean,
             csv: None,
             subjects: Subject::ALL.to_vec(),
+            backends: 4,
+            connections: 1,
             pin: false,
         }
     }

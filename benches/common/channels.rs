@@ -68,12 +68,14 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// Inside the runtime that is to drive them.
-    pub(crate) async fn connect(servers: &Servers) -> Result<Self> {
+    /// Inside the runtime that is to drive them. Ours with so many connections for each
+    /// backend.
+    pub(crate) async fn connect(servers: &Servers, connections: usize) -> Result<Self> {
         let uris = servers.uris();
         let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
         let ours = Channel::balance(discover::list(uris.clone())?)
             .service_config(config.parse()?)
+            .connections_per_backend(connections)
             .build();
         let all_ready = |status: &tonic_health_channel::Status| {
             let ready = |state| state == ConnectivityState::Ready;
@@ -81,7 +83,7 @@ impl Channels {
                 && status
                     .backends()
                     .iter()
-                    .all(|backend| ready(backend.state()))
+                    .all(|backend| ready(backend.state()) && backend.connections() == connections)
         };
         ours.watch_status().wait_for(all_ready).await;
         let endpoint = |uri: &String| transport::Endpoint::from_shared(uri.clone());

@@ -1,4 +1,4 @@
-//! What the benches `pick`, `flip` and `scale` share.
+//! What the benches `pick`, `flip`, `scale` and `windows` share.
 
 #![allow(dead_code, reason = "not every bench uses every part")]
 

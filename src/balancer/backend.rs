@@ -74,6 +74,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             last_error: None,
             attempt: report.attempt,
             next_attempt: report.next_attempt,
+            connections: report.connections,
             in_flight: InFlight::default(),
         };
         Self {
@@ -176,6 +177,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             last_error: self.last_error(now, report),
             attempt: report.attempt,
             next_attempt: report.next_attempt,
+            connections: report.connections,
             in_flight: old.in_flight.clone(),
         };
         self.failing = report.cause.is_some();
@@ -217,6 +219,7 @@ pub(super) fn untried(runs: bool) -> Report {
         cause: None,
         attempt: 0,
         next_attempt: None,
+        connections: 0,
     }
 }
 

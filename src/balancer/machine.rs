@@ -39,7 +39,8 @@ use crate::{
     subchannel::Report,
 };
 
-/// All backends of a channel. `E` is an endpoint, `C` a handle to a connection.
+/// All backends of a channel. `E` is an endpoint, `C` what one has for calls: handles to
+/// its connections.
 #[derive(Debug)]
 pub(crate) struct Balancer<E, C> {
     pub(super) phase: Phase,
@@ -89,7 +90,7 @@ pub(crate) struct Publication<C> {
     /// In the order of the source. A backend that did not change since the last
     /// publication is the same `Arc`.
     pub(crate) backends: Arc<[Arc<BackendStatus>]>,
-    /// The connections of the READY ones, in the same order.
+    /// What the READY ones have for calls, in the same order.
     pub(crate) ready: Vec<C>,
 }
 

@@ -1,7 +1,7 @@
 //! The one worker of a channel: it drives a [`Balancer`] machine, starts and
 //! stops the subchannels it asks for, and publishes what it says.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::{
@@ -31,7 +31,8 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    transport::{AnsweredBy, Attached, CallCredentials, Connection, Endpoint, Restraint},
+    tally::{LogBudget, Loudness},
+    transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -61,6 +62,8 @@ pub(crate) struct Settings {
     /// How long without a call until the channel is IDLE; never if `None`.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_waiting_calls: usize,
+    /// How many connections a backend has for its calls, unless its endpoint says.
+    pub(crate) connections: NonZeroUsize,
     /// What every call and every health check has to bring.
     pub(crate) credentials: Option<CallCredentials>,
     /// Responses name their backend.
@@ -111,6 +114,7 @@ pub(crate) fn new(
         reports,
         reports_in,
         source: Polled::new(source),
+        log: LogBudget::default(),
     };
     worker.adopt(config);
     if worker.settings.eager {
@@ -120,7 +124,7 @@ pub(crate) fn new(
 }
 
 struct Worker {
-    machine: Balancer<Endpoint, Connection>,
+    machine: Balancer<Endpoint, Connections>,
     configs: Configs<Arc<ServiceConfig>>,
     /// The one in force.
     config: Option<Arc<ServiceConfig>>,
@@ -141,6 +145,7 @@ struct Worker {
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
     source: Polled,
+    log: LogBudget,
 }
 
 /// A subchannel that runs.
@@ -148,7 +153,7 @@ struct Running {
     /// Dropping it stops the subchannel.
     _stop: oneshot::Sender<()>,
     /// Where calls are sent, while it is READY.
-    connection: Option<Connection>,
+    connections: Option<Connections>,
 }
 
 impl Worker {
@@ -204,13 +209,13 @@ impl Worker {
         for Told {
             from,
             report,
-            connection,
+            connections,
         } in told.drain(..)
         {
             if let Some(running) = self.subchannels.get_mut(&from) {
-                running.connection.clone_from(&connection);
+                running.connections.clone_from(&connections);
             }
-            let effects = self.machine.on_report(now, from, report, connection);
+            let effects = self.machine.on_report(now, from, report, connections);
             changed |= self.apply(effects);
         }
         changed
@@ -241,7 +246,8 @@ impl Worker {
             }
             FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
             FromSource::Failed { text, retry } => {
-                warn!(target: DISCOVER, error = %text, ?retry, "failed");
+                let error = Cause::new(CauseKind::NameResolver, &*text);
+                warn!(target: DISCOVER, error = error.text(), ?retry, "failed");
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
@@ -254,9 +260,9 @@ impl Worker {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {
                 let error = error.to_string();
-                warn!(target: SERVICE_CONFIG, %error, "invalid");
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
+                warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid");
                 self.configs.on_update(Err(cause));
             }
             None => {
@@ -348,11 +354,11 @@ impl Worker {
             refresh.request();
         }
         for id in effects.stop {
-            // Its task lets go of the connection too, but later: a stream that is freed
-            // meanwhile would go to a call that waits, after all was told otherwise.
+            // Its task lets go of them too, but later: a stream that is freed meanwhile
+            // would go to a call that waits, after all was told otherwise.
             let stopped = self.subchannels.remove(&id);
-            if let Some(connection) = stopped.and_then(|running| running.connection) {
-                connection.let_go();
+            if let Some(connections) = stopped.and_then(|running| running.connections) {
+                connections.let_go();
             }
         }
         for start in effects.start {
@@ -380,6 +386,7 @@ impl Worker {
             self.in_flight.insert(backend, in_flight.clone());
         }
         let limits = endpoint.call_limits();
+        let connections = endpoint.connections().unwrap_or(self.settings.connections);
         let spec = Spec {
             id,
             label,
@@ -387,6 +394,7 @@ impl Worker {
             config: Config {
                 backoff: self.settings.backoff.clone(),
                 health: self.settings.health.clone(),
+                connections,
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
@@ -403,7 +411,7 @@ impl Worker {
         };
         let running = Running {
             _stop: stop,
-            connection: None,
+            connections: None,
         };
         self.subchannels.insert(id, running);
         executor.spawn(subchannel::run(spec, stopped));
@@ -417,7 +425,14 @@ impl Worker {
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());
             let cause = status.cause().map(display);
-            info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+            match self.log.spend(now()) {
+                Loudness::Muted => {
+                    debug!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+                Loudness::Last | Loudness::Normal => {
+                    info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
+                }
+            }
         }
         self.board.publish(status, picker, self.config.clone());
     }

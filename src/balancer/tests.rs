@@ -98,6 +98,7 @@ fn report(state: ConnectivityState, health: HealthStatus, cause: Option<Cause>) 
         cause,
         attempt: 0,
         next_attempt: None,
+        connections: 0,
     }
 }
 
@@ -1279,6 +1280,7 @@ impl Walk {
             cause: (state == TransientFailure).then(|| Cause::new(CauseKind::Connect, text)),
             attempt: self.rng.u32(..3),
             next_attempt: None,
+            connections: self.rng.usize(..3),
         };
         Input::Report(from, report, (state == Ready).then_some(connection))
     }

@@ -37,7 +37,7 @@ use crate::{
     error::{Error, ErrorKind},
     picker::Pick,
     snapshot::Status,
-    transport::{Admitted, Connection, OpenError, Outgoing, Place, ResponseBody},
+    transport::{Admitted, Connection, Connections, OpenError, Outgoing, Place, ResponseBody},
 };
 
 pub(crate) use rules::Defaults;
@@ -321,7 +321,8 @@ fn try_admit(board: &Board, patient: bool) -> Result<Option<Admitted>, Error> {
     let routing = board.routing();
     Ok(match routing.picker.pick() {
         Pick::Send(mut candidates) if board.queue().is_empty() => {
-            candidates.find_map(Connection::admit)
+            let round = candidates.round();
+            candidates.find_map(|backend| backend.admit(round))
         }
         Pick::Send(_) | Pick::Wait | Pick::Connect => None,
         Pick::Fail if patient => None,
@@ -363,7 +364,7 @@ fn ask_again(board: &Board, patient: bool, place: &mut Option<Place>) -> Result<
                 *place = Some(board.queue().join());
             }
             if let Pick::Send(candidates) = board.routing().picker.pick() {
-                candidates.for_each(|connection| connection.serve_queue());
+                candidates.for_each(Connections::serve_queue);
             }
             return Ok(());
         }

@@ -11,7 +11,7 @@ use crate::{
     error::ErrorKind,
     picker::{Cursor, Picker},
     snapshot::Status,
-    transport::Connection,
+    transport::Connections,
 };
 
 const CALLERS: usize = 3;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a channel can be seen to do that answers no call: it connects, it is
 /// idle, it has only full backends (here none).
-fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Connection> {
+fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Connections> {
     match rng.u8(..3) {
         0 => Picker::Connecting,
         1 => Picker::Idle,

@@ -30,6 +30,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::{
         action::{Action, Notice, Rpc},
+        flood::{Flood, MOST_MESSAGES, Pace},
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
     },
@@ -44,6 +45,7 @@ pub(crate) struct Watch {
     backoff: Backoff,
     /// Questions without an answer since the last answer.
     failures: u32,
+    flood: Flood,
     options: Arc<HealthOptions>,
 }
 
@@ -139,6 +141,7 @@ impl Watch {
             phase: Phase::Off,
             backoff: Backoff::new(options.backoff.clone(), seed),
             failures: 0,
+            flood: Flood::default(),
             options,
         };
         let action = watch.begin_watch(now);
@@ -165,6 +168,7 @@ impl Watch {
         self.verdict = mem::replace(&mut self.verdict, Verdict::Pending).inherited();
         self.backoff.reset();
         self.failures = 0;
+        self.flood = Flood::default();
         Action {
             stop,
             ..self.begin_watch(now)
@@ -174,12 +178,18 @@ impl Watch {
     /// The running `Watch` received a message with this status.
     ///
     /// Any answer, good or bad, proves that the health service works, so it
-    /// resets the backoff; the stream and the connection stay as they are.
-    pub(crate) fn on_response(&mut self, _now: Instant, status: i32) -> Action {
+    /// resets the backoff; the stream and the connection stay as they are. Unless
+    /// there are too many: then the stream is ended, and another follows after a
+    /// pause.
+    pub(crate) fn on_response(&mut self, now: Instant, status: i32) -> Action {
         match self.phase {
             Phase::Asking { started, .. } | Phase::Listening { started } => {
+                match self.flood.on_message(now, started) {
+                    Pace::Good => self.backoff.reset(),
+                    Pace::Suspected => {}
+                    Pace::TooMuch => return self.end_flood(now),
+                }
                 self.phase = Phase::Listening { started };
-                self.backoff.reset();
                 self.failures = 0;
                 self.verdict = Verdict::of_answer("", status);
             }
@@ -350,6 +360,16 @@ impl Watch {
         Action {
             stop: true,
             ..self.retry_watch(now, started, delay)
+        }
+    }
+
+    /// The pause counts from now: the `Watch` may have run for long.
+    fn end_flood(&mut self, now: Instant) -> Action {
+        self.fail(format!("more than {MOST_MESSAGES} messages in a second"));
+        let delay = self.retry_delay(EndKind::Other, false);
+        Action {
+            stop: true,
+            ..self.retry_watch(now, now, delay)
         }
     }
 

@@ -13,10 +13,12 @@
 //! backend     IDLE ─ CONNECTING ───────────┴ READY ──┴ TRANSIENT_FAILURE …
 //! ```
 //!
-//! [`machine`] holds all the rules and does nothing; [`options`] is what a user
+//! [`machine`] holds the rules and does nothing, with [`flood`] for what is too much;
+//! [`options`] is what a user
 //! may change about them; [`watch`] is the RPC.
 
 mod action;
+mod flood;
 mod machine;
 mod options;
 mod status;

@@ -11,6 +11,7 @@ use std::{
 use super::{
     HealthOptions, HealthStatus, OnNotFound, OnUnimplemented,
     action::{Action, Rpc},
+    flood::MOST_MESSAGES,
     machine::{EndKind, Ended, Watch, effective},
 };
 use crate::{
@@ -886,6 +887,77 @@ fn walk(seed: u64, steps: usize) {
         let lacks_method = matches!(input, Ended("UNIMPLEMENTED") | CheckEnded("UNIMPLEMENTED"));
         assert_eq!(action.notice.is_some(), expected && lacks_method);
     }
+}
+
+/// As many messages as are too many, all `now`. Returns what the last one does.
+fn flood(watch: &mut Watch, now: Instant) -> Action {
+    for _ in 0..MOST_MESSAGES {
+        assert_eq!(watch.on_response(now, SERVING), Action::default());
+        assert_eq!(
+            watch.state(),
+            Ready,
+            "up to there it is a Watch like any other"
+        );
+    }
+    watch.on_response(now, SERVING)
+}
+
+#[test]
+fn a_flood_ends_the_watch_and_the_pauses_grow_while_it_goes_on() {
+    let now = Instant::now();
+    let epoch = now - Duration::from_secs(100);
+    let (mut watch, _) = Watch::start(epoch, Arc::new(options()), 1);
+    let mut at = now;
+    for delay in [1.0, 1.6, 2.56, 4.096] {
+        let action = flood(&mut watch, at);
+        assert_eq!((action.stop, action.start), (true, None));
+        assert_eq!(watch.state(), TransientFailure);
+        let cause = watch.cause().expect("it failed").text();
+        assert_eq!(cause, "more than 1000 messages in a second");
+        assert_eq!(watch.on_response(at, SERVING), Action::default());
+        assert_eq!(watch.state(), TransientFailure, "nobody listens any more");
+        // From the flood, not from the start of a Watch that ran for long.
+        let next = at + Duration::from_secs_f64(delay);
+        assert_eq!(watch.next_attempt(), Some(next));
+        assert_eq!(watch.on_deadline(next), Action::start(Rpc::Watch));
+        at = next;
+    }
+    // What goes well for a second is trusted again.
+    at += Duration::from_secs(2);
+    let _ = watch.on_response(at, SERVING);
+    at += Duration::from_secs(2);
+    let _ = flood(&mut watch, at);
+    assert_eq!(watch.next_attempt(), Some(at + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_thousand_messages_in_every_second_are_no_flood() {
+    let start = Instant::now();
+    let (mut watch, _) = Watch::start(start, Arc::new(options()), 1);
+    for message in 0..5_000 {
+        let status = [SERVING, NOT_SERVING][message % 2];
+        let now = start + Duration::from_millis(message as u64);
+        assert_eq!(watch.on_response(now, status), Action::default());
+    }
+    assert_eq!(watch.status(), HealthStatus::NotServing);
+}
+
+#[test]
+fn watches_that_end_before_they_are_a_flood_count_together() {
+    let start = Instant::now();
+    let (mut watch, _) = Watch::start(start, Arc::new(options()), 1);
+    for _ in 0..600 {
+        let _ = watch.on_response(start, SERVING);
+    }
+    let _ = watch.on_ended(start, ended("OK"));
+    let later = watch.deadline().expect("it is asked again");
+    assert!(later < start + Duration::from_secs(1));
+    let _ = watch.on_deadline(later);
+    for _ in 0..400 {
+        let _ = watch.on_response(later, SERVING);
+    }
+    assert_eq!(watch.state(), Ready);
+    assert!(watch.on_response(later, SERVING).stop);
 }
 
 #[test]

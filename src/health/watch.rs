@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::sync::OnceCell;
 use tonic::{Code, Status, Streaming, body::Body};
 use tower_service::Service;
@@ -23,7 +23,7 @@ use super::{
     machine::{EndKind, Ended},
 };
 use crate::{
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, in_words_of_a_peer},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
     transport::{Admitted, Connection, OpenError, Outgoing, Reservation, ResponseBody},
 };
@@ -119,10 +119,25 @@ impl From<Status> for Ended {
         };
         let text = match status.message() {
             "" => format!("{:?}", status.code()),
-            message => format!("{:?}: {message}", status.code()),
+            message => format!("{:?}: {}", status.code(), in_words_of_a_peer(message)),
         };
         Self { kind, text }
     }
+}
+
+fn compressed_by(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers
+        .get("grpc-encoding")
+        .filter(|encoding| *encoding != "identity")
+}
+
+/// For the generated client this is UNIMPLEMENTED, as if the server had said that it
+/// has no health service.
+fn not_offered(encoding: &HeaderValue) -> Error {
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    let encoding = in_words_of_a_peer(&encoding);
+    let text = format!("the answer is compressed by `{encoding}`, which was not offered");
+    Error::with_status(ErrorKind::Stream, Status::internal(text))
 }
 
 /// A service that carries one call, on the stream it was lent.
@@ -156,7 +171,11 @@ impl Service<Request<Body>> for OneCall {
                     "the connection takes no new streams",
                 ),
             })?;
-            exchange.await.map_err(|failed| failed.error)
+            let response = exchange.await.map_err(|failed| failed.error)?;
+            match compressed_by(response.headers()) {
+                None => Ok(response),
+                Some(encoding) => Err(not_offered(encoding)),
+            }
         })
     }
 }

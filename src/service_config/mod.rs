@@ -153,7 +153,9 @@ impl ServiceConfig {
     }
 
     /// How many connections a backend may have at once when one has no free
-    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written.
+    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written. It has no
+    /// effect: what has is
+    /// [`connections_per_backend`](crate::ChannelBuilder::connections_per_backend).
     pub fn max_connections_per_subchannel(&self) -> Option<u32> {
         self.max_connections_per_subchannel
     }

@@ -16,13 +16,19 @@
 //! failure being recovered from. While there is one the report says
 //! TRANSIENT_FAILURE, through every attempt, until READY (gRFC A62), so that calls
 //! fail at once for as long as it lasts and do not wait during each attempt.
+//!
+//! All of that is about the first connection. A backend may have more for its calls,
+//! which are dialled beside it ([`Extras`]); they decide nothing, until one of them
+//! takes the place of a first one that is lost.
 
 use std::{
     mem,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::extra::Extras;
 use crate::{
     backoff::{Backoff, BackoffConfig, next_start},
     connectivity::ConnectivityState,
@@ -30,7 +36,7 @@ use crate::{
     health::{Action, Ended, HealthOptions, HealthStatus, Watch, effective},
 };
 
-/// One backend's connection and its health.
+/// One backend's connections and its health.
 #[derive(Debug)]
 pub(crate) struct Subchannel {
     raw: Raw,
@@ -41,9 +47,9 @@ pub(crate) struct Subchannel {
     /// wait.
     lost: Option<Cause>,
     backoff: Backoff,
-    options: Arc<HealthOptions>,
+    config: Config,
     control: Control,
-    /// Seeds the backoff of each connection's health.
+    /// Seeds the backoffs of what begins with each connection.
     rng: fastrand::Rng,
 }
 
@@ -57,8 +63,8 @@ enum Raw {
     /// The last dial failed; the next one starts then.
     Backoff { at: Instant },
     Connected {
-        dialled: Instant,
-        health: Option<Watch>,
+        health: Option<Box<Watch>>,
+        extras: Box<Extras>,
     },
 }
 
@@ -68,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) backoff: BackoffConfig,
     /// How health is checked, where [`Control`] has it checked.
     pub(crate) health: Arc<HealthOptions>,
+    /// How many connections calls are to have, the first among them.
+    pub(crate) connections: NonZeroUsize,
     pub(crate) seed: u64,
 }
 
@@ -92,15 +100,18 @@ pub(crate) enum HealthCheck {
     Of(Arc<str>),
 }
 
-/// What to do now. Between a `dial` and its outcome there is no other.
+/// What to do now. Between a dial and its outcome there is no other of its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct Effects {
     /// Start to connect.
     pub(crate) dial: bool,
-    /// Let go of the connection. Calls on it end by themselves.
-    pub(crate) drop_connection: bool,
-    /// To do on the connection's health RPC. Never together with `dial` but for
+    /// Dial one connection more.
+    pub(crate) dial_extra: bool,
+    /// Let go of the connections, and of a dial for one more. Calls on them end by
+    /// themselves.
+    pub(crate) drop_connections: bool,
+    /// To do on the first connection's health RPC. Never together with `dial` but for
     /// its `stop`.
     pub(crate) health: Action,
 }
@@ -115,6 +126,8 @@ pub(crate) struct Report {
     /// Failures in a row, of the connection or else of the health check.
     pub(crate) attempt: u32,
     pub(crate) next_attempt: Option<Instant>,
+    /// How many connections calls can have, whenever they may use them.
+    pub(crate) connections: usize,
 }
 
 impl Subchannel {
@@ -125,8 +138,8 @@ impl Subchannel {
             raw: Raw::Connecting { started: now },
             failure: None,
             lost: None,
-            backoff: Backoff::new(config.backoff, rng.u64(..)),
-            options: config.health,
+            backoff: Backoff::new(config.backoff.clone(), rng.u64(..)),
+            config,
             control,
             rng,
         };
@@ -141,9 +154,11 @@ impl Subchannel {
             Raw::Connecting { started } => {
                 self.backoff.reset();
                 let (health, action) = self.start_health(now);
+                let backoff = Backoff::new(self.config.backoff.clone(), self.rng.u64(..));
+                let extra = self.config.connections.get() - 1;
                 self.raw = Raw::Connected {
-                    dialled: started,
                     health,
+                    extras: Box::new(Extras::start(extra, started, backoff)),
                 };
                 self.remember_failure();
                 Effects::health(action)
@@ -168,14 +183,15 @@ impl Subchannel {
         }
     }
 
-    /// The connection ended, or the server said that it will (GOAWAY).
+    /// The connection ended, or the server said that it will (GOAWAY), and no other
+    /// can take its place.
     ///
     /// That is IDLE, which `round_robin` leaves at once by connecting again: a
     /// backend that was fine is CONNECTING, where calls wait, and not failed.
     /// Only a server that hangs up right after it accepted is held off a little.
     pub(crate) fn on_disconnected(&mut self, now: Instant, cause: Cause) -> Effects {
         let (dialled, health) = match &mut self.raw {
-            Raw::Connected { dialled, health } => (*dialled, health.take()),
+            Raw::Connected { health, extras } => (extras.dialled(), health.take()),
             Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {
                 return Effects::default();
             }
@@ -183,10 +199,35 @@ impl Subchannel {
         self.lost = Some(cause);
         let at = next_start(now, dialled, Duration::ZERO);
         Effects {
-            drop_connection: true,
-            health: health.map(Watch::end).unwrap_or_default(),
+            drop_connections: true,
+            health: health.map(|watch| watch.end()).unwrap_or_default(),
             ..self.dial_or_wait(now, at, Raw::HeldBack { at })
         }
+    }
+
+    /// The first connection ended, or will, and an extra one has taken its place.
+    ///
+    /// Nothing was lost of what calls go by. It is the same backend, so what is known
+    /// of its health stays until there is news, which is asked for on the new first
+    /// connection at once.
+    pub(crate) fn on_replaced(&mut self, now: Instant) -> Effects {
+        self.with_extras(Extras::on_lost);
+        self.with_health(|watch| watch.renew(now))
+    }
+
+    /// The dial of an extra connection succeeded.
+    pub(crate) fn on_extra_joined(&mut self) {
+        self.with_extras(Extras::on_joined);
+    }
+
+    /// The dial of an extra connection failed.
+    pub(crate) fn on_extra_failed(&mut self) {
+        self.with_extras(Extras::on_failed);
+    }
+
+    /// An extra connection ended, or the server said that it will.
+    pub(crate) fn on_extra_lost(&mut self) {
+        self.with_extras(Extras::on_lost);
     }
 
     /// See [`Watch::on_response`].
@@ -223,7 +264,10 @@ impl Subchannel {
         match &self.raw {
             Raw::Connecting { .. } => None,
             Raw::HeldBack { at } | Raw::Backoff { at } => Some(*at),
-            Raw::Connected { health, .. } => health.as_ref().and_then(Watch::deadline),
+            Raw::Connected { health, extras } => {
+                let health = health.as_deref().and_then(Watch::deadline);
+                [health, extras.deadline()].into_iter().flatten().min()
+            }
         }
     }
 
@@ -231,7 +275,10 @@ impl Subchannel {
     pub(crate) fn on_deadline(&mut self, now: Instant) -> Effects {
         match self.raw {
             Raw::HeldBack { at } | Raw::Backoff { at } if at <= now => self.dial(now),
-            Raw::Connected { .. } => self.with_health(|watch| watch.on_deadline(now)),
+            Raw::Connected { ref mut extras, .. } => Effects {
+                dial_extra: extras.on_deadline(now),
+                ..self.with_health(|watch| watch.on_deadline(now))
+            },
             Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {
                 Effects::default()
             }
@@ -261,6 +308,10 @@ impl Subchannel {
             cause: self.failure.as_ref().or(self.lost.as_ref()).cloned(),
             attempt,
             next_attempt,
+            connections: match &self.raw {
+                Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => 0,
+                Raw::Connected { extras, .. } => 1 + extras.up(),
+            },
         }
     }
 
@@ -285,12 +336,12 @@ impl Subchannel {
         Effects::default()
     }
 
-    fn start_health(&mut self, now: Instant) -> (Option<Watch>, Action) {
+    fn start_health(&mut self, now: Instant) -> (Option<Box<Watch>>, Action) {
         if self.service().is_none() {
             return (None, Action::default());
         }
-        let (watch, action) = Watch::start(now, Arc::clone(&self.options), self.rng.u64(..));
-        (Some(watch), action)
+        let (watch, action) = Watch::start(now, Arc::clone(&self.config.health), self.rng.u64(..));
+        (Some(Box::new(watch)), action)
     }
 
     /// A connection that is up has its health asked in the new way at once. What
@@ -308,9 +359,9 @@ impl Subchannel {
                 action
             }
             (true, None) => {
-                let options = Arc::clone(&self.options);
+                let options = Arc::clone(&self.config.health);
                 let (watch, action) = Watch::start_on_ready(now, options, self.rng.u64(..));
-                *health = Some(watch);
+                *health = Some(Box::new(watch));
                 action
             }
             (false, Some(watch)) => watch.end(),
@@ -323,9 +374,20 @@ impl Subchannel {
     /// Whoever asks for it decides how often is too often.
     fn reset_backoff(&mut self, now: Instant) -> Effects {
         self.backoff.reset();
-        match self.raw {
+        match &mut self.raw {
             Raw::HeldBack { .. } | Raw::Backoff { .. } => self.dial(now),
-            Raw::Connecting { .. } | Raw::Connected { .. } => Effects::default(),
+            Raw::Connecting { .. } => Effects::default(),
+            Raw::Connected { extras, .. } => Effects {
+                dial_extra: extras.reset_backoff(now),
+                ..Effects::default()
+            },
+        }
+    }
+
+    fn with_extras(&mut self, input: impl FnOnce(&mut Extras)) {
+        match &mut self.raw {
+            Raw::Connected { extras, .. } => input(extras),
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {}
         }
     }
 
@@ -376,7 +438,7 @@ impl Raw {
 
     fn health(&self) -> Option<&Watch> {
         match self {
-            Self::Connected { health, .. } => health.as_ref(),
+            Self::Connected { health, .. } => health.as_deref(),
             Self::Connecting { .. } | Self::HeldBack { .. } | Self::Backoff { .. } => None,
         }
     }

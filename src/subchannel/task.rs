@@ -12,12 +12,16 @@ use tokio::{
 };
 use tracing::{debug, error, field::display, info, warn};
 
-use super::machine::{Config, Control, Effects, Report, Subchannel};
+use super::{
+    live::{Live, LiveEvent, dialled},
+    machine::{Config, Control, Effects, Report, Subchannel},
+};
 use crate::{
     connectivity::ConnectivityState,
-    error::{Cause, CauseKind},
-    health::{Action, Event, Notice, Prober, Running},
-    transport::{Attached, Connection, Endpoint, Stage, dial},
+    error::Cause,
+    health::{Action, Event, Notice, Running},
+    tally::{LogBudget, Loudness},
+    transport::{Attached, Connections, Endpoint},
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -42,8 +46,8 @@ pub(crate) struct Spec<I> {
 pub(crate) struct Told<I> {
     pub(crate) from: I,
     pub(crate) report: Report,
-    /// Comes with READY, and only then.
-    pub(crate) connection: Option<Connection>,
+    /// Come with READY, and only then.
+    pub(crate) connections: Option<Connections>,
 }
 
 /// Runs a subchannel until `stop` resolves, by a message or by its sender's end.
@@ -57,6 +61,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         live: None,
         rpc: None,
         told: None,
+        log: LogBudget::default(),
     };
     task.apply(effects);
     task.run(stop).await;
@@ -69,26 +74,12 @@ struct Task<I> {
     live: Option<Live>,
     rpc: Option<Running>,
     told: Option<Report>,
-}
-
-/// A backend's connection, and its health RPCs.
-///
-/// They share one connection, except where the peer allows one stream at a time,
-/// or none yet: then the `Watch` would leave none for calls, and has a connection
-/// to itself.
-struct Live {
-    calls: Connection,
-    prober: Prober,
-    /// Health is checked, so the prober's slot may be taken.
-    checked: bool,
-    /// Calls and a `Watch` are on the same connection.
-    shared: bool,
-    stages: [watch::Receiver<Stage>; 2],
+    log: LogBudget,
 }
 
 enum Input {
     Dialled(Result<Live, Cause>),
-    Lost(Cause),
+    Live(LiveEvent),
     Control(Control),
     Health(Option<Event>),
     Deadline,
@@ -108,11 +99,11 @@ impl<I: Copy> Task<I> {
                 biased;
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
-                why = lost(&mut self.live) => Input::Lost(why),
+                event = live_event(&mut self.live) => Input::Live(event),
                 control = changed(&mut self.spec.control) => Input::Control(control),
                 event = next(&mut self.rpc) => match lost(&mut self.live).now_or_never() {
                     // Lost between the two: the Watch ended for that.
-                    Some(why) => Input::Lost(why),
+                    Some(why) => Input::Live(LiveEvent::Lost(why)),
                     None => Input::Health(event),
                 },
                 () = sleep_until(deadline) => Input::Deadline,
@@ -133,10 +124,7 @@ impl<I: Copy> Task<I> {
                 self.machine.on_connected(now)
             }
             Input::Dialled(Err(cause)) => self.machine.on_dial_failed(now, cause),
-            Input::Lost(cause) => {
-                debug!(target: BACKEND, backend = &*self.spec.label, %cause, "connection lost");
-                self.machine.on_disconnected(now, cause)
-            }
+            Input::Live(event) => self.take_event(now, event),
             Input::Control(control) => {
                 let effects = self.machine.on_control(now, control);
                 if let Some(live) = &mut self.live {
@@ -157,10 +145,42 @@ impl<I: Copy> Task<I> {
         }
     }
 
+    fn take_event(&mut self, now: Instant, event: LiveEvent) -> Effects {
+        let backend = &*self.spec.label;
+        let Some(live) = &mut self.live else {
+            return Effects::default();
+        };
+        match event {
+            LiveEvent::Lost(cause) => {
+                debug!(target: BACKEND, backend, %cause, "connection lost");
+                match live.replace_first() {
+                    true => return self.machine.on_replaced(now),
+                    false => return self.machine.on_disconnected(now, cause),
+                }
+            }
+            LiveEvent::Dialled(Ok(connection)) => {
+                debug!(target: BACKEND, backend, "one connection more");
+                live.add(connection);
+                self.machine.on_extra_joined();
+            }
+            LiveEvent::Dialled(Err(cause)) => {
+                debug!(target: BACKEND, backend, %cause, "no connection more");
+                self.machine.on_extra_failed();
+            }
+            LiveEvent::ExtraLost(at, cause) => {
+                debug!(target: BACKEND, backend, %cause, "extra connection lost");
+                live.remove(at);
+                self.machine.on_extra_lost();
+            }
+        }
+        Effects::default()
+    }
+
     fn apply(&mut self, effects: Effects) {
         let Effects {
             dial,
-            drop_connection,
+            dial_extra,
+            drop_connections,
             health:
                 Action {
                     stop,
@@ -171,16 +191,19 @@ impl<I: Copy> Task<I> {
         if stop {
             self.rpc = None;
         }
-        if drop_connection {
-            self.drop_connection();
+        if drop_connections {
+            self.drop_connections();
         }
         if dial {
-            self.dialling = Some(Box::pin(connect(
+            self.dialling = Some(Box::pin(Live::connect(
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
                 self.spec.attached.clone(),
                 self.machine.service().is_some(),
             )));
+        }
+        if let (true, Some(live)) = (dial_extra, &mut self.live) {
+            live.dial(self.spec.endpoint.clone(), self.spec.attached.clone());
         }
         let service = self.machine.service();
         if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {
@@ -191,14 +214,14 @@ impl<I: Copy> Task<I> {
                 service = &**service,
                 "health check"
             );
-            self.rpc = Some(live.prober.start(rpc, service));
+            self.rpc = Some(live.prober().start(rpc, service));
         }
         if let Some(notice) = notice {
             self.log(notice);
         }
     }
 
-    /// Offers the connection to calls or takes the offer back, then tells the
+    /// Offers the connections to calls or takes the offer back, then tells the
     /// balancer, if there is anything new to tell.
     ///
     /// Fails when the balancer is gone.
@@ -208,29 +231,30 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        let calls = self.live.as_ref().map(|live| &live.calls);
-        if let Some(connection) = calls {
-            connection.offer(ready);
+        if let Some(live) = &self.live {
+            live.offer(ready);
         }
         self.log_change(&report);
+        let live = self.live.as_ref().filter(|_| ready);
         let told = Told {
             from: self.spec.id,
             report: report.clone(),
-            connection: calls.filter(|_| ready).cloned(),
+            connections: live.map(Live::calls),
         };
         self.told = Some(report);
         self.spec.reports.send(told).await.map_err(|_| ())
     }
 
-    fn drop_connection(&mut self) {
+    fn drop_connections(&mut self) {
         self.rpc = None;
         if let Some(live) = self.live.take() {
-            live.calls.let_go();
+            live.let_go();
         }
     }
 
-    /// A change of state is for operators, any other for who looks closer.
-    fn log_change(&self, now: &Report) {
+    /// A change of state is for operators, any other for who looks closer; and so is
+    /// one of too many.
+    fn log_change(&mut self, now: &Report) {
         let backend = &*self.spec.label;
         let Report {
             state: to, health, ..
@@ -238,15 +262,27 @@ impl<I: Copy> Task<I> {
         let cause = now.cause.as_ref().map(display);
         let from = self.told.as_ref().map(|told| told.state);
         if from == Some(*to) {
-            debug!(target: BACKEND, backend, state = %to, %health, cause, "backend");
-        } else {
-            let from = from.unwrap_or(ConnectivityState::Idle);
-            info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            let connections = now.connections;
+            debug!(target: BACKEND, backend, state = %to, %health, cause, connections, "backend");
+            return;
+        }
+        let from = from.unwrap_or(ConnectivityState::Idle);
+        match spend(&mut self.log, backend) {
+            Loudness::Normal | Loudness::Last => {
+                info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
+            Loudness::Muted => {
+                debug!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+            }
         }
     }
 
-    fn log(&self, notice: Notice) {
+    fn log(&mut self, notice: Notice) {
         let backend = &*self.spec.label;
+        if spend(&mut self.log, backend) == Loudness::Muted {
+            debug!(target: HEALTH, backend, ?notice, "once more");
+            return;
+        }
         let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
@@ -270,104 +306,35 @@ impl<I: Copy> Task<I> {
     }
 }
 
-/// A subchannel that stops lets go of its connection, and calls on it go on.
+fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
+    let loudness = log.spend(now());
+    if loudness == Loudness::Last {
+        warn!(target: BACKEND, backend, "changes too often; for up to a minute at DEBUG");
+    }
+    loudness
+}
+
+/// A subchannel that stops lets go of its connections, and calls on them go on.
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
         if let Some(live) = &self.live {
-            live.calls.let_go();
+            live.let_go();
         }
     }
 }
 
-impl Live {
-    fn new(calls: Connection, watched: Connection, checked: bool) -> Self {
-        Self {
-            checked,
-            shared: checked && watched == calls,
-            stages: [watched.stage(), calls.stage()],
-            prober: Prober::new(watched),
-            calls,
-        }
-    }
-
-    /// Health is checked from now on, or not any more: then calls get the slot
-    /// that the `Watch` had, and a connection that it had to itself is let go.
-    fn check(&mut self, checked: bool) {
-        if self.checked != checked {
-            *self = Self::new(self.calls.clone(), self.calls.clone(), checked);
-        }
-    }
-}
-
-/// Dials once, or twice where the peer allows at most one stream at a time and
-/// that one is needed for the `Watch`.
-async fn connect(
-    label: Arc<str>,
-    endpoint: Endpoint,
-    attached: Attached,
-    checked: bool,
-) -> Result<Live, Cause> {
-    let first = dial(endpoint.clone(), attached.clone()).await?;
-    let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
-    let calls = match checked && narrow {
-        false => first.clone(),
-        true => {
-            warn!(
-                target: HEALTH,
-                backend = &*label,
-                "the server allows at most one stream per connection, which the health check \
-                 needs; calls get a second connection"
-            );
-            dial(endpoint, attached).await?
-        }
-    };
-    Ok(Live::new(calls, first, checked))
-}
-
-async fn dialled(
-    dialling: &mut Option<BoxFuture<'static, Result<Live, Cause>>>,
-) -> Result<Live, Cause> {
-    match dialling {
-        Some(attempt) => {
-            let outcome = attempt.await;
-            *dialling = None;
-            outcome
-        }
-        None => pending().await,
-    }
-}
-
-/// Resolves when a connection takes no new streams any more, or no longer enough
-/// for what is on it.
+/// See [`Live::lost`].
 async fn lost(live: &mut Option<Live>) -> Cause {
     match live {
-        Some(Live { shared, stages, .. }) => {
-            let [a, b] = stages;
-            select! {
-                why = ended(a, *shared) => why,
-                why = ended(b, *shared) => why,
-            }
-        }
+        Some(live) => live.lost().await,
         None => pending().await,
     }
 }
 
-/// A `shared` connection whose peer comes down to one stream at a time, or whose
-/// health was not checked before, ends as one that drains: the `Watch` keeps that
-/// stream, and calls would wait for ever.
-async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
-    let why = |stage: &Stage| match stage {
-        Stage::Open { limit: 1 } if shared => Some(Cause::new(
-            CauseKind::Disconnected,
-            "the server allows one stream per connection, which the health check needs",
-        )),
-        stage => stage.ended().cloned(),
-    };
-    let ended = stage.wait_for(|stage| why(stage).is_some()).await;
-    let why = ended.ok().and_then(|stage| why(&stage));
-    match why {
-        Some(why) => why,
-        // A handle is held beside this receiver, so the sender lives.
+/// See [`Live::next`].
+async fn live_event(live: &mut Option<Live>) -> LiveEvent {
+    match live {
+        Some(live) => live.next().await,
         None => pending().await,
     }
 }

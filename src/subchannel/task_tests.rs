@@ -1,6 +1,6 @@
 //! A subchannel that runs, over in-memory IO and paused time.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server};
@@ -18,7 +18,7 @@ use crate::{
     in_flight::InFlight,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Attached, Connection, Queue, Restraint,
+        Attached, Connection, Connections, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
 };
@@ -38,6 +38,11 @@ struct Rig {
 
 impl Rig {
     fn start(health: HealthCheck, limit: u32) -> Self {
+        Self::with(1, health, limit)
+    }
+
+    fn with(connections: usize, health: HealthCheck, limit: u32) -> Self {
+        let connections = NonZeroUsize::new(connections).expect("at least one");
         let (endpoint, dials) = dialled_endpoint();
         let (reports, told) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
@@ -52,6 +57,7 @@ impl Rig {
             config: Config {
                 backoff: BackoffConfig::default(),
                 health: Arc::new(HealthOptions::default()),
+                connections,
                 seed: 1,
             },
             control: control.subscribe(),
@@ -96,16 +102,25 @@ impl Rig {
         Peer::spawn(soon(settings.handshake(io)).await.expect("a client"))
     }
 
+    /// The next report has to say READY, with so many connections for calls.
+    async fn has(&mut self, connections: usize) -> Connections {
+        let told = soon(self.told.recv()).await.expect("a report");
+        assert_eq!(told.report.connections, connections);
+        told.connections.expect("with READY")
+    }
+
     /// The next report has to say this.
     #[track_caller]
     fn tells(&mut self, expected: &str) -> impl Future<Output = Option<Connection>> {
         let told = soon(self.told.recv());
         async move {
             let Told {
-                report, connection, ..
+                report,
+                connections,
+                ..
             } = told.await.expect("a report");
             assert_eq!(format!("{} {}", report.state, report.health), expected);
-            connection
+            connections.map(|connections| connections.first().clone())
         }
     }
 }
@@ -242,6 +257,90 @@ async fn health_that_is_switched_on_during_a_dial_gets_its_connection_too() {
     let mut watched = rig.accept().await;
     let _used = rig.accept().await;
     Watched::accept(&mut watched, "A").await;
+}
+
+/// A backend of two connections whose health is watched on the first.
+async fn watched_by_the_first(limit: u32) -> (Rig, [Peer; 2], Watched, Connections) {
+    let mut rig = Rig::with(2, of("A"), limit);
+    rig.tells("CONNECTING not checked").await;
+    let mut first = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    let mut watch = Watched::accept(&mut first, "A").await;
+    watch.say(SERVING);
+    rig.has(1).await;
+    let second = rig.accept().await;
+    let connections = rig.has(2).await;
+    (rig, [first, second], watch, connections)
+}
+
+// D166, D167
+#[tokio::test(start_paused = true)]
+async fn more_connections_are_dialled_one_by_one_and_with_backoff() {
+    let start = Instant::now();
+    let mut rig = Rig::with(3, HealthCheck::Off, 100);
+    rig.tells("CONNECTING not checked").await;
+    let _first = rig.accept().await;
+    rig.has(1).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let _second = rig.accept().await;
+    rig.has(2).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(100));
+    drop(rig.dialled().await);
+    assert_eq!(start.elapsed(), Duration::from_millis(200));
+    // gRPC's backoff: a second, a fifth more or less.
+    let _third = rig.accept().await;
+    let waited = start.elapsed() - Duration::from_millis(200);
+    let [least, most] = [800, 1_200].map(Duration::from_millis);
+    assert!((least..=most).contains(&waited), "{waited:?}");
+    let connections = rig.has(3).await;
+    let calls = connections.as_slice().iter().map(Connection::admit);
+    assert!(calls.into_iter().all(|call| call.is_some()));
+}
+
+// D168
+#[tokio::test(start_paused = true)]
+async fn health_is_watched_where_there_is_a_stream_for_it() {
+    let (mut rig, [first, mut second], _watch, connections) = watched_by_the_first(2).await;
+    let extra = connections.as_slice()[1].clone();
+    let _call = extra.admit().expect("one of two");
+    drop(first);
+    assert!(rig.has(1).await.first() == &extra);
+    let mut watch = Watched::accept(&mut second, "A").await;
+    assert!(extra.admit().is_none(), "the other is the Watch's");
+    watch.say(NOT_SERVING);
+    rig.tells("TRANSIENT_FAILURE NOT_SERVING").await;
+}
+
+// D168
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_streams_are_all_taken_does_not_replace_the_first() {
+    let (mut rig, [first, _second], _watch, connections) = watched_by_the_first(2).await;
+    let extra = connections.as_slice()[1].clone();
+    let mut calls = [extra.admit(), extra.admit()];
+    assert!(calls.iter().all(Option::is_some));
+    drop(first);
+    rig.tells("CONNECTING not checked").await;
+    calls[0] = None;
+    assert!(extra.admit().is_none(), "it is let go, and its calls go on");
+    // Held back, as the second was dialled a moment ago, and dialling again.
+    rig.tells("CONNECTING not checked").await;
+    let mut first = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    Watched::accept(&mut first, "A").await;
+}
+
+// D170
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_one_on_the_others_leaves_them_to_calls() {
+    let (mut rig, [first, second], _watch, _connections) = watched_by_the_first(2).await;
+    drop(second);
+    rig.has(1).await;
+    rig.limit = 1;
+    let _narrow = rig.accept().await;
+    let connections = rig.has(2).await;
+    assert!(connections.as_slice()[1].admit().is_some());
+    drop(first);
+    rig.tells("CONNECTING not checked").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write,
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -25,6 +26,10 @@ enum Input<'a> {
     Connected,
     DialFailed(&'a str),
     Disconnected,
+    Replaced,
+    ExtraJoined,
+    ExtraFailed,
+    ExtraLost,
     Response(i32),
     Ended(EndKind),
     Checked(i32),
@@ -46,6 +51,7 @@ fn without_health() -> (Config, Control) {
     let config = Config {
         backoff: backoff(),
         health: Arc::new(HealthOptions::default().backoff(backoff())),
+        connections: NonZeroUsize::MIN,
         seed: 1,
     };
     let control = Control {
@@ -61,11 +67,23 @@ fn with_health() -> (Config, Control) {
     (config, Control { health, ..control })
 }
 
+/// With so many connections for calls.
+fn with(connections: usize, (config, control): (Config, Control)) -> (Config, Control) {
+    let connections = NonZeroUsize::new(connections).expect("at least one");
+    (
+        Config {
+            connections,
+            ..config
+        },
+        control,
+    )
+}
+
 /// Plays a script of lines `milliseconds input | what follows` and compares what
-/// the machine does and reports after each input: `drop`, `dial`, `stop`,
-/// `start …`, `tell …`, the state (TF for TRANSIENT_FAILURE), the health if it
-/// is checked, the cause, the failed attempts, the time of the next one, and the
-/// deadline if that is another. Inputs beginning with `ask` change the service
+/// the machine does and reports after each input: `drop`, `dial`, `dial extra`,
+/// `stop`, `start …`, `tell …`, the state (TF for TRANSIENT_FAILURE), the health if
+/// it is checked, the cause, the number of connections if there are several, the
+/// failed attempts, the time of the next one, and the deadline if that is another. Inputs beginning with `ask` change the service
 /// that is asked about, which is A at first.
 #[track_caller]
 fn check((config, mut control): (Config, Control), script: &str) {
@@ -90,6 +108,10 @@ fn parse(input: &str) -> Input<'_> {
     match (input, input.split_once(' ')) {
         ("connected", _) => Connected,
         ("lost", _) => Disconnected,
+        ("replaced", _) => Replaced,
+        ("extra joined", _) => ExtraJoined,
+        ("extra failed", _) => ExtraFailed,
+        ("extra lost", _) => ExtraLost,
         ("SERVING", _) => Response(SERVING),
         ("NOT_SERVING", _) => Response(NOT_SERVING),
         ("ended UNIMPLEMENTED", _) => Ended(EndKind::Unimplemented),
@@ -126,6 +148,15 @@ fn feed(
             let cause = Cause::new(CauseKind::Disconnected, "GOAWAY");
             subchannel.on_disconnected(now, cause)
         }
+        Replaced => subchannel.on_replaced(now),
+        ExtraJoined | ExtraFailed | ExtraLost => {
+            match input {
+                ExtraJoined => subchannel.on_extra_joined(),
+                ExtraFailed => subchannel.on_extra_failed(),
+                _ => subchannel.on_extra_lost(),
+            }
+            Effects::default()
+        }
         Response(status) => subchannel.on_health_response(now, status),
         Ended(kind) => {
             let text = String::from("OK");
@@ -141,8 +172,9 @@ fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
     let millis = |at: Instant| (at - epoch).as_millis();
     let mut text = String::new();
     for (said, word) in [
-        (effects.drop_connection, "drop, "),
+        (effects.drop_connections, "drop, "),
         (effects.dial, "dial, "),
+        (effects.dial_extra, "dial extra, "),
         (effects.health.stop, "stop, "),
     ] {
         text += if said { word } else { "" };
@@ -165,6 +197,9 @@ fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
     }
     if let Some(cause) = &report.cause {
         let _ = write!(text, " ({cause})");
+    }
+    if report.connections > 1 {
+        let _ = write!(text, " by {}", report.connections);
     }
     if report.attempt > 0 {
         let _ = write!(text, " failed {}", report.attempt);
@@ -634,10 +669,158 @@ fn late_inputs_are_ignored() {
     );
 }
 
+// D166
+#[test]
+fn more_connections_follow_the_first_one_by_one() {
+    check(
+        with(3, without_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY until 100
+           99 deadline            | READY until 100
+          100 deadline            | dial extra, READY
+          101 deadline            | READY
+          103 extra joined        | READY by 2 until 200
+          200 deadline            | dial extra, READY by 2
+          203 extra joined        | READY by 3
+        60000 deadline            | READY by 3
+        ",
+    );
+}
+
+// D166
+#[test]
+fn a_first_dial_that_took_long_is_followed_at_once() {
+    check(
+        with(2, without_health()),
+        "
+            0 start               | dial, CONNECTING
+          500 connected           | READY until 100
+          500 deadline            | dial extra, READY
+        ",
+    );
+}
+
+// D166
+#[test]
+fn what_becomes_of_more_connections_is_not_the_backends_state() {
+    check(
+        with(2, with_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 100
+            6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING) until 100
+          100 deadline            | dial extra, TF NOT_SERVING (health check: NOT_SERVING)
+          101 extra failed        | TF NOT_SERVING (health check: NOT_SERVING) until 1100
+          102 SERVING             | READY SERVING until 1100
+         1100 deadline            | dial extra, READY SERVING
+         1101 extra joined        | READY SERVING by 2
+         1102 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING) by 2
+         1103 SERVING             | READY SERVING by 2
+        ",
+    );
+}
+
+// D167
+#[test]
+fn an_extra_connection_backs_off_by_itself() {
+    check(
+        with(2, without_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY until 100
+          100 deadline            | dial extra, READY
+          101 extra failed        | READY until 1100
+         1100 deadline            | dial extra, READY
+         1101 extra failed        | READY until 2700
+         2700 deadline            | dial extra, READY
+         2701 extra joined        | READY by 2
+         9000 extra lost          | READY until 3700
+         9000 deadline            | dial extra, READY
+         9001 extra failed        | READY until 10600
+         9002 reset               | dial extra, READY
+         9003 extra failed        | READY until 10002
+        ",
+    );
+}
+
+// D167
+#[test]
+fn a_server_that_hangs_up_on_one_more_is_left_alone_for_a_while() {
+    check(
+        with(2, without_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY until 100
+          100 deadline            | dial extra, READY
+          101 extra joined        | READY by 2
+          102 extra lost          | READY until 1100
+         1100 deadline            | dial extra, READY
+         1101 extra joined        | READY by 2
+         1102 extra lost          | READY until 2100
+        ",
+    );
+}
+
+// D168
+#[test]
+fn a_lost_first_connection_is_replaced_and_health_asked_anew() {
+    check(
+        with(2, with_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 100
+            6 SERVING             | READY SERVING until 100
+          100 deadline            | dial extra, READY SERVING
+          101 extra joined        | READY SERVING by 2
+         5000 replaced            | stop, start Watch, READY pending until 1100
+         5000 deadline            | dial extra, READY pending until 25000
+         5001 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
+         5002 extra joined        | TF NOT_SERVING (health check: NOT_SERVING) by 2
+         9000 replaced            | stop, start Watch, TF pending (health check: NOT_SERVING) until 6000
+        ",
+    );
+    check(
+        with(2, without_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | READY until 100
+          100 deadline            | dial extra, READY
+          101 extra joined        | READY by 2
+         5000 replaced            | READY until 1100
+        ",
+    );
+}
+
+// D168
+#[test]
+fn all_connections_go_with_a_first_that_is_not_replaced() {
+    check(
+        with(3, with_health()),
+        "
+            0 start               | dial, CONNECTING
+            5 connected           | start Watch, CONNECTING pending until 100
+            6 SERVING             | READY SERVING until 100
+          100 deadline            | dial extra, READY SERVING
+          101 extra joined        | READY SERVING by 2 until 200
+          200 deadline            | dial extra, READY SERVING by 2
+          250 lost                | drop, stop, CONNECTING (disconnected: GOAWAY) next 300
+          251 extra joined        | CONNECTING (disconnected: GOAWAY) next 300
+          300 deadline            | dial, CONNECTING (disconnected: GOAWAY)
+          305 connected           | start Watch, CONNECTING pending (disconnected: GOAWAY) until 400
+        ",
+    );
+}
+
 /// What anyone can know who sees only the inputs and the effects.
 struct Model {
     health: HealthCheck,
     connection: Connection,
+    /// Extra ones: how many there are to be, and are.
+    wanted: usize,
+    extras: usize,
+    /// One more is being dialled.
+    joining: bool,
     rpc: Option<Rpc>,
     /// What health last said on this connection, or what held before it was
     /// checked.
@@ -672,6 +855,11 @@ impl Model {
 
     fn checked(&self) -> bool {
         matches!(self.health, HealthCheck::Of(_))
+    }
+
+    /// The deadline may be that of the next dial for one more.
+    fn misses_one(&self) -> bool {
+        self.connection == Connection::Up && !self.joining && self.extras < self.wanted
     }
 
     fn hear(&mut self, healthy: bool) {
@@ -710,10 +898,23 @@ impl Model {
             }
             (Disconnected, Connection::Up, _) => {
                 self.connection = Connection::None;
+                self.extras = 0;
+                self.joining = false;
                 self.word = None;
                 self.heard = false;
                 self.lost = true;
             }
+            (Replaced, Connection::Up, _) => {
+                self.extras -= 1;
+                self.heard = false;
+                self.asked_anew = self.checked();
+            }
+            (ExtraJoined, Connection::Up, _) if self.joining => {
+                self.joining = false;
+                self.extras += 1;
+            }
+            (ExtraFailed, Connection::Up, _) => self.joining = false,
+            (ExtraLost, Connection::Up, _) => self.extras -= 1,
             (Response(status), _, Some(Rpc::Watch)) => self.hear(status == SERVING),
             (Checked(status), _, Some(Rpc::Check)) => {
                 self.hear(status == SERVING);
@@ -724,7 +925,7 @@ impl Model {
                 self.hear(false);
                 self.rpc = None;
             }
-            (Deadline, _, Some(_)) if due => self.hear(false),
+            (Deadline, _, Some(_)) if due && !self.misses_one() => self.hear(false),
             _ => {}
         }
     }
@@ -732,13 +933,14 @@ impl Model {
     fn act(&mut self, now: Instant, input: Input<'_>, effects: &Effects) {
         let about_health = match input {
             Response(_) | Ended(_) | Checked(_) | Ask(_) | AskNothing | Disable => true,
-            Start | Connected | DialFailed(_) | Disconnected | Deadline | ResetBackoff => false,
+            Start | Connected | DialFailed(_) | Disconnected | Replaced | ExtraJoined
+            | ExtraFailed | ExtraLost | Deadline | ResetBackoff => false,
         };
-        let reconnects = effects.dial || effects.drop_connection;
+        let reconnects = effects.dial || effects.drop_connections || effects.dial_extra;
         assert!(!(about_health && reconnects), "health caused a reconnect");
-        let lost = matches!(input, Disconnected) && effects.drop_connection;
-        assert_eq!(effects.drop_connection, lost, "dropped what was not lost");
-        assert!(effects.drop_connection <= (self.connection == Connection::None));
+        let lost = matches!(input, Disconnected) && effects.drop_connections;
+        assert_eq!(effects.drop_connections, lost, "dropped what was not lost");
+        assert!(effects.drop_connections <= (self.connection == Connection::None));
         if effects.dial {
             assert_eq!(self.connection, Connection::None, "dialled twice");
             let last = self.dialled.replace(now);
@@ -747,12 +949,25 @@ impl Model {
             }
             self.connection = Connection::Dialling;
         }
+        if effects.dial_extra {
+            assert_eq!(self.connection, Connection::Up, "one more than none");
+            assert!(!self.joining, "two dials for one more at once");
+            assert!(self.extras < self.wanted, "dialled one too many");
+            let last = self.dialled.replace(now);
+            if !matches!(input, ResetBackoff) {
+                assert_apart(last, now);
+            }
+            self.joining = true;
+        }
         if matches!(input, ResetBackoff) {
             assert_ne!(self.connection, Connection::None, "still waits to dial");
             assert_eq!(effects.health, Action::default(), "not about health");
         }
         if self.asked_anew {
             assert_eq!(effects.health.start, Some(Rpc::Watch), "not asked anew");
+        }
+        if matches!(input, Deadline) && effects.health.stop {
+            self.hear(false);
         }
         if effects.health.stop {
             assert!(self.rpc.take().is_some(), "stopped what does not run");
@@ -810,8 +1025,16 @@ impl Model {
         match self.connection {
             Connection::None => assert!(deadline.is_some(), "would never dial again"),
             Connection::Dialling => assert_eq!(deadline, None),
-            Connection::Up => {}
+            Connection::Up => {
+                let waits = deadline.is_some();
+                assert!(waits || !self.misses_one(), "would never dial one more");
+            }
         }
+        let connections = match self.connection {
+            Connection::Up => 1 + self.extras,
+            Connection::None | Connection::Dialling => 0,
+        };
+        assert_eq!(report.connections, connections);
     }
 }
 
@@ -833,6 +1056,7 @@ fn random_config(rng: &mut fastrand::Rng) -> (Config, Control) {
     let config = Config {
         backoff: BackoffConfig::default(),
         health: Arc::new(options),
+        connections: NonZeroUsize::MIN.saturating_add(rng.usize(0..4)),
         seed: rng.u64(..),
     };
     let control = match rng.u8(0..4) {
@@ -842,8 +1066,15 @@ fn random_config(rng: &mut fastrand::Rng) -> (Config, Control) {
     (config, control)
 }
 
-fn random_input(rng: &mut fastrand::Rng) -> Input<'static> {
-    match rng.u8(0..36) {
+fn random_input(rng: &mut fastrand::Rng, model: &Model) -> Input<'static> {
+    // What cannot be said of a connection that is not there.
+    let none = model.extras == 0;
+    match rng.u8(0..46) {
+        36..41 => ExtraJoined,
+        41 => ExtraFailed,
+        42 | 43 if !none => ExtraLost,
+        44 | 45 if !none => Replaced,
+        42..46 => Deadline,
         0..6 => Connected,
         6..8 => DialFailed("refused"),
         8..10 => Disconnected,
@@ -854,7 +1085,7 @@ fn random_input(rng: &mut fastrand::Rng) -> Input<'static> {
         24..32 => Deadline,
         32 | 33 => Ask(["A", "B"][rng.usize(0..2)]),
         34 => [AskNothing, Disable][rng.usize(0..2)],
-        35.. => ResetBackoff,
+        _ => ResetBackoff,
     }
 }
 
@@ -865,6 +1096,9 @@ fn walk(seed: u64, steps: usize) {
     let mut model = Model {
         health: control.health.clone(),
         connection: Connection::None,
+        wanted: config.connections.get() - 1,
+        extras: 0,
+        joining: false,
         rpc: None,
         word: None,
         heard: false,
@@ -881,7 +1115,7 @@ fn walk(seed: u64, steps: usize) {
             (0, Some(at)) => now = now.max(at),
             _ => now += Duration::from_millis(rng.u64(0..60)),
         }
-        let input = random_input(&mut rng);
+        let input = random_input(&mut rng, &model);
         let due = subchannel.deadline().is_some_and(|at| at <= now);
         model.take(input, due);
         let effects = feed(&mut subchannel, &mut control, now, input);

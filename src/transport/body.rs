@@ -15,15 +15,17 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
-use tonic::Status;
+use tonic::{Status, metadata::MetadataMap};
 
-use super::{Admitted, http2, messages::MessageLimit, request::Pump};
-use crate::error::{Error, ErrorKind};
+use super::{Admitted, Connection, http2, messages::MessageLimit, request::Pump};
+use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Taken away where it is not base64, for tonic panics over that. The code and the
+/// message of the status stand.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// A stream that is open, until its response headers.
 ///
@@ -55,8 +57,13 @@ impl Exchange {
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
         let admitted = self.admitted.take().expect("polled after completion");
         let (mut head, stream) = response.into_parts();
-        if let Some(error) = http_error(&head, admitted.connection().address()) {
+        let seen = Seen::of(&head.headers);
+        if let Some(error) = http_error(head.status, &seen, admitted.connection().address()) {
             return Err(error);
+        }
+        let has_status = seen.has_status;
+        if seen.has_broken_details() {
+            head.headers.remove(STATUS_DETAILS);
         }
         if let Some(backend) = admitted.connection().answered_by() {
             head.extensions.insert(backend.clone());
@@ -74,6 +81,7 @@ impl Exchange {
             data_done: false,
             deadline: None,
             limit: None,
+            has_status,
         };
         Ok(Response::from_parts(head, body))
     }
@@ -116,22 +124,23 @@ impl Future for Exchange {
 
 /// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
 /// its own. A page that comes with 200 is none of them, and no message either.
-fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
+fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Option<Error> {
     use tonic::Code;
-    let what = if head.status == http::StatusCode::OK {
-        let content = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+    let what = if code == StatusCode::OK {
+        let content = seen.content_type?.as_bytes();
         if content.starts_with(b"application/grpc") {
             return None;
         }
         let content = String::from_utf8_lossy(content);
+        let content = in_words_of_a_peer(&content);
         format!("HTTP 200 OK with content-type `{content}`")
     } else {
-        format!("HTTP {}", head.status)
+        format!("HTTP {code}")
     };
-    if head.headers.contains_key(GRPC_STATUS) {
+    if seen.has_status {
         return None;
     }
-    let code = match head.status.as_u16() {
+    let code = match code.as_u16() {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -146,6 +155,51 @@ fn http_error(head: &http::response::Parts, address: &str) -> Option<Error> {
     ))
 }
 
+/// What this crate looks at in the headers and the trailers of a response, all in one
+/// pass: there are few, and asking for each by its name costs more.
+#[derive(Default)]
+struct Seen<'a> {
+    content_type: Option<&'a HeaderValue>,
+    has_status: bool,
+    details: Option<&'a HeaderValue>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "content-type" => seen.content_type = seen.content_type.or(Some(value)),
+                "grpc-status" => seen.has_status = true,
+                STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    /// Whether there are status details that are not base64.
+    fn has_broken_details(&self) -> bool {
+        self.details.is_some_and(|details| {
+            let name = HeaderName::from_static(STATUS_DETAILS);
+            let alone = HeaderMap::from_iter([(name, details.clone())]);
+            let alone = MetadataMap::from_headers(alone);
+            let details = alone.get_bin(STATUS_DETAILS);
+            details.is_none_or(|details| details.to_bytes().is_err())
+        })
+    }
+}
+
+/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
+/// nothing, and many servers write the status last.
+fn missing_status(connection: &Connection) -> Status {
+    let (address, limit) = (connection.address(), connection.header_list());
+    Status::unknown(format!(
+        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
+         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+    ))
+}
+
 /// A response body. The slot is free again when the stream has ended and its
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
@@ -155,6 +209,8 @@ pub(crate) struct ResponseBody {
     data_done: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     limit: Option<MessageLimit>,
+    /// The headers had one already.
+    has_status: bool,
 }
 
 struct Live {
@@ -204,7 +260,17 @@ impl ResponseBody {
             }
         }
         match ready!(live.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(Some(mut trailers)) => {
+                let seen = Seen::of(&trailers);
+                let has_status = self.has_status || seen.has_status;
+                if seen.has_broken_details() {
+                    trailers.remove(STATUS_DETAILS);
+                }
+                Poll::Ready(Some(match has_status {
+                    true => Ok(Frame::trailers(trailers)),
+                    false => Err(missing_status(live.admitted.connection())),
+                }))
+            }
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
         }

@@ -3,8 +3,8 @@
 //!
 //! They are part of admission. A call that is beyond them is not admitted to any
 //! connection of the backend, as if each were full, and waits where calls wait for a
-//! free stream. When there is room again, the queue is served from the connection
-//! that is offered to calls then.
+//! free stream. When there is room again, the queue is served from the connections
+//! that are offered to calls then.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -29,8 +29,8 @@ struct State {
     period: Option<(Instant, u64)>,
     /// Somebody serves the queue when the period ends.
     is_timed: bool,
-    /// The last connection that was offered to calls.
-    offered: Option<WeakConnection>,
+    /// Those that were offered to calls and may still be.
+    offered: Vec<WeakConnection>,
 }
 
 impl CallLimits {
@@ -84,23 +84,29 @@ impl CallLimits {
 
     /// Gives back what was taken. The caller has released the slot.
     pub(super) fn leave(&self) {
-        self.lock().running -= 1;
-        self.serve();
+        let mut state = self.lock();
+        state.running -= 1;
+        self.serve(state);
     }
 
-    /// Calls go to this connection from now on.
+    /// Calls go to this connection too from now on.
     pub(super) fn on_offered(&self, connection: &Connection) {
-        self.lock().offered = Some(connection.downgrade());
+        let offered = &mut self.lock().offered;
+        offered.retain(|other| other.is_alive() && !other.is(connection));
+        offered.push(connection.downgrade());
     }
 
-    fn serve(&self) {
-        let offered = self
-            .lock()
-            .offered
-            .as_ref()
-            .and_then(WeakConnection::upgrade);
-        if let Some(connection) = offered {
-            connection.serve_queue();
+    fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        let mut served = 0;
+        while let Some(offered) = state.offered.get(served) {
+            let connection = offered.upgrade();
+            // Admission takes the lock.
+            drop(state);
+            if let Some(connection) = connection {
+                connection.serve_queue();
+            }
+            served += 1;
+            state = self.lock();
         }
     }
 
@@ -109,8 +115,9 @@ impl CallLimits {
         connection.executor().spawn(async move {
             time::sleep_until(ends).await;
             if let Some(limits) = limits.upgrade() {
-                limits.lock().is_timed = false;
-                limits.serve();
+                let mut state = limits.lock();
+                state.is_timed = false;
+                limits.serve(state);
             }
         });
     }

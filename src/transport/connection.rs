@@ -19,7 +19,6 @@ use super::{
     endpoint::Endpoint,
     executor::Executor,
     http2,
-    keepalive::Restraint,
     request::Outgoing,
     slots::{Place, Queue, Slots},
 };
@@ -47,6 +46,7 @@ struct Shared {
     secure: bool,
     user_agent: HeaderValue,
     call_timeout: Option<Duration>,
+    header_list: u32,
     address: String,
     executor: Executor,
 }
@@ -127,6 +127,7 @@ impl Connection {
             secure: endpoint.is_secure(),
             user_agent: endpoint.user_agent_value().clone(),
             call_timeout: endpoint.call_timeout(),
+            header_list: endpoint.http2.header_list(),
             address: endpoint.address(),
             executor: endpoint.get_executor().clone(),
         }))
@@ -213,6 +214,11 @@ impl Connection {
         &self.0.address
     }
 
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.0.header_list
+    }
+
     /// The number of its backend.
     pub(crate) fn backend(&self) -> u64 {
         self.0.attached.backend
@@ -228,8 +234,9 @@ impl Connection {
         self.0.slots.taken() > 0
     }
 
-    pub(super) fn restraint(&self) -> &Restraint {
-        &self.0.attached.restraint
+    /// Whether one more stream could be opened now.
+    pub(crate) fn has_free_stream(&self) -> bool {
+        self.0.slots.has_free()
     }
 
     pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
@@ -273,7 +280,7 @@ impl Connection {
             Stage::Closed(why) => why.clone(),
             Stage::Open { .. } | Stage::Draining(_) => end,
         });
-        let status = http2::status(error, end.as_ref(), self.address());
+        let status = http2::status(error, end.as_ref(), self.address(), self.header_list());
         if let Some(why) = end {
             self.retire(Stage::Draining(why));
         }
@@ -312,6 +319,11 @@ impl WeakConnection {
     /// The connection, if somebody else holds it.
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
+    }
+
+    /// Whether somebody else holds it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 
     /// Whether it is this one. No other is ever taken for it, as what is named

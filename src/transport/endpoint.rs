@@ -1,6 +1,6 @@
 //! How to reach one backend.
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
@@ -52,6 +52,7 @@ pub struct Endpoint {
     pub(super) http2: Http2Options,
     pub(super) keepalive: KeepaliveOptions,
     pub(super) limits: LimitOptions,
+    pub(super) connections: Option<NonZeroUsize>,
     pub(super) executor: Executor,
     pub(super) connector: Connector,
     pub(super) proxy: Option<Proxy>,
@@ -299,6 +300,7 @@ impl From<Uri> for Endpoint {
             http2: Http2Options::default(),
             keepalive: KeepaliveOptions::default(),
             limits: LimitOptions::default(),
+            connections: None,
             executor: Executor::tokio(),
             connector: Connector::default(),
             proxy: None,

@@ -4,32 +4,28 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::{Code, Status};
 use tracing::warn;
 
 use super::{
-    Attached, Connection, Stage,
-    connection::WeakConnection,
-    connector::BoxIo,
-    dial,
-    endpoint::Endpoint,
-    keepalive::{Heard, Keepalive},
-    options::Http2Options,
+    Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
+    endpoint::Endpoint, first_bytes::Sniffed, keepalive::Keepalive, options::Http2Options,
 };
-use crate::error::{Cause, CauseKind};
+use crate::error::{Cause, CauseKind, in_words_of_a_peer};
 
 /// The target of what is logged here; see the crate's documentation.
 const BACKEND: &str = "tonic_health_channel::backend";
 
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
+
+/// What the reader of frames says of one that is not there whole.
+const CUT_OFF: &str = "bytes remaining on stream";
 
 /// What `h2` may hold and tolerate. Its own guards are made for servers that
 /// face anyone; two of them end a whole connection over traffic that is legal
@@ -46,7 +42,7 @@ mod limits {
     /// his time over a stream of 20-byte messages loses the connection. Nor is any
     /// other bound safe: frames that come for a cancelled stream are charged and
     /// never credited, so a connection that lives long enough comes to it. What is
-    /// unread stays bounded by the windows.
+    /// unread stays bounded by the windows, at a quarter of a kilobyte for each frame.
     pub(super) const DATA_BUDGET: usize = usize::MAX;
     /// Streams we reset and still remember. Each cancelled call is one until the
     /// peer has noticed; at the default of fifty, 1,500 calls cancelled together
@@ -55,6 +51,12 @@ mod limits {
     /// How long a reset stream is remembered, so that frames which the peer sent
     /// before it knew are not taken for an error.
     pub(super) const RESET_REMEMBERED: Duration = Duration::from_secs(10);
+    /// Streams that an error of the peer's has ended, over the life of a connection.
+    /// It can name as many streams as it likes that we never opened, each of which
+    /// is half a kilobyte for as long as it does not read that they are reset. The
+    /// default of a thousand is too few: what comes late for a cancelled stream that
+    /// is no longer remembered is such an error too.
+    pub(super) const ERRORS: usize = 50_000;
     /// What HTTP/2 knows of windows: a connection begins with the first, and
     /// nothing has more than the second (RFC 9113 §6.9). `h2` panics beyond it,
     /// and below the first never lets a connection's window open again.
@@ -143,9 +145,13 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
                 .reset_stream_duration
                 .unwrap_or(limits::RESET_REMEMBERED),
         )
-        .max_local_error_reset_streams(options.max_local_error_reset_streams)
+        .max_local_error_reset_streams(
+            options
+                .max_local_error_reset_streams
+                .unwrap_or(Some(limits::ERRORS)),
+        )
         .max_send_buffer_size(limits::SEND_BUFFER)
-        .max_header_list_size(options.max_header_list_size.unwrap_or(limits::HEADER_LIST))
+        .max_header_list_size(options.header_list())
         .enable_push(false);
     if let Some(size) = options.max_frame_size {
         builder.max_frame_size(size.clamp(limits::LEAST_FRAME, limits::LARGEST_FRAME));
@@ -158,6 +164,13 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
         builder.initial_stream_id(number);
     }
     builder
+}
+
+impl Http2Options {
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) fn header_list(&self) -> u32 {
+        self.max_header_list_size.unwrap_or(limits::HEADER_LIST)
+    }
 }
 
 fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
@@ -193,7 +206,15 @@ impl Future for Driver {
                         None => connection.set_limit(limit),
                         Some(error) => {
                             self.calm_down(&error, connection);
-                            connection.retire(Stage::Draining(disconnected(&error)));
+                            let why = disconnected(&error);
+                            // The peer broke the protocol and every stream has failed. If
+                            // the GOAWAY has to wait, it is for one who does not read.
+                            if error.is_library() {
+                                connection.retire(Stage::Closed(why));
+                                self.h2 = None;
+                                return Poll::Ready(());
+                            }
+                            connection.retire(Stage::Draining(why));
                         }
                     }
                 }
@@ -232,8 +253,9 @@ impl Driver {
             && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
             && error.to_string().contains(TOO_MANY_PINGS);
         // The keepalive of a connection that takes no new streams is not missed.
-        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings) {
-            connection.restraint().double();
+        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings)
+            && keepalive.calm_down()
+        {
             warn!(
                 target: BACKEND,
                 backend = connection.address(),
@@ -255,11 +277,11 @@ impl Drop for Driver {
     }
 }
 
-/// Why a connection has resolved. A GOAWAY says more than what came of it: `Ok`
-/// if its code was no error, or a write that found nobody.
+/// Why a connection has resolved. A GOAWAY, of either side, says more than what came of
+/// it: `Ok` if its code was no error, a write that found nobody, or its bare code.
 fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Option<h2::Error> {
     match (end_of(send), outcome) {
-        (Some(said), _) if is_from_peer(&said) => Some(said),
+        (Some(said), _) if said.is_go_away() => Some(said),
         (_, Err(error)) => Some(error),
         (said, Ok(())) => said,
     }
@@ -312,12 +334,28 @@ fn is_user_error(error: &h2::Error) -> bool {
 pub(super) fn say(error: &h2::Error) -> String {
     match error.get_io() {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
+        Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
         Some(io) => dial::say(io),
         None if is_from_peer(error) => {
-            format!("GOAWAY from the peer: {error}")
+            let said = error.to_string();
+            format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))
         }
+        None if error.is_go_away() && error.is_library() => broken(error),
         None => error.to_string(),
     }
+}
+
+/// Why we end a connection whose peer does not keep to HTTP/2.
+fn broken(error: &h2::Error) -> String {
+    let error = error.to_string();
+    let why = match error.as_str() {
+        abuse if abuse.contains("header_list_way_too_large") => {
+            "headers of more than four times the size in `http2_max_header_list_size`"
+        }
+        abuse if abuse.contains("too_many_continuations") => "headers in too many frames",
+        _ => error.as_str(),
+    };
+    format!("the peer does not keep to HTTP/2: {why}")
 }
 
 /// Whether the peer guarantees that it has not looked at the request: it refused
@@ -329,7 +367,14 @@ pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
 /// The status of a call whose stream to `address` failed, by the table "Errors"
 /// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
 /// breaks under a call is UNAVAILABLE, whichever side broke it, and `end` is why.
-pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> Status {
+///
+/// `h2` has one code for headers above `header_list` and for headers that are none.
+pub(super) fn status(
+    error: &h2::Error,
+    end: Option<&Cause>,
+    address: &str,
+    header_list: u32,
+) -> Status {
     let code = match error.reason() {
         _ if end.is_some() => Code::Unavailable,
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,
@@ -339,148 +384,18 @@ pub(super) fn status(error: &h2::Error, end: Option<&Cause>, address: &str) -> S
         Some(_) => Code::Internal,
         None => Code::Unknown,
     };
-    let why = end.map_or_else(|| say(error), |end| end.text().to_owned());
+    let why = match end {
+        Some(end) => end.text().to_owned(),
+        None if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => format!(
+            "the response is not of HTTP/2, or its headers are larger than the {header_list} \
+             bytes of `Endpoint::http2_max_header_list_size`"
+        ),
+        None => say(error),
+    };
     Status::new(code, format!("stream to {address}: {why}"))
 }
 
-/// The first bytes that came from the peer, shared with the IO that reads them.
-#[derive(Clone, Default)]
-pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
-
-impl FirstBytes {
-    /// How many are enough to know who is talking.
-    const KEPT: usize = 16;
-
-    /// Keeps what is still needed; a read may bring as little as one byte.
-    fn keep(&self, read: &[u8]) {
-        let mut kept = self.lock();
-        let needed = Self::KEPT - kept.len();
-        kept.extend_from_slice(&read[..read.len().min(needed)]);
-    }
-
-    /// Why no SETTINGS came. `h2` sees the wrong protocol as a malformed frame;
-    /// the bytes tell more.
-    fn blame(&self, error: Option<&h2::Error>) -> String {
-        match (self.lock().as_slice(), error) {
-            (bytes, _) if is_http1(bytes) => "the peer speaks HTTP/1, not HTTP/2".to_owned(),
-            // A TLS record: an alert or a handshake, version 3.x.
-            ([0x15 | 0x16, 0x03, ..], _) => {
-                "the peer speaks TLS, and this endpoint is plaintext".to_owned()
-            }
-            ([_, ..], Some(error)) if !error.is_io() && !is_from_peer(error) => {
-                format!("the peer does not speak HTTP/2: {error}")
-            }
-            (_, Some(error)) if !is_end_of_file(error) => {
-                format!("closed without SETTINGS: {}", say(error))
-            }
-            _ => "closed without SETTINGS".to_owned(),
-        }
-    }
-
-    /// What a peer speaks that was expected to speak TLS, if we know it.
-    #[cfg(feature = "_tls-any")]
-    pub(super) fn protocol(&self) -> Option<&'static str> {
-        match self.lock().as_slice() {
-            bytes if is_http1(bytes) => Some("HTTP/1"),
-            // The header of a SETTINGS frame on stream 0, as every server begins.
-            [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some("HTTP/2"),
-            [0x14..=0x17, 3, ..] => Some("TLS"),
-            _ => None,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().expect("nothing panics while it is held")
-    }
-}
-
-/// `h2` gives up at the third byte.
-fn is_http1(bytes: &[u8]) -> bool {
-    bytes.len() > 2 && bytes.iter().zip(b"HTTP/").all(|(a, b)| a == b)
-}
-
 /// A GOAWAY is HTTP/2, even in the place of SETTINGS.
-fn is_from_peer(error: &h2::Error) -> bool {
+pub(super) fn is_from_peer(error: &h2::Error) -> bool {
     error.is_go_away() && error.is_remote()
-}
-
-fn is_end_of_file(error: &h2::Error) -> bool {
-    error.get_io().is_some_and(|io| {
-        matches!(
-            io.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
-        )
-    })
-}
-
-/// An IO that keeps the first bytes it reads.
-pub(super) struct Sniffed {
-    io: BoxIo,
-    first_bytes: FirstBytes,
-    /// Bytes read so far, as far as they matter.
-    read: usize,
-    heard: Heard,
-}
-
-impl Sniffed {
-    pub(super) fn new(io: BoxIo) -> (Self, FirstBytes) {
-        let first_bytes = FirstBytes::default();
-        let sniffed = Self {
-            io,
-            first_bytes: first_bytes.clone(),
-            read: 0,
-            heard: Heard::default(),
-        };
-        (sniffed, first_bytes)
-    }
-}
-
-impl AsyncRead for Sniffed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.heard.set();
-        }
-        if self.read < FirstBytes::KEPT {
-            let read = &buf.filled()[before..];
-            self.first_bytes.keep(read);
-            self.read += read.len();
-        }
-        outcome
-    }
-}
-
-impl AsyncWrite for Sniffed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }

@@ -35,6 +35,9 @@ const MOST_DOUBLINGS: u32 = 16;
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {
     ping_pong: PingPong,
+    restraint: Restraint,
+    /// How often the interval was doubled before it was this connection's.
+    doublings: u32,
     interval: Duration,
     timeout: Duration,
     while_idle: bool,
@@ -69,17 +72,15 @@ impl Heard {
 }
 
 /// How often a backend has said that PINGs come too often. Each time doubles the
-/// interval for its next connections; all of them share this.
+/// interval for its next connections; all of them share this. Connections that were
+/// made with one interval say it once, all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restraint(Arc<AtomicU32>);
 
 impl Restraint {
-    pub(super) fn double(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn lengthen(&self, interval: Duration) -> Duration {
-        interval.saturating_mul(1 << self.0.load(Relaxed).min(MOST_DOUBLINGS))
+    /// The interval doubled as often as a backend said so.
+    fn lengthen(interval: Duration, doublings: u32) -> Duration {
+        interval.saturating_mul(1 << doublings.min(MOST_DOUBLINGS))
     }
 }
 
@@ -91,9 +92,12 @@ impl Keepalive {
         heard: Heard,
         ping_pong: Option<PingPong>,
     ) -> Option<Self> {
-        let interval = restraint.lengthen(options.interval?);
+        let doublings = restraint.0.load(Relaxed);
+        let interval = Restraint::lengthen(options.interval?, doublings);
         Some(Self {
             ping_pong: ping_pong?,
+            restraint: restraint.clone(),
+            doublings,
             interval,
             timeout: options.timeout,
             while_idle: options.while_idle,
@@ -102,6 +106,15 @@ impl Keepalive {
             state: State::Resting,
             timer: Box::pin(time::sleep(interval)),
         })
+    }
+
+    /// The backend says that PINGs come too often. Whether that is new, and changes
+    /// anything.
+    pub(super) fn calm_down(&self) -> bool {
+        let more = self.doublings + 1;
+        let restraint = &self.restraint.0;
+        let doubled = restraint.compare_exchange(self.doublings, more, Relaxed, Relaxed);
+        doubled.is_ok() && more <= MOST_DOUBLINGS
     }
 
     /// The time between the last sign of life and a PING.

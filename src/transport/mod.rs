@@ -19,11 +19,13 @@ mod attached;
 mod body;
 mod call_limits;
 mod connection;
+mod connections;
 mod connector;
 mod credentials;
 mod dial;
 mod endpoint;
 mod executor;
+mod first_bytes;
 mod http2;
 mod keepalive;
 mod messages;
@@ -44,6 +46,7 @@ pub(crate) use body::ResponseBody;
 pub(crate) use connection::{
     Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };
+pub(crate) use connections::Connections;
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use dial::dial;

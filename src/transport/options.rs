@@ -1,6 +1,6 @@
 //! The options of an [`Endpoint`].
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
 
@@ -52,7 +52,7 @@ pub(super) struct Http2Options {
     pub(super) max_header_list_size: Option<u32>,
     pub(super) max_concurrent_reset_streams: Option<usize>,
     pub(super) reset_stream_duration: Option<Duration>,
-    pub(super) max_local_error_reset_streams: Option<usize>,
+    pub(super) max_local_error_reset_streams: Option<Option<usize>>,
     /// The number of the first stream: a test cannot use up all that come before
     /// the last.
     #[cfg(test)]
@@ -190,7 +190,9 @@ impl Endpoint {
     }
 
     /// Takes windows that hold what a long fat network has on its way: 16 MiB for a
-    /// stream and for the connection, whatever their sizes say. Not by default.
+    /// stream and for the connection, whatever their sizes say. Not by default: it pays
+    /// for large responses over round trips of more than some 20 ms, and a slow reader
+    /// holds three times as much.
     ///
     /// hyper estimates the product of bandwidth and delay with PINGs, and lets the
     /// windows grow up to that size. Here they have it from the start, and nothing
@@ -202,22 +204,26 @@ impl Endpoint {
 
     /// The largest frame that the peer may send, in bytes. 16 KiB by default, and
     /// with `None`; HTTP/2 knows sizes from there to 16 MiB less one, and one beyond
-    /// is taken for the nearest.
+    /// is taken for the nearest. A larger frame ends its connection.
     pub fn max_frame_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.http2.max_frame_size = bytes.into();
         self
     }
 
     /// The most that the peer may use for its table of header fields, in bytes.
-    /// 4,096 by default, as in HTTP/2.
+    /// 4,096 by default, as in HTTP/2. A peer that takes more ends its connection by
+    /// that; one that says nothing of its table has 4,096, also where less is allowed.
     pub fn http2_header_table_size(mut self, bytes: u32) -> Self {
         self.http2.header_table_size = Some(bytes);
         self
     }
 
     /// The largest headers or trailers of a response, in bytes, each field counted
-    /// with 32 more. 16 KiB by default. A response beyond fails its call, and no
-    /// other.
+    /// with 32 more. 16 KiB by default.
+    ///
+    /// Headers beyond it fail their call, with INTERNAL, and no other. Of trailers the
+    /// rest is dropped; the call fails, with UNKNOWN, if the status was in the rest.
+    /// More than four times as much ends the connection.
     pub fn http2_max_header_list_size(mut self, bytes: u32) -> Self {
         self.http2.max_header_list_size = Some(bytes);
         self
@@ -238,10 +244,10 @@ impl Endpoint {
     }
 
     /// How many streams may end by an error of the peer's before the connection is
-    /// closed with it. No bound by default, and with `None`: a client has chosen
-    /// its servers.
+    /// closed with it. 50,000 by default, as what is left of each may have to wait
+    /// for a peer that does not read. No bound with `None`.
     pub fn http2_max_local_error_reset_streams(mut self, max: impl Into<Option<usize>>) -> Self {
-        self.http2.max_local_error_reset_streams = max.into();
+        self.http2.max_local_error_reset_streams = Some(max.into());
         self
     }
 
@@ -291,6 +297,27 @@ impl Endpoint {
     /// first served, and for whichever backend of the channel is free first.
     pub fn concurrency_limit(mut self, limit: usize) -> Self {
         self.limits.concurrency = Some(limit);
+        self
+    }
+
+    /// How many connections the backend has for its calls, whatever its channel says:
+    /// see [`ChannelBuilder::connections_per_backend`]. One by default, where this is
+    /// the only endpoint of its channel.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is zero.
+    ///
+    /// ```
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("http://10.0.0.1:50051").connections_per_backend(4);
+    /// ```
+    ///
+    /// [`ChannelBuilder::connections_per_backend`]: crate::ChannelBuilder::connections_per_backend
+    pub fn connections_per_backend(mut self, n: usize) -> Self {
+        let n = NonZeroUsize::new(n);
+        self.connections = Some(n.expect("a backend without connections takes no calls"));
         self
     }
 
@@ -391,6 +418,11 @@ impl Endpoint {
             executor: Executor::given(executor),
             ..self
         }
+    }
+
+    /// How many its backend is to have, if it says so itself.
+    pub(crate) fn connections(&self) -> Option<NonZeroUsize> {
+        self.connections
     }
 
     /// A count of its own for each backend.

@@ -7,6 +7,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::{connector::BoxIo, dial, target::Target};
+use crate::error::in_words_of_a_peer;
 
 /// The most that a proxy may say before the tunnel begins.
 const LONGEST_ANSWER: u64 = 8 << 10;
@@ -142,7 +143,7 @@ fn verdict(status_line: &[u8]) -> Result<(), String> {
     };
     match (version.starts_with("HTTP/1."), status.as_bytes()) {
         (true, [b'2', _, _, ..]) => Ok(()),
-        (true, _) => Err(format!("it answered {status}")),
+        (true, _) => Err(format!("it answered {}", in_words_of_a_peer(status))),
         (false, _) => Err("it does not speak HTTP/1".to_owned()),
     }
 }
@@ -247,6 +248,10 @@ mod tests {
         let refused = verdict(b"HTTP/1.1 407 Proxy Authentication Required\r\n");
         let text = "it answered 407 Proxy Authentication Required";
         assert_eq!(refused, Err(text.to_owned()));
+        let odd = format!("HTTP/1.1 500 \x1b[2J{}", "x".repeat(5_000));
+        let odd = verdict(odd.as_bytes()).expect_err("it refuses");
+        assert!(odd.starts_with("it answered 500 \\u{1b}[2Jxxx"), "{odd}");
+        assert!(odd.len() < 300, "{} bytes", odd.len());
         assert!(verdict(b"220 smtp.test\r\n").is_err());
         assert!(verdict(b"\r\n").is_err());
     }

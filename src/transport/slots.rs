@@ -92,6 +92,11 @@ impl Slots {
             .is_ok()
     }
 
+    /// Whether one more stream could be opened now.
+    pub(super) fn has_free(&self) -> bool {
+        !self.retired.load(SeqCst) && self.taken() < self.limit.load(SeqCst)
+    }
+
     /// Gives a slot back. The caller then serves the queue.
     pub(super) fn release(&self) {
         self.taken.fetch_sub(1, SeqCst);

@@ -16,6 +16,8 @@ mod balance;
 mod calls;
 mod churn;
 #[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "cli")]
 mod cli_watch;
 mod config;
 mod connectivity;
@@ -24,6 +26,7 @@ mod drop_in;
 mod endpoints;
 mod harness;
 mod health;
+mod hostile;
 mod lost;
 mod serving;
 mod shutdown;

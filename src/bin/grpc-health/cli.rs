@@ -1,19 +1,37 @@
 //! The command line, and who does what it says.
 
-use std::future::Future;
+use std::{env, ffi::OsString, future::Future, path::Path};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime;
 
 use crate::{
     check::{self, CheckArgs},
     exit::Exit,
+    generate::{self, CompletionsArgs, ManArgs},
+    go,
     list::{self, ListArgs},
+    probe::{self, ProbeArgs},
     watch::{self, WatchArgs},
 };
 
+/// What `--help` and `man` say at the end.
+const EXIT_CODES: &str = "Exit codes: 0 healthy, 1 bad arguments, 2 no connection, \
+    3 the call failed, timed out or found no health service, 4 not SERVING";
+
+/// What `probe --help` says at the end.
+const PROBE_FLAGS: &str = "Flags may be written with one dash, and durations as 500ms, 1.5s or \
+    1m30s, as in Go.\n\nExit codes: 0 healthy, 1 bad arguments, 2 no connection, 3 the call \
+    failed, timed out or found no health service, 4 not SERVING";
+
+/// The names that `grpc-health-probe` is installed by. Called by one of them, this
+/// program is it.
+const PROBE_NAMES: [&str; 2] = ["grpc-health-probe", "grpc_health_probe"];
+
+/// The health of gRPC servers, by the gRPC health checking protocol
 #[derive(Parser, Debug)]
-#[command(name = "grpc-health", version, about)]
+#[command(name = "grpc-health", version, propagate_version = true)]
+#[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,17 +39,30 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Watch(WatchArgs),
-    Check(CheckArgs),
-    List(ListArgs),
+    /// Ask a server once, as grpc-health-probe does
+    #[command(after_help = PROBE_FLAGS)]
+    Probe(Box<ProbeArgs>),
+    /// Print what completes this command line in a shell
+    Completions(CompletionsArgs),
+    /// Print a page for man
+    Man(ManArgs),
+    #[command(after_help = EXIT_CODES)]
+    Watch(Box<WatchArgs>),
+    #[command(after_help = EXIT_CODES)]
+    List(Box<ListArgs>),
+    #[command(after_help = EXIT_CODES)]
+    Check(Box<CheckArgs>),
 }
 
 pub(crate) fn run() -> Exit {
-    match Cli::try_parse() {
+    match Cli::try_parse_from(arguments(env::args_os())) {
         Ok(cli) => match cli.command {
-            Command::Watch(args) => block_on(watch::run(args)),
-            Command::Check(args) => block_on(check::run(args)),
-            Command::List(args) => block_on(list::run(args)),
+            Command::Probe(args) => probe::run(*args),
+            Command::Completions(args) => generate::completions(&args),
+            Command::Man(args) => generate::man(&args),
+            Command::Watch(args) => block_on(watch::run(*args)),
+            Command::List(args) => block_on(list::run(*args)),
+            Command::Check(args) => block_on(check::run(*args)),
         },
         Err(error) => {
             let _ = error.print();
@@ -41,6 +72,33 @@ pub(crate) fn run() -> Exit {
             }
         }
     }
+}
+
+/// The command line as clap reads it, the program's name included.
+fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.peekable();
+    let program = args.next().unwrap_or_default();
+    let by_name = is_probe(&program);
+    let mut line = vec![program];
+    if !by_name && args.peek().is_none_or(|command| command != "probe") {
+        line.extend(args);
+        return line;
+    }
+    if !by_name {
+        args.next();
+    }
+    line.push("probe".into());
+    let cli = Cli::command();
+    match cli.find_subcommand("probe") {
+        Some(probe) => line.extend(go::to_clap(args, probe)),
+        None => line.extend(args),
+    }
+    line
+}
+
+fn is_probe(program: &OsString) -> bool {
+    let name = Path::new(program).file_stem();
+    name.is_some_and(|name| PROBE_NAMES.iter().any(|probe| name == *probe))
 }
 
 /// Runs a command that talks to servers. Either result says how the program ends.

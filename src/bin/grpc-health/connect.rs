@@ -77,14 +77,20 @@ impl ConnectArgs {
 
 impl TlsFiles {
     pub(crate) fn config(&self) -> Result<ClientTlsConfig, Exit> {
-        let config = match &self.ca {
-            None => ClientTlsConfig::new().with_native_roots(),
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
-        };
+        let config = self.without_roots()?;
+        Ok(match &self.ca {
+            None => config.with_native_roots(),
+            Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
+        })
+    }
+
+    /// The same, but nobody is trusted yet.
+    pub(crate) fn without_roots(&self) -> Result<ClientTlsConfig, Exit> {
         let config = match &self.client {
-            None => config,
+            None => ClientTlsConfig::new(),
             Some((certificate, key)) => {
-                config.identity(Identity::from_pem(read(certificate)?, read(key)?))
+                let identity = Identity::from_pem(read(certificate)?, read(key)?);
+                ClientTlsConfig::new().identity(identity)
             }
         };
         Ok(match &self.server_name {

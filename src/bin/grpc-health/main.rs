@@ -9,16 +9,19 @@
 //!
 //! Every part ends in an [`Exit`](exit::Exit); nothing else decides the exit code.
 
-mod cli;
-mod connect;
-mod exit;
-mod pb;
-
 mod answer;
 mod ask;
 mod check;
+mod cli;
+mod connect;
+mod exit;
+mod generate;
+mod go;
 mod grid;
 mod list;
+mod output;
+mod pb;
+mod probe;
 mod report;
 mod signals;
 mod targets;
@@ -29,7 +32,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let exit = cli::run();
     if let Some(text) = exit.message() {
-        eprintln!("{text}");
+        output::tell(format_args!("{text}"));
     }
     exit.code()
 }

@@ -13,11 +13,15 @@ use hickory_resolver::{
 use tokio::{sync::mpsc, time};
 
 use super::{
-    lookup::Found,
+    lookup::{Found, MOST_ADDRESSES},
     target::{Host, Target},
     txt,
 };
 use crate::{error::Error, service_config::ServiceConfig};
+
+/// The most hosts that a service may have, and how many of them are looked up at a time.
+const MOST_HOSTS: usize = 1_000;
+const AT_A_TIME: usize = 64;
 
 /// How long a service config may keep addresses waiting: one try at one name server.
 const CONFIG_PATIENCE: Duration = Duration::from_secs(5);
@@ -229,25 +233,35 @@ async fn service(resolver: &TokioResolver, name: &str) -> Result<Found, Failure>
 /// All of them together. A host without an address is left out; one of which nobody
 /// knows makes the whole unknown, for to leave it out would be to remove it.
 async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Failure> {
-    let lookups = records.iter().map(async |record| {
-        // A lone dot says that there is no such service.
-        match record.target.is_root() {
-            true => Err(Failure::Nothing("is not offered")),
-            false => host(resolver, &record.target.to_ascii(), record.port).await,
-        }
-    });
+    if records.len() > MOST_HOSTS {
+        let why = format!("more than {MOST_HOSTS} hosts");
+        return Err(Failure::NoAnswer(why));
+    }
     let mut all = Found {
         addresses: Vec::new(),
         valid: None,
     };
-    for outcome in future::join_all(lookups).await {
-        match outcome {
-            Ok(found) => {
-                all.addresses.extend(found.addresses);
-                all.valid = all.valid.into_iter().chain(found.valid).min();
+    for some in records.chunks(AT_A_TIME) {
+        let lookups = some.iter().map(async |record| {
+            // A lone dot says that there is no such service.
+            match record.target.is_root() {
+                true => Err(Failure::Nothing("is not offered")),
+                false => host(resolver, &record.target.to_ascii(), record.port).await,
             }
-            Err(Failure::Nothing(_)) => {}
-            Err(unknown) => return Err(unknown),
+        });
+        for outcome in future::join_all(lookups).await {
+            match outcome {
+                Ok(found) => {
+                    all.addresses.extend(found.addresses);
+                    all.valid = all.valid.into_iter().chain(found.valid).min();
+                }
+                Err(Failure::Nothing(_)) => {}
+                Err(unknown) => return Err(unknown),
+            }
+        }
+        // What is too many is said by who asked.
+        if all.addresses.len() > MOST_ADDRESSES {
+            break;
         }
     }
     Ok(all)

@@ -13,6 +13,11 @@ use crate::error::Error;
 #[cfg(not(feature = "hickory"))]
 use crate::error::ErrorKind;
 
+/// The most addresses that are taken from a name: each is a backend with a connection of
+/// its own, and who forges an answer is not to choose how many we make. Two and a half
+/// times what one answer can hold.
+pub(super) const MOST_ADDRESSES: usize = 10_000;
+
 /// Who is asked.
 #[derive(Clone)]
 pub(super) enum Resolver {
@@ -72,6 +77,9 @@ impl Resolver {
         };
         match time::timeout(limit, lookup).await {
             Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
+            Ok(Ok(found)) if found.addresses.len() > MOST_ADDRESSES => {
+                Err(format!("has more than {MOST_ADDRESSES} addresses"))
+            }
             Ok(outcome) => outcome,
             Err(_) => Err(format!("was not looked up within {limit:?}")),
         }

@@ -220,6 +220,21 @@ async fn a_failure_is_told_by_name_and_takes_nothing_away() {
     assert!(rig.items.is_empty(), "and only once");
 }
 
+/// Whoever forges an answer is not to choose how many connections we make.
+#[tokio::test(start_paused = true)]
+async fn more_addresses_than_a_channel_is_for_are_a_failure() {
+    let mut rig = Rig::start(|dns| dns);
+    rig.question().await.1.found(&[A]);
+    rig.items(&[&format!("+{A}")]).await;
+    let many: Vec<_> = (0..10_001_u32)
+        .map(|n| format!("{}:1", std::net::Ipv4Addr::from(n)))
+        .collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    rig.question().await.1.found(&many);
+    rig.items(&["name `shop.example:50051` has more than 10000 addresses"])
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lookup_that_does_not_end_is_given_up() {
     let mut rig = Rig::start(|dns| dns);

@@ -67,6 +67,25 @@ async fn a_backend_has_its_bound_over_all_its_connections() {
     assert!(soon(place).await.connection() == &now);
 }
 
+// D171
+#[tokio::test(start_paused = true)]
+async fn room_under_the_bound_is_for_whichever_connection_has_a_stream() {
+    let queue = Queue::new();
+    let backend = bounded(&queue, |endpoint| endpoint.concurrency_limit(2));
+    let (wide, _wire) = connected(&backend).await;
+    let (narrow, _wire) = wired_by(|endpoint| endpoint, backend.clone(), 1).await;
+    let _goes_on = narrow.admit().expect("its only stream");
+    let ends = wide.admit().expect("one of many");
+
+    let mut place = queue.join();
+    for connection in [&wide, &narrow] {
+        connection.serve_queue();
+    }
+    assert!((&mut place).now_or_never().is_none());
+    drop(ends);
+    assert!(soon(place).await.connection() == &wide);
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_beyond_the_rate_wait_for_the_next_period() {
     let queue = Queue::new();

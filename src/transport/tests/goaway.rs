@@ -5,7 +5,7 @@ use tonic::Code;
 
 use super::{
     ADDRESS, Stage, closes, connected, data, drains, open, read, soon, streaming, unary,
-    wire::{HEADERS, trailers, wire_frame, wired},
+    wire::{HEADERS, PRIORITY, trailers, wire_frame, wired},
 };
 use crate::transport::{Outgoing, body::Failed, connection::OpenError};
 
@@ -55,6 +55,22 @@ async fn what_goaway_says_is_in_the_text() {
     let text = drains(&connection).await;
     assert!(text.contains("GOAWAY from the peer"), "{text}");
     assert!(text.contains("too_many_pings"), "{text}");
+}
+
+/// It goes into statuses, `backends()` and the log.
+#[tokio::test(start_paused = true)]
+async fn what_goaway_says_is_told_in_one_line_of_no_great_length() {
+    let (connection, mut wire) = wired(100).await;
+    let running = open(&connection, unary("")).await;
+    let _ = wire.next_request().await;
+    let said = "\u{1b}[2J\nERROR ".repeat(1_000);
+    wire.goaway(0, 0, said.as_bytes()).await;
+    let failed = failed(soon(running).await);
+    for text in [closes(&connection).await, failed.error.message().to_owned()] {
+        assert!(text.contains("[2J\\nERROR "), "{text}");
+        assert!(text.len() < 400, "{} bytes", text.len());
+        assert!(!text.contains(char::is_control), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,6 +224,21 @@ async fn a_lost_connection_fails_its_calls_with_its_address() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_within_a_frame_says_so() {
+    let (connection, mut wire) = wired(100).await;
+    let running = open(&connection, unary("")).await;
+    wire.next_request().await;
+    wire.write(&wire_frame(HEADERS, 4, 1, &[0x88])[..5]).await;
+    drop(wire);
+    let why = "closed by the peer within a frame";
+    assert_eq!(closes(&connection).await, format!("disconnected: {why}"));
+    let failed = failed(soon(running).await);
+    assert_eq!(failed.error.code(), Code::Unavailable);
+    let text = format!("stream to {ADDRESS}: {why}");
+    assert_eq!(failed.error.message(), text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn frames_out_of_place_end_a_stream_or_a_connection_and_panic_nowhere() {
     let scripts: [&[u8]; 8] = [
         // An answer to a request that was never made.
@@ -265,4 +296,24 @@ async fn a_peer_that_breaks_the_protocol_loses_the_connection() {
     assert_eq!(failed.error.code(), Code::Unavailable);
     assert!(failed.error.message().contains(ADDRESS));
     assert!(!failed.unprocessed);
+}
+
+/// An error on a stream that was never opened makes `h2` go on from there.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
+    let (connection, mut wire) = wired(100).await;
+    let admitted = connection.admit().expect("a free slot");
+    let last = (1_u32 << 31) - 1;
+    let on_itself = [&last.to_be_bytes()[..], &[0]].concat();
+    wire.write(&wire_frame(PRIORITY, 0, last, &on_itself)).await;
+
+    let text = drains(&connection).await;
+    assert_eq!(text, "disconnected: all HTTP/2 stream numbers are used");
+    let mut request = Outgoing::new(unary(""));
+    request.prefetch().await.expect("a sound body");
+    let opened = admitted.open(&mut request);
+    assert!(
+        matches!(opened, Err(OpenError::Unsent)),
+        "it goes elsewhere"
+    );
 }

@@ -1,8 +1,9 @@
-//! Traffic that is legal, and that `h2`'s own guards end connections over.
+//! Traffic that is legal, and that `h2`'s own guards end connections over; and what
+//! has to be left of the guards.
 
 use super::{
-    open, read, soon, unary,
-    wire::{self, DATA, wire_frame, wired},
+    closes, open, read, soon, unary,
+    wire::{self, DATA, PRIORITY, wire_frame, wired},
 };
 
 /// A reader that takes its time over a stream of small messages. The peer may
@@ -93,4 +94,23 @@ async fn late_frames_of_cancelled_streams_do_not_add_up() {
     let stream = wire.next_request().await;
     wire.answer(stream, b"in time").await;
     soon(next).await.map(drop).expect("the connection is up");
+}
+
+/// Streams that were never opened, each of them an error and something to be told
+/// to a peer that does not read.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_makes_up_streams_and_does_not_read_loses_the_connection() {
+    let (connection, mut wire) = wired(100).await;
+    let made_up = |number: u32| {
+        let stream = 2 * (number + 1);
+        let on_itself = [&stream.to_be_bytes()[..], &[0]].concat();
+        wire_frame(PRIORITY, 0, stream, &on_itself)
+    };
+    for thousand in 0..51 {
+        let numbers = 1_000 * thousand..1_000 * (thousand + 1);
+        wire.write(&numbers.flat_map(made_up).collect::<Vec<_>>())
+            .await;
+    }
+    let why = closes(&connection).await;
+    assert!(why.contains("excessive load"), "{why}");
 }

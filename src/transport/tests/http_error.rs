@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tonic::Code;
 
-use super::{ADDRESS, assert_usable, connected, header, ok, open, soon, unary};
+use super::{ADDRESS, assert_usable, connected, header, ok, open, read, soon, unary};
 
 #[tokio::test(start_paused = true)]
 async fn an_http_error_without_a_grpc_status_becomes_one() {
@@ -72,4 +72,48 @@ async fn a_page_in_the_place_of_an_answer_is_an_error() {
     );
     assert_eq!(failed.error.message(), text);
     assert_eq!(connection.streams(), 0);
+}
+
+/// tonic decodes them, and panics where it cannot.
+#[tokio::test(start_paused = true)]
+async fn status_details_that_are_not_base64_are_left_out() {
+    for (given, kept) in [("!!!", None), ("AQI", Some("AQI")), ("AQI=", Some("AQI="))] {
+        let (connection, mut peer) = connected().await;
+        let details = |mut headers: http::HeaderMap| {
+            let given = http::HeaderValue::from_static(given);
+            headers.insert("grpc-status-details-bin", given);
+            headers
+        };
+        let exchange = open(&connection, unary("")).await;
+        let mut head = http::Response::new(());
+        *head.headers_mut() = details(ok());
+        let mut at_peer = peer.next_call().await;
+        let mut stream = at_peer.respond.send_response(head, false).expect("open");
+        stream.send_trailers(details(ok())).expect("open");
+
+        let response = soon(exchange).await.expect("headers");
+        let told = header(response.headers(), "grpc-status-details-bin");
+        assert_eq!(told, kept, "of {given} in the headers");
+        let (_, trailers) = read(&mut response.into_body()).await.expect("a body");
+        let trailers = trailers.expect("there are some");
+        assert_eq!(header(&trailers, "grpc-status"), Some("0"));
+        let told = header(&trailers, "grpc-status-details-bin");
+        assert_eq!(told, kept, "of {given} in the trailers");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_type_is_told_in_one_line_of_no_great_length() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let content = ["text/", &"\u{85}\u{202e}".repeat(1_000)].concat();
+    let head = http::Response::builder().header("content-type", content.as_bytes());
+    let head = head.body(()).expect("a head");
+    let mut at_peer = peer.next_call().await;
+    let _page = at_peer.respond.send_response(head, false).expect("open");
+    let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
+    let text = failed.error.message();
+    assert!(text.contains("`text/\\u{85}\\u{202e}"), "{text}");
+    assert!(!text.contains(['\u{85}', '\u{202e}']), "{text}");
+    assert!(text.len() < 400, "{} bytes", text.len());
 }

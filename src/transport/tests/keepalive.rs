@@ -135,6 +135,27 @@ async fn less_than_ten_seconds_are_ten() {
     assert_about(took, seconds(10));
 }
 
+// D174
+#[tokio::test(start_paused = true)]
+async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let attached = alone();
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let (connection, wire) = wired_by(every_minute, attached.clone(), MANY).await;
+        let call = open(&connection, unary("")).await;
+        made.push((connection, wire, call));
+    }
+    for (connection, wire, _call) in &mut made {
+        wire.goaway(1, ENHANCE_YOUR_CALM, b"too_many_pings").await;
+        super::drains(connection).await;
+    }
+    let (connection, mut wire) = wired_by(every_minute, attached, MANY).await;
+    let _call = open(&connection, unary("")).await;
+    let (_, took) = wire.next_ping().await;
+    assert_about(took, seconds(120));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;

@@ -9,6 +9,7 @@ mod closing;
 mod exchange;
 mod goaway;
 mod guards;
+mod headers;
 mod http_error;
 mod in_flight;
 mod keepalive;
@@ -231,14 +232,6 @@ impl Call {
             .send_data(Bytes::from_static(message), false)
             .expect("the stream is open");
         stream.send_trailers(ok()).expect("the stream is open");
-    }
-
-    /// Headers with one more.
-    fn answer_with(&mut self, name: &'static str, value: &str) {
-        let head = Response::builder().header(name, value);
-        self.respond
-            .send_response(head.body(()).expect("a head"), false)
-            .expect("the stream is open");
     }
 
     /// Headers that are all there is.

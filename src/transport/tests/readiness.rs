@@ -98,7 +98,7 @@ async fn a_peer_that_hangs_up_has_closed_without_settings() {
     let after_preface = |io| async move { Wire(io).read_preface().await };
     check_refused(after_preface, text).await;
     let within_a_frame = |io| async move { drop(says(io, &[0, 0, 6, 4]).await) };
-    let text = "closed without SETTINGS: bytes remaining on stream";
+    let text = "closed without SETTINGS: closed by the peer within a frame";
     check_refused(within_a_frame, text).await;
 }
 

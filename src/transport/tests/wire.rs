@@ -12,6 +12,7 @@ use super::{Attached, Connection, Endpoint, PIPE, Queue, attached, dial, endpoin
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
@@ -126,6 +127,13 @@ impl Wire {
     /// Response headers.
     pub(super) async fn headers(&mut self, stream: u32) {
         let frame = wire_frame(HEADERS, END_HEADERS, stream, STATUS_200);
+        self.write(&frame).await;
+    }
+
+    /// Response headers, and something else of HPACK before them.
+    pub(super) async fn headers_behind(&mut self, stream: u32, before: &[u8]) {
+        let block = [before, STATUS_200].concat();
+        let frame = wire_frame(HEADERS, END_HEADERS, stream, &block);
         self.write(&frame).await;
     }
 

@@ -18,10 +18,13 @@ use tokio_rustls::{
 };
 
 use super::prepared::{H2, Prepared};
-use crate::transport::{
-    connector::BoxIo,
-    dial,
-    http2::{FirstBytes, Sniffed},
+use crate::{
+    error::in_words_of_a_peer,
+    transport::{
+        connector::BoxIo,
+        dial,
+        first_bytes::{FirstBytes, Sniffed},
+    },
 };
 
 /// What secures one connection.
@@ -99,7 +102,10 @@ fn say(error: &Error) -> String {
         Error::InvalidCertificate(
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
         ) => "the server's certificate is not valid yet".to_owned(),
-        Error::InvalidCertificate(why) => format!("the server's certificate: {why}"),
+        Error::InvalidCertificate(why) => {
+            let why = why.to_string();
+            format!("the server's certificate: {}", in_words_of_a_peer(&why))
+        }
         Error::AlertReceived(Alert::CertificateRequired) => {
             "the server asks for a client certificate".to_owned()
         }

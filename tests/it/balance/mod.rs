@@ -1,5 +1,6 @@
 //! Who gets the next call, and what becomes of one that nobody can take.
 
+mod connections;
 mod load;
 mod pick_first;
 mod picks;

@@ -1,5 +1,6 @@
 //! Calls: what goes out, what comes back, when they end.
 
+mod allowance;
 mod crowds;
 mod deadlines;
 mod kinds;

@@ -16,6 +16,8 @@ pub(super) struct Plan {
     pub(super) threads: bool,
     /// The channel is closed before it is dropped.
     pub(super) closes: bool,
+    /// How many connections a backend has for its calls.
+    pub(super) connections: usize,
     /// The streams that each server allows at a time.
     pub(super) limits: Vec<Option<u32>>,
     /// Steps of one volley follow each other without a pause. After each volley the
@@ -126,9 +128,12 @@ impl Plan {
             volleys.push(volley(&mut rng, &mut world));
         }
         volleys.push(world.repairs());
+        // The last to be drawn, or all scripts would be others.
+        let connections = rng.usize(1..=3);
         Self {
             threads,
             closes,
+            connections,
             limits,
             volleys,
         }

@@ -26,6 +26,7 @@ type Update = Result<Option<ServiceConfig>, Error>;
 pub(super) struct Stage {
     journal: Journal,
     narrow: bool,
+    connections: usize,
     world: World,
     servers: Vec<Backend>,
 }
@@ -62,6 +63,7 @@ impl Stage {
         Self {
             journal,
             narrow: plan.limits.iter().any(Option::is_some),
+            connections: plan.connections,
             world: World::new(servers.len()),
             servers,
         }
@@ -78,7 +80,7 @@ impl Stage {
             Some((word, (heard, ask)))
         });
         let builder = builder.service_config_updates(updates).tell_backend(true);
-        let channel = builder.build();
+        let channel = builder.connections_per_backend(self.connections).build();
         let nothing = Truth {
             number: 0,
             news: 0,
@@ -213,14 +215,14 @@ impl Play<'_> {
     }
 
     /// A status that agrees with the world may do so by chance, with news of a cut on
-    /// its way. Each backend there is connects again.
+    /// its way. Each backend there is connects again, by all its connections.
     async fn lose_cut_connections(&mut self) {
         let world = &self.stage.world;
         for (server, before) in self.cut.drain(..) {
             let named = world.named.iter().filter(|(_, at)| *at == server).count();
             if world.config.is_some() {
-                let again = self.stage.servers[server].until_connections(before + named);
-                again.await;
+                let all = before + named * self.stage.connections;
+                self.stage.servers[server].until_connections(all).await;
             }
         }
     }
@@ -302,6 +304,11 @@ impl Play<'_> {
     fn is_as_it_is(&self, backend: &BackendStatus, server: usize) -> bool {
         let world = &self.stage.world;
         let cause = backend.last_error().map(|(cause, _)| cause.kind());
+        let accepts = world.servers[server].accepts;
+        // One less may be one that has broken, and is yet to break under a call.
+        if accepts && backend.connections() != self.stage.connections {
+            return false;
+        }
         match backend.state() {
             Ready => {
                 let health = match world.checked() {
@@ -310,7 +317,7 @@ impl Play<'_> {
                 };
                 world.is_ready(server) && backend.health() == health
             }
-            TransientFailure if world.servers[server].accepts => !world.is_ready(server),
+            TransientFailure if accepts => !world.is_ready(server),
             // Before that it has noticed that its connection is gone.
             TransientFailure => cause == Some(CauseKind::Connect),
             _ => false,

@@ -1,7 +1,6 @@
 //! Messages on an open Watch decide who gets calls.
 
 use tonic_health_channel::{
-    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
     HealthStatus,
 };
@@ -9,7 +8,7 @@ use tonic_health_channel::{
 use super::{states, until_health};
 use crate::support::{
     Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced,
-    health_checked, hello, refusal, spread, until, until_backends, until_that,
+    health_checked, hello, refusal, spread, until, until_backends,
 };
 
 // H01
@@ -235,30 +234,4 @@ async fn two_channels_ask_one_server_by_two_names() {
     let mut asked = backend.asked();
     asked.sort();
     assert_eq!(asked, ["day", "night"]);
-}
-
-#[tokio::test]
-async fn a_flood_of_messages_starves_neither_calls_nor_news() {
-    let start = Backend::builder().scripted();
-    let [flooding, quiet] = start.start_each(["flooding", "quiet"]).await;
-    flooding.script_watch(WatchScript::Flood(usize::MAX));
-    let channel = health_checked(&[&flooding, &quiet]);
-    until_health_of_the_second(&channel, HealthStatus::Serving).await;
-    for i in 0..100 {
-        if let Err(status) = hello(&channel).await {
-            panic!("call {i} failed beside the flood: {status}");
-        }
-    }
-    quiet.set_not_serving(GREETER).await;
-    until_health_of_the_second(&channel, HealthStatus::NotServing).await;
-    assert_eq!(flooding.open_watches(), 1, "the flood went on all the time");
-}
-
-async fn until_health_of_the_second(channel: &Channel, health: HealthStatus) {
-    let what = format!("the second backend to be {health}");
-    until_that(channel, &what, |status| {
-        let second = status.backends().get(1);
-        second.is_some_and(|backend| backend.health() == health)
-    })
-    .await;
 }

@@ -5,6 +5,7 @@
 //! whose Watches fail and are repeated: a [`metronome`].
 
 mod absent;
+mod attacked;
 mod configured;
 mod ends;
 mod flips;

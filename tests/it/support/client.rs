@@ -205,7 +205,12 @@ pub(crate) struct Backends(mpsc::Sender<Change<&'static str, Endpoint>>);
 
 impl Backends {
     pub(crate) async fn insert(&self, key: &'static str, at: impl Into<String>) {
-        self.change(Change::Insert(key, endpoint(at))).await;
+        self.insert_as(key, endpoint(at)).await;
+    }
+
+    /// The same for an endpoint with options.
+    pub(crate) async fn insert_as(&self, key: &'static str, endpoint: Endpoint) {
+        self.change(Change::Insert(key, endpoint)).await;
     }
 
     pub(crate) async fn remove(&self, key: &'static str) {

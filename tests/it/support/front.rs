@@ -57,6 +57,7 @@ pub(crate) struct Traffic {
     /// The service of each Watch, in order.
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) checks: Counter,
+    pub(crate) last_check: Mutex<Option<Seen>>,
     pub(crate) scripts: Plan<WatchScript>,
 }
 
@@ -82,6 +83,7 @@ impl Traffic {
             last_watch: Mutex::new(None),
             asked: Mutex::new(Vec::new()),
             checks: Counter::new("Check calls"),
+            last_check: Mutex::new(None),
             scripts: Plan::always(WatchScript::Normal),
         }
     }
@@ -115,7 +117,7 @@ impl Service<Request<Body>> for Front {
             match request.uri().path() {
                 "/grpc.health.v1.Health/Watch" => front.watch(request).await,
                 "/grpc.health.v1.Health/Check" => {
-                    front.traffic.checks.add();
+                    front.traffic.note_check(Seen::of(&request));
                     front.pass_on(request).await
                 }
                 path if path.starts_with("/demo.v1.Greeter/") => front.greet(request).await,
@@ -172,6 +174,14 @@ impl Traffic {
         let id: Option<u64> = id.and_then(|id| id.to_str().ok()?.parse().ok());
         let mut ids = self.ids.lock().expect("no holder of the record panics");
         ids.extend(id);
+    }
+
+    fn note_check(&self, seen: Seen) {
+        *self
+            .last_check
+            .lock()
+            .expect("no holder of the record panics") = Some(seen);
+        self.checks.add();
     }
 
     fn note_watch(&self, seen: Seen, message: &Bytes) {

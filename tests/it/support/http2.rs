@@ -11,19 +11,25 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
 /// The flag of DATA and HEADERS that ends the sender's half of the stream.
-const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 /// The flag of SETTINGS and PING; the same bit.
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
 
-const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+pub(crate) const MAX_FRAME_SIZE: u16 = 5;
 const HEADER_LEN: usize = 9;
 
 /// `/grpc.health.v1.Health/Watch` in the Huffman code of HPACK. The h2 crate, on
@@ -78,16 +84,25 @@ impl Frame {
 }
 
 pub(crate) fn settings(max_concurrent_streams: Option<u32>) -> Vec<u8> {
-    let mut payload = Vec::new();
-    if let Some(max) = max_concurrent_streams {
-        payload.extend(MAX_CONCURRENT_STREAMS.to_be_bytes());
-        payload.extend(max.to_be_bytes());
-    }
+    let max = max_concurrent_streams.map(|max| (MAX_CONCURRENT_STREAMS, max));
+    settings_of(max.as_slice())
+}
+
+pub(crate) fn settings_of(values: &[(u16, u32)]) -> Vec<u8> {
+    let one = |(name, value): &(u16, u32)| {
+        let (name, value) = (name.to_be_bytes(), value.to_be_bytes());
+        [&name[..], &value[..]].concat()
+    };
+    let payload: Vec<u8> = values.iter().flat_map(one).collect();
     frame(SETTINGS, 0, 0, &payload)
 }
 
 pub(crate) fn settings_ack() -> Vec<u8> {
     frame(SETTINGS, ACK, 0, &[])
+}
+
+pub(crate) fn ping(payload: &[u8; 8]) -> Vec<u8> {
+    frame(PING, 0, 0, payload)
 }
 
 pub(crate) fn ping_ack(payload: &[u8]) -> Vec<u8> {
@@ -131,6 +146,21 @@ pub(crate) fn status_only(stream: u32, code: tonic::Code) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)
 }
 
+/// A message and OK.
+pub(crate) fn answer(stream: u32, body: &[u8]) -> Vec<u8> {
+    let end = trailers(stream, tonic::Code::Ok);
+    [response(stream), message(stream, body), end].concat()
+}
+
+/// HEADERS with these fields, which begin with a `:status` if it is a response.
+pub(crate) fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    let block: Vec<u8> = fields
+        .iter()
+        .flat_map(|(name, value)| field(name.as_bytes(), value.as_bytes()))
+        .collect();
+    frame(HEADERS, flags | END_HEADERS, stream, &block)
+}
+
 /// `:status: 200` is entry 8 of the static table, `content-type` is entry 31.
 fn response_headers() -> Vec<u8> {
     let value = b"application/grpc";
@@ -139,21 +169,35 @@ fn response_headers() -> Vec<u8> {
     block
 }
 
-/// A literal with a new name, which no table remembers.
 fn grpc_status(code: tonic::Code) -> Vec<u8> {
-    let mut block = vec![0x00];
-    block.extend(string(b"grpc-status"));
-    block.extend(string(i32::from(code).to_string().as_bytes()));
-    block
+    field(b"grpc-status", i32::from(code).to_string().as_bytes())
 }
 
-/// A string of HPACK without the Huffman code.
+/// A literal with a new name, which no table remembers.
+pub(crate) fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[0], &string(name)[..], &string(value)].concat()
+}
+
+/// A string of HPACK without the Huffman code. Its length has seven bits in the
+/// first byte, and seven more in each that follows (RFC 7541 §5.1).
 fn string(bytes: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(bytes.len()).expect("the headers of a peer are short");
-    [&[len], bytes].concat()
+    let mut coded = Vec::new();
+    match bytes.len().checked_sub(127) {
+        None => coded.push(bytes.len() as u8),
+        Some(mut rest) => {
+            coded.push(127);
+            while rest >= 128 {
+                coded.push((rest % 128) as u8 | 128);
+                rest /= 128;
+            }
+            coded.push(rest as u8);
+        }
+    }
+    coded.extend(bytes);
+    coded
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).expect("the frames of a peer are short");
     [
         &len.to_be_bytes()[1..],

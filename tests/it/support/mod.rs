@@ -3,7 +3,8 @@
 //! - [`Backend`]: a tonic server that can be flipped, scripted, stopped, killed
 //!   and restarted, and that counts what reaches it.
 //! - [`Peer`] and [`H2Peer`]: what can listen on a port without being a gRPC
-//!   server, or without being a good one.
+//!   server, or without being a good one. [`RawPeer`] writes any bytes at all, and
+//!   [`assert_growth`] bounds the memory that costs.
 //! - `NameServer`: a name server with the names that a test gives it, with the feature
 //!   `hickory`.
 //! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
@@ -21,12 +22,14 @@ mod front;
 mod greeter_service;
 mod h2_peer;
 mod health_service;
-mod http2;
+pub(crate) mod http2;
 mod logs;
+mod memory;
 #[cfg(feature = "hickory")]
 mod name_server;
 mod peers;
 mod port;
+mod raw_peer;
 mod relay;
 mod scripts;
 #[cfg(feature = "tls-ring")]
@@ -40,10 +43,12 @@ pub(crate) use client::*;
 pub(crate) use configs::{Configs, of_all_methods};
 pub(crate) use h2_peer::{Answer, H2Peer};
 pub(crate) use logs::Logs;
+pub(crate) use memory::assert_growth;
 #[cfg(feature = "hickory")]
 pub(crate) use name_server::{Mood, NameServer};
 pub(crate) use peers::{Peer, PeerScript};
 pub(crate) use port::dead_addr;
+pub(crate) use raw_peer::{RawConnection, RawPeer};
 pub(crate) use relay::HttpProxy;
 #[cfg(unix)]
 pub(crate) use relay::{UnixDoor, relay_unix};

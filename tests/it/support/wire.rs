@@ -28,12 +28,20 @@ pub(crate) struct Door {
     pub(crate) connections: Counter,
     /// Connections that neither side has closed.
     pub(crate) open: Counter,
-    /// Every wire holds a receiver; any change cuts it.
-    cut: watch::Sender<()>,
+    /// Every wire holds a receiver, and is cut when it is meant.
+    cut: watch::Sender<Whom>,
+}
+
+/// Wires, by the order in which they were accepted.
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    All,
+    Number(usize),
 }
 
 pub(crate) struct Wire {
     stream: TcpStream,
+    number: usize,
     cut: Cut,
     _open: Entered,
 }
@@ -49,7 +57,7 @@ impl Door {
         Self {
             connections: Counter::new("accepted connections"),
             open: Counter::new("open connections"),
-            cut: watch::Sender::new(()),
+            cut: watch::Sender::new(Whom::All),
         }
     }
 
@@ -67,18 +75,32 @@ impl Door {
 
     /// Resets all open connections. Later ones are not affected.
     pub(crate) fn cut(&self) {
-        self.cut.send_replace(());
+        self.cut.send_replace(Whom::All);
+    }
+
+    /// Resets one connection, by its number among all that were accepted. The next
+    /// only after this one is gone.
+    pub(crate) fn cut_one(&self, number: usize) {
+        self.cut.send_replace(Whom::Number(number));
     }
 
     fn admit(&self, stream: TcpStream) -> Wire {
         // Small answers must not wait for Nagle; a failure only costs speed.
         let _ = stream.set_nodelay(true);
+        let number = self.connections.get();
         let mut cut = self.cut.subscribe();
         let wire = Wire {
             stream,
+            number,
             cut: Cut::NotYet(Box::pin(async move {
                 // An error means the door is gone, which cuts as well.
-                let _ = cut.changed().await;
+                while cut.changed().await.is_ok() {
+                    match *cut.borrow_and_update() {
+                        Whom::All => return,
+                        Whom::Number(one) if one == number => return,
+                        Whom::Number(_) => {}
+                    }
+                }
             })),
             _open: self.open.enter(),
         };
@@ -90,6 +112,11 @@ impl Door {
 impl Wire {
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()
+    }
+
+    /// How many its door had accepted before.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// Makes the coming close a reset.

@@ -26,6 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
+#[cfg(feature = "cli")]
+use tonic::codec::CompressionEncoding;
 use tonic::{
     service::Routes,
     transport::{Error, Server},
@@ -133,6 +135,12 @@ impl Backend {
         self.door.cut();
     }
 
+    /// Resets one connection, by its number among all that were accepted, from 0. The
+    /// next one only after that is gone.
+    pub(crate) fn cut_connection(&self, number: usize) {
+        self.door.cut_one(number);
+    }
+
     /// Stops accepting, sends GOAWAY and lets open calls end. The drain begins
     /// now; the future resolves when the last connection has ended.
     pub(crate) fn stop_gracefully(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -193,7 +201,10 @@ impl Backend {
                 routes.add_service(tonic_health::pb::health_server::HealthServer::new(service))
             }
             Health::Ours(service) => {
-                routes.add_service(HealthServer::from_arc(Arc::clone(service)))
+                let service = HealthServer::from_arc(Arc::clone(service));
+                #[cfg(feature = "cli")]
+                let service = service.accept_compressed(CompressionEncoding::Gzip);
+                routes.add_service(service)
             }
             Health::None => routes,
         }

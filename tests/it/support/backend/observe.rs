@@ -184,6 +184,12 @@ impl Backend {
         asked.expect("no holder of the record panics").clone()
     }
 
+    /// What the last Check brought along.
+    pub(crate) fn last_check(&self) -> Option<Seen> {
+        let last = self.traffic.last_check.lock();
+        last.expect("no holder of the record panics").clone()
+    }
+
     /// What the last Watch brought along.
     pub(crate) fn last_watch(&self) -> Option<Seen> {
         let last = self.traffic.last_watch.lock();

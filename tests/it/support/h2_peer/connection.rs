@@ -28,6 +28,7 @@ const SERVING: &[u8] = &[0x08, 0x01];
 
 pub(super) struct Connection {
     wire: Wire,
+    number: usize,
     shared: Arc<Shared>,
     orders: broadcast::Receiver<Order>,
     /// Bytes that were read and not yet cut into frames.
@@ -50,6 +51,7 @@ struct Open {
 impl Connection {
     pub(super) fn new(wire: Wire, shared: Arc<Shared>) -> Self {
         Self {
+            number: wire.number(),
             wire,
             orders: shared.orders.subscribe(),
             shared,
@@ -180,7 +182,12 @@ impl Connection {
     async fn on_order(&mut self, order: Order) -> io::Result<ControlFlow<()>> {
         match order {
             Order::SendSettings => self.send_settings().await?,
-            Order::GoAway(reason) => {
+            Order::GoAwayOn(number) if number != self.number => {}
+            Order::GoAwayOn(_) | Order::GoAway(_) => {
+                let reason = match order {
+                    Order::GoAway(reason) => reason,
+                    _ => Reason::NO_ERROR,
+                };
                 self.final_stream = self.last_stream;
                 self.send(http2::go_away(self.last_stream, reason, ""))
                     .await?;

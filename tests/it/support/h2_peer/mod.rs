@@ -82,6 +82,8 @@ enum Order {
     SendSettings,
     /// GOAWAY that covers every stream seen so far.
     GoAway(Reason),
+    /// The same on one connection, by its number among all that were accepted.
+    GoAwayOn(usize),
     /// GOAWAY(NO_ERROR) that covers streams up to this one, and forgets the rest.
     GoAwayCounting(u32),
     /// GOAWAY that covers every stream seen, with debug data; then close.
@@ -182,6 +184,11 @@ impl H2Peer {
     /// GOAWAY(NO_ERROR) after the last stream seen: those go on, no new ones.
     pub(crate) fn go_away(&self) {
         self.order(Order::GoAway(Reason::NO_ERROR));
+    }
+
+    /// The same on one connection, by its number among all that were accepted, from 0.
+    pub(crate) fn go_away_on(&self, number: usize) {
+        self.order(Order::GoAwayOn(number));
     }
 
     /// The same for a reason such as ENHANCE_YOUR_CALM.

@@ -1,0 +1,44 @@
+//! Completions for shells and pages for `man`, made from what the command line is.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::{cli::Cli, exit::Exit, output};
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// Whose completions
+    shell: Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// The command that the page is about; without one, grpc-health as a whole
+    command: Option<String>,
+}
+
+pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
+    let mut cli = Cli::command();
+    let name = cli.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut cli, name, &mut script);
+    output::print(&script)
+}
+
+pub(crate) fn man(args: &ManArgs) -> Exit {
+    let mut cli = Cli::command();
+    cli.build();
+    let about = match &args.command {
+        None => Some(&cli),
+        Some(name) => cli.find_subcommand(name),
+    };
+    let Some(about) = about else {
+        let name = args.command.as_deref().unwrap_or_default();
+        return Exit::bad_arguments(format_args!("there is no command `{name}`"));
+    };
+    let mut page = Vec::new();
+    match clap_mangen::Man::new(about.clone()).render(&mut page) {
+        Ok(()) => output::print(&page),
+        Err(error) => Exit::bad_arguments(format_args!("no page: {error}")),
+    }
+}

@@ -1,0 +1,265 @@
+//! The flags of `grpc-health-probe`, and which of them go together.
+
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{ArgAction::Set, Args};
+use tonic::metadata::{
+    Ascii, Binary, BinaryMetadataValue, MetadataKey, MetadataMap, MetadataValue,
+};
+use tonic_health_channel::{ClientTlsConfig, Endpoint};
+
+use super::{address, no_verify::NoVerify};
+use crate::{connect::TlsFiles, exit::Exit, go};
+
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub(crate) struct ProbeArgs {
+    /// The server: host:port, :port for this host, or unix:path (required)
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    addr: String,
+    /// The service to ask about; without one, the server as a whole
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    service: String,
+    /// Bounds connecting, with TLS and all
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::parse_duration)]
+    connect_timeout: Duration,
+    /// Bounds the health check itself
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::parse_duration)]
+    rpc_timeout: Duration,
+    /// Who the server is told asks
+    #[arg(long, value_name = "TEXT", default_value = "grpc_health_probe")]
+    user_agent: String,
+    /// Send this header too; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", action = clap::ArgAction::Append)]
+    rpc_header: Vec<String>,
+    /// Say on stderr what is done, and how long it takes
+    #[arg(short, alias = "v", value_name = "BOOL", action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    verbose: bool,
+    /// Compress the request by gzip, and take a compressed answer
+    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    gzip: bool,
+    /// Connect by TLS
+    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    tls: bool,
+    /// Trust the certificate authorities in this PEM file, not the system's
+    #[arg(long, value_name = "FILE")]
+    tls_ca_cert: Option<OsString>,
+    /// Show this certificate (PEM) to a server that asks for one
+    #[arg(long, value_name = "FILE")]
+    tls_client_cert: Option<OsString>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_client_key: Option<OsString>,
+    /// Take whatever certificate the server shows. Anybody between can then answer
+    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    tls_no_verify: bool,
+    /// Expect this name in the server's certificate, not the address's host
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    tls_server_name: String,
+    #[arg(long, hide = true, action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    alts: bool,
+    #[arg(long, hide = true, action = Set, num_args = 0..=1)]
+    #[arg(require_equals = true, value_parser = go::parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    spiffe: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) addr: String,
+    pub(super) service: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) rpc_timeout: Duration,
+    pub(super) headers: MetadataMap,
+    pub(super) verbose: bool,
+    pub(super) gzip: bool,
+    pub(super) tls: bool,
+    pub(super) endpoint: Endpoint,
+}
+
+impl TryFrom<ProbeArgs> for Probe {
+    type Error = Exit;
+
+    /// Reads the files that the arguments name, and connects to nobody.
+    fn try_from(args: ProbeArgs) -> Result<Self, Exit> {
+        args.check().map_err(Exit::bad_arguments)?;
+        let headers = headers(&args.rpc_header).map_err(Exit::bad_arguments)?;
+        let endpoint = address::endpoint(&args.addr, args.tls).map_err(Exit::bad_arguments)?;
+        let endpoint = endpoint
+            .user_agent(args.user_agent.as_str())
+            .map_err(Exit::bad_arguments)?;
+        Ok(Self {
+            endpoint: args.secured(endpoint)?,
+            addr: args.addr,
+            service: args.service,
+            connect_timeout: args.connect_timeout,
+            rpc_timeout: args.rpc_timeout,
+            headers,
+            verbose: args.verbose,
+            gzip: args.gzip,
+            tls: args.tls,
+        })
+    }
+}
+
+impl ProbeArgs {
+    /// What `grpc-health-probe` refuses is refused here. An empty value is none, as
+    /// templates leave it.
+    fn check(&self) -> Result<(), String> {
+        if self.addr.is_empty() {
+            return Err("there is no address; give one by -addr".to_owned());
+        }
+        if self.alts {
+            return Err("-alts: ALTS, of Google's cloud, is not supported".to_owned());
+        }
+        if self.spiffe {
+            return Err(
+                "-spiffe: the SPIFFE workload API is not supported; give the \
+                 certificates as files, by -tls-client-cert, -tls-client-key and -tls-ca-cert"
+                    .to_owned(),
+            );
+        }
+        let ca = file(&self.tls_ca_cert).is_some();
+        let certificate = file(&self.tls_client_cert).is_some();
+        let key = file(&self.tls_client_key).is_some();
+        let server_name = !self.tls_server_name.is_empty();
+        for (is_given, flag) in [
+            (self.tls_no_verify, "-tls-no-verify"),
+            (ca, "-tls-ca-cert"),
+            (certificate, "-tls-client-cert"),
+            (key, "-tls-client-key"),
+            (server_name, "-tls-server-name"),
+        ] {
+            if is_given && !self.tls {
+                return Err(format!("{flag} has no effect without -tls"));
+            }
+        }
+        match (certificate, key) {
+            (true, false) => return Err("-tls-client-cert needs -tls-client-key".to_owned()),
+            (false, true) => return Err("-tls-client-key needs -tls-client-cert".to_owned()),
+            (true, true) | (false, false) => {}
+        }
+        for (is_given, flag) in [(ca, "-tls-ca-cert"), (server_name, "-tls-server-name")] {
+            if is_given && self.tls_no_verify {
+                return Err(format!("{flag} has no effect with -tls-no-verify"));
+            }
+        }
+        Ok(())
+    }
+
+    fn secured(&self, endpoint: Endpoint) -> Result<Endpoint, Exit> {
+        if !self.tls {
+            return Ok(endpoint);
+        }
+        let files = TlsFiles {
+            ca: file(&self.tls_ca_cert),
+            client: file(&self.tls_client_cert).zip(file(&self.tls_client_key)),
+            server_name: self.server_name(),
+        };
+        let endpoint = match self.tls_server_name.as_str() {
+            "" => endpoint,
+            name => endpoint.origin(address::uri("https", name).map_err(Exit::bad_arguments)?),
+        };
+        let secured = match self.tls_no_verify {
+            true => {
+                let config: ClientTlsConfig = files.without_roots()?;
+                endpoint.dangerous_tls_config_with_verifier(config, NoVerify::new())
+            }
+            false => endpoint.tls_config(files.config()?),
+        };
+        let trusts_system = files.ca.is_none() && !self.tls_no_verify;
+        secured.map_err(|error| match trusts_system && !system_has_authorities() {
+            true => Exit::bad_arguments(
+                "nobody is trusted: the system has no certificate authorities; give them by \
+                 -tls-ca-cert",
+            ),
+            false => Exit::bad_arguments(error),
+        })
+    }
+
+    /// The name in the server's certificate, if not the host that is connected to.
+    fn server_name(&self) -> Option<String> {
+        match self.tls_server_name.as_str() {
+            "" if address::is_this_host(&self.addr) => Some("localhost".to_owned()),
+            "" => None,
+            name => Some(name.to_owned()),
+        }
+    }
+}
+
+fn system_has_authorities() -> bool {
+    let config = ClientTlsConfig::new().with_native_roots();
+    let endpoint = Endpoint::from_static("https://localhost").tls_config(config);
+    endpoint.is_ok()
+}
+
+/// An empty name is none.
+fn file(name: &Option<OsString>) -> Option<PathBuf> {
+    let name = name.as_ref().filter(|name| !name.is_empty());
+    name.map(PathBuf::from)
+}
+
+/// Each of them is `name: value`. What a `-bin` header carries is given as it is.
+fn headers(texts: &[String]) -> Result<MetadataMap, String> {
+    let mut headers = MetadataMap::new();
+    for text in texts {
+        // Without the text: it may be a secret.
+        let invalid = || "-rpc-header: write `name: value`".to_owned();
+        let (name, value) = text.split_once(':').ok_or_else(invalid)?;
+        let value = value.trim_start();
+        match name.to_ascii_lowercase().ends_with("-bin") {
+            true => {
+                let name = MetadataKey::<Binary>::from_str(name).map_err(|_| invalid())?;
+                headers.append_bin(name, BinaryMetadataValue::from_bytes(value.as_bytes()));
+            }
+            false => {
+                let name = MetadataKey::<Ascii>::from_str(name).map_err(|_| invalid())?;
+                let value = MetadataValue::try_from(value).map_err(|_| invalid())?;
+                headers.append(name, value);
+            }
+        }
+    }
+    Ok(headers)
+}

@@ -1,0 +1,252 @@
+//! The connections of a backend while there are any, and the health RPCs on the first.
+
+use std::{future::pending, mem, sync::Arc};
+
+use futures_util::future::{BoxFuture, select_all};
+use tokio::{select, sync::watch};
+use tracing::warn;
+
+use crate::{
+    error::{Cause, CauseKind},
+    health::Prober,
+    transport::{Attached, Connection, Connections, Endpoint, Stage, dial},
+};
+
+/// A target of what is logged; see the crate's documentation.
+const HEALTH: &str = "tonic_health_channel::health";
+
+/// A backend's connections, and its health RPCs.
+///
+/// [`let_go`](Self::let_go) before it is dropped: calls may hold the connections.
+pub(super) struct Live {
+    first: First,
+    extras: Vec<Extra>,
+    /// The dial of one more.
+    dialling: Option<BoxFuture<'static, Result<Connection, Cause>>>,
+}
+
+/// The connection without which there is none, and the health RPCs.
+///
+/// They share one connection, except where the peer allows one stream at a time,
+/// or none yet: then the `Watch` would leave none for calls, and has a connection
+/// to itself.
+struct First {
+    calls: Connection,
+    prober: Prober,
+    /// Health is checked, so the prober's slot may be taken.
+    checked: bool,
+    /// Calls and a `Watch` are on the same connection.
+    shared: bool,
+    stages: [watch::Receiver<Stage>; 2],
+}
+
+/// A connection for calls alone.
+struct Extra {
+    connection: Connection,
+    stage: watch::Receiver<Stage>,
+}
+
+/// What becomes of the connections.
+pub(super) enum LiveEvent {
+    /// See [`Live::lost`].
+    Lost(Cause),
+    /// The end of a dial for one more.
+    Dialled(Result<Connection, Cause>),
+    /// The extra one at this place takes no new streams any more.
+    ExtraLost(usize, Cause),
+}
+
+impl Live {
+    /// Dials once, or twice where the peer allows at most one stream at a time and
+    /// that one is needed for the `Watch`.
+    pub(super) async fn connect(
+        label: Arc<str>,
+        endpoint: Endpoint,
+        attached: Attached,
+        checked: bool,
+    ) -> Result<Self, Cause> {
+        let first = dial(endpoint.clone(), attached.clone()).await?;
+        let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
+        let calls = match checked && narrow {
+            false => first.clone(),
+            true => {
+                warn!(
+                    target: HEALTH,
+                    backend = &*label,
+                    "the server allows at most one stream per connection, which the health check \
+                     needs; calls get a second connection"
+                );
+                dial(endpoint, attached).await?
+            }
+        };
+        Ok(Self {
+            first: First::new(calls, first, checked),
+            extras: Vec::new(),
+            dialling: None,
+        })
+    }
+
+    /// Dials one connection more; [`next`](Self::next) tells the outcome.
+    pub(super) fn dial(&mut self, endpoint: Endpoint, attached: Attached) {
+        self.dialling = Some(Box::pin(dial(endpoint, attached)));
+    }
+
+    pub(super) fn add(&mut self, connection: Connection) {
+        self.extras.push(Extra {
+            stage: connection.stage(),
+            connection,
+        });
+    }
+
+    pub(super) fn remove(&mut self, at: usize) {
+        self.extras.remove(at).connection.let_go();
+    }
+
+    /// Puts an extra connection in the place of the first, if there is one that can
+    /// do what the first does.
+    ///
+    /// One whose streams are all taken could not ask about health until a call ends,
+    /// nor take a call: then there is nothing to be saved.
+    pub(super) fn replace_first(&mut self) -> bool {
+        let checked = self.first.checked;
+        let can = |extra: &Extra| match *extra.stage.borrow() {
+            Stage::Open { limit: 0 | 1 } if checked => false,
+            Stage::Open { .. } => !checked || extra.connection.has_free_stream(),
+            Stage::Draining(_) | Stage::Closed(_) => false,
+        };
+        let Some(at) = self.extras.iter().position(can) else {
+            return false;
+        };
+        let next = self.extras.remove(at).connection;
+        let next = First::new(next.clone(), next, checked);
+        mem::replace(&mut self.first, next).calls.let_go();
+        true
+    }
+
+    /// Where calls are sent.
+    pub(super) fn calls(&self) -> Connections {
+        let extras = self.extras.iter().map(|extra| extra.connection.clone());
+        Connections::new(self.first.calls.clone(), extras)
+    }
+
+    /// Lets calls use the connections, or not.
+    pub(super) fn offer(&self, offered: bool) {
+        for connection in self.calls().as_slice() {
+            connection.offer(offered);
+        }
+    }
+
+    /// No new calls from now on. Those there are go on.
+    pub(super) fn let_go(&self) {
+        self.calls().let_go();
+    }
+
+    /// Where health is asked about.
+    pub(super) fn prober(&self) -> &Prober {
+        &self.first.prober
+    }
+
+    /// Health is checked from now on, or not any more: then calls get the slot
+    /// that the `Watch` had, and a connection that it had to itself is let go.
+    pub(super) fn check(&mut self, checked: bool) {
+        if self.first.checked != checked {
+            let calls = &self.first.calls;
+            self.first = First::new(calls.clone(), calls.clone(), checked);
+        }
+    }
+
+    /// Resolves when the first connection takes no new streams any more, or no longer
+    /// enough for what is on it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is missed: what has ended has still ended the next time.
+    pub(super) async fn lost(&mut self) -> Cause {
+        self.first.lost().await
+    }
+
+    /// # Cancel safety
+    ///
+    /// Nothing is missed: a dial goes on, and what has ended has still ended the next
+    /// time.
+    pub(super) async fn next(&mut self) -> LiveEvent {
+        let Self {
+            first,
+            extras,
+            dialling,
+        } = self;
+        select! {
+            // Those that end together end with their backend, which then is not to
+            // look for another first one among them.
+            biased;
+            (at, why) = first_to_end(extras) => LiveEvent::ExtraLost(at, why),
+            why = first.lost() => LiveEvent::Lost(why),
+            outcome = dialled(dialling) => LiveEvent::Dialled(outcome),
+        }
+    }
+}
+
+impl First {
+    fn new(calls: Connection, watched: Connection, checked: bool) -> Self {
+        Self {
+            checked,
+            shared: checked && watched == calls,
+            stages: [watched.stage(), calls.stage()],
+            prober: Prober::new(watched),
+            calls,
+        }
+    }
+
+    async fn lost(&mut self) -> Cause {
+        let shared = self.shared;
+        let [a, b] = &mut self.stages;
+        select! {
+            why = ended(a, shared) => why,
+            why = ended(b, shared) => why,
+        }
+    }
+}
+
+/// The outcome of the dial, which is over then.
+pub(super) async fn dialled<T>(
+    dialling: &mut Option<BoxFuture<'static, Result<T, Cause>>>,
+) -> Result<T, Cause> {
+    match dialling {
+        Some(attempt) => {
+            let outcome = attempt.await;
+            *dialling = None;
+            outcome
+        }
+        None => pending().await,
+    }
+}
+
+async fn first_to_end(extras: &mut [Extra]) -> (usize, Cause) {
+    if extras.is_empty() {
+        return pending().await;
+    }
+    let ends = extras.iter_mut();
+    let ends = ends.map(|extra| Box::pin(ended(&mut extra.stage, false)));
+    let (why, at, _) = select_all(ends).await;
+    (at, why)
+}
+
+/// A `shared` connection whose peer comes down to one stream at a time, or whose
+/// health was not checked before, ends as one that drains: the `Watch` keeps that
+/// stream, and calls would wait for ever.
+async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
+    let why = |stage: &Stage| match stage {
+        Stage::Open { limit: 1 } if shared => Some(Cause::new(
+            CauseKind::Disconnected,
+            "the server allows one stream per connection, which the health check needs",
+        )),
+        stage => stage.ended().cloned(),
+    };
+    let ended = stage.wait_for(|stage| why(stage).is_some()).await;
+    let why = ended.ok().and_then(|stage| why(&stage));
+    match why {
+        Some(why) => why,
+        // A handle is held beside this receiver, so the sender lives.
+        None => pending().await,
+    }
+}

@@ -1,0 +1,97 @@
+//! How often something happens, for rules of what is too often.
+
+use std::time::{Duration, Instant};
+
+/// Counts in periods. One begins with the first that comes after the last has
+/// passed, so within any span of its length there are at most twice as many as it
+/// may have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Tally {
+    /// One more, `now`: how many there are in its period.
+    pub(crate) fn count(&mut self, now: Instant, period: Duration) -> u32 {
+        let goes_on = self
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) < period);
+        if !goes_on {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+/// Lines that one backend, or one channel, may bring into the log above DEBUG: what
+/// changes more often is nothing to read.
+const MOST_LINES: u32 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Keeps what a peer can cause from filling the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogBudget(Tally);
+
+/// How a line is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loudness {
+    /// At its own level.
+    Normal,
+    /// At its own level, with word that the next ones are not.
+    Last,
+    /// At DEBUG.
+    Muted,
+}
+
+impl LogBudget {
+    /// For one more line, `now`.
+    pub(crate) fn spend(&mut self, now: Instant) -> Loudness {
+        match self.0.count(now, MINUTE) {
+            ..MOST_LINES => Loudness::Normal,
+            MOST_LINES => Loudness::Last,
+            _ => Loudness::Muted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_begins_with_the_first_after_the_last_has_passed() {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let counts = [0, 999, 1_000, 1_500, 2_500, 3_499].map(|millis| {
+            let now = start + Duration::from_millis(millis);
+            tally.count(now, Duration::from_secs(1))
+        });
+        assert_eq!(counts, [1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn the_log_is_loud_again_in_the_next_minute() {
+        let start = Instant::now();
+        let mut budget = LogBudget::default();
+        for _ in 1..60 {
+            assert_eq!(budget.spend(start), Loudness::Normal);
+        }
+        assert_eq!(budget.spend(start), Loudness::Last);
+        assert_eq!(budget.spend(start), Loudness::Muted);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(budget.spend(later), Loudness::Normal);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_counts_on() {
+        let now = Instant::now();
+        let mut tally = Tally::default();
+        assert_eq!(
+            [0; 3].map(|_| tally.count(now, Duration::from_secs(1))),
+            [1, 2, 3]
+        );
+    }
+}
