@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 17] = [
+const PURE: [&str; 21] = [
     "src/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -17,6 +17,10 @@ const PURE: [&str; 17] = [
     "src/balancer/machine.rs",
     "src/balancer/pick_first.rs",
     "src/balancer/policy.rs",
+    "src/bin/grpc-health/grid.rs",
+    "src/bin/grpc-health/watch/lines.rs",
+    "src/bin/grpc-health/watch/table.rs",
+    "src/bin/grpc-health/watch/until.rs",
     "src/connectivity.rs",
     "src/discover/dns/machine.rs",
     "src/health/flood.rs",

@@ -1,14 +1,18 @@
 //! The command line, and who does what it says.
 
-use std::{env, ffi::OsString, path::Path};
+use std::{env, ffi::OsString, future::Future, path::Path};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime;
 
 use crate::{
+    check::{self, CheckArgs},
     exit::Exit,
     generate::{self, CompletionsArgs, ManArgs},
     go,
+    list::{self, ListArgs},
     probe::{self, ProbeArgs},
+    watch::{self, WatchArgs},
 };
 
 /// What `--help` and `man` say at the end.
@@ -42,6 +46,12 @@ enum Command {
     Completions(CompletionsArgs),
     /// Print a page for man
     Man(ManArgs),
+    #[command(after_help = EXIT_CODES)]
+    Watch(Box<WatchArgs>),
+    #[command(after_help = EXIT_CODES)]
+    List(Box<ListArgs>),
+    #[command(after_help = EXIT_CODES)]
+    Check(Box<CheckArgs>),
 }
 
 pub(crate) fn run() -> Exit {
@@ -50,6 +60,9 @@ pub(crate) fn run() -> Exit {
             Command::Probe(args) => probe::run(*args),
             Command::Completions(args) => generate::completions(&args),
             Command::Man(args) => generate::man(&args),
+            Command::Watch(args) => block_on(watch::run(*args)),
+            Command::List(args) => block_on(list::run(*args)),
+            Command::Check(args) => block_on(check::run(*args)),
         },
         Err(error) => {
             let _ = error.print();
@@ -86,4 +99,16 @@ fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn is_probe(program: &OsString) -> bool {
     let name = Path::new(program).file_stem();
     name.is_some_and(|name| PROBE_NAMES.iter().any(|probe| name == *probe))
+}
+
+/// Runs a command that talks to servers. Either result says how the program ends.
+fn block_on(command: impl Future<Output = Result<Exit, Exit>>) -> Exit {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::CallFailed(format!("error: no runtime: {error}")),
+    };
+    let exit = runtime.block_on(command).unwrap_or_else(|exit| exit);
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    exit
 }

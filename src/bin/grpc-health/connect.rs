@@ -47,10 +47,11 @@ pub(crate) struct TlsFiles {
 impl ConnectArgs {
     /// The endpoint whose scheme and options the backends of a target take.
     pub(crate) fn template(&self) -> Result<Endpoint, Exit> {
-        let template = match self.tls {
-            true => Endpoint::from_static("https://target"),
-            false => Endpoint::from_static("http://target"),
-        };
+        if !self.tls {
+            // The system's roots are read for the first https:// target, if there is one.
+            let plain = Endpoint::from_static("http://target");
+            return Ok(plain.connect_timeout(self.connect_timeout));
+        }
         let files = TlsFiles {
             ca: self.tls_ca_cert.clone(),
             client: self
@@ -59,10 +60,18 @@ impl ConnectArgs {
                 .zip(self.tls_client_key.clone()),
             server_name: self.tls_server_name.clone(),
         };
-        let template = template.connect_timeout(self.connect_timeout);
-        template
+        Endpoint::from_static("https://target")
+            .connect_timeout(self.connect_timeout)
             .tls_config(files.config()?)
             .map_err(Exit::bad_arguments)
+    }
+
+    pub(crate) fn tls(&self) -> bool {
+        self.tls
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     CallFailed(String),
     /// 4: the answer is that something is not SERVING.
     Unhealthy(String),
+    /// 128 and its number, as shells have it: a signal ended what would have gone on.
+    Signal(u8),
 }
 
 impl Exit {
@@ -22,10 +24,21 @@ impl Exit {
         Self::BadArguments(format!("error: {what}"))
     }
 
+    /// The same with another text for stderr.
+    pub(crate) fn saying(self, text: String) -> Self {
+        match self {
+            Self::Healthy | Self::Signal(_) => self,
+            Self::BadArguments(_) => Self::BadArguments(text),
+            Self::Unreachable(_) => Self::Unreachable(text),
+            Self::CallFailed(_) => Self::CallFailed(text),
+            Self::Unhealthy(_) => Self::Unhealthy(text),
+        }
+    }
+
     /// What goes to stderr.
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
-            Self::Healthy => None,
+            Self::Healthy | Self::Signal(_) => None,
             Self::BadArguments(text)
             | Self::Unreachable(text)
             | Self::CallFailed(text)
@@ -34,12 +47,17 @@ impl Exit {
     }
 
     pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.number())
+    }
+
+    pub(crate) fn number(&self) -> u8 {
+        match self {
             Self::Healthy => 0,
             Self::BadArguments(_) => 1,
             Self::Unreachable(_) => 2,
             Self::CallFailed(_) => 3,
             Self::Unhealthy(_) => 4,
-        })
+            Self::Signal(number) => 128 + number,
+        }
     }
 }

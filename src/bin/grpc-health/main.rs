@@ -9,15 +9,23 @@
 //!
 //! Every part ends in an [`Exit`](exit::Exit); nothing else decides the exit code.
 
+mod answer;
+mod ask;
+mod check;
 mod cli;
-#[allow(dead_code, reason = "its flags are for commands that follow targets")]
 mod connect;
 mod exit;
 mod generate;
 mod go;
+mod grid;
+mod list;
 mod output;
 mod pb;
 mod probe;
+mod report;
+mod signals;
+mod targets;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,158 @@
+//! Asking each backend of a target, for `check` and `list`.
+//!
+//! ```text
+//!   target ──► Channel, health checks off ──► discover::serving ──► a Connection each
+//! ```
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::time;
+use tonic::{Request, Response, Status as RpcStatus};
+use tonic_health_channel::{
+    BackendId, BackendStatus, Change, Channel, ConnectivityState, Endpoint, Status, StatusWatch,
+    discover::{self, Connection, Serving},
+};
+
+use crate::{
+    answer::Answer, connect::ConnectArgs, exit::Exit, pb::health_client::HealthClient, targets,
+};
+
+/// A target and the connections to its backends.
+pub(crate) struct Target {
+    pub(crate) name: String,
+    channel: Channel,
+    serving: Serving,
+    connections: BTreeMap<BackendId, Connection>,
+    patience: Duration,
+}
+
+/// A backend that can be asked, or why it cannot.
+pub(crate) struct Backend {
+    pub(crate) label: String,
+    /// Where it is. Empty if the target has named no backend: its source is meant.
+    pub(crate) address: String,
+    pub(crate) connection: Result<Connection, Answer>,
+}
+
+impl Target {
+    /// Starts to connect to every backend of each of `targets`.
+    pub(crate) fn open(targets: &[String], connect: &ConnectArgs) -> Result<Vec<Self>, Exit> {
+        let template: Endpoint = connect.template()?;
+        let builders = targets
+            .iter()
+            .map(|target| Ok((target, targets::channel(target, connect, &template)?)));
+        // All are known to be good before any is asked.
+        let builders = builders.collect::<Result<Vec<_>, Exit>>()?;
+        let opened = builders.into_iter().map(|(target, builder)| {
+            let channel = builder.disable_service_config_updates().build();
+            Self {
+                name: target.clone(),
+                serving: discover::serving(&channel),
+                channel,
+                connections: BTreeMap::new(),
+                patience: connect.connect_timeout(),
+            }
+        });
+        Ok(opened.collect())
+    }
+
+    /// Its backends, once it is known of each whether there is a connection.
+    pub(crate) async fn backends(&mut self) -> Vec<Backend> {
+        let mut watch = self.channel.watch_status();
+        let status = self.settled(&mut watch).await;
+        while let Some(Some(change)) = self.serving.next().now_or_never() {
+            match change {
+                Ok(Change::Insert(id, connection)) => {
+                    self.connections.insert(id, connection);
+                }
+                Ok(Change::Remove(id)) => {
+                    self.connections.remove(&id);
+                }
+                Err(never) => match never {},
+            }
+        }
+        if status.backends().is_empty() {
+            let why = match status.cause() {
+                Some(cause) => targets::trouble(cause),
+                None => format!("no backend is known after {:?}", self.patience),
+            };
+            return vec![Backend {
+                label: self.name.clone(),
+                address: String::new(),
+                connection: Err(Answer::Unreachable(why)),
+            }];
+        }
+        let backends = status.backends().iter();
+        backends.map(|backend| self.backend(backend)).collect()
+    }
+
+    /// The backends are named, or will not be; and each is connected, or has failed. The
+    /// channel bounds the time for each connection by itself.
+    async fn settled(&self, watch: &mut StatusWatch) -> Arc<Status> {
+        let is_named = |status: &Status| !status.backends().is_empty() || status.cause().is_some();
+        if time::timeout(self.patience, watch.wait_for(is_named))
+            .await
+            .is_err()
+        {
+            return watch.status();
+        }
+        let is_settled = |status: &Status| {
+            status.backends().iter().all(|backend| {
+                matches!(
+                    backend.state(),
+                    ConnectivityState::Ready | ConnectivityState::TransientFailure
+                )
+            })
+        };
+        // Longer than the channel gives one: its reason is better than ours.
+        let settled = time::timeout(2 * self.patience, watch.wait_for(is_settled)).await;
+        settled.unwrap_or_else(|_| watch.status())
+    }
+
+    fn backend(&self, backend: &BackendStatus) -> Backend {
+        let connection = self.connections.get(&backend.id()).cloned();
+        let connection = connection.ok_or_else(|| {
+            let why = match backend.last_error() {
+                Some((cause, _)) => cause.to_string(),
+                None => "not connected".to_owned(),
+            };
+            Answer::Unreachable(why)
+        });
+        Backend {
+            label: backend.label().to_owned(),
+            address: backend.address().to_owned(),
+            connection,
+        }
+    }
+}
+
+/// Makes a call of the health service, for at most `timeout`. Its request says so to the
+/// server.
+pub(crate) async fn call<Q, T>(
+    connection: &Connection,
+    timeout: Duration,
+    question: Q,
+    call: impl AsyncFnOnce(HealthClient<Connection>, Request<Q>) -> Result<Response<T>, RpcStatus>,
+) -> Result<T, RpcStatus> {
+    let client = HealthClient::new(connection.clone());
+    let mut request = Request::new(question);
+    request.set_timeout(timeout);
+    match time::timeout(timeout, call(client, request)).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => {
+            let text = format!("no answer within {}", humantime::format_duration(timeout));
+            Err(RpcStatus::deadline_exceeded(text))
+        }
+    }
+}
+
+impl Backend {
+    /// Its label, and its address if that is something else.
+    pub(crate) fn name(&self) -> String {
+        match self.address.is_empty() || self.address == self.label {
+            true => self.label.clone(),
+            false => format!("{} ({})", self.label, self.address),
+        }
+    }
+}

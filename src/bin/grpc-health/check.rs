@@ -1,0 +1,220 @@
+//! `grpc-health check`: each backend asked by one unary `Check` for each service, once or
+//! again and again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::Args;
+use futures_util::future::join_all;
+use tokio::{
+    select,
+    time::{self, MissedTickBehavior},
+};
+
+use crate::{
+    answer::{Answer, Record, worst},
+    ask::{self, Backend, Target},
+    connect::ConnectArgs,
+    exit::Exit,
+    grid::{Cell, Grid, printable},
+    pb::HealthCheckRequest,
+    report::{self, Clock, Format, OutputArgs, unwritable},
+    signals::Signals,
+    targets::{self, TargetArgs, service_text},
+};
+
+/// Ask servers about their health, once or again and again
+///
+/// A name with several addresses is asked at each of them. All are asked at the same time.
+/// The exit code is 0 if every answer is SERVING, else the lowest that one of the answers
+/// has: 2 no connection, 3 no answer, 4 not SERVING.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    targets: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Ask again and again, from one round to the next after this time, until Ctrl-C. After
+    /// the first round only what changed is told
+    #[arg(long, value_name = "DURATION", value_parser = targets::interval)]
+    every: Option<Duration>,
+    /// Bounds each call
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = targets::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Who was asked, and what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    target: usize,
+    /// The backend.
+    name: String,
+    label: String,
+    address: String,
+    service: String,
+}
+
+pub(crate) async fn run(args: CheckArgs) -> Result<Exit, Exit> {
+    let mut signals = Signals::new()?;
+    let names = args.targets.targets();
+    let mut targets = Target::open(&names, &args.connect)?;
+    let checking = async {
+        match args.every {
+            None => once(&args, &names, &mut targets).await,
+            Some(every) => again_and_again(&args, &names, &mut targets, every).await,
+        }
+    };
+    select! {
+        exit = checking => exit,
+        exit = signals.next() => Ok(exit),
+    }
+}
+
+async fn once(args: &CheckArgs, names: &[String], targets: &mut [Target]) -> Result<Exit, Exit> {
+    let answers = round(args, targets).await;
+    let exit = worst(answers.iter().map(|(_, answer)| answer.exit()));
+    let written = match args.output.format {
+        Format::Json => {
+            let clock = Clock::now();
+            answers.iter().try_for_each(|(question, answer)| {
+                report::say(&json(names, question, Some(answer), &clock))
+            })
+        }
+        Format::Text => report::say_grid(&grid(args, &answers)),
+    };
+    match written.map_err(|error| unwritable(&error)) {
+        Ok(()) | Err(Exit::Healthy) => Ok(exit),
+        Err(other) => Err(other),
+    }
+}
+
+async fn again_and_again(
+    args: &CheckArgs,
+    names: &[String],
+    targets: &mut [Target],
+    every: Duration,
+) -> Result<Exit, Exit> {
+    let mut rounds = time::interval(every);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let names_service = args.targets.services().len() > 1;
+    let mut known: BTreeMap<Question, Answer> = BTreeMap::new();
+    loop {
+        rounds.tick().await;
+        let answers = round(args, targets).await;
+        let clock = Clock::now();
+        let news = answers
+            .iter()
+            .filter(|(question, answer)| known.get(question) != Some(answer))
+            .map(|(question, answer)| (question, Some(answer)));
+        let is_gone = |question: &&Question| !answers.iter().any(|(asked, _)| asked == *question);
+        let gone = known
+            .keys()
+            .filter(is_gone)
+            .map(|question| (question, None));
+        for (question, answer) in gone.chain(news) {
+            let line = match args.output.format {
+                Format::Json => json(names, question, answer, &clock),
+                Format::Text => text(question, answer, &clock, names_service),
+            };
+            report::say(&line).map_err(|error| unwritable(&error))?;
+        }
+        known = answers.into_iter().collect();
+    }
+}
+
+/// All answers, in the order of the targets, of their backends and of the services.
+async fn round(args: &CheckArgs, targets: &mut [Target]) -> Vec<(Question, Answer)> {
+    let services = args.targets.services();
+    let asked = targets.iter_mut().enumerate().map(async |(at, target)| {
+        let backends = target.backends().await;
+        let asked = backends.iter().flat_map(|backend| {
+            let services = services.iter();
+            services.map(async |service| {
+                let question = Question {
+                    target: at,
+                    name: backend.name(),
+                    label: backend.label.clone(),
+                    address: backend.address.clone(),
+                    service: service.clone(),
+                };
+                (question, check(backend, service, args.timeout).await)
+            })
+        });
+        join_all(asked).await
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn check(backend: &Backend, service: &str, timeout: Duration) -> Answer {
+    let connection = match &backend.connection {
+        Ok(connection) => connection,
+        Err(unreachable) => return unreachable.clone(),
+    };
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let response = ask::call(connection, timeout, request, async |mut client, request| {
+        client.check(request).await
+    });
+    match response.await {
+        Ok(response) => Answer::Status(response.status),
+        Err(status) => Answer::failed(&status, "health service"),
+    }
+}
+
+fn grid(args: &CheckArgs, answers: &[(Question, Answer)]) -> Grid {
+    let names_service = args.targets.services().len() > 1;
+    let mut grid = match names_service {
+        true => Grid::new(&["BACKEND", "SERVICE", "STATUS", "ERROR"]),
+        false => Grid::new(&["BACKEND", "STATUS", "ERROR"]),
+    };
+    for (question, answer) in answers {
+        let mut row = vec![Cell::plain(&question.name)];
+        if names_service {
+            row.push(Cell::plain(service_text(&question.service)));
+        }
+        row.push(answer.cell());
+        row.push(Cell::plain(answer.error().unwrap_or_default()));
+        grid.push(row);
+    }
+    grid
+}
+
+/// `2026-01-01T12:00:00.000Z 10.0.0.1:50051 NOT_SERVING`, with the service after the
+/// backend if there are several.
+fn text(
+    question: &Question,
+    answer: Option<&Answer>,
+    clock: &Clock,
+    names_service: bool,
+) -> String {
+    let mut words = vec![clock.text(clock.now), question.name.clone()];
+    if names_service {
+        words.push(service_text(&question.service).to_owned());
+    }
+    match answer {
+        None => words.push("removed".to_owned()),
+        Some(answer) => {
+            words.push(answer.cell().text);
+            words.extend(answer.error().map(str::to_owned));
+        }
+    }
+    printable(&words.join(" "))
+}
+
+fn json(names: &[String], question: &Question, answer: Option<&Answer>, clock: &Clock) -> String {
+    let record = Record {
+        event: match answer {
+            Some(_) => "checked",
+            None => "removed",
+        },
+        time: clock.text(clock.now),
+        target: &names[question.target],
+        service: Some(&question.service),
+        backend: &question.label,
+        address: &question.address,
+        answer,
+    };
+    record.json()
+}
