@@ -115,7 +115,6 @@ impl Board {
             status: status.clone(),
         });
         let last = self.routing.swap(next.clone());
-        self.status.send_replace(status);
         let first_config = last.config.is_none() && next.config.is_some();
         if first_config || last.picker.could_answer_differently(&next.picker) {
             self.routing_bell.send_replace(());
@@ -125,6 +124,8 @@ impl Board {
         {
             candidates.for_each(Connections::serve_queue);
         }
+        // Last: whoever sees it may hold that calls have been told, too.
+        self.status.send_replace(status);
     }
 
     /// Asks the balancer to leave IDLE. Does nothing in any other state.
