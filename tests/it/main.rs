@@ -17,8 +17,6 @@ mod calls;
 mod churn;
 #[cfg(feature = "cli")]
 mod cli;
-#[cfg(feature = "cli")]
-mod cli_watch;
 mod config;
 mod connectivity;
 mod discover;

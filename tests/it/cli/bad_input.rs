@@ -1,6 +1,6 @@
 //! Arguments that make no sense, and servers that are none.
 
-use super::{probe, run};
+use super::run::{probe, run};
 use crate::support::{Authority, Backend, Peer, PeerScript, TlsFront, dead_addr};
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Running the command: to its end, or while something happens to its servers.
 
-use std::process::{Output, Stdio};
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    process::{Output, Stdio},
+};
 
 use serde_json::Value;
 use tokio::{
@@ -25,13 +29,24 @@ pub(super) struct Ended {
 }
 
 /// Runs the command to its end. Nobody writes to a terminal here.
-pub(super) async fn run(arguments: &[&str]) -> Ended {
-    let output = command(arguments).output();
-    let output = within("the command to end", output).await;
+pub(super) async fn run(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+    run_command(command(arguments)).await
+}
+
+/// The same, with something about the command changed.
+pub(super) async fn run_command(mut command: Command) -> Ended {
+    let output = within("the command to end", command.output()).await;
     Ended::from(output.expect("the command can be run"))
 }
 
-fn command(arguments: &[&str]) -> Command {
+/// `grpc-health probe -addr ADDR` and the words of `more`.
+pub(super) async fn probe(addr: SocketAddr, more: &str) -> Ended {
+    let addr = addr.to_string();
+    let arguments = ["probe", "-addr", &addr];
+    run(arguments.into_iter().chain(more.split_whitespace())).await
+}
+
+pub(super) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(COMMAND);
     command.env(ASK_SHORTLY.0, ASK_SHORTLY.1);
     command
@@ -53,6 +68,20 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
+    /// Nothing is printed but why it ends so.
+    #[track_caller]
+    pub(super) fn fails(&self, code: i32, why: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{self:?}");
+        assert!(self.stderr.contains(why), "no `{why}` in {self:?}");
+    }
+
+    /// It says what a probe says of a server that is well.
+    #[track_caller]
+    pub(super) fn is_serving(&self) {
+        assert_eq!(self.code, 0, "{self:?}");
+        assert_eq!(self.stdout, "status: SERVING\n");
+    }
+
     /// The words of each line but the first, which is the heading.
     pub(super) fn rows(&self) -> Vec<Vec<&str>> {
         let lines = self.stdout.lines().skip(1);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{Ran, command, ran, run};
+use super::run::{Ended, command, run, run_command};
 use crate::support::{Authority, Backend, ServerTls, TlsFront};
 
 /// PEM files that one test needs.
@@ -22,7 +22,7 @@ impl Files {
     }
 }
 
-async fn probe(addr: String, more: &[&str]) -> Ran {
+async fn probe(addr: String, more: &[&str]) -> Ended {
     let args = ["probe", "-tls", "-addr", &addr];
     run(args.iter().chain(more)).await
 }
@@ -54,7 +54,7 @@ async fn the_systems_authorities_are_trusted() {
     let with_store = |store: &str| {
         let mut probe = command(["probe", "-tls", "-addr", &addr]);
         probe.env("SSL_CERT_FILE", store).env_remove("SSL_CERT_DIR");
-        ran(probe)
+        run_command(probe)
     };
     let store = files.with("store.pem", &authority.pem());
     with_store(&store).await.is_serving();
