@@ -10,26 +10,18 @@
 //! is paused.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
 };
 
-use futures_util::Stream;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     sync::watch,
-    time::sleep,
 };
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -37,26 +29,21 @@ use tonic_health::{
 };
 
 use crate::{
-    Result,
-    greeter::{
-        HelloReply, HelloRequest,
-        greeter_server::{Greeter, GreeterServer},
-    },
+    fleet::{Numbered, Result, SERVICE},
+    greeter::greeter_server::GreeterServer,
 };
 
 /// The first argument that makes this program a backend; the second is the file for
 /// the numbers of its calls.
 pub(crate) const ROLE: &str = "--as-backend";
 
-/// The service whose health it tells.
-pub(crate) const SERVICE: &str = "demo.v1.Greeter";
-
 /// The child's life.
 pub(crate) async fn be(ledger: &Path) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let ledger = OpenOptions::new().create(true).append(true).open(ledger)?;
-    let greeter = Numbered(Arc::new(ledger));
+    // One write each, so that a kill cannot leave half a number.
+    let greeter = Numbered(move |number: u64| (&ledger).write_all(&number.to_le_bytes()));
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listener.local_addr()?;
     let reporter = HealthReporter::new();
@@ -98,55 +85,4 @@ async fn obey(health: &HealthReporter, stop: &watch::Sender<bool>) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// Answers a number with itself, and takes up to 15 ms for it.
-struct Numbered(Arc<File>);
-
-type Replies = Pin<Box<dyn Stream<Item = std::result::Result<HelloReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Greeter for Numbered {
-    type SayHelloManyStream = Replies;
-    type ChatStream = Replies;
-
-    async fn say_hello(
-        &self,
-        request: Request<HelloRequest>,
-    ) -> std::result::Result<Response<HelloReply>, Status> {
-        let name = request.into_inner().name;
-        let number: u64 = name
-            .parse()
-            .map_err(|_| Status::invalid_argument("not a number"))?;
-        // One write, so that a kill cannot leave half a number.
-        (&*self.0)
-            .write_all(&number.to_le_bytes())
-            .map_err(|error| Status::data_loss(error.to_string()))?;
-        sleep(Duration::from_millis(number % 16)).await;
-        Ok(Response::new(HelloReply {
-            message: name,
-            backend: String::new(),
-        }))
-    }
-
-    async fn say_hello_many(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> std::result::Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("nobody calls it"))
-    }
-
-    async fn greet_all(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> std::result::Result<Response<HelloReply>, Status> {
-        Err(Status::unimplemented("nobody calls it"))
-    }
-
-    async fn chat(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> std::result::Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("nobody calls it"))
-    }
 }

@@ -1,25 +1,14 @@
-//! A fleet of backends under load, and everything that can happen to it: processes are
-//! killed, paused and replaced, connections cut, silent, slow or open one way only,
-//! health flaps, and the whole fleet is rolled, gracefully, one after another.
+//! Chaos: a fleet of backends in processes of their own, under load, and everything that
+//! can happen to it. Processes are killed, paused and replaced, connections cut, silent,
+//! slow or open one way only, health flaps, and the whole fleet is rolled, gracefully,
+//! one after another. `tests/it/support/fleet` says what has to hold, and here that memory
+//! comes back to what it was, too.
 //!
 //! ```text
-//!   plan     seed ─► rounds of trouble, between which all is well
-//!   node     a backend: this program once more, behind a line with weather
-//!   load     calls with numbers; each is judged by what was going on
-//!   run      performs the rounds, and looks for what is left after each
+//!   backend  what one is: this program once more
+//!   node     a backend's process, and the line to it
 //!   report   calls, failures, latency, memory and tasks over time
 //! ```
-//!
-//! What has to hold:
-//!
-//! - every call ends, by its deadline and a little more; one that fails says why, with
-//!   UNAVAILABLE or that its time was up;
-//! - a call that was answered was processed once, one that failed at most once;
-//! - no call fails at a backend that has no trouble, nor while the channel knows of all
-//!   that are in trouble and of one that is not;
-//! - so a rolling restart, a slow line or flapping health cost no call at all;
-//! - a backend that is well again is READY within the bound of the backoff;
-//! - tasks and memory come back to what they were.
 //!
 //! ```sh
 //! cargo test --test chaos                              # 20 backends, a minute
@@ -36,11 +25,9 @@
 )]
 
 mod backend;
-#[path = "../it/support/link.rs"]
-mod link;
-mod load;
+#[path = "../it/support/fleet/mod.rs"]
+mod fleet;
 mod node;
-mod plan;
 mod report;
 mod run;
 
@@ -52,6 +39,8 @@ use std::{
     time::Duration,
 };
 
+use fleet::Result;
+
 /// The generated greeter, client and server.
 #[allow(
     unreachable_pub,
@@ -62,9 +51,6 @@ use std::{
 mod greeter {
     include!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs"));
 }
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
-type Result<T> = std::result::Result<T, Error>;
 
 /// What may be asked for.
 #[derive(Clone, Debug)]

@@ -22,10 +22,11 @@ use tokio::{
     time::timeout,
 };
 
+use tonic_health_channel::Endpoint;
+
 use crate::{
-    Result,
     backend::ROLE,
-    link::{Weather, join},
+    fleet::{Host, Result, Weather, join},
 };
 
 /// How long a process may take to listen, and to end after its last call.
@@ -36,7 +37,7 @@ pub(crate) struct Node {
     number: usize,
     ledger: PathBuf,
     process: Option<Process>,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     upstream: watch::Sender<Option<SocketAddr>>,
     weather: watch::Sender<Weather>,
     front: JoinHandle<()>,
@@ -68,12 +69,32 @@ impl Node {
         Ok(node)
     }
 
-    pub(crate) fn ledger(&self) -> &Path {
-        &self.ledger
+    async fn order(&mut self, order: &str) -> Result<()> {
+        let Some(process) = &mut self.process else {
+            return Err(format!("backend {} is not there", self.number).into());
+        };
+        let line = format!("{order}\n");
+        Ok(process.orders.write_all(line.as_bytes()).await?)
+    }
+}
+
+impl Host for Node {
+    fn endpoint(&self) -> Result<Endpoint> {
+        Ok(Endpoint::from_shared(format!("http://{}", self.address))?)
     }
 
-    /// A new process, which is SERVING.
-    pub(crate) async fn restart(&mut self) -> Result<()> {
+    fn weather(&self) -> &watch::Sender<Weather> {
+        &self.weather
+    }
+
+    fn ledger(&self) -> Result<Vec<u64>> {
+        let bytes = std::fs::read(&self.ledger)?;
+        let numbers = bytes.chunks_exact(8).map(|number| number.try_into());
+        let numbers = numbers.map(|number| number.map(u64::from_le_bytes));
+        Ok(numbers.collect::<std::result::Result<_, _>>()?)
+    }
+
+    async fn restart(&mut self) -> Result<()> {
         let number = self.number;
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ROLE)
@@ -94,7 +115,7 @@ impl Node {
     }
 
     /// SIGKILL, and its end.
-    pub(crate) async fn kill(&mut self) -> Result<()> {
+    async fn kill(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
             self.upstream.send_replace(None);
             process.child.kill().await?;
@@ -103,7 +124,7 @@ impl Node {
     }
 
     /// A graceful end: GOAWAY, the calls that it has, and then the process.
-    pub(crate) async fn stop(&mut self) -> Result<()> {
+    async fn stop(&mut self) -> Result<()> {
         self.order("stop").await?;
         let Some(mut process) = self.process.take() else {
             return Ok(());
@@ -120,7 +141,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn pause(&self, pause: bool) -> Result<()> {
+    fn pause(&mut self, pause: bool) -> Result<()> {
         let id = self.process.as_ref().and_then(|p| p.child.id());
         let id = id.and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.ok_or_else(|| format!("backend {} is not there", self.number))?;
@@ -128,32 +149,9 @@ impl Node {
         Ok(kill_process(id, signal)?)
     }
 
-    pub(crate) async fn serve(&mut self, serving: bool) -> Result<()> {
+    async fn serve(&mut self, serving: bool) -> Result<()> {
         let order = if serving { "serving" } else { "not_serving" };
         self.order(order).await
-    }
-
-    async fn order(&mut self, order: &str) -> Result<()> {
-        let Some(process) = &mut self.process else {
-            return Err(format!("backend {} is not there", self.number).into());
-        };
-        let line = format!("{order}\n");
-        Ok(process.orders.write_all(line.as_bytes()).await?)
-    }
-
-    pub(crate) fn cut(&self) {
-        self.weather.send_modify(|weather| weather.cuts += 1);
-    }
-
-    pub(crate) fn lose(&self, up: bool, down: bool) {
-        self.weather.send_modify(|weather| {
-            weather.up_lost = up;
-            weather.down_lost = down;
-        });
-    }
-
-    pub(crate) fn delay(&self, delay: Duration) {
-        self.weather.send_modify(|weather| weather.delay = delay);
     }
 }
 

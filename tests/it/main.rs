@@ -26,6 +26,7 @@ mod hostile;
 mod lost;
 mod serving;
 mod shutdown;
+mod simulation;
 mod support;
 #[cfg(feature = "tls-ring")]
 mod tls;

@@ -5,6 +5,7 @@
 //! - [`Peer`] and [`H2Peer`]: what can listen on a port without being a gRPC
 //!   server, or without being a good one. [`RawPeer`] writes any bytes at all, and
 //!   [`assert_growth`] bounds the memory that costs.
+//! - [`fleet`]: many backends in trouble, and calls that are judged by it.
 //! - `NameServer`: a name server with the names that a test gives it, with the feature
 //!   `hickory`.
 //! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
@@ -18,6 +19,7 @@ mod backend;
 mod client;
 mod configs;
 mod counter;
+pub(crate) mod fleet;
 mod front;
 mod greeter_service;
 mod h2_peer;

@@ -41,6 +41,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether the backend is not heard, or does not hear, and its connections are up.
+    pub(crate) fn is_silent(self) -> bool {
+        matches!(self, Self::Pause | Self::Lose { .. })
+    }
+
     /// Whether it may cost calls that are at the backend, or on their way.
     pub(crate) fn may_fail_calls(self) -> bool {
         match self {
@@ -69,11 +74,19 @@ fn storm(rng: &mut Rng, backends: usize) -> Vec<Trouble> {
     };
     let mut troubles: Vec<_> = order[..victims]
         .iter()
-        .map(|&backend| Trouble {
-            backend,
-            fault: fault(rng),
-            begins: Duration::from_millis(rng.u64(..1_000)),
-            lasts: Duration::from_millis(rng.u64(50..4_000)),
+        .map(|&backend| {
+            let fault = fault(rng);
+            // Now and then a silence lasts until a PING has found it.
+            let lasts = match fault.is_silent() && rng.u8(..8) == 0 {
+                true => rng.u64(12_000..15_000),
+                false => rng.u64(50..4_000),
+            };
+            Trouble {
+                backend,
+                fault,
+                begins: Duration::from_millis(rng.u64(..1_000)),
+                lasts: Duration::from_millis(lasts),
+            }
         })
         .collect();
     troubles.sort_by_key(|trouble| trouble.begins);

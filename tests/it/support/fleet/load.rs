@@ -6,25 +6,25 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hdrhistogram::Histogram;
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
-    time::{MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tonic::{Code, Request, Status};
 use tonic_health_channel::{
     Channel, ConnectivityState::Ready, Status as ChannelStatus, WaitForReady,
 };
 
-use crate::greeter::{HelloRequest, greeter_client::GreeterClient};
+use super::greeter::{HelloRequest, greeter_client::GreeterClient};
 
 /// The deadline of nearly all calls: far more than one takes on a machine that is
 /// busy with something else.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
 /// That of a few, so that deadlines pass at a backend that is silent.
 const HASTY: Duration = Duration::from_millis(300);
 /// How long after its deadline a call counts as stuck.
@@ -65,6 +65,7 @@ pub(crate) enum End {
 pub(crate) struct Load {
     troubles: Arc<Troubles>,
     stop: AtomicBool,
+    callers: Mutex<Vec<JoinHandle<()>>>,
     notes: Mutex<Notes>,
 }
 
@@ -92,10 +93,11 @@ impl Load {
         troubles: Arc<Troubles>,
         callers: u32,
         rate: u32,
-    ) -> (Arc<Self>, Vec<JoinHandle<()>>) {
+    ) -> Arc<Self> {
         let load = Arc::new(Self {
             troubles,
             stop: AtomicBool::new(false),
+            callers: Mutex::default(),
             notes: Mutex::new(Notes {
                 ends: Vec::new(),
                 failed: Vec::new(),
@@ -111,11 +113,17 @@ impl Load {
             on.spawn(calls)
         });
         let tasks = tasks.collect();
-        (load, tasks)
+        *load.callers.lock().expect("nobody panics with it") = tasks;
+        load
     }
 
-    pub(crate) fn stop(&self) {
+    /// No call is left, and no handle of the channel.
+    pub(crate) async fn end(&self) {
         self.stop.store(true, SeqCst);
+        let callers = std::mem::take(&mut *self.callers.lock().expect("nobody panics with it"));
+        for caller in callers {
+            caller.await.expect("a caller does not panic");
+        }
     }
 
     pub(crate) fn notes<T>(&self, look: impl FnOnce(&mut Notes) -> T) -> T {
@@ -124,7 +132,7 @@ impl Load {
 
     async fn call_on(self: Arc<Self>, channel: Channel, caller: u32, every: Duration) {
         // Spread over the interval, so that the load is even.
-        let start = tokio::time::Instant::now() + every * (caller % 32) / 32;
+        let start = Instant::now() + every * (caller % 32) / 32;
         let mut ticks = interval_at(start, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.stop.load(SeqCst) {
