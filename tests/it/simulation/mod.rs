@@ -40,11 +40,13 @@ const RATE: u32 = 40;
 const LASTS: Duration = Duration::from_secs(15);
 
 /// What runs came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outcome {
     calls: usize,
     failed: u64,
     protected: u64,
+    /// Which calls failed.
+    failures: Vec<usize>,
 }
 
 // D216
@@ -124,6 +126,13 @@ fn a_partition_that_leaves_one_backend_costs_no_call_once_it_is_known() {
     assert!(outcome.protected > 500, "{outcome:?}");
 }
 
+#[test]
+fn a_seed_is_the_same_run_each_time() {
+    let [first, again] = [7, 7].map(|seed| in_made_time(seed, rounds_of(seed)));
+    let first = first.expect("nothing is wrong");
+    assert_eq!(first, again.expect("nothing is wrong"));
+}
+
 fn seeds() -> Range<u64> {
     let number = |name| {
         let text = env::var(name).ok()?;
@@ -181,5 +190,6 @@ async fn end(fleet: Fleet<Simulated>, load: &Load, outcome: Result<()>) -> Resul
         calls: notes.ends.len(),
         failed: notes.reasons.values().sum(),
         protected: notes.protected,
+        failures: notes.failures(),
     }))
 }

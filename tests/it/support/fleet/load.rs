@@ -227,6 +227,13 @@ impl Notes {
         }
     }
 
+    /// The numbers of the calls that failed.
+    pub(crate) fn failures(&self) -> Vec<usize> {
+        let ends = self.ends.iter().enumerate();
+        let failed = ends.filter(|(_, end)| **end == Some(End::Failed));
+        failed.map(|(number, _)| number).collect()
+    }
+
     fn count_failure(&mut self, number: usize, status: &Status) {
         let names_its_reason = status.code() == Code::Unavailable && !status.message().is_empty();
         if !names_its_reason && !is_timeout(status) {
