@@ -14,6 +14,7 @@ use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use tokio::{
@@ -43,7 +44,9 @@ pub(crate) async fn be(ledger: &Path) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let ledger = OpenOptions::new().create(true).append(true).open(ledger)?;
     // One write each, so that a kill cannot leave half a number.
-    let greeter = Numbered(move |number: u64| (&ledger).write_all(&number.to_le_bytes()));
+    let note = move |number: u64| (&ledger).write_all(&number.to_le_bytes());
+    let unit = Duration::from_millis(1);
+    let greeter = Numbered { note, unit };
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listener.local_addr()?;
     let reporter = HealthReporter::new();

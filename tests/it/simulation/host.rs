@@ -7,6 +7,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
@@ -32,6 +33,9 @@ use crate::support::{
 
 /// Bytes that either side may write ahead of the other.
 const PIPE: usize = 64 << 10;
+
+/// Calls take so long that some are under way whatever happens.
+const UNIT: Duration = Duration::from_millis(15);
 
 /// Where those connect who dial: nowhere while the server is down.
 type Door = Arc<Mutex<Option<mpsc::UnboundedSender<DuplexStream>>>>;
@@ -116,10 +120,11 @@ impl Host for Simulated {
             .set_service_status(SERVICE, ServingStatus::Serving)
             .await;
         let calls = self.calls.clone();
-        let greeter = Numbered(move |number| {
+        let note = move |number| {
             calls.lock().expect("nobody panics with them").push(number);
             Ok(())
-        });
+        };
+        let greeter = Numbered { note, unit: UNIT };
         let stop = watch::Sender::new(false);
         let mut stopping = stop.subscribe();
         let (door, dials) = mpsc::unbounded_channel();

@@ -11,8 +11,12 @@ use super::greeter::{HelloReply, HelloRequest, greeter_server::Greeter};
 /// The service whose health they tell.
 pub(crate) const SERVICE: &str = "demo.v1.Greeter";
 
-/// Notes the number that a call is, takes up to 15 ms, and answers with the number.
-pub(crate) struct Numbered<N>(pub(crate) N);
+/// Notes the number that a call is, takes up to 15 times as long as `unit`, and answers
+/// with the number.
+pub(crate) struct Numbered<N> {
+    pub(crate) note: N,
+    pub(crate) unit: Duration,
+}
 
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
@@ -32,8 +36,8 @@ where
         let number: u64 = name
             .parse()
             .map_err(|_| Status::invalid_argument("not a number"))?;
-        (self.0)(number).map_err(|error| Status::data_loss(error.to_string()))?;
-        sleep(Duration::from_millis(number % 16)).await;
+        (self.note)(number).map_err(|error| Status::data_loss(error.to_string()))?;
+        sleep(self.unit * (number % 16) as u32).await;
         Ok(Response::new(HelloReply {
             message: name,
             backend: String::new(),
