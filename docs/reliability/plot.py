@@ -46,7 +46,7 @@ def panel(rows, y, title, lines):
     for part in range(5):
         at = y + PANEL * (1 - part / 4)
         out.append(f'<path d="M{LEFT} {at:.1f}h{width}" stroke="#ddd"/>')
-        out.append(text(LEFT - 6, at + 4, f"{top * part / 4:.3g}", 11, "end"))
+        out.append(text(LEFT - 6, at + 4, f"{top * part / 4:,.0f}", 11, "end"))
     for minute in range(0, int(end // 60) + 1, 2):
         out.append(text(LEFT + width * minute * 60 / end, y + PANEL + 16, f"{minute} min", 11))
     for colour, value in lines:

@@ -67,7 +67,7 @@ impl Samples {
         let every = self.all.len().div_ceil(ROWS).max(1);
         for few in self.all.chunks(every) {
             let last = &few[few.len() - 1];
-            let millis = |us: u64| Duration::from_micros(us).as_secs_f64() * 1e3;
+            let millis = |us: u64| us as f64 / 1e3;
             let p99 = few.iter().map(|s| s.p99_us).max().unwrap_or_default();
             println!(
                 "{:>5}s {:>7} {:>7} {:>7.1} {:>7.0} {:>8.1} {:>6} {:>6}",
@@ -93,5 +93,5 @@ pub(crate) fn resident_kib() -> u64 {
 }
 
 pub(crate) fn mib(kib: u64) -> f64 {
-    Duration::from_millis(kib).as_secs_f64() / 1.024
+    kib as f64 / 1024.0
 }

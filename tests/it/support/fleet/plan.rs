@@ -55,7 +55,7 @@ impl Fault {
     }
 }
 
-/// The round with this number: the first two, and then each fourth, are known.
+/// The round with this number; each fourth, from the second on, is a rolling restart.
 pub(crate) fn round(seed: u64, number: u64, backends: usize) -> Round {
     let mut rng = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number);
     match number % 4 {

@@ -36,6 +36,8 @@ pub(crate) struct Fleet<H> {
     on: Handle,
     /// How many tasks were there without it.
     before: usize,
+    /// How many are there with it, when all is well and nobody calls.
+    calm: usize,
     troubles: Arc<Troubles>,
     steps: Vec<String>,
     pub(crate) slowest_recovery: Duration,
@@ -85,17 +87,23 @@ impl<H: Host> Fleet<H> {
             let _here = on.enter();
             channel(&hosts, connections)?
         };
-        let fleet = Self {
+        let mut fleet = Self {
             began: Instant::now(),
             hosts,
             channel,
             on: on.clone(),
             before,
+            calm: 0,
             troubles: Arc::default(),
             steps: Vec::new(),
             slowest_recovery: Duration::ZERO,
         };
-        fleet.until("connect", all_ready).await?;
+        let is_complete = |status: &ChannelStatus| {
+            let mut backends = status.backends().iter();
+            all_ready(status) && backends.all(|backend| backend.connections() == connections)
+        };
+        fleet.until("connect", is_complete).await?;
+        fleet.calm = on.metrics().num_alive_tasks();
         Ok(fleet)
     }
 
@@ -130,14 +138,15 @@ impl<H: Host> Fleet<H> {
         Ok(())
     }
 
-    /// Without load and channel nothing is left of them: the hosts, and what was wrong,
-    /// `outcome` included.
+    /// Without load nothing is left of the troubles, and without the channel nothing at
+    /// all: the hosts, and what was wrong, `outcome` included.
     pub(crate) async fn end(
         self,
         load: &Load,
         outcome: Result<()>,
     ) -> Result<(Vec<H>, Vec<String>)> {
         load.end().await;
+        let calm = until_tasks(&self.on, self.calm).await;
         drop(self.channel);
         let left = until_tasks(&self.on, self.before).await;
         let mut complaints = load.notes(|notes| {
@@ -146,8 +155,10 @@ impl<H: Host> Fleet<H> {
             Result::Ok(complaints)
         })?;
         complaints.extend(outcome.err().map(|error| error.to_string()));
-        if let Err(tasks) = left {
-            complaints.push(format!("{tasks} tasks are left, of {} before", self.before));
+        for (tasks, before) in [(calm, self.calm), (left, self.before)] {
+            if let Err(tasks) = tasks {
+                complaints.push(format!("{tasks} tasks are left, of {before} before"));
+            }
         }
         if !complaints.is_empty() {
             let tail = self.steps.len().saturating_sub(TAIL);
