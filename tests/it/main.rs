@@ -29,6 +29,7 @@ mod lost;
 mod serving;
 mod shutdown;
 mod silence;
+mod simulation;
 mod support;
 #[cfg(feature = "tls-ring")]
 mod tls;

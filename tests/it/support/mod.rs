@@ -6,6 +6,7 @@
 //!   server, or without being a good one. [`RawPeer`] writes any bytes at all, and
 //!   [`assert_growth`] bounds the memory that costs.
 //! - [`Valve`]: a relay before a backend that holds bytes back, or loses them.
+//! - [`fleet`]: many backends in trouble, and calls that are judged by it.
 //! - `NameServer`: a name server with the names that a test gives it, with the feature
 //!   `hickory`.
 //! - `TlsFront`: TLS before a backend, where the feature `tls-ring` is enabled.
@@ -19,6 +20,7 @@ mod backend;
 mod client;
 mod configs;
 mod counter;
+pub(crate) mod fleet;
 mod front;
 mod greeter_service;
 mod h2_peer;

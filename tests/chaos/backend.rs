@@ -1,0 +1,91 @@
+//! A backend: this very executable, started again with other arguments.
+//!
+//! ```text
+//! parent ── stdin: "serving" | "not_serving" | "stop" ──► child
+//! parent ◄─ stdout: "127.0.0.1:40123"  ────────────────── child
+//! ```
+//!
+//! It writes the number of every call that comes to a file, before it answers. No
+//! backend outlives its parent: it ends when its stdin does, and on Linux also while it
+//! is paused.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    sync::watch,
+};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use crate::{
+    fleet::{Numbered, Result, SERVICE},
+    greeter::greeter_server::GreeterServer,
+};
+
+/// The first argument that makes this program a backend; the second is the file for
+/// the numbers of its calls.
+pub(crate) const ROLE: &str = "--as-backend";
+
+/// The child's life.
+pub(crate) async fn be(ledger: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let ledger = OpenOptions::new().create(true).append(true).open(ledger)?;
+    // One write each, so that a kill cannot leave half a number.
+    let note = move |number: u64| (&ledger).write_all(&number.to_le_bytes());
+    let unit = Duration::from_millis(1);
+    let greeter = Numbered { note, unit };
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let address = listener.local_addr()?;
+    let reporter = HealthReporter::new();
+    reporter
+        .set_service_status(SERVICE, ServingStatus::Serving)
+        .await;
+    let health = HealthService::from_health_reporter(reporter.clone());
+    let stop = watch::Sender::new(false);
+    let mut stopping = stop.subscribe();
+    let server = Server::builder()
+        .add_service(HealthServer::new(health))
+        .add_service(GreeterServer::new(greeter))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async move { drop(stopping.wait_for(|stop| *stop).await) },
+        );
+    println!("{address}");
+    tokio::select! {
+        served = server => Ok(served?),
+        obeyed = obey(&reporter, &stop) => obeyed,
+    }
+}
+
+/// Until the parent is gone.
+async fn obey(health: &HealthReporter, stop: &watch::Sender<bool>) -> Result<()> {
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(order) = orders.next_line().await? {
+        match order.as_str() {
+            "serving" => {
+                let status = ServingStatus::Serving;
+                health.set_service_status(SERVICE, status).await;
+            }
+            "not_serving" => {
+                let status = ServingStatus::NotServing;
+                health.set_service_status(SERVICE, status).await;
+            }
+            "stop" => drop(stop.send_replace(true)),
+            other => return Err(format!("the parent said `{other}`").into()),
+        }
+    }
+    Ok(())
+}

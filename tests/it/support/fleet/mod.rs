@@ -1,0 +1,91 @@
+//! A fleet of backends under load, and everything that can happen to it. What a backend
+//! is, is left open: a process of its own (`tests/chaos`), or a server in memory
+//! (`tests/it/simulation`).
+//!
+//! ```text
+//!   plan     seed ─► rounds of trouble, between which all is well
+//!   storm    performs the rounds on the hosts, and looks for what is left after each
+//!   link     the line to each host, and its weather
+//!   load     calls with numbers; each is judged by what was going on
+//!   service  answers them, and notes their numbers
+//!   ledger   what hosts have noted, against what callers have seen
+//! ```
+//!
+//! What has to hold:
+//!
+//! - every call ends, by its deadline and a little more; one that fails says why, with
+//!   UNAVAILABLE or that its time was up;
+//! - a call that was answered was processed once, one that failed at most once;
+//! - no call fails at a backend that has no trouble, nor while the channel knows of all
+//!   that are in trouble and of one that is not;
+//! - so a rolling restart, a slow line or flapping health cost no call at all;
+//! - a backend that is well again is READY within the bound of the backoff;
+//! - tasks come back to what they were.
+
+#![allow(dead_code, unused_imports, reason = "not every fleet uses every part")]
+
+mod ledger;
+mod link;
+mod load;
+mod plan;
+mod service;
+mod storm;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic_health_channel::Endpoint;
+
+pub(crate) use link::{Weather, join};
+pub(crate) use load::{Load, Notes};
+pub(crate) use plan::{Fault, Round, Trouble, round};
+pub(crate) use service::{Numbered, SERVICE};
+pub(crate) use storm::Fleet;
+
+use super::greeter;
+
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// One backend, as those have it who trouble it.
+pub(crate) trait Host {
+    /// Where it is, whatever becomes of it.
+    fn endpoint(&self) -> Result<Endpoint>;
+
+    /// Of the line to it.
+    fn weather(&self) -> &watch::Sender<Weather>;
+
+    /// The numbers of all calls that came to it, in any of its lives.
+    fn ledger(&self) -> Result<Vec<u64>>;
+
+    /// It ends at once.
+    async fn kill(&mut self) -> Result<()>;
+
+    /// It ends when the calls that it has have ended, and says so to its clients.
+    async fn stop(&mut self) -> Result<()>;
+
+    /// A new life, in which it is SERVING.
+    async fn restart(&mut self) -> Result<()>;
+
+    /// It does nothing any more, or goes on.
+    fn pause(&mut self, pause: bool) -> Result<()>;
+
+    /// SERVING, or NOT_SERVING.
+    async fn serve(&mut self, serving: bool) -> Result<()>;
+
+    /// Its connections break, and it takes new ones.
+    fn cut(&self) {
+        self.weather().send_modify(|weather| weather.cuts += 1);
+    }
+
+    fn lose(&self, up: bool, down: bool) {
+        self.weather().send_modify(|weather| {
+            weather.up_lost = up;
+            weather.down_lost = down;
+        });
+    }
+
+    fn delay(&self, delay: Duration) {
+        self.weather().send_modify(|weather| weather.delay = delay);
+    }
+}
