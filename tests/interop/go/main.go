@@ -42,6 +42,7 @@ func main() {
 	name := flag.String("name", "go", "in every reply")
 	statuses := flag.String("health", "", "SERVICE=STATUS,…")
 	noHealth := flag.Bool("no-health", false, "without a health service")
+	flag.Bool("gzip", false, "nothing to do: a compressed request has a compressed reply")
 	maxAge := flag.Int("max-age-ms", 0, "of a connection")
 	grace := flag.Int("grace-ms", 0, "for calls after that")
 	cert := flag.String("cert", "", "PEM; with --key, TLS")

@@ -21,6 +21,7 @@ const { values: given } = parseArgs({
     name: { type: 'string', default: 'js' },
     health: { type: 'string', default: '' }, // SERVICE=STATUS,…
     'no-health': { type: 'boolean', default: false },
+    gzip: { type: 'boolean', default: false }, // Servers of grpc-js do not compress.
     'max-age-ms': { type: 'string' },
     'grace-ms': { type: 'string', default: '0' },
     cert: { type: 'string' },
@@ -137,6 +138,19 @@ function streaming(handler) {
   };
 }
 
+// One request after the other. Not `for await`, which destroys the call at its end,
+// and with it what is still to be written.
+function each(call, handle) {
+  return new Promise((done, failed) => {
+    let last = Promise.resolve();
+    call.on('data', (request) => {
+      last = last.then(() => handle(request));
+      last.catch(failed);
+    });
+    call.on('end', () => last.then(done, failed));
+  });
+}
+
 const handlers = {
   sayHello: unary((call) => greet(call, call.request.name)),
   sayHelloMany: streaming(async (call) => {
@@ -148,18 +162,18 @@ const handlers = {
   greetAll: unary(async (call) => {
     let names = 0;
     let letters = 0;
-    for await (const request of call) {
+    await each(call, async (request) => {
       await greet(call, request.name);
       names += 1;
       letters += request.name.length;
-    }
+    });
     return reply(`${names} names of ${letters} letters`);
   }),
-  chat: streaming(async (call) => {
-    for await (const request of call) {
+  chat: streaming((call) =>
+    each(call, async (request) => {
       await write(call, await greet(call, request.name));
-    }
-  }),
+    }),
+  ),
 };
 
 const options = {};

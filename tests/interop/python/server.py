@@ -25,7 +25,8 @@ DETAILS = "not today: 100 % naïve – 日本"
 class Seen:
     """What the greeter's calls were like."""
 
-    def __init__(self):
+    def __init__(self, compresses):
+        self.compresses = compresses
         self.calls = 0
         self.cancelled = 0
         self.deadline_ms = 0
@@ -72,6 +73,10 @@ class Call:
         self.context.set_trailing_metadata(
             [("x-trailing-" + name[2:], value) for name, value in echo]
         )
+        if self.seen.compresses:
+            # Not of the whole server: that goes for the health service, too, and whether
+            # its clients accept it is not looked at.
+            self.context.set_compression(grpc.Compression.Gzip)
         await self.context.send_initial_metadata(echo)
 
     async def __aexit__(self, kind, error, trace):
@@ -174,6 +179,7 @@ async def main():
     arguments.add_argument("--name", default="python")
     arguments.add_argument("--health", default="", help="SERVICE=STATUS,…")
     arguments.add_argument("--no-health", action="store_true")
+    arguments.add_argument("--gzip", action="store_true", help="compressed replies")
     arguments.add_argument("--max-age-ms", type=int)
     arguments.add_argument("--grace-ms", type=int, default=0)
     arguments.add_argument("--cert")
@@ -184,8 +190,8 @@ async def main():
     if given.max_age_ms:
         options.append(("grpc.max_connection_age_ms", given.max_age_ms))
         options.append(("grpc.max_connection_age_grace_ms", given.grace_ms))
-    server = grpc.aio.server(options=options, compression=grpc.Compression.Gzip)
-    seen = Seen()
+    server = grpc.aio.server(options=options)
+    seen = Seen(given.gzip)
     greeter_pb2_grpc.add_GreeterServicer_to_server(Greeter(given.name, seen), server)
     checker = health.aio.HealthServicer()
     for each in filter(None, given.health.split(",")):

@@ -29,7 +29,7 @@ const fn quick(name: &'static str, run: fn(Target) -> Running) -> Scenario {
     Scenario {
         name,
         run,
-        patience: 60,
+        patience: 30,
         slow: false,
         long: false,
     }

@@ -58,7 +58,7 @@ pub(super) async fn large(target: Target) -> Verdict {
 
 /// Compressed requests, and replies from those that compress.
 pub(super) async fn gzip(target: Target) -> Verdict {
-    let stage = target.start_serving(1, &[]).await?;
+    let stage = target.start_serving(1, &["--gzip"]).await?;
     let channel = stage.ready().await?;
     let mut plain = Vec::new();
     for _ in &stage.servers {

@@ -42,6 +42,8 @@ import java.util.TreeMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 
 /**
  * A backend on grpc-java: the greeter of this repository, and the health service of grpc-services.
@@ -51,20 +53,25 @@ public final class Server {
   /** A text that cannot stand in a header as it is. */
   private static final String DETAILS = "not today: 100 % naïve – 日本";
 
-  private final Seen seen = new Seen();
+  private Seen seen;
   private final HealthStatusManager health = new HealthStatusManager();
   private io.grpc.Server server;
 
+  /** Writes whole stacks about calls that are cancelled, which is what they are here for. */
+  private static final Logger LOG = Logger.getLogger("io.grpc");
+
   public static void main(String[] arguments) throws Exception {
+    LOG.setLevel(Level.OFF);
     Map<String, String> given = new HashMap<>();
     for (int at = 0; at < arguments.length; at++) {
-      boolean alone = arguments[at].equals("--no-health");
+      boolean alone = Set.of("--no-health", "--gzip").contains(arguments[at]);
       given.put(arguments[at], alone ? "" : arguments[++at]);
     }
     new Server().run(given);
   }
 
   private void run(Map<String, String> given) throws Exception {
+    seen = new Seen(given.containsKey("--gzip"));
     for (String each : given.getOrDefault("--health", "").split(",")) {
       int at = each.indexOf('=');
       if (at >= 0) {
@@ -181,11 +188,16 @@ public final class Server {
 
   /** What the greeter's calls were like. */
   private static final class Seen implements ServerInterceptor {
+    private final boolean compresses;
     private int calls;
     private int cancelled;
     private long deadline;
     private Map<String, String> metadata = Map.of();
     private final Set<String> peers = new HashSet<>();
+
+    Seen(boolean compresses) {
+      this.compresses = compresses;
+    }
 
     synchronized String tell() {
       var text = new StringBuilder();
@@ -231,7 +243,9 @@ public final class Server {
     public <Q, R> ServerCall.Listener<Q> interceptCall(
         ServerCall<Q, R> call, Metadata headers, ServerCallHandler<Q, R> next) {
       began(call, headers);
-      call.setCompression("gzip");
+      if (compresses) {
+        call.setCompression("gzip");
+      }
       var echoing =
           new SimpleForwardingServerCall<Q, R>(call) {
             @Override
