@@ -38,6 +38,8 @@ const greeter = grpc.loadPackageDefinition(definition).demo.v1.Greeter;
 // What the greeter's calls were like.
 const seen = { calls: 0, cancelled: 0, deadline_ms: 0, metadata: {} };
 const peers = new Set();
+// Calls that came to their end.
+const answered = new WeakSet();
 
 // The caller's own metadata, which goes back in headers, and again in trailers.
 function echo(call, prefix) {
@@ -64,8 +66,9 @@ function began(call) {
     const values = own.get(name).map((v) => (Buffer.isBuffer(v) ? v.toString('base64') : v));
     seen.metadata[name] = values.join(',');
   }
+  // It says so of every call in the end.
   call.on('cancelled', () => {
-    seen.cancelled += 1;
+    if (!answered.has(call)) seen.cancelled += 1;
   });
   call.sendMetadata(echo(call, 'x-'));
 }
@@ -121,7 +124,7 @@ async function write(call, message) {
 function unary(handler) {
   return (call, callback) => {
     began(call);
-    handler(call).then(
+    handler(call).finally(() => answered.add(call)).then(
       (answer) => callback(null, answer, echo(call, 'x-trailing-')),
       (error) => callback(error),
     );
@@ -131,7 +134,7 @@ function unary(handler) {
 function streaming(handler) {
   return (call) => {
     began(call);
-    handler(call).then(
+    handler(call).finally(() => answered.add(call)).then(
       () => call.end(echo(call, 'x-trailing-')),
       (error) => call.emit('error', error),
     );

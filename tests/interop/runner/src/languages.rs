@@ -12,15 +12,19 @@ pub(crate) struct Language {
     pub(crate) compresses: bool,
     /// Whether its health service has `List`.
     pub(crate) lists: bool,
+    /// Whether calls that meet its stop are taken, or refused so that they can go
+    /// elsewhere. grpcio answers them with CANCELLED, which no client may send again;
+    /// its own does not either.
+    pub(crate) stops_gently: bool,
 }
 
 impl Language {
     pub(crate) fn new(name: &str, cache: &Path) -> Result<Self, String> {
-        let (name, compresses, lists) = match name {
-            "go" => ("go", true, true),
-            "python" => ("python", true, false),
-            "java" => ("java", true, false),
-            "js" => ("js", false, true),
+        let (name, compresses, lists, stops_gently) = match name {
+            "go" => ("go", true, true, true),
+            "python" => ("python", true, false, false),
+            "java" => ("java", true, false, true),
+            "js" => ("js", false, true, true),
             _ => {
                 return Err(format!(
                     "language `{name}`: go, python, java and js are known"
@@ -32,6 +36,7 @@ impl Language {
             serve: cache.join(name).join("serve"),
             compresses,
             lists,
+            stops_gently,
         })
     }
 
