@@ -121,7 +121,15 @@ impl Stage {
         Ok(channel)
     }
 
-    /// A verdict, with the versions in it for whoever has to look a failure up.
+    /// The text with names of backends beside their addresses.
+    pub(crate) fn named(&self, text: String) -> String {
+        self.servers.iter().fold(text, |text, server| {
+            let address = server.address();
+            text.replace(&address, &format!("{address} ({})", server.name))
+        })
+    }
+
+    /// What is told of a scenario, and who had nothing to show in it.
     pub(crate) fn note(&self, text: String) -> String {
         match self.without.as_str() {
             "" => text,

@@ -42,7 +42,8 @@ pub(super) async fn graceful_stop(target: Target) -> Verdict {
             }
             slowest = slowest.max(end(server, &channel, stop).await?);
         }
-        for load in [quick.stop().await?, slow.stop().await?] {
+        for load in [quick, slow] {
+            let load = load.stop().await.map_err(|failed| stage.named(failed))?;
             calls += load.values().sum::<u64>();
         }
     }
@@ -75,8 +76,11 @@ pub(super) async fn max_age(target: Target) -> Verdict {
     let slow = Load::start(&channel, 8, "slow:50");
     // The load is the scenario, and this is how long it takes.
     sleep(Duration::from_secs(3)).await;
-    let loads = [quick.stop().await?, slow.stop().await?];
-    let calls: u64 = loads.iter().flat_map(|load| load.values()).sum();
+    let mut calls = 0;
+    for load in [quick, slow] {
+        let load = load.stop().await.map_err(|failed| stage.named(failed))?;
+        calls += load.values().sum::<u64>();
+    }
     let mut connections = Vec::new();
     for server in &stage.servers {
         let seen = server.seen().await?;
