@@ -16,6 +16,7 @@ import io.grpc.ServerCall;
 import io.grpc.ServerCallHandler;
 import io.grpc.ServerInterceptor;
 import io.grpc.ServerInterceptors;
+import io.grpc.StatusRuntimeException;
 import io.grpc.TlsServerCredentials;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
@@ -261,6 +262,25 @@ public final class Server {
             }
           };
       return new SimpleForwardingServerCallListener<Q>(next.startCall(echoing, headers)) {
+        @Override
+        public void onMessage(Q message) {
+          answering(() -> super.onMessage(message));
+        }
+
+        @Override
+        public void onHalfClose() {
+          answering(super::onHalfClose);
+        }
+
+        private void answering(Runnable work) {
+          try {
+            work.run();
+          } catch (StatusRuntimeException failed) {
+            var trailers = failed.getTrailers();
+            echoing.close(failed.getStatus(), trailers == null ? new Metadata() : trailers);
+          }
+        }
+
         @Override
         public void onCancel() {
           wasCancelled();
