@@ -427,7 +427,7 @@ fn test_exists(test: &str) -> bool {
         return false;
     };
     let text = fs::read_to_string(root().join(path)).unwrap_or_default();
-    text.contains(&format!("fn {name}()"))
+    text.contains(&format!("fn {name}("))
 }
 
 #[test]
