@@ -1,8 +1,8 @@
 //! The backends of a scenario, and a channel over them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tonic_health_channel::{
     BackendStatus, Channel, ConnectivityState, Endpoint, HealthStatus, Status, discover,
 };
@@ -207,6 +207,25 @@ pub(crate) async fn health_is(
         backends.any(|one| one.address() == address && one.health() == health)
     })
     .await
+}
+
+/// Waits until no call is on one backend. What it said of its health is known, so none
+/// follows.
+pub(crate) async fn is_drained(channel: &Channel, server: &Server) -> Result<(), String> {
+    let address = server.address();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let backends = channel.backends();
+        let mut of_it = backends.iter().filter(|one| one.address() == address);
+        if of_it.all(|one| one.calls_in_flight() == 0) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let name = &server.name;
+            return Err(format!("calls stay on {name}: {}", described(channel)));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 pub(crate) fn described(channel: &Channel) -> String {

@@ -9,7 +9,7 @@ use crate::{
     load::Load,
     report::Verdict,
     server::Server,
-    stage::{GREETER, Target, health_is},
+    stage::{GREETER, Target, health_is, is_drained},
 };
 
 /// How a server is brought to its end.
@@ -19,7 +19,7 @@ enum Stop {
     Bare,
     /// It says NOT_SERVING, and does not wait until that is heard.
     Retired,
-    /// It says NOT_SERVING, and stops when the channel knows.
+    /// It says NOT_SERVING, and stops when the channel knows, and its calls have ended.
     Drained,
 }
 
@@ -60,6 +60,7 @@ async fn end(server: &Server, channel: &Channel, stop: Stop) -> Result<Duration,
         Stop::Drained => {
             server.set_serving(GREETER, false).await?;
             health_is(channel, server, HealthStatus::NotServing).await?;
+            is_drained(channel, server).await?;
             server.order("stop").await?;
         }
     }
