@@ -16,8 +16,9 @@ use crate::{
     connect::ConnectArgs,
     exit::Exit,
     grid::{Cell, Grid, printable},
+    output::unwritable,
     pb::HealthCheckRequest,
-    report::{self, Clock, Format, OutputArgs, unwritable},
+    report::{self, Clock, Format, OutputArgs},
     signals::Signals,
     targets::{self, TargetArgs, service_text},
 };

@@ -12,8 +12,9 @@ use crate::{
     connect::ConnectArgs,
     exit::Exit,
     grid::{Cell, Grid, printable},
+    output::unwritable,
     pb::HealthListRequest,
-    report::{self, Clock, Format, OutputArgs, unwritable},
+    report::{self, Clock, Format, OutputArgs},
     signals::Signals,
     targets::{self, service_text},
 };

@@ -12,10 +12,16 @@ use crate::exit::Exit;
 pub(crate) fn print(text: &[u8]) -> Exit {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Exit::bad_arguments(format_args!("cannot write to stdout: {error}"))
-        }
-        _ => Exit::Healthy,
+        Err(error) => unwritable(&error),
+        Ok(()) => Exit::Healthy,
+    }
+}
+
+/// Nobody reads any more, which is no failure; or what else is wrong with stdout.
+pub(crate) fn unwritable(error: &io::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Exit::Healthy,
+        _ => Exit::bad_arguments(format_args!("cannot write to stdout: {error}")),
     }
 }
 

@@ -10,10 +10,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use crossterm::style::{Color, Stylize};
 
-use crate::{
-    exit::Exit,
-    grid::{Grid, Line, Tone},
-};
+use crate::grid::{Grid, Line, Tone};
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct OutputArgs {
@@ -76,14 +73,6 @@ pub(crate) fn say_grid(grid: &Grid) -> io::Result<()> {
     lines
         .iter()
         .try_for_each(|line| say(&painted(line, colours)))
-}
-
-/// Nobody reads any more, which is no failure; or what else is wrong with stdout.
-pub(crate) fn unwritable(error: &io::Error) -> Exit {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Exit::Healthy,
-        _ => Exit::bad_arguments(format_args!("cannot write to stdout: {error}")),
-    }
 }
 
 /// The time of day at an instant of the other clock.

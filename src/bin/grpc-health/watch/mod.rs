@@ -43,7 +43,8 @@ use self::{
 use crate::{
     connect::ConnectArgs,
     exit::Exit,
-    report::{self, Clock, Format, OutputArgs, unwritable},
+    output::unwritable,
+    report::{self, Clock, Format, OutputArgs},
     signals::{Resizes, Signals},
     targets::{self, TargetArgs},
 };
