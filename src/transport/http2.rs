@@ -15,7 +15,7 @@ use tracing::warn;
 use super::{
     Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
     endpoint::Endpoint, farewell::Farewell, first_bytes::Sniffed, keepalive::Keepalive,
-    options::Http2Options,
+    options::Http2Options, requests_first::RequestsFirst,
 };
 use crate::error::{Cause, CauseKind, in_words_of_a_peer};
 
@@ -87,7 +87,7 @@ pub(super) async fn handshake(
     let (io, first_bytes) = Sniffed::new(io);
     let heard = io.heard.clone();
     let (send, mut h2) = builder(&endpoint.http2)
-        .handshake::<_, Bytes>(io)
+        .handshake::<_, Bytes>(RequestsFirst::new(io))
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
     let ended = std::future::poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
@@ -171,9 +171,11 @@ impl Http2Options {
     }
 }
 
-fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
+fn has_settings(h2: &Http2Connection) -> bool {
     h2.max_concurrent_send_streams() != limits::NO_SETTINGS_YET
 }
+
+type Http2Connection = h2::client::Connection<RequestsFirst<Sniffed>, Bytes>;
 
 /// Drives one connection until it closes.
 ///
@@ -181,7 +183,7 @@ fn has_settings(h2: &h2::client::Connection<Sniffed, Bytes>) -> bool {
 /// it borrows one after each poll to tell what the poll brought.
 struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
-    h2: Option<h2::client::Connection<Sniffed, Bytes>>,
+    h2: Option<Http2Connection>,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
     farewell: Farewell,

@@ -33,6 +33,7 @@ mod messages;
 mod options;
 mod proxy;
 mod request;
+mod requests_first;
 mod security;
 mod slots;
 mod target;

@@ -5,7 +5,9 @@ use tonic::Code;
 
 use super::{
     ADDRESS, Stage, closes, connected, data, drains, open, read, soon, streaming, unary,
-    wire::{HEADERS, PRIORITY, trailers, wire_frame, wired},
+    wire::{
+        ACK, DATA, HEADERS, PING, PRIORITY, goaway, trailers, wire_frame, wired, wired_through,
+    },
 };
 use crate::transport::{Outgoing, body::Failed, connection::OpenError};
 
@@ -146,6 +148,53 @@ async fn a_streaming_request_that_was_not_sent_goes_whole_to_the_next_connection
     drop(frames);
     let mut at_peer = peer.next_call().await;
     assert_eq!(at_peer.read().await.expect("sound"), "begin, end");
+}
+
+/// The number of a GOAWAY that counts out nothing yet.
+const NONE_YET: u32 = (1 << 31) - 1;
+
+// D220
+/// Who shuts down gracefully takes the answer for the end of the requests.
+#[tokio::test(start_paused = true)]
+async fn requests_on_their_way_come_before_the_answer_to_the_ping_behind_a_goaway() {
+    let (connection, mut wire) = wired(100).await;
+    let ping = wire_frame(PING, 0, 0, b"graceful");
+    wire.write(&[goaway(NONE_YET, 0, b""), ping].concat()).await;
+    // The driver has not run since.
+    let _opened = [
+        open(&connection, unary("one")).await,
+        open(&connection, unary("two")).await,
+    ];
+    let mut came = Vec::new();
+    loop {
+        let frame = wire.read().await.expect("an open connection");
+        if (frame.kind, frame.flags) == (PING, ACK) {
+            assert_eq!(frame.payload, "graceful");
+            break;
+        }
+        came.push((frame.kind, frame.stream));
+    }
+    for frame in [(HEADERS, 1), (DATA, 1), (HEADERS, 3), (DATA, 3)] {
+        assert!(came.contains(&frame), "{came:?}");
+    }
+}
+
+/// Each would wait for the other.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_goaway_and_takes_no_more_is_read_all_the_same() {
+    let (connection, mut wire) = wired_through(16 << 10, 100).await;
+    let running = tokio::spawn(open(&connection, unary(vec![0; 60_000])).await);
+    wire.next_request().await;
+    let answer = [
+        wire_frame(HEADERS, 4, 1, &[0x88]),
+        wire_frame(DATA, 0, 1, b"enough"),
+        trailers(1),
+    ];
+    wire.write(&[goaway(NONE_YET, 0, b""), answer.concat().into()].concat())
+        .await;
+    let response = soon(running).await.expect("no panic").expect("headers");
+    let (answer, _) = read(&mut response.into_body()).await.expect("a body");
+    assert_eq!(answer, "enough");
 }
 
 #[tokio::test(start_paused = true)]

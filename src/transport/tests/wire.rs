@@ -58,9 +58,24 @@ pub(super) async fn wired_by(
     limit: u32,
 ) -> (Connection, Wire) {
     let (ours, theirs) = duplex(PIPE);
+    shake_hands(options(endpoint_over(ours)), theirs, attached, limit).await
+}
+
+/// The same with a pipe that holds so many bytes of the one who does not read.
+pub(super) async fn wired_through(pipe: usize, limit: u32) -> (Connection, Wire) {
+    let (ours, theirs) = duplex(pipe);
+    shake_hands(endpoint_over(ours), theirs, attached(&Queue::new()), limit).await
+}
+
+async fn shake_hands(
+    endpoint: Endpoint,
+    theirs: DuplexStream,
+    attached: Attached,
+    limit: u32,
+) -> (Connection, Wire) {
     let mut wire = Wire(theirs);
     wire.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
-    let connection = soon(dial(options(endpoint_over(ours)), attached)).await;
+    let connection = soon(dial(endpoint, attached)).await;
     let connection = connection.expect("connects");
     connection.offer(true);
     wire.read_preface().await;
