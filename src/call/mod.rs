@@ -30,7 +30,7 @@ use tokio::{
     select,
     time::{self, Instant},
 };
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 
 use crate::{
     board::Board,
@@ -136,6 +136,12 @@ impl Call {
         }
         let mut timer = Box::pin(time::sleep_until(bound));
         let outcome = match select(pin!(self.run(board)), &mut timer).await {
+            // The server has the same deadline, and says so by cancelling the call.
+            Either::Left((Err(error), _))
+                if error.code() == Code::Cancelled && Instant::now() >= bound =>
+            {
+                None
+            }
             Either::Left((outcome, _)) => Some(outcome),
             Either::Right(((), _)) => None,
         };

@@ -1,8 +1,12 @@
-//! Calls that wait, against a balancer that publishes as fast as it can.
+//! Calls that wait, against a balancer that publishes as fast as it can; and calls that a
+//! peer ends when their time does.
 
 use std::{sync::Arc, time::Duration};
 
+use http::Request;
 use tokio::{sync::Barrier, task::JoinSet, time::timeout};
+use tonic::{Code, body::Body};
+use tower_service::Service;
 
 use super::admit;
 use crate::{
@@ -11,7 +15,10 @@ use crate::{
     error::ErrorKind,
     picker::{Cursor, Picker},
     snapshot::Status,
-    transport::Connections,
+    transport::{
+        Connections,
+        tests::{Peer, dialled_endpoint, soon},
+    },
 };
 
 const CALLERS: usize = 3;
@@ -100,4 +107,26 @@ fn a_call_on_its_way_is_less_than_a_kilobyte() {
     let mut call = super::Call::new(request, super::Defaults::default());
     let size = size_of::<super::Call>() + size_of_val(&call.send(&board));
     assert!(size < 900, "{size} bytes");
+}
+
+// D222
+/// Its deadline is the one that the caller told it, and its clock may be the faster.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_peer_cancels_at_its_deadline_is_past_it() {
+    const TIME: Duration = Duration::from_secs(2);
+    for (passed, code) in [(TIME / 2, Code::Cancelled), (TIME, Code::DeadlineExceeded)] {
+        let (endpoint, mut dials) = dialled_endpoint();
+        let mut channel = endpoint.connect_lazy();
+        let request = Request::post("/demo.v1.Greeter/SayHello").header("grpc-timeout", "2S");
+        let request = request.body(Body::empty()).expect("a request");
+        let call = tokio::spawn(channel.call(request));
+        let theirs = soon(dials.recv()).await.expect("a dial");
+        let server = soon(h2::server::handshake(theirs)).await;
+        let mut peer = Peer::spawn(server.expect("accepts"));
+        let mut at_peer = peer.next_call().await;
+        at_peer.cancel();
+        tokio::time::advance(passed).await;
+        let error = soon(call).await.expect("no panic").expect_err("cancelled");
+        assert_eq!(error.code(), code, "after {passed:?}: {error}");
+    }
 }

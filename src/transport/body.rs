@@ -17,8 +17,11 @@ use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
-use tokio::{sync::oneshot, time::Sleep};
-use tonic::{Status, metadata::MetadataMap};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
+use tonic::{Code, Status, metadata::MetadataMap};
 
 use super::{Admitted, Connection, http2, messages::MessageLimit, request::Pump};
 use crate::error::{Error, ErrorKind, in_words_of_a_peer};
@@ -303,6 +306,8 @@ impl http_body::Body for ResponseBody {
         let expired = match &mut this.deadline {
             // A waker is only of use to one who waits.
             Some(deadline) if frame.is_pending() => deadline.as_mut().poll(cx).is_ready(),
+            // The server has the same deadline, and says so by cancelling the call.
+            Some(deadline) if is_cancelled(&frame) => deadline.deadline() <= Instant::now(),
             Some(deadline) => deadline.is_elapsed(),
             None => false,
         };
@@ -323,6 +328,10 @@ impl http_body::Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         self.live.is_none()
     }
+}
+
+fn is_cancelled(frame: &Poll<Option<Result<Frame<Bytes>, Status>>>) -> bool {
+    matches!(frame, Poll::Ready(Some(Err(status))) if status.code() == Code::Cancelled)
 }
 
 /// A pump in a task of its own, cancelled when this is dropped.

@@ -254,3 +254,23 @@ async fn a_body_past_its_deadline_fails_and_cancels_the_call() {
     let reset = soon(std::future::poll_fn(|cx| answers.poll_reset(cx))).await;
     assert_eq!(reset.expect("a reset"), h2::Reason::CANCEL);
 }
+
+// D222
+/// It is the one that the client told the peer.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_the_peer_cancels_at_its_deadline_is_past_it() {
+    const TIME: std::time::Duration = std::time::Duration::from_secs(2);
+    for (passed, code) in [(TIME / 2, Code::Cancelled), (TIME, Code::DeadlineExceeded)] {
+        let (connection, mut wire) = wired(100).await;
+        let exchange = open(&connection, unary("")).await;
+        let stream = wire.next_request().await;
+        wire.headers(stream).await;
+        let body = soon(exchange).await.expect("headers").into_body();
+        let deadline = tokio::time::sleep(TIME);
+        let mut body = body.with_deadline(Some(Box::pin(deadline)));
+        wire.reset(stream, h2::Reason::CANCEL.into()).await;
+        tokio::time::advance(passed).await;
+        let status = read(&mut body).await.expect_err("it was reset");
+        assert_eq!(status.code(), code, "after {passed:?}: {status:?}");
+    }
+}

@@ -263,6 +263,11 @@ impl Call {
         Ok(whole.freeze())
     }
 
+    /// Resets its stream with CANCEL.
+    pub(crate) fn cancel(&mut self) {
+        self.respond.send_reset(Reason::CANCEL);
+    }
+
     /// The reason in the client's RST_STREAM.
     pub(crate) async fn reset(&mut self) -> Reason {
         soon(poll_fn(|cx| self.respond.poll_reset(cx)))
