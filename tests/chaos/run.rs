@@ -14,6 +14,7 @@ use tonic_health_channel::{Channel, ConnectivityState::Ready};
 use crate::{
     Options,
     fleet::{Fleet, Host as _, Load, Result},
+    netns::Filters,
     node::Node,
     report::{Samples, mib, resident_kib},
 };
@@ -35,9 +36,16 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     } = *options;
     println!("seed {seed}, {backends} backends, {rate} calls a second for {lasts:?}");
     let folder = tempfile::tempdir()?;
+    let filters = match options.netns {
+        true => Some(Filters::set_up(backends).await?),
+        false => None,
+    };
     let mut nodes = Vec::new();
     for number in 0..backends {
-        nodes.push(Node::start(number, folder.path()).await?);
+        nodes.push(match &filters {
+            Some(filters) => Node::start_filtered(filters.clone(), number, folder.path()).await?,
+            None => Node::start(number, folder.path()).await?,
+        });
     }
     // For the channel and its callers alone, so that tasks can be counted.
     let runtime = runtime::Builder::new_multi_thread()
@@ -70,6 +78,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         node.kill().await?;
     }
     runtime.shutdown_background();
+    if let Some(filters) = &filters {
+        let met = filters.met().await?;
+        println!("packets: {met}");
+        if met.is_nothing() {
+            complaints.push("no packet met a filter: nothing has been shown".into());
+        }
+    }
 
     let samples = samples.lock().expect("nobody panics with the samples");
     samples.print();
@@ -92,9 +107,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         true => Ok(()),
         false => Err(format!(
             "seed {seed}:\n{}\nagain: cargo test --test chaos -- --seed {seed} --backends \
-             {backends} --seconds {} --rate {rate}",
+             {backends} --seconds {} --rate {rate}{}",
             complaints.join("\n"),
             lasts.as_secs(),
+            if options.netns { " --netns" } else { "" },
         )
         .into()),
     }
