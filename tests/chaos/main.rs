@@ -81,6 +81,9 @@ const USAGE: &str = "\
                namespaces for users; unshare, ip, tc and nft)
 ";
 
+/// The exit code for what cannot be tried here; that of a test that is left out.
+const CANNOT: u8 = 77;
+
 /// A run that takes so much longer than it was to is stuck.
 const OVERTIME: Duration = Duration::from_secs(90);
 
@@ -99,10 +102,9 @@ fn main() -> ExitCode {
         }
     };
     if options.netns
-        && let Err(lack) = netns::enter()
+        && let Err(error) = netns::enter()
     {
-        eprintln!("{lack}");
-        return ExitCode::from(netns::CANNOT);
+        return told(Err(error));
     }
     let (_running, ended) = mpsc::channel::<()>();
     let most = options.lasts + OVERTIME;
@@ -122,7 +124,10 @@ fn told(outcome: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            match error.is::<netns::Lack>() {
+                true => ExitCode::from(CANNOT),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

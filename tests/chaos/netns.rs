@@ -23,8 +23,17 @@ use tokio::io::AsyncWriteExt;
 
 use crate::fleet::{Fault, Result};
 
-/// The exit code where it cannot be done; that of a test that is left out.
-pub(crate) const CANNOT: u8 = 77;
+/// What it takes and is not here, by name.
+#[derive(Debug)]
+pub(crate) struct Lack(String);
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--netns takes {}", self.0)
+    }
+}
+
+impl std::error::Error for Lack {}
 
 /// Says that the program is inside.
 const INSIDE: &str = "CHAOS_IN_NAMESPACE";
@@ -45,7 +54,7 @@ pub(crate) fn address(number: usize) -> Result<SocketAddr> {
 ///
 /// # Errors
 ///
-/// What it takes and is not here, by name.
+/// A [`Lack`] of tools or rights.
 pub(crate) fn enter() -> Result<()> {
     let tools = [
         ("unshare", "--version"),
@@ -63,7 +72,8 @@ pub(crate) fn enter() -> Result<()> {
         .map(|(tool, _)| tool)
         .collect();
     if !missing.is_empty() {
-        return Err(format!("--netns takes {}: not on this machine", missing.join(", ")).into());
+        let missing = missing.join(", ");
+        return Err(Lack(format!("{missing}: not on this machine")).into());
     }
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
@@ -77,7 +87,8 @@ pub(crate) fn enter() -> Result<()> {
         }
         words += &format!("\nunshare {how}: {}", said(&tried));
     }
-    Err(format!("--netns takes the right to make a namespace of the network:{words}").into())
+    let what = "the right to make a namespace of the network";
+    Err(Lack(format!("{what}:{words}")).into())
 }
 
 /// Only returns if that fails.
@@ -107,7 +118,7 @@ fn said(tried: &Output) -> String {
 /// What the kernel does to packets, by the backend they come from or go to.
 #[derive(Clone, Debug)]
 pub(crate) struct Filters {
-    /// Whether the kernel has netem.
+    /// Whether the kernel can delay packets.
     delays: bool,
 }
 
@@ -134,34 +145,14 @@ impl Filters {
                  }}
              }}"
         );
-        nft(&table).await?;
-        // Each backend has a class, whose packets may be delayed.
-        run("tc", "qdisc add dev lo root handle 1: htb").await?;
-        for number in 0..backends {
-            let (class, ip) = (class(number), address(number)?.ip());
-            let rate = "htb rate 10gbit burst 1mb quantum 60000";
-            run(
-                "tc",
-                &format!("class add dev lo parent 1: classid {class} {rate}"),
-            )
-            .await?;
-            for end in ["src", "dst"] {
-                let of = format!("u32 match ip {end} {ip}/32 flowid {class}");
-                run(
-                    "tc",
-                    &format!("filter add dev lo parent 1: protocol ip prio 1 {of}"),
-                )
-                .await?;
-            }
+        let filters = |error| Lack(format!("a kernel that filters packets: {error}"));
+        nft(&table).await.map_err(filters)?;
+        let can_delay = classes(backends).await;
+        if let Err(error) = &can_delay {
+            println!("!!!! lines that are slow lose packets, and delay none: {error}");
         }
-        let delays = late(0, 1).await;
-        match &delays {
-            Ok(()) => in_time(0).await?,
-            Err(why) => println!("!!!! slow lines lose packets, and delay none: {why}"),
-        }
-        Ok(Self {
-            delays: delays.is_ok(),
-        })
+        let delays = can_delay.is_ok();
+        Ok(Self { delays })
     }
 
     /// A fault of the line to a backend begins.
@@ -264,6 +255,25 @@ async fn put(how: &str, set: &str, number: usize) -> Result<()> {
 /// Of the backend with this number.
 fn class(number: usize) -> String {
     format!("1:{:x}", number + 1)
+}
+
+/// For the packets of each backend, so that they can be delayed.
+async fn classes(backends: usize) -> Result<()> {
+    run("tc", "qdisc add dev lo root handle 1: htb").await?;
+    for number in 0..backends {
+        let (class, ip) = (class(number), address(number)?.ip());
+        let rate = "htb rate 10gbit burst 1mb quantum 60000";
+        let add = format!("class add dev lo parent 1: classid {class} {rate}");
+        run("tc", &add).await?;
+        for end in ["src", "dst"] {
+            let which = format!("u32 match ip {end} {ip}/32 flowid {class}");
+            let add = format!("filter add dev lo parent 1: protocol ip prio 1 {which}");
+            run("tc", &add).await?;
+        }
+    }
+    // Whether there is netem shows when it is used.
+    late(0, 1).await?;
+    in_time(0).await
 }
 
 /// By so much, and a half more or less, so that packets overtake each other.
