@@ -37,7 +37,6 @@ import (
 	_ "dubbo.apache.org/dubbo-go/v3/filter/tps"
 	"dubbo.apache.org/dubbo-go/v3/protocol"
 	_ "dubbo.apache.org/dubbo-go/v3/protocol/triple"
-	"dubbo.apache.org/dubbo-go/v3/protocol/triple/health"
 	tri "dubbo.apache.org/dubbo-go/v3/protocol/triple/triple_protocol"
 	_ "dubbo.apache.org/dubbo-go/v3/proxy/proxy_factory"
 	"dubbo.apache.org/dubbo-go/v3/server"
@@ -51,6 +50,7 @@ const details = "not today: 100 % naïve – 日本"
 func main() {
 	name := flag.String("name", "dubbo", "in every reply")
 	statuses := flag.String("health", "", "SERVICE=STATUS,…")
+	flag.Bool("no-health", false, "nothing to do: another executable, without it")
 	flag.Bool("gzip", false, "nothing to do: a compressed request has a compressed reply")
 	flag.Parse()
 
@@ -119,7 +119,8 @@ type backend struct {
 	services map[string]bool
 }
 
-// Whether its health service does, by the simplest of triple's protocols.
+// Whether its health service does, by the simplest of triple's protocols; or anything,
+// where there is none.
 func (b *backend) answers() bool {
 	check := fmt.Sprintf("http://127.0.0.1:%d/grpc.health.v1.Health/Check", b.port)
 	answer, err := http.Post(check, "application/json", strings.NewReader("{}"))
@@ -127,7 +128,7 @@ func (b *backend) answers() bool {
 		return false
 	}
 	defer answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
+	return setServing == nil || answer.StatusCode == http.StatusOK
 }
 
 func control(listener net.Listener, b *backend) {
@@ -166,12 +167,15 @@ func (b *backend) obey(line string) string {
 	return "ok"
 }
 
+// Of dubbo-go's health service, which is there when its package is: health.go.
+var setServing, setNotServing func(service string)
+
 func (b *backend) set(service string, serving bool) {
 	b.services[service] = true
 	if serving {
-		health.SetServingStatusServing(service)
+		setServing(service)
 	} else {
-		health.SetServingStatusNotServing(service)
+		setNotServing(service)
 	}
 }
 

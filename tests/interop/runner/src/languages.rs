@@ -48,7 +48,6 @@ impl Language {
         match (self.name, scenario) {
             ("js", "pings") => Some("grpc-js does not count PINGs"),
             ("dubbo", "pings") => Some("dubbo-go does not count PINGs"),
-            ("dubbo", "no_health") => Some("triple and its health service come together"),
             ("dubbo", "details") => Some("triple drops details and metadata of a failure"),
             ("dubbo", "tls") => Some("triple has no TLS"),
             ("dubbo", "max_age") => Some("connections of triple have no age"),
