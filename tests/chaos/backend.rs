@@ -9,13 +9,7 @@
 //! backend outlives its parent: it ends when its stdin does, and on Linux also while it
 //! is paused.
 
-use std::{
-    fs::OpenOptions,
-    io::Write,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{fs::OpenOptions, io::Write, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -35,11 +29,11 @@ use crate::{
 };
 
 /// The first argument that makes this program a backend; the second is the file for
-/// the numbers of its calls.
+/// the numbers of its calls, and the third where it listens.
 pub(crate) const ROLE: &str = "--as-backend";
 
 /// The child's life.
-pub(crate) async fn be(ledger: &Path) -> Result<()> {
+pub(crate) async fn be(ledger: &Path, address: &str) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let ledger = OpenOptions::new().create(true).append(true).open(ledger)?;
@@ -47,7 +41,7 @@ pub(crate) async fn be(ledger: &Path) -> Result<()> {
     let note = move |number: u64| (&ledger).write_all(&number.to_le_bytes());
     let unit = Duration::from_millis(1);
     let greeter = Numbered { note, unit };
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let reporter = HealthReporter::new();
     reporter

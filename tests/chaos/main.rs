@@ -7,6 +7,7 @@
 //! ```text
 //!   backend  what one is: this program once more
 //!   node     a backend's process, and the line to it
+//!   netns    a network of its own, in which packets are lost
 //!   report   calls, failures, latency, memory and tasks over time
 //! ```
 //!
@@ -14,10 +15,12 @@
 //! cargo test --test chaos                              # 20 backends, a minute
 //! cargo test --test chaos -- --quick                   # 6 backends, half a minute
 //! cargo test --test chaos -- --seed 17                 # what has failed, again
+//! cargo test --test chaos -- --netns                   # Linux: trouble for packets
 //! cargo test --test chaos -- --seconds 1200 --csv f    # a soak, with a table to plot
 //! ```
 //!
-//! Exits with 1 if something did not hold, and tells seed and steps.
+//! Exits with 1 if something did not hold, and tells seed and steps; with 77 where
+//! `--netns` has not what it takes, and tells what.
 
 #![allow(
     clippy::disallowed_methods,
@@ -27,6 +30,7 @@
 mod backend;
 #[path = "../it/support/fleet/mod.rs"]
 mod fleet;
+mod netns;
 mod node;
 mod report;
 mod run;
@@ -62,6 +66,8 @@ struct Options {
     /// Calls a second.
     rate: u32,
     csv: Option<PathBuf>,
+    /// The kernel makes the lines bad, in a namespace of the network.
+    netns: bool,
 }
 
 const USAGE: &str = "\
@@ -71,7 +77,12 @@ const USAGE: &str = "\
 --rate N       calls a second (300)
 --csv FILE     writes the samples there
 --quick        6 backends, 20 seconds
+--netns        packets are lost, late and refused, in a network of its own (Linux; root, or
+               namespaces for users; unshare, ip, tc and nft)
 ";
+
+/// The exit code for what cannot be tried here; that of a test that is left out.
+const CANNOT: u8 = 77;
 
 /// A run that takes so much longer than it was to is stuck.
 const OVERTIME: Duration = Duration::from_secs(90);
@@ -80,7 +91,8 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(backend::ROLE) {
         let ledger = arguments.next().unwrap_or_default();
-        return told(block_on(backend::be(Path::new(&ledger))));
+        let address = arguments.next().unwrap_or_default();
+        return told(block_on(backend::be(Path::new(&ledger), &address)));
     }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -89,6 +101,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.netns
+        && let Err(error) = netns::enter()
+    {
+        return told(Err(error));
+    }
     let (_running, ended) = mpsc::channel::<()>();
     let most = options.lasts + OVERTIME;
     let seed = options.seed;
@@ -107,7 +124,10 @@ fn told(outcome: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            match error.is::<netns::Lack>() {
+                true => ExitCode::from(CANNOT),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -131,11 +151,16 @@ impl Options {
             lasts: Duration::from_secs(60),
             rate: 300,
             csv: None,
+            netns: false,
         };
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
                 options.backends = 6;
                 options.lasts = Duration::from_secs(20);
+                continue;
+            }
+            if argument == "--netns" {
+                options.netns = true;
                 continue;
             }
             let value = arguments.next();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! channel ──► front, always at the same address ── weather ──► process, wherever it is
+//! channel ───────────────── filters of packets ──────────────► process, always at the same address
 //! ```
 
 use std::{
@@ -26,7 +27,8 @@ use tonic_health_channel::Endpoint;
 
 use crate::{
     backend::ROLE,
-    fleet::{Host, Result, Weather, join},
+    fleet::{Fault, Host, Result, Weather, join},
+    netns::{self, Filters},
 };
 
 /// How long a process may take to listen, and to end after its last call.
@@ -37,10 +39,22 @@ pub(crate) struct Node {
     number: usize,
     ledger: PathBuf,
     process: Option<Process>,
+    /// Where the channel finds it.
     address: SocketAddr,
-    upstream: watch::Sender<Option<SocketAddr>>,
-    weather: watch::Sender<Weather>,
-    front: JoinHandle<()>,
+    line: Line,
+}
+
+/// What is between the channel and the process.
+#[derive(Debug)]
+enum Line {
+    /// This program.
+    Front {
+        upstream: watch::Sender<Option<SocketAddr>>,
+        weather: watch::Sender<Weather>,
+        front: JoinHandle<()>,
+    },
+    /// Only what the kernel does to packets.
+    Filters(Filters),
 }
 
 #[derive(Debug)]
@@ -50,23 +64,53 @@ struct Process {
 }
 
 impl Node {
-    /// Its calls are noted in a file in `folder`.
+    /// Behind a front. Its calls are noted in a file in `folder`.
     pub(crate) async fn start(number: usize, folder: &Path) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (upstream, weather) = (watch::Sender::new(None), watch::Sender::default());
         let front = front(listener, upstream.subscribe(), weather.subscribe());
+        let front = tokio::spawn(front);
+        let line = Line::Front {
+            upstream,
+            weather,
+            front,
+        };
+        Self::start_behind(line, address, number, folder).await
+    }
+
+    /// The same with nothing before it but filters, in a namespace of the network that
+    /// nobody else uses.
+    pub(crate) async fn start_filtered(
+        filters: Filters,
+        number: usize,
+        folder: &Path,
+    ) -> Result<Self> {
+        let line = Line::Filters(filters);
+        Self::start_behind(line, netns::address(number)?, number, folder).await
+    }
+
+    async fn start_behind(
+        line: Line,
+        address: SocketAddr,
+        number: usize,
+        folder: &Path,
+    ) -> Result<Self> {
         let mut node = Self {
             number,
             ledger: folder.join(format!("{number}.calls")),
             process: None,
             address,
-            upstream,
-            weather,
-            front: tokio::spawn(front),
+            line,
         };
         node.restart().await?;
         Ok(node)
+    }
+
+    fn found_at(&self, place: Option<SocketAddr>) {
+        if let Line::Front { upstream, .. } = &self.line {
+            upstream.send_replace(place);
+        }
     }
 
     async fn order(&mut self, order: &str) -> Result<()> {
@@ -83,10 +127,6 @@ impl Host for Node {
         Ok(Endpoint::from_shared(format!("http://{}", self.address))?)
     }
 
-    fn weather(&self) -> &watch::Sender<Weather> {
-        &self.weather
-    }
-
     fn ledger(&self) -> Result<Vec<u64>> {
         let bytes = std::fs::read(&self.ledger)?;
         let numbers = bytes.chunks_exact(8).map(|number| number.try_into());
@@ -96,9 +136,14 @@ impl Host for Node {
 
     async fn restart(&mut self) -> Result<()> {
         let number = self.number;
+        let listens = match &self.line {
+            Line::Front { .. } => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            Line::Filters(_) => self.address,
+        };
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ROLE)
             .arg(&self.ledger)
+            .arg(listens.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -109,7 +154,7 @@ impl Host for Node {
         let silent = |_| format!("backend {number} did not say where it listens");
         let word = timeout(PATIENCE, words.next_line()).await.map_err(silent)?;
         let word = word?.ok_or_else(|| format!("backend {number} ended before it listened"))?;
-        self.upstream.send_replace(Some(word.parse()?));
+        self.found_at(Some(word.parse()?));
         self.process = Some(Process { child, orders });
         Ok(())
     }
@@ -117,7 +162,7 @@ impl Host for Node {
     /// SIGKILL, and its end.
     async fn kill(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
-            self.upstream.send_replace(None);
+            self.found_at(None);
             process.child.kill().await?;
         }
         Ok(())
@@ -134,7 +179,7 @@ impl Host for Node {
         let ended = timeout(PATIENCE, process.child.wait())
             .await
             .map_err(late)??;
-        self.upstream.send_replace(None);
+        self.found_at(None);
         match ended.success() {
             true => Ok(()),
             false => Err(format!("backend {number} ended with {ended}").into()),
@@ -153,11 +198,41 @@ impl Host for Node {
         let order = if serving { "serving" } else { "not_serving" };
         self.order(order).await
     }
+
+    async fn disturb(&mut self, fault: Fault) -> Result<()> {
+        match &self.line {
+            Line::Front { weather, .. } => {
+                weather.send_modify(|weather| weather.worsen(fault));
+                Ok(())
+            }
+            Line::Filters(filters) => filters.disturb(self.number, fault).await,
+        }
+    }
+
+    async fn mend(&mut self, fault: Fault) -> Result<()> {
+        match &self.line {
+            Line::Front { weather, .. } => {
+                weather.send_modify(Weather::clear);
+                Ok(())
+            }
+            Line::Filters(filters) => filters.mend(self.number, fault).await,
+        }
+    }
+
+    fn afterwards(&self, silence: Duration) -> Duration {
+        match &self.line {
+            Line::Front { .. } => Duration::ZERO,
+            // TCP doubles the time until it sends again, so that is at most as long again.
+            Line::Filters(_) => silence + Duration::from_millis(500),
+        }
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.front.abort();
+        if let Line::Front { front, .. } = &self.line {
+            front.abort();
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use tonic_health_channel::{Endpoint, Uri};
 use tower::service_fn;
 
 use crate::support::{
-    fleet::{Host, Numbered, Result, SERVICE, Weather, join},
+    fleet::{Fault, Host, Numbered, Result, SERVICE, Weather, join},
     greeter::greeter_server::GreeterServer,
 };
 
@@ -87,10 +87,6 @@ impl Host for Simulated {
         Ok(Endpoint::from_shared(uri)?.connector(connector))
     }
 
-    fn weather(&self) -> &watch::Sender<Weather> {
-        &self.weather
-    }
-
     fn ledger(&self) -> Result<Vec<u64>> {
         Ok(self.calls.lock().expect("nobody panics with them").clone())
     }
@@ -100,7 +96,7 @@ impl Host for Simulated {
         if let Some(life) = self.life.take() {
             life.server.abort();
         }
-        self.cut();
+        self.disturb(Fault::Cut).await?;
         Ok(())
     }
 
@@ -110,7 +106,7 @@ impl Host for Simulated {
         life.stop.send_replace(true);
         life.server.await??;
         self.set_door(None);
-        self.cut();
+        self.disturb(Fault::Cut).await?;
         Ok(())
     }
 
@@ -148,7 +144,9 @@ impl Host for Simulated {
 
     /// Seen from outside, who is paused is who is not heard and does not hear.
     fn pause(&mut self, pause: bool) -> Result<()> {
-        self.lose(pause, pause);
+        let (up, down) = (pause, pause);
+        let silence = Fault::Lose { up, down };
+        self.weather.send_modify(|weather| weather.worsen(silence));
         Ok(())
     }
 
@@ -159,6 +157,16 @@ impl Host for Simulated {
         };
         let health = &self.life()?.health;
         health.set_service_status(SERVICE, status).await;
+        Ok(())
+    }
+
+    async fn disturb(&mut self, fault: Fault) -> Result<()> {
+        self.weather.send_modify(|weather| weather.worsen(fault));
+        Ok(())
+    }
+
+    async fn mend(&mut self, _: Fault) -> Result<()> {
+        self.weather.send_modify(Weather::clear);
         Ok(())
     }
 }

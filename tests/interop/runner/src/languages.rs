@@ -12,22 +12,25 @@ pub(crate) struct Language {
     pub(crate) compresses: bool,
     /// Whether its health service has `List`.
     pub(crate) lists: bool,
-    /// Whether calls that meet its stop are taken, or refused so that they can go
-    /// elsewhere. grpcio answers them with CANCELLED, which no client may send again;
-    /// its own does not either.
-    pub(crate) stops_gently: bool,
+    /// What becomes of calls that meet its stop, if they are neither taken, nor refused
+    /// so that they can go elsewhere.
+    pub(crate) stops_abruptly: Option<&'static str>,
 }
 
 impl Language {
     pub(crate) fn new(name: &str, cache: &Path) -> Result<Self, String> {
-        let (name, compresses, lists, stops_gently) = match name {
-            "go" => ("go", true, true, true),
-            "python" => ("python", true, false, false),
-            "java" => ("java", true, false, true),
-            "js" => ("js", false, true, true),
+        // No client may send a call again that was answered; grpcio's own does not either.
+        let cancels = Some("it answers CANCELLED to calls that meet its stop");
+        let hangs_up = Some("it hangs up on calls that meet its stop");
+        let (name, compresses, lists, stops_abruptly) = match name {
+            "go" => ("go", true, true, None),
+            "python" => ("python", true, false, cancels),
+            "java" => ("java", true, false, None),
+            "js" => ("js", false, true, None),
+            "dubbo" => ("dubbo", true, false, hangs_up),
             _ => {
                 return Err(format!(
-                    "language `{name}`: go, python, java and js are known"
+                    "language `{name}`: go, python, java, js and dubbo are known"
                 ));
             }
         };
@@ -36,7 +39,7 @@ impl Language {
             serve: cache.join(name).join("serve"),
             compresses,
             lists,
-            stops_gently,
+            stops_abruptly,
         })
     }
 
@@ -44,6 +47,10 @@ impl Language {
     pub(crate) fn cannot(&self, scenario: &str) -> Option<&'static str> {
         match (self.name, scenario) {
             ("js", "pings") => Some("grpc-js does not count PINGs"),
+            ("dubbo", "pings") => Some("dubbo-go does not count PINGs"),
+            ("dubbo", "details") => Some("triple drops details and metadata of a failure"),
+            ("dubbo", "tls") => Some("triple has no TLS"),
+            ("dubbo", "max_age") => Some("connections of triple have no age"),
             _ => None,
         }
     }

@@ -9,6 +9,8 @@ use tokio::{
     time::sleep,
 };
 
+use super::Fault;
+
 /// What bytes under way meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weather {
@@ -22,6 +24,26 @@ pub(crate) struct Weather {
     pub(crate) down_lost: bool,
     /// Lines that were there before this number grew are broken off.
     pub(crate) cuts: u64,
+}
+
+impl Weather {
+    /// What a fault makes of it.
+    pub(crate) fn worsen(&mut self, fault: Fault) {
+        match fault {
+            Fault::Cut => self.cuts += 1,
+            Fault::Lose { up, down } => (self.up_lost, self.down_lost) = (up, down),
+            Fault::Delay(delay) => self.delay = delay,
+            Fault::Kill | Fault::Pause | Fault::Flap => {}
+        }
+    }
+
+    /// Lines that were broken off stay so.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            cuts: self.cuts,
+            ..Self::default()
+        };
+    }
 }
 
 /// Carries bytes both ways until both sides have ended. False if the line broke

@@ -33,7 +33,6 @@ mod storm;
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tonic_health_channel::Endpoint;
 
 pub(crate) use link::{Weather, join};
@@ -51,9 +50,6 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 pub(crate) trait Host {
     /// Where it is, whatever becomes of it.
     fn endpoint(&self) -> Result<Endpoint>;
-
-    /// Of the line to it.
-    fn weather(&self) -> &watch::Sender<Weather>;
 
     /// The numbers of all calls that came to it, in any of its lives.
     fn ledger(&self) -> Result<Vec<u64>>;
@@ -73,19 +69,15 @@ pub(crate) trait Host {
     /// SERVING, or NOT_SERVING.
     async fn serve(&mut self, serving: bool) -> Result<()>;
 
-    /// Its connections break, and it takes new ones.
-    fn cut(&self) {
-        self.weather().send_modify(|weather| weather.cuts += 1);
-    }
+    /// A fault of the line to it begins.
+    async fn disturb(&mut self, fault: Fault) -> Result<()>;
 
-    fn lose(&self, up: bool, down: bool) {
-        self.weather().send_modify(|weather| {
-            weather.up_lost = up;
-            weather.down_lost = down;
-        });
-    }
+    /// And ends.
+    async fn mend(&mut self, fault: Fault) -> Result<()>;
 
-    fn delay(&self, delay: Duration) {
-        self.weather().send_modify(|weather| weather.delay = delay);
+    /// For how long after a silence that lasted so long bytes may be under way that were
+    /// sent in it.
+    fn afterwards(&self, _silence: Duration) -> Duration {
+        Duration::ZERO
     }
 }

@@ -188,11 +188,7 @@ impl<H: Host> Fleet<H> {
         let healed = Instant::now();
         self.until("recover", all_ready).await?;
         self.slowest_recovery = self.slowest_recovery.max(healed.elapsed());
-        // What was silent for a while may be given up yet.
-        let news_takes = match troubles.iter().any(|trouble| trouble.fault.is_silent()) {
-            true => KEEPALIVE_TIMEOUT + Duration::from_millis(500),
-            false => Duration::from_millis(500),
-        };
+        let news_takes = self.news_takes(troubles);
         let mut watch = self.channel.watch_status();
         while timeout(news_takes, watch.wait_for(|status| !all_ready(status)))
             .await
@@ -202,6 +198,20 @@ impl<H: Host> Fleet<H> {
         }
         self.troubles.all_over();
         Ok(())
+    }
+
+    /// What was silent for a while may be given up yet, and what was lost is sent again.
+    fn news_takes(&self, troubles: &[Trouble]) -> Duration {
+        let silent = troubles.iter().filter(|trouble| trouble.fault.is_silent());
+        let takes = silent.map(|trouble| match trouble.fault {
+            // Where a PING has found it, nothing is under way.
+            Fault::Lose { .. } if trouble.lasts < KEEPALIVE + KEEPALIVE_TIMEOUT => {
+                let afterwards = self.hosts[trouble.backend].afterwards(trouble.lasts);
+                KEEPALIVE_TIMEOUT.max(afterwards)
+            }
+            _ => KEEPALIVE_TIMEOUT,
+        });
+        takes.max().unwrap_or_default() + Duration::from_millis(500)
     }
 
     async fn act(&mut self, trouble: &Trouble, event: Event) -> Result<()> {
@@ -221,11 +231,12 @@ impl<H: Host> Fleet<H> {
             (Fault::Kill, Event::End) => host.restart().await?,
             (Fault::Pause, Event::Begin) => host.pause(true)?,
             (Fault::Pause, Event::End) => host.pause(false)?,
-            (Fault::Cut, Event::Begin) => host.cut(),
-            (Fault::Lose { up, down }, Event::Begin) => host.lose(up, down),
-            (Fault::Lose { .. }, Event::End) => host.lose(false, false),
-            (Fault::Delay(delay), Event::Begin) => host.delay(delay),
-            (Fault::Delay(_), Event::End) => host.delay(Duration::ZERO),
+            (fault @ (Fault::Cut | Fault::Lose { .. } | Fault::Delay(_)), Event::Begin) => {
+                host.disturb(fault).await?;
+            }
+            (fault @ (Fault::Cut | Fault::Lose { .. } | Fault::Delay(_)), Event::End) => {
+                host.mend(fault).await?;
+            }
             (Fault::Flap, Event::Flip(serving)) => host.serve(serving).await?,
             (Fault::Flap, Event::End) => host.serve(true).await?,
             _ => {}

@@ -1,6 +1,6 @@
 //! Connections that a server ends, and no call that suffers.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::sleep;
 use tonic_health_channel::{Channel, HealthStatus};
@@ -26,7 +26,7 @@ enum Stop {
 /// With a `Watch` open and callers calling, each server but the last stops for good. It
 /// comes to its end, and no call fails.
 pub(super) async fn graceful_stop(target: Target) -> Verdict {
-    let (mut slowest, mut calls, mut note) = (Duration::ZERO, 0, "");
+    let (mut slowest, mut calls, mut notes) = (Duration::ZERO, 0, BTreeSet::new());
     for stop in [Stop::Bare, Stop::Retired, Stop::Drained] {
         let stage = target.start_serving(2, &[]).await?;
         let channel = stage.ready().await?;
@@ -35,9 +35,10 @@ pub(super) async fn graceful_stop(target: Target) -> Verdict {
         let (_stays, go) = stage.servers.split_last().ok_or("expected backends")?;
         for server in go {
             server.sees("calls", |seen| seen.calls > 100).await?;
-            if stop != Stop::Drained && !server.language.stops_gently {
-                note =
-                    "; python only when drained: it answers CANCELLED to calls that meet its stop";
+            let abruptly = server.language.stops_abruptly;
+            if let (Stop::Bare | Stop::Retired, Some(why)) = (stop, abruptly) {
+                let name = server.language.name;
+                notes.insert(format!("; {name} only when drained: {why}"));
                 continue;
             }
             slowest = slowest.max(end(server, &channel, stop).await?);
@@ -47,8 +48,9 @@ pub(super) async fn graceful_stop(target: Target) -> Verdict {
             calls += load.values().sum::<u64>();
         }
     }
+    let notes = String::from_iter(notes);
     Ok(format!(
-        "within {slowest:.1?}; {calls} calls, none failed{note}"
+        "within {slowest:.1?}; {calls} calls, none failed{notes}"
     ))
 }
 

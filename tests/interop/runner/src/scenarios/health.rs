@@ -24,6 +24,10 @@ fn hello(name: &str) -> Request<HelloRequest> {
     })
 }
 
+/// Registered when the backend already runs. Not the greeter, which dubbo-go registers
+/// by itself.
+const LATE: &str = "demo.v1.Late";
+
 /// SERVING, NOT_SERVING and a name that is not registered, from the start.
 pub(super) async fn initial(target: Target) -> Verdict {
     let serving = target.start_serving(1, &[]).await?;
@@ -44,17 +48,17 @@ pub(super) async fn initial(target: Target) -> Verdict {
     let not_serving = target
         .start(1, &["--health", &format!("=SERVING,{GREETER}=NOT_SERVING")])
         .await?;
-    refuses(&not_serving, HealthStatus::NotServing).await?;
+    refuses(&not_serving, GREETER, HealthStatus::NotServing).await?;
 
     let unknown = target.start(1, &["--health", "=SERVING"]).await?;
-    refuses(&unknown, HealthStatus::ServiceUnknown).await?;
+    refuses(&unknown, LATE, HealthStatus::ServiceUnknown).await?;
     let versions = serving.servers.iter().map(|server| server.version.clone());
     Ok(serving.note(versions.collect::<Vec<_>>().join(", ")))
 }
 
 /// Nobody is called before the service is SERVING, on the same connection.
-async fn refuses(stage: &Stage, health: HealthStatus) -> Result<(), Trouble> {
-    let channel = stage.channel()?;
+async fn refuses(stage: &Stage, service: &str, health: HealthStatus) -> Result<(), Trouble> {
+    let channel = stage.channel_for(service, |endpoint| endpoint)?;
     all_are(&channel, ConnectivityState::TransientFailure, health).await?;
     match client(&channel).say_hello(hello("you")).await {
         Err(status) if status.code() == Code::Unavailable => {
@@ -65,7 +69,7 @@ async fn refuses(stage: &Stage, health: HealthStatus) -> Result<(), Trouble> {
         other => return Err(format!("expected UNAVAILABLE; seen: {other:?}").into()),
     }
     for server in &stage.servers {
-        server.set_serving(GREETER, true).await?;
+        server.set_serving(service, true).await?;
     }
     all_ready(&channel).await?;
     for _ in &stage.servers {

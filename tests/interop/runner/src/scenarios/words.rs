@@ -85,13 +85,6 @@ pub(super) async fn metadata(target: Target) -> Verdict {
         let trailers = trailers.ok_or("expected trailers; seen: none")?;
         came_back("trailers of a stream", &trailers, "x-trailing-")?;
     }
-    for _ in &stage.servers {
-        let failed = client(&channel)
-            .say_hello(with_metadata(hello("fail:9")))
-            .await;
-        let status = failed.err().ok_or("expected a failure; seen: a reply")?;
-        came_back("trailers of a failure", status.metadata(), "x-trailing-")?;
-    }
     Ok(stage.note("text, twice, and bytes".to_owned()))
 }
 
@@ -128,7 +121,8 @@ struct Any {
     value: Vec<u8>,
 }
 
-/// Every code there is, with its text and its details, and from every kind of call.
+/// Every code there is, with its text and its details, and from every kind of call; and
+/// the metadata of a failure.
 pub(super) async fn details(target: Target) -> Verdict {
     let stage = target.start_serving(1, &[]).await?;
     let channel = stage.ready().await?;
@@ -151,6 +145,13 @@ pub(super) async fn details(target: Target) -> Verdict {
         let failed = client(&channel).chat(names).await;
         is_rich(Code::NotFound, end_of(failed).await)?;
         count += 3;
+    }
+    for _ in &stage.servers {
+        let failed = client(&channel)
+            .say_hello(with_metadata(hello("fail:9")))
+            .await;
+        let status = failed.err().ok_or("expected a failure; seen: a reply")?;
+        came_back("trailers of a failure", status.metadata(), "x-trailing-")?;
     }
     Ok(stage.note(format!(
         "{count} statuses, each with code, text and details"
