@@ -128,7 +128,7 @@ fn run() -> Result<()> {
         "p50_us",
         "p99_us",
         "servers_percent",
-        "flips_per_second",
+        "publications_per_second",
     ]);
     runtime(workers)?.block_on(async {
         let channel = connect_ours(&servers.uris(), 1).await?;
@@ -141,7 +141,6 @@ fn run() -> Result<()> {
                 servers.flip(if state.has_flips() { flips } else { 0 })?;
                 let mut row = vec![workers.to_string(), state.name().to_owned()];
                 row.extend(measure(&channel, &servers, state, slice).await?);
-                row.push(if state.has_flips() { flips } else { 0 }.to_string());
                 table.row(row);
             }
         }
@@ -152,7 +151,7 @@ fn run() -> Result<()> {
     table.write_csv(arguments.csv.as_deref())
 }
 
-/// One turn, from calls a second on.
+/// One turn: the columns behind its name.
 async fn measure(
     channel: &Channel,
     servers: &Servers,
@@ -165,9 +164,12 @@ async fn measure(
     if state.has_flips() != (out + 5 >= DOWN) || (!state.has_flips() && out > 0) {
         return Err(format!("{}: {out} backends are out of service", state.name()).into());
     }
+    let mut status = channel.watch_status();
+    let generation = status.status().generation();
     let (began, cpu, busy) = (Instant::now(), cpu_time(), servers.cpu_time());
     let sample = pass(channel, state, slice).await?;
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), cpu_time() - cpu);
+    let published = (status.status().generation() - generation) as f64 / elapsed;
     let busy = busy.zip(servers.cpu_time()).map(|(was, is)| is - was);
     let percent = |time: Duration| format!("{:.2}", 100.0 * time.as_secs_f64() / elapsed);
     let [calls, each, p50, p99] = match sample {
@@ -184,7 +186,8 @@ async fn measure(
         None => Default::default(),
     };
     let busy = busy.map(percent).unwrap_or_default();
-    Ok(vec![calls, each, percent(cpu), p50, p99, busy])
+    let published = format!("{published:.0}");
+    Ok(vec![calls, each, percent(cpu), p50, p99, busy, published])
 }
 
 /// Lets time pass, with calls or without.
