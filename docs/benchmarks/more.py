@@ -42,6 +42,8 @@ class Rounds:
 
     def spread(self, column, **about):
         values = self.values(column, **about)
+        if not values:
+            return ""
         return f"{median(values):,.0f} ({min(values):,.0f}–{max(values):,.0f})"
 
 
