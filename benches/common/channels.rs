@@ -72,20 +72,7 @@ impl Channels {
     /// backend.
     pub(crate) async fn connect(servers: &Servers, connections: usize) -> Result<Self> {
         let uris = servers.uris();
-        let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
-        let ours = Channel::balance(discover::list(uris.clone())?)
-            .service_config(config.parse()?)
-            .connections_per_backend(connections)
-            .build();
-        let all_ready = |status: &tonic_health_channel::Status| {
-            let ready = |state| state == ConnectivityState::Ready;
-            status.backends().len() == uris.len()
-                && status
-                    .backends()
-                    .iter()
-                    .all(|backend| ready(backend.state()) && backend.connections() == connections)
-        };
-        ours.watch_status().wait_for(all_ready).await;
+        let ours = connect_ours(&uris, connections).await?;
         let endpoint = |uri: &String| transport::Endpoint::from_shared(uri.clone());
         let endpoints = uris.iter().map(endpoint);
         let endpoints: Vec<_> = endpoints.collect::<std::result::Result<_, _>>()?;
@@ -115,4 +102,23 @@ impl Channels {
             Subject::H2 => closed_loop(GreeterClient::new(self.h2.clone()), load).await,
         }
     }
+}
+
+/// This crate's channel over these backends, each READY with so many connections.
+pub(crate) async fn connect_ours(uris: &[String], connections: usize) -> Result<Channel> {
+    let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
+    let ours = Channel::balance(discover::list(uris.iter().cloned())?)
+        .service_config(config.parse()?)
+        .connections_per_backend(connections)
+        .build();
+    let all_ready = |status: &tonic_health_channel::Status| {
+        let ready = |state| state == ConnectivityState::Ready;
+        status.backends().len() == uris.len()
+            && status
+                .backends()
+                .iter()
+                .all(|backend| ready(backend.state()) && backend.connections() == connections)
+    };
+    ours.watch_status().wait_for(all_ready).await;
+    Ok(ours)
 }

@@ -33,6 +33,7 @@ const WATCH_PATH: &[u8] = &[
 ];
 /// `HealthCheckResponse { status: SERVING }`, framed by gRPC.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x02];
 
 /// One client's connection: what it still owes us, and how to answer it.
 pub(super) struct Session {
@@ -78,6 +79,14 @@ impl Session {
             used += HEADER_LEN + len;
         }
         used
+    }
+
+    /// Tells every Watch.
+    pub(super) fn report(&self, serving: bool, out: &mut Vec<u8>) {
+        let message = if serving { SERVING } else { NOT_SERVING };
+        for &stream in &self.watches {
+            frame(out, DATA, 0, stream, message);
+        }
     }
 
     fn on_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {

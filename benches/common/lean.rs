@@ -8,6 +8,8 @@
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
 };
 
 use mio::{
@@ -15,12 +17,20 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Result, frames::Session};
+use super::{Result, flips::Flips, frames::Session};
 
-/// Listens on that many ports of loopback, tells the addresses, and serves for
-/// ever.
-pub(crate) fn serve(backends: usize, tell: impl FnOnce(&[SocketAddr])) -> Result<()> {
+/// How often it looks whether it has been told to flip.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Listens on that many ports of loopback, tells the addresses, and serves for ever.
+/// The health of its backends flips as often a second as `per_second` says.
+pub(crate) fn serve(
+    backends: usize,
+    per_second: &AtomicU32,
+    tell: impl FnOnce(&[SocketAddr]),
+) -> Result<()> {
     let mut poll = Poll::new()?;
+    let mut flips = Flips::default();
     let mut listeners = Vec::new();
     for number in 0..backends {
         let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -35,7 +45,8 @@ pub(crate) fn serve(backends: usize, tell: impl FnOnce(&[SocketAddr])) -> Result
     let mut events = Events::with_capacity(256);
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match poll.poll(&mut events, None) {
+        let wait = flips.wait().unwrap_or(LOOK_EVERY);
+        match poll.poll(&mut events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
@@ -49,6 +60,11 @@ pub(crate) fn serve(backends: usize, tell: impl FnOnce(&[SocketAddr])) -> Result
             let is_over = |connection: &mut Connection| connection.turn(&mut buffer).is_err();
             if slot.as_mut().is_some_and(is_over) {
                 *slot = None;
+            }
+        }
+        for (number, serving) in flips.due(per_second.load(Relaxed), connections.len()) {
+            if let Some(connection) = &mut connections[number] {
+                connection.report(serving)?;
             }
         }
     }
@@ -118,6 +134,11 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    fn report(&mut self, serving: bool) -> io::Result<()> {
+        self.session.report(serving, &mut self.out);
+        self.write()
     }
 
     fn write(&mut self) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 pub(crate) mod bare;
 pub(crate) mod channels;
+pub(crate) mod flips;
 pub(crate) mod frames;
 pub(crate) mod lean;
 pub(crate) mod load;

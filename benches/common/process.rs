@@ -2,8 +2,8 @@
 //! other arguments.
 //!
 //! ```text
-//! parent ── stdin: open for as long as the parent lives ──► child
-//! parent ◄─ stdout: one address a line, then an empty line ─ child
+//! parent ── stdin: flips a second, a line for each change ──► child
+//! parent ◄─ stdout: one address a line, then an empty line ── child
 //! ```
 //!
 //! No child outlives its parent, however that ends: it is killed when its
@@ -11,9 +11,13 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -62,14 +66,18 @@ pub(crate) fn take_role() -> Result<()> {
     if let Ok(core) = core.parse() {
         pin(core)?;
     }
-    thread::spawn(|| {
-        // The parent says nothing; the end of its silence is the end of it.
-        let _ = io::stdin().read(&mut [0]);
+    let flips = Arc::new(AtomicU32::new(0));
+    let ordered = flips.clone();
+    thread::spawn(move || {
+        for order in io::stdin().lines().map_while(|line| line.ok()) {
+            ordered.store(order.parse().unwrap_or(0), Relaxed);
+        }
+        // The end of the parent.
         std::process::exit(0);
     });
     let backends = backends.parse()?;
     match Kind::named(kind).ok_or("no such server")? {
-        Kind::Lean => lean::serve(backends, tell)?,
+        Kind::Lean => lean::serve(backends, &flips, tell)?,
         Kind::Tonic => real::serve(backends, tell)?,
     }
     std::process::exit(0)
@@ -117,6 +125,13 @@ impl Servers {
             }
         }
         Err("the servers ended before they listened".into())
+    }
+
+    /// Has so many flips of health a second, over all backends, each with one `Watch`.
+    /// Only lean servers have any.
+    pub(crate) fn flip(&mut self, per_second: u32) -> Result<()> {
+        let orders = self.child.stdin.as_mut().expect("stdin is piped");
+        Ok(writeln!(orders, "{per_second}")?)
     }
 
     pub(crate) fn uris(&self) -> Vec<String> {

@@ -1,12 +1,12 @@
-//! Servers as people run them: tonic, `tonic-health` and the greeter, on one
-//! thread.
+//! Servers as people run them: tonic, `tonic-health` and a greeter that repeats what
+//! it is told, on one thread.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt, stream};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -15,7 +15,6 @@ use tonic::{
 
 use super::{
     Result,
-    frames::PAYLOAD,
     greeter::{
         HelloReply, HelloRequest,
         greeter_server::{Greeter, GreeterServer},
@@ -68,32 +67,43 @@ impl Greeter for Echo {
         &self,
         request: Request<HelloRequest>,
     ) -> std::result::Result<Response<HelloReply>, Status> {
-        let mut message = request.into_inner().name;
-        message.truncate(PAYLOAD);
-        Ok(Response::new(HelloReply {
-            message,
-            backend: String::new(),
-        }))
+        Ok(Response::new(echo(request.into_inner())))
     }
 
     async fn say_hello_many(
         &self,
-        _: Request<HelloRequest>,
+        request: Request<HelloRequest>,
     ) -> std::result::Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("the benches make unary calls"))
+        let request = request.into_inner();
+        let count = usize::try_from(request.count).expect("32 bits fit");
+        let replies = std::iter::repeat_with(move || Ok(echo(request.clone()))).take(count);
+        Ok(Response::new(Box::pin(stream::iter(replies))))
     }
 
     async fn greet_all(
         &self,
-        _: Request<Streaming<HelloRequest>>,
+        request: Request<Streaming<HelloRequest>>,
     ) -> std::result::Result<Response<HelloReply>, Status> {
-        Err(Status::unimplemented("the benches make unary calls"))
+        let mut requests = request.into_inner();
+        let mut last = HelloRequest::default();
+        while let Some(request) = requests.message().await? {
+            last = request;
+        }
+        Ok(Response::new(echo(last)))
     }
 
     async fn chat(
         &self,
-        _: Request<Streaming<HelloRequest>>,
+        request: Request<Streaming<HelloRequest>>,
     ) -> std::result::Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("the benches make unary calls"))
+        let replies = request.into_inner().map_ok(echo);
+        Ok(Response::new(Box::pin(replies)))
+    }
+}
+
+fn echo(request: HelloRequest) -> HelloReply {
+    HelloReply {
+        message: request.name,
+        backend: String::new(),
     }
 }

@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 
 sys.dont_write_bytecode = True
-import svg  # the file beside this one
+import more  # the files beside this one
+import svg
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "benchmarks.md"
@@ -140,6 +141,7 @@ def budget(current, multi):
     row("p50 of one caller, to tonic's `Channel`", (1.1,), "1", [p50])
     ours = [float(r["allocations"]) for r in rows("allocations") if r["channel"] == "ours"]
     row("allocations per call", (30,), "25", ours)
+    more.More(rows).budget(row)
     return markdown(["what", "must", "aim", "measured"], body)
 
 
@@ -153,6 +155,7 @@ def main():
     tables["machine"] = machine()
     tables["allocations"] = allocations()
     tables["budget"] = budget(runs["lean-current"], runs["lean-multi"])
+    tables |= {name: markdown(*table) for name, table in more.More(rows).tables().items()}
     text = DOCUMENT.read_text()
     for name, table in tables.items():
         print(f"\n{name}\n\n{table}")

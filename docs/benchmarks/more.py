@@ -1,0 +1,201 @@
+"""The tables and the rows of the budget that are not about a unary call's cost."""
+
+from statistics import median
+
+SIDES = {
+    "ours": "this crate, 4 backends, `Watch`",
+    "balance_list": "tonic `balance_list`, 4 backends",
+    "ours_one": "this crate, 1 backend, `Watch`",
+    "tonic": "tonic `Channel`, 1 backend",
+}
+SHAPES = {
+    "unary_1_mib": "1 MiB there and back",
+    "server_stream": "server stream",
+    "client_stream": "client stream",
+    "bidi_stream": "bidirectional stream",
+}
+STATES = {
+    "calm": "calls",
+    "flips": "calls, 1,000 flips/s",
+    "flips_alone": "1,000 flips/s, no calls",
+    "nothing": "neither",
+}
+WORKERS = {"1": "one thread", "2": "2 workers"}
+
+
+class Rounds:
+    """Rows of CSV files, one for each round, told apart by what they are about."""
+
+    def __init__(self, *files):
+        self.rows = [row for file in files for row in file]
+
+    def values(self, column, **about):
+        found = [r for r in self.rows if all(r[k] == v for k, v in about.items())]
+        return [float(r[column]) for r in found if r[column]]
+
+    def median(self, column, **about):
+        values = self.values(column, **about)
+        return median(values) if values else float("nan")
+
+    def ratio(self, column, of, to):
+        return self.median(column, **of) / self.median(column, **to)
+
+    def spread(self, column, **about):
+        values = self.values(column, **about)
+        if not values:
+            return ""
+        return f"{median(values):,.0f} ({min(values):,.0f}–{max(values):,.0f})"
+
+
+class More:
+    def __init__(self, rows):
+        self.p99 = Rounds(rows("p99-current"), rows("p99-multi"))
+        self.streams = Rounds(rows("streams-1"), rows("streams-2"))
+        self.unrest = Rounds(rows("unrest-1"), rows("unrest-2"))
+        self.memory = rows("memory")
+        self.instructions = {r["channel"]: float(r["instructions"]) for r in rows("instructions")}
+
+    def tables(self):
+        return {
+            "p99": self.p99_table(),
+            "streams": self.streams_table(),
+            "unread": self.unread_table(),
+            "unrest": self.unrest_table(),
+            "memory": self.memory_table(),
+            "instructions": self.instructions_table(),
+        }
+
+    def budget(self, row):
+        """Calls `row` for each: what, bounds, aim, values, whether more is better."""
+        concurrency = ("1", "16", "64", "256")
+        for runtime, title in [("current", "one thread"), ("multi", "2 workers")]:
+            values = [
+                self.p99.ratio(
+                    "p99_us",
+                    dict(runtime=runtime, concurrency=n, channel="ours"),
+                    dict(runtime=runtime, concurrency=n, channel="balance_list"),
+                )
+                for n in concurrency
+            ]
+            what = f"p99 to `balance_list`, {title}, at {' / '.join(concurrency)}"
+            row(what, (1,) * 4, "", values)
+        for workers, title in WORKERS.items():
+            for ours, theirs, name in [
+                ("ours_one", "tonic", "tonic's `Channel`, 1 backend"),
+                ("ours", "balance_list", "`balance_list`"),
+            ]:
+                values = [
+                    self.streams.ratio(
+                        "units_per_second",
+                        dict(workers=workers, shape=shape, in_flight="8", side=ours),
+                        dict(workers=workers, shape=shape, in_flight="8", side=theirs),
+                    )
+                    for shape in SHAPES
+                ]
+                what = "1 MiB / server / client / bidirectional stream"
+                row(f"{what}, 8 at a time, throughput to {name}, {title}", (1,) * 4, "", values, True)
+        for workers, title in WORKERS.items():
+            beside = dict(workers=workers, shape="unary_beside_unread", side="ours_one")
+            without = dict(workers=workers, shape="unary", side="ours_one")
+            value = self.streams.ratio("units_per_second", beside, without)
+            what = "calls/s beside a stream that nobody reads, to without"
+            row(f"{what}, {title}", (0.95,), "1", [value], True)
+        for workers, title in WORKERS.items():
+            value = self.unrest.ratio(
+                "calls_per_second",
+                dict(workers=workers, state="flips"),
+                dict(workers=workers, state="calm"),
+            )
+            what = "calls/s with 1,000 flips/s on 1,000 backends, to without"
+            row(f"{what}, {title}", (0.95,), "1", [value], True)
+        grown = [self.grown(calls) for calls in ("plain", "mixed")]
+        row("KiB more on the heap after the second million of calls, plain / mixed", (64, 64), "0", grown)
+        value = self.instructions["ours"] / self.instructions["balance_list"]
+        row("instructions per call to `balance_list`", (0.85,), "0.6", [value])
+
+    def grown(self, calls):
+        live = [float(r["live_kib"]) for r in self.memory if r["calls"] == calls]
+        return live[-1] - live[-2] if live else float("nan")
+
+    def p99_table(self):
+        head = ["runtime", "concurrent", "this crate, p99 µs (min–max)", "`balance_list`, p99 µs (min–max)", "ratio"]
+        body = []
+        for runtime, title in [("current", "one thread"), ("multi", "2 workers")]:
+            for n in ("1", "16", "64", "256"):
+                about = dict(runtime=runtime, concurrency=n)
+                ours, theirs = dict(about, channel="ours"), dict(about, channel="balance_list")
+                ratio = self.p99.ratio("p99_us", ours, theirs)
+                spreads = [self.p99.spread("p99_us", **side) for side in (ours, theirs)]
+                body.append([title, n, *spreads, f"{ratio:.2f}"])
+        return head, body
+
+    def streams_table(self):
+        head = ["", "at a time", "channel"]
+        for title in WORKERS.values():
+            head += [f"a second, {title}", "ratio", "CPU µs", "servers busy"]
+        body = []
+        for shape, name in SHAPES.items():
+            for n in ("1", "8"):
+                for side, title in SIDES.items():
+                    line = [name, n, title]
+                    for workers in WORKERS:
+                        about = dict(workers=workers, shape=shape, in_flight=n)
+                        base = "tonic" if side in ("ours_one", "tonic") else "balance_list"
+                        of, to = dict(about, side=side), dict(about, side=base)
+                        digits = 0 if shape == "unary_1_mib" else 3
+                        line += [
+                            f"{self.streams.median('units_per_second', **of):,.0f}",
+                            f"{self.streams.ratio('units_per_second', of, to):.2f}",
+                            f"{self.streams.median('cpu_us', **of):.{digits}f}",
+                            f"{self.streams.median('servers_percent', **of):.0f} %",
+                        ]
+                    body.append(line)
+        return head, body
+
+    def unread_table(self):
+        head = ["runtime", "channel", "calls/s without", "beside", "ratio", "p99 µs without", "beside"]
+        body = []
+        for workers, runtime in WORKERS.items():
+            for side in ("ours_one", "tonic"):
+                without = dict(workers=workers, side=side, shape="unary")
+                beside = dict(workers=workers, side=side, shape="unary_beside_unread")
+                calls = [self.streams.median("units_per_second", **s) for s in (without, beside)]
+                p99 = [self.streams.median("p99_us", **s) for s in (without, beside)]
+                line = [runtime, SIDES[side], *(f"{c:,.0f}" for c in calls)]
+                line += [f"{calls[1] / calls[0]:.2f}", *(f"{p:,.0f}" for p in p99)]
+                body.append(line)
+        return head, body
+
+    def unrest_table(self):
+        head = ["runtime", "", "calls/s (min–max)", "CPU µs per call", "client's CPU", "p99 µs", "servers busy", "publications/s"]
+        body = []
+        for workers, runtime in WORKERS.items():
+            for state, title in STATES.items():
+                about = dict(workers=workers, state=state)
+                called = bool(self.unrest.values("calls_per_second", **about))
+                each, p99 = (self.unrest.median(c, **about) for c in ("cpu_us_per_call", "p99_us"))
+                body.append(
+                    [
+                        runtime,
+                        title,
+                        self.unrest.spread("calls_per_second", **about) if called else "",
+                        f"{each:.2f}" if called else "",
+                        f"{self.unrest.median('cpu_percent', **about):.1f} %",
+                        f"{p99:,.0f}" if called else "",
+                        f"{self.unrest.median('servers_percent', **about):.0f} %",
+                        f"{self.unrest.median('publications_per_second', **about):.0f}",
+                    ]
+                )
+        return head, body
+
+    def memory_table(self):
+        head = ["calls", "made", "live on the heap, KiB", "blocks", "resident, KiB"]
+        body = [
+            [r["calls"], f"{int(r['made']):,}", r["live_kib"], r["live_blocks"], r["resident_kib"]]
+            for r in self.memory
+        ]
+        return head, body
+
+    def instructions_table(self):
+        head = ["channel", "instructions per call"]
+        return head, [[SIDES[name], f"{count:,.0f}"] for name, count in self.instructions.items()]
