@@ -20,6 +20,8 @@ use peer::{Peer, Threads};
 use report::Report;
 
 const BACKENDS: usize = 4;
+/// So many that calls are made fast, whatever the load is that is measured later.
+const WARM_UP_CALLERS: usize = 64;
 
 fn main() -> Result<()> {
     common::process::take_role()?;
@@ -29,7 +31,9 @@ fn main() -> Result<()> {
     let options = Options::read()?;
     let mut report = Report::default();
     for &threads in &options.threads {
-        measure(&options, threads, &mut report)?;
+        for &concurrency in &options.concurrency {
+            measure(&options, threads, concurrency, &mut report)?;
+        }
     }
     match &options.csv {
         Some(path) => report.write_csv(path),
@@ -37,7 +41,13 @@ fn main() -> Result<()> {
     }
 }
 
-fn measure(options: &Options, threads: Threads, report: &mut Report) -> Result<()> {
+/// One load on all clients, whose processes live no longer than that.
+fn measure(
+    options: &Options,
+    threads: Threads,
+    concurrency: usize,
+    report: &mut Report,
+) -> Result<()> {
     // The first core is the clients', the second the servers'.
     let servers_core = (threads == Threads::Current).then_some(1);
     let mut servers = Servers::start(Kind::Lean, BACKENDS, servers_core)?;
@@ -49,26 +59,29 @@ fn measure(options: &Options, threads: Threads, report: &mut Report) -> Result<(
         peers.push(peer);
     }
     proof::health(&mut peers, &mut servers)?;
-    println!("health is checked by those, and only by those, who say so");
-    for &concurrency in &options.concurrency {
-        for peer in &mut peers {
-            peer.run(concurrency, options.warm_up)?;
+    for peer in &mut peers {
+        let mut calls = 0;
+        while calls < options.warm_up {
+            calls += peer.run(WARM_UP_CALLERS, options.slice)?.calls;
         }
-        for round in 0..options.rounds {
-            let mut turn: Vec<_> = peers.iter_mut().collect();
-            if round % 2 == 1 {
-                turn.reverse();
-            }
-            for peer in turn {
-                let before = servers.cpu_time();
-                let slice = peer.run(concurrency, options.slice)?;
-                let busy = before
-                    .zip(servers.cpu_time())
-                    .map(|(before, now)| now - before);
-                report.add((threads, concurrency, round), peer, slice, busy);
-            }
-        }
-        report.print(threads, concurrency);
     }
+    for peer in &mut peers {
+        peer.run(concurrency, options.slice)?;
+    }
+    for round in 0..options.rounds {
+        let mut turn: Vec<_> = peers.iter_mut().collect();
+        if round % 2 == 1 {
+            turn.reverse();
+        }
+        for peer in turn {
+            let before = servers.cpu_time();
+            let slice = peer.run(concurrency, options.slice)?;
+            let busy = before
+                .zip(servers.cpu_time())
+                .map(|(before, now)| now - before);
+            report.add((threads, concurrency, round), peer, slice, busy);
+        }
+    }
+    report.print(threads, concurrency);
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 const USAGE: &str = "options: --quick --runtime current|multi --concurrency 1,16,64,256 \
-    --rounds 5 --slice 1s --warm-up 4s --csv FILE --only ours,grpc-go";
+    --rounds 5 --slice 500ms --warm-up 300000 --csv FILE --only ours,grpc-go";
 
 /// Those of other languages, and ginepro, whose programs `--client NAME=FILE` tells.
 const CHECK_HEALTH: [&str; 4] = ["ours", "grpc-go", "grpc-java", "grpc-c++"];
@@ -22,8 +22,9 @@ pub(crate) struct Options {
     pub(crate) concurrency: Vec<usize>,
     pub(crate) rounds: usize,
     pub(crate) slice: Duration,
-    /// Of each client, before the rounds of a concurrency.
-    pub(crate) warm_up: Duration,
+    /// Calls that each client makes before the first round. Calls, not time: it is
+    /// after so many calls of it that the JVM compiles a method.
+    pub(crate) warm_up: u64,
     pub(crate) csv: Option<PathBuf>,
     pub(crate) subjects: Vec<Subject>,
 }
@@ -37,7 +38,7 @@ impl Options {
                 concurrency: vec![16],
                 rounds: 3,
                 slice: Duration::from_millis(300),
-                warm_up: Duration::from_secs(1),
+                warm_up: 100_000,
                 ..Self::new()?
             },
             false => Self::new()?,
@@ -59,7 +60,7 @@ impl Options {
                 }
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--slice" => options.slice = duration(&value()?)?,
-                "--warm-up" => options.warm_up = duration(&value()?)?,
+                "--warm-up" => options.warm_up = value()?.parse()?,
                 "--csv" => options.csv = Some(value()?.into()),
                 "--client" => {
                     let client = value()?;
@@ -93,8 +94,8 @@ impl Options {
             threads: Threads::ALL.to_vec(),
             concurrency: vec![1, 16, 64, 256],
             rounds: 5,
-            slice: Duration::from_secs(1),
-            warm_up: Duration::from_secs(4),
+            slice: Duration::from_millis(500),
+            warm_up: 300_000,
             csv: None,
             subjects: HERE.into_iter().map(here).collect(),
         })
