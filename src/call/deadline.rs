@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use crate::transport::GRPC_TIMEOUT;
 
 /// The units of the header from fine to coarse. Its number has at most eight
 /// digits.
@@ -21,7 +21,9 @@ const MAX_NUMBER: u128 = 99_999_999;
 /// The timeout a caller put on the request. One that cannot be read is none,
 /// as for a server.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
-    let (unit, number) = headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
+    // There are two or three headers, and a look at each costs less than a look-up.
+    let (_, timeout) = headers.iter().find(|(name, _)| *name == GRPC_TIMEOUT)?;
+    let (unit, number) = timeout.as_bytes().split_last()?;
     let is_number = (1..=8).contains(&number.len()) && number.iter().all(u8::is_ascii_digit);
     let (_, unit) = UNITS.iter().find(|(name, _)| name == unit)?;
     let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;

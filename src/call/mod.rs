@@ -244,7 +244,6 @@ impl Call {
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {
                     self.refused = true;
-                    self.late = true;
                     self.sent_to = None;
                 }
                 Err(failed) => return Err(failed.error),
@@ -283,10 +282,16 @@ impl Call {
     /// The server is told the time that is left. A request that goes out at once
     /// says what the caller wrote.
     fn tell_time_left(&mut self) {
-        if let (true, Some(deadline)) = (self.late, self.times.and_then(|times| times.deadline)) {
+        let Some(deadline) = self.times.and_then(|times| times.deadline) else {
+            return;
+        };
+        if self.late {
             let left = deadline.saturating_duration_since(Instant::now());
             deadline::set(self.request.headers_mut(), left);
         }
+        // Another attempt would be.
+        self.late = true;
+        self.request.renew_timeout();
     }
 
     /// The error of a call whose time has run out, with what it waited for.

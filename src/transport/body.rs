@@ -299,16 +299,19 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        let frame = this.poll_live(cx);
         let expired = match &mut this.deadline {
-            Some(deadline) if this.live.is_some() => deadline.as_mut().poll(cx).is_ready(),
-            _ => false,
+            // A waker is only of use to one who waits.
+            Some(deadline) if frame.is_pending() => deadline.as_mut().poll(cx).is_ready(),
+            Some(deadline) => deadline.is_elapsed(),
+            None => false,
         };
         if expired && let Some(live) = this.live.take() {
             let address = live.admitted.connection().address();
             let text = format!("deadline exceeded while the response of {address} was received");
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
-        let frame = ready!(this.poll_live(cx));
+        let frame = ready!(frame);
         if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             this.live = None;
         }

@@ -55,7 +55,7 @@ pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
 pub(crate) use keepalive::Restraint;
-pub(crate) use request::Outgoing;
+pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
 pub(crate) use slots::{Place, Queue};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};

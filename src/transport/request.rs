@@ -31,6 +31,9 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// The time that a call has left, as its server is told (gRPC over HTTP/2, "Timeout").
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -48,6 +51,7 @@ pub(crate) struct Outgoing {
     headers: HeaderMap,
     /// What has to be put back into `headers`, while `h2` has the map.
     sent: Sent,
+    renews_timeout: bool,
     /// What the call credentials add, on the connection of the next attempt.
     credentials: Option<Box<HeaderMap>>,
     /// What the caller says of itself, to stand before what we say.
@@ -85,27 +89,40 @@ impl Outgoing {
     pub(crate) fn new(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
-        // A generated client sends none of these, and looking at its two or
-        // three headers costs less than asking for each name.
-        if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        let Seen {
+            te_trailers,
+            user_agent,
+            hop_by_hop,
+        } = Seen::of(&headers);
+        if hop_by_hop {
             for name in &HOP_BY_HOP {
                 headers.remove(name);
             }
         }
-        if !has_te_trailers(&headers) {
+        if !te_trailers {
             headers.insert(header::TE, TRAILERS);
         }
+        let application = match user_agent {
+            true => headers.remove(header::USER_AGENT),
+            false => None,
+        };
         Self {
             method: head.method,
             path: head.uri.into_parts().path_and_query,
-            application: headers.remove(header::USER_AGENT),
+            application,
             headers,
             sent: Sent::default(),
+            renews_timeout: false,
             credentials: None,
             first: None,
             rest: Rest::Unknown(body),
             limit: None,
         }
+    }
+
+    /// The next attempt is given its [`GRPC_TIMEOUT`] anew: this one's is not kept.
+    pub(crate) fn renew_timeout(&mut self) {
+        self.renews_timeout = true;
     }
 
     /// Bounds each message of the body to `max` bytes, as it is on the wire: a
@@ -183,7 +200,7 @@ impl Outgoing {
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         *head.headers_mut() = std::mem::take(&mut self.headers);
-        self.sent = Sent::of(head.headers());
+        self.sent = Sent::of(head.headers(), self.renews_timeout);
         if let Some(credentials) = self.credentials.take() {
             add_all(head.headers_mut(), *credentials);
         }
@@ -262,7 +279,7 @@ impl Outgoing {
 }
 
 impl Sent {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, without_timeout: bool) -> Self {
         let mut sent = Self::default();
         for (name, value) in headers {
             match *name {
@@ -270,6 +287,7 @@ impl Sent {
                 header::CONTENT_TYPE if value == "application/grpc" => sent.content_type = true,
                 // Said anew on every connection.
                 header::USER_AGENT => {}
+                _ if without_timeout && *name == GRPC_TIMEOUT => {}
                 _ => sent.others.push((name.clone(), value.clone())),
             }
         }
@@ -325,10 +343,27 @@ fn poll_body(
     Poll::Ready(Ok(Some(frame)))
 }
 
-/// Whether `te: trailers` is there already, as generated clients send it.
-fn has_te_trailers(headers: &HeaderMap) -> bool {
-    let te = headers.iter().find(|(name, _)| *name == header::TE);
-    te.is_some_and(|(_, value)| value == "trailers")
+/// What of a caller's headers is looked at, in one pass: a generated client sends two or
+/// three, and asking for each by its name costs more.
+#[derive(Default)]
+struct Seen {
+    te_trailers: bool,
+    user_agent: bool,
+    hop_by_hop: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match *name {
+                header::TE => seen.te_trailers |= value == "trailers",
+                header::USER_AGENT => seen.user_agent = true,
+                _ => seen.hop_by_hop |= HOP_BY_HOP.contains(name),
+            }
+        }
+        seen
+    }
 }
 
 /// Moves a request body into its stream, as fast as the window allows.

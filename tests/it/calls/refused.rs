@@ -3,6 +3,8 @@
 //! It says so in one of two ways: it refuses the stream, or its GOAWAY counts the
 //! stream out.
 
+use std::time::Duration;
+
 use h2::Reason;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -10,8 +12,8 @@ use tonic::Code;
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 use crate::support::{
-    Answer, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request, start, until,
-    waiting_for_ready, within,
+    Answer, Backend, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request,
+    request_within, start, until, until_backends, waiting_for_ready, within,
 };
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
@@ -32,6 +34,27 @@ async fn a_call_that_is_refused_is_sent_again() {
     hello(&channel).await.expect("the second time it is taken");
     assert_eq!(peer.calls(), 2);
     assert_eq!(peer.connections(), 1, "a stream is not its connection");
+}
+
+// X01
+#[tokio::test]
+async fn a_call_that_is_sent_again_says_how_much_time_is_left_then() {
+    let (peer, backend) = (H2Peer::start().await, Backend::start().await);
+    let channel = balanced_at([peer.uri(), backend.uri()], None).build();
+    until_backends(&channel, &[Ready, Ready]).await;
+    peer.answer_calls(REFUSED);
+    let deadline = Duration::from_secs(8);
+    // Of two calls one begins at the peer.
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let answer = call(&channel, request_within("you", deadline)).await;
+        answer.expect("the backend takes it");
+        told.push(backend.last_timeout());
+    }
+    told.sort();
+    assert_eq!(peer.calls(), 1);
+    assert!(told[0] < deadline && told[1] == deadline, "{told:?}");
+    assert!(told[0] > deadline / 2, "{told:?}");
 }
 
 // X01
