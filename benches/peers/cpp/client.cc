@@ -2,8 +2,8 @@
 // README of benches/peers has the protocol.
 //
 // Callers are entries of completion queues, of which each thread has one: the
-// asynchronous API. One thread does all that its queue's calls need, their I/O too;
-// the callback API would have threads of its own, never less than two.
+// asynchronous API. One thread does all that its queue's calls need, their I/O too,
+// where the threads of the callback API would be the library's.
 
 #include <grpcpp/grpcpp.h>
 #include <sys/resource.h>
