@@ -1,8 +1,8 @@
 //! As much of HTTP/2 as it takes to answer a client that makes no mistakes.
 //!
 //! Frames are read in place and replies are copied from ready-made bytes. Request
-//! headers are not decoded; only whether they carry the path of Watch is found
-//! out, by looking for its bytes.
+//! headers are not decoded; only whether the first of a connection carry the path of
+//! Watch is found out, by looking for its bytes.
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -11,6 +11,7 @@ pub(crate) const PAYLOAD: usize = 64;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
@@ -25,9 +26,10 @@ const HEADER_LEN: usize = 9;
 /// The connection's window, in both the size and the step of its updates.
 const WINDOW: u32 = 1 << 30;
 
-/// `/grpc.health.v1.Health/Watch` in the Huffman code of HPACK. Every Rust client
-/// sends a path in full and in this code.
-const WATCH_PATH: &[u8] = &[
+/// The path of Watch as it is, as C-core and grpc-java send it.
+const WATCH_PATH: &[u8] = b"/grpc.health.v1.Health/Watch";
+/// The same in the Huffman code of HPACK, as clients in Rust and Go send it.
+const WATCH_PATH_CODED: &[u8] = &[
     0x62, 0x6b, 0x2b, 0x22, 0xf3, 0x94, 0x74, 0x26, 0x75, 0xfb, 0x85, 0x7c, 0x65, 0x1d, 0x09, 0x9d,
     0x8e, 0x43, 0x49, 0x27,
 ];
@@ -38,22 +40,56 @@ const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x02];
 /// One client's connection: what it still owes us, and how to answer it.
 pub(super) struct Session {
     greeted: bool,
+    /// Whether the first call has come.
+    called: bool,
     /// Bytes of DATA since the last update of the connection's window.
     received: u32,
-    watches: Vec<u32>,
+    /// The stream of the Watch, while it is open.
+    watch: Option<u32>,
+    /// What the Watch is told.
+    serving: bool,
+    /// Greetings since they were last asked for.
+    greetings: u64,
     replies: Replies,
 }
 
 impl Session {
     /// Writes our SETTINGS into `out`, with a window that is as good as open.
-    pub(super) fn start(out: &mut Vec<u8>) -> Self {
+    pub(super) fn start(serving: bool, out: &mut Vec<u8>) -> Self {
         frame(out, SETTINGS, 0, 0, &[]);
         frame(out, WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
         Self {
             greeted: false,
+            called: false,
             received: 0,
-            watches: Vec::new(),
+            watch: None,
+            serving,
+            greetings: 0,
             replies: Replies::new(),
+        }
+    }
+
+    pub(super) fn has_watch(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Greetings since the last time.
+    pub(super) fn take_greetings(&mut self) -> u64 {
+        std::mem::take(&mut self.greetings)
+    }
+
+    /// Tells the Watch, and whoever begins one.
+    pub(super) fn set_serving(&mut self, serving: bool, out: &mut Vec<u8>) {
+        self.serving = serving;
+        if let Some(stream) = self.watch {
+            frame(out, DATA, 0, stream, self.health());
+        }
+    }
+
+    fn health(&self) -> &'static [u8] {
+        match self.serving {
+            true => SERVING,
+            false => NOT_SERVING,
         }
     }
 
@@ -81,26 +117,27 @@ impl Session {
         used
     }
 
-    /// Tells every Watch.
-    pub(super) fn report(&self, serving: bool, out: &mut Vec<u8>) {
-        let message = if serving { SERVING } else { NOT_SERVING };
-        for &stream in &self.watches {
-            frame(out, DATA, 0, stream, message);
-        }
-    }
-
     fn on_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
         match kind {
-            HEADERS if is_watch(payload) => self.watches.push(stream),
+            // Who checks health does nothing before it, and later paths may be known
+            // by a number. So all others need not be searched.
+            HEADERS if !self.called => {
+                self.called = true;
+                self.watch = is_watch(payload).then_some(stream);
+            }
+            RST_STREAM if self.watch == Some(stream) => self.watch = None,
             DATA => self.count(payload.len(), out),
             SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
             _ => {}
         }
         if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
-            match self.watches.contains(&stream) {
-                true => self.replies.serving(stream, out),
-                false => self.replies.greeting(stream, out),
+            if self.watch == Some(stream) {
+                self.replies.head(stream, out);
+                frame(out, DATA, 0, stream, self.health());
+            } else {
+                self.greetings += 1;
+                self.replies.greeting(stream, out);
             }
         }
     }
@@ -114,13 +151,9 @@ impl Session {
     }
 }
 
-/// The path stands among the first fields; the rest need not be searched.
 fn is_watch(block: &[u8]) -> bool {
-    block
-        .first_chunk::<64>()
-        .map_or(block, |start| start)
-        .windows(WATCH_PATH.len())
-        .any(|window| window == WATCH_PATH)
+    let has = |path: &[u8]| block.windows(path.len()).any(|window| window == path);
+    has(WATCH_PATH) || has(WATCH_PATH_CODED)
 }
 
 /// Responses in the shortest form that HPACK has: a field that was sent before is
@@ -174,11 +207,6 @@ impl Replies {
         };
         self.known.1 = true;
         frame(out, HEADERS, END_HEADERS | END_STREAM, stream, status);
-    }
-
-    fn serving(&mut self, stream: u32, out: &mut Vec<u8>) {
-        self.head(stream, out);
-        frame(out, DATA, 0, stream, SERVING);
     }
 
     /// `:status: 200` is entry 8 of the static table, `content-type` is entry 31;

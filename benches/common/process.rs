@@ -2,22 +2,20 @@
 //! other arguments.
 //!
 //! ```text
-//! parent ── stdin: flips a second, a line for each change ──► child
-//! parent ◄─ stdout: one address a line, then an empty line ── child
+//! parent ── stdin: open for as long as the parent lives ──► child
+//! parent ◄─ stdout: one address a line, then an empty line ─ child
 //! ```
+//!
+//! The lean ones also take orders, a line each; see [`lean`].
 //!
 //! No child outlives its parent, however that ends: it is killed when its
 //! [`Servers`] is dropped, and it stops by itself when its stdin closes.
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -66,19 +64,17 @@ pub(crate) fn take_role() -> Result<()> {
     if let Ok(core) = core.parse() {
         pin(core)?;
     }
-    let flips = Arc::new(AtomicU32::new(0));
-    let ordered = flips.clone();
-    thread::spawn(move || {
-        for order in io::stdin().lines().map_while(|line| line.ok()) {
-            ordered.store(order.parse().unwrap_or(0), Relaxed);
-        }
-        // The end of the parent.
-        std::process::exit(0);
-    });
     let backends = backends.parse()?;
     match Kind::named(kind).ok_or("no such server")? {
-        Kind::Lean => lean::serve(backends, &flips, tell)?,
-        Kind::Tonic => real::serve(backends, tell)?,
+        Kind::Lean => lean::serve(backends, tell)?,
+        Kind::Tonic => {
+            thread::spawn(|| {
+                // The parent says nothing; the end of its silence is the end of it.
+                let _ = io::stdin().read(&mut [0]);
+                std::process::exit(0);
+            });
+            real::serve(backends, tell)?;
+        }
     }
     std::process::exit(0)
 }
@@ -101,7 +97,18 @@ pub(crate) fn pin(core: usize) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Servers {
     child: Child,
+    orders: ChildStdin,
+    said: BufReader<ChildStdout>,
     pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// What the lean server has seen of one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Streams of Watch that are open.
+    pub(crate) watches: u64,
+    /// Calls that were answered, ever.
+    pub(crate) calls: u64,
 }
 
 impl Servers {
@@ -114,24 +121,65 @@ impl Servers {
             .stdout(Stdio::piped())
             .spawn()?;
         let said = child.stdout.take().expect("stdout is piped");
+        let orders = child.stdin.take().expect("stdin is piped");
         let mut servers = Self {
             child,
+            orders,
+            said: BufReader::new(said),
             addresses: Vec::new(),
         };
-        for line in BufReader::new(said).lines() {
-            match line?.as_str() {
-                "" => return Ok(servers),
-                address => servers.addresses.push(address.parse()?),
+        for line in servers.paragraph()? {
+            servers.addresses.push(line.parse()?);
+        }
+        Ok(servers)
+    }
+
+    /// The lines until an empty one.
+    fn paragraph(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if self.said.read_line(&mut line)? == 0 {
+                return Err("the servers have ended".into());
+            }
+            match line.trim_end() {
+                "" => return Ok(lines),
+                line => lines.push(line.to_owned()),
             }
         }
-        Err("the servers ended before they listened".into())
+    }
+
+    fn order(&mut self, order: &str) -> Result<Vec<String>> {
+        writeln!(self.orders, "{order}")?;
+        self.paragraph()
+    }
+
+    /// What each backend has seen. Only lean ones tell.
+    pub(crate) fn seen(&mut self) -> Result<Vec<Seen>> {
+        let lines = self.order("tell")?;
+        let seen = |line: &String| {
+            let (watches, calls) = line.split_once(' ').ok_or("not two numbers")?;
+            Ok(Seen {
+                watches: watches.parse()?,
+                calls: calls.parse()?,
+            })
+        };
+        lines.iter().map(seen).collect()
+    }
+
+    /// Has one backend say to every Watch how it is, and returns when its sockets
+    /// have it. Only lean ones do.
+    pub(crate) fn set_serving(&mut self, backend: usize, serving: bool) -> Result<()> {
+        let word = if serving { "serving" } else { "not_serving" };
+        self.order(&format!("{word} {backend}"))?;
+        Ok(())
     }
 
     /// Has so many flips of health a second, over all backends, each with one `Watch`.
     /// Only lean servers have any.
     pub(crate) fn flip(&mut self, per_second: u32) -> Result<()> {
-        let orders = self.child.stdin.as_mut().expect("stdin is piped");
-        Ok(writeln!(orders, "{per_second}")?)
+        self.order(&format!("flip {per_second}"))?;
+        Ok(())
     }
 
     pub(crate) fn uris(&self) -> Vec<String> {

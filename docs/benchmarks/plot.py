@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns the CSV files beside it into the tables of docs/benchmarks.md and a plot.
+"""Turns the CSV files beside it into the tables and plots of docs/benchmarks.md.
 
 Prints the tables, and puts each between its two markers in the document:
 
@@ -32,6 +32,17 @@ NAMES = {
     "h2": "bare `h2`, 4 backends",
 }
 
+PEERS = {
+    "ours": "this crate, `Watch`",
+    "balance_list": "tonic `balance_list`",
+    "tonic": "tonic `Channel`, 1 backend",
+    "h2": "bare `h2`",
+    "ginepro": "ginepro",
+    "grpc-go": "grpc-go, `Watch`",
+    "grpc-java": "grpc-java, `Watch`",
+    "grpc-c++": "C++ gRPC, `Watch`",
+}
+
 
 def rows(name):
     path = HERE / f"{name}.csv"
@@ -42,10 +53,10 @@ def rows(name):
 
 
 class Run:
-    """One file of rounds: the same server and runtime."""
+    """Rounds of the same server and runtime."""
 
-    def __init__(self, name):
-        self.rounds = rows(name)
+    def __init__(self, rounds):
+        self.rounds = rounds
         self.concurrency = sorted({int(r["concurrency"]) for r in self.rounds})
 
     def values(self, channel, concurrency, column):
@@ -84,6 +95,33 @@ class Run:
                     ]
                 )
         return markdown(head, body)
+
+    def peers(self):
+        head = ["client", "concurrent", "calls/s", "CPU µs per call (min–max)"]
+        head += ["calls/s to ours", "CPU to ours", "p50 µs", "p99 µs", "servers busy"]
+        body = []
+        for n in self.concurrency:
+            for channel, title in PEERS.items():
+                cpu = self.values(channel, n, "cpu_us")
+                body.append(
+                    [
+                        title,
+                        n,
+                        f"{self.median(channel, n, 'calls_per_second'):,.0f}",
+                        f"{median(cpu):.2f} ({min(cpu):.2f}–{max(cpu):.2f})",
+                        f"{self.ratio(channel, 'ours', n, 'calls_per_second'):.2f}",
+                        f"{self.ratio(channel, 'ours', n, 'cpu_us'):.2f}",
+                        f"{self.median(channel, n, 'p50_us'):.0f}",
+                        f"{self.median(channel, n, 'p99_us'):.0f}",
+                        f"{self.median(channel, n, 'servers_percent'):.0f} %",
+                    ]
+                )
+        return markdown(head, body)
+
+
+def versions(peers):
+    found = {row["channel"]: row["version"] for row in peers}
+    return markdown(["client", "version"], [[PEERS[c], found[c]] for c in PEERS])
 
 
 def markdown(head, body):
@@ -147,13 +185,20 @@ def budget(current, multi):
 
 def main():
     runs = {
-        f"{server}-{runtime}": Run(f"call-{server}-{runtime}")
+        f"{server}-{runtime}": Run(rows(f"call-{server}-{runtime}"))
         for server in ("lean", "tonic")
         for runtime in ("current", "multi")
     }
     tables = {name: run.table() for name, run in runs.items()}
     tables["machine"] = machine()
     tables["allocations"] = allocations()
+    peers = rows("peers")
+    beside = {
+        runtime: Run([row for row in peers if row["runtime"] == runtime])
+        for runtime in ("current", "multi")
+    }
+    tables |= {f"peers-{runtime}": run.peers() for runtime, run in beside.items()}
+    tables["peers-versions"] = versions(peers)
     tables["budget"] = budget(runs["lean-current"], runs["lean-multi"])
     tables |= {name: markdown(*table) for name, table in more.More(rows).tables().items()}
     text = DOCUMENT.read_text()
@@ -163,6 +208,7 @@ def main():
         text = re.sub(marked, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
     DOCUMENT.write_text(text)
     (HERE / "call.svg").write_text(svg.plot(runs["lean-current"], runs["lean-multi"]))
+    (HERE / "peers.svg").write_text(svg.plot(beside["current"], beside["multi"], svg.PEERS))
 
 
 if __name__ == "__main__":

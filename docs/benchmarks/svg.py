@@ -6,6 +6,14 @@ COLOURS = {
     "tonic": ("#e69f00", "tonic Channel, 1 backend"),
     "balance_list": ("#d55e00", "tonic balance_list"),
 }
+PEERS = {
+    "ours": ("#0072b2", "this crate"),
+    "balance_list": ("#d55e00", "tonic balance_list"),
+    "ginepro": ("#f0b800", "ginepro"),
+    "grpc-go": ("#009e73", "grpc-go"),
+    "grpc-java": ("#cc79a7", "grpc-java"),
+    "grpc-c++": ("#555555", "C++ gRPC"),
+}
 WIDTH, HEIGHT = 880, 640
 PANEL_WIDTH, PANEL_HEIGHT = 350, 210
 LEFT, TOP, STEP_X, STEP_Y = 70, 70, 430, 285
@@ -28,15 +36,15 @@ def nice_step(top):
         step /= 100
 
 
-def panel(run, column, title, scale, x, y, least=1):
+def panel(run, colours, column, title, scale, x, y, least=1):
     concurrency = [n for n in run.concurrency if n >= least]
     out = [text(x, y - 14, title, 13, "start", "#111", 'font-weight="bold"')]
     medians = {
-        c: [run.median(c, n, column) / scale for n in concurrency] for c in COLOURS
+        c: [run.median(c, n, column) / scale for n in concurrency] for c in colours
     }
     spread = {
         c: [[v / scale for v in run.values(c, n, column)] for n in concurrency]
-        for c in COLOURS
+        for c in colours
     }
     top = max(v for rounds in spread.values() for vs in rounds for v in vs) * 1.05
     step = nice_step(top)
@@ -58,7 +66,7 @@ def panel(run, column, title, scale, x, y, least=1):
     for px, n in zip(at_x, concurrency):
         out.append(text(px, y + PANEL_HEIGHT + 16, n, 11))
     out.append(text(x + PANEL_WIDTH / 2, y + PANEL_HEIGHT + 33, "calls in flight", 11))
-    for channel, (colour, _) in COLOURS.items():
+    for channel, (colour, _) in colours.items():
         points = [(px, at_y(v)) for px, v in zip(at_x, medians[channel])]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         out.append(
@@ -73,22 +81,22 @@ def panel(run, column, title, scale, x, y, least=1):
     return out
 
 
-def plot(current, multi):
+def plot(current, multi, colours=COLOURS):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     x = LEFT
-    for colour, name in COLOURS.values():
+    for colour, name in colours.values():
         out.append(f'<path d="M{x} 22h24" stroke="{colour}" stroke-width="3"/>')
         out.append(text(x + 30, 26, name, 13, "start"))
         x += 60 + 7.2 * len(name)
     for column, (run, threads) in enumerate([(current, "one thread"), (multi, "2 workers")]):
         at_x = LEFT + column * STEP_X
         calls = f"calls a second, thousands: {threads}"
-        out += panel(run, "calls_per_second", calls, 1000, at_x, TOP)
+        out += panel(run, colours, "calls_per_second", calls, 1000, at_x, TOP)
         cpu = f"client CPU per call, µs: {threads}"
         # One caller at a time costs ten times as much, which is all one would see.
-        out += panel(run, "cpu_us", cpu, 1, at_x, TOP + STEP_Y, least=2)
+        out += panel(run, colours, "cpu_us", cpu, 1, at_x, TOP + STEP_Y, least=2)
     return "\n".join(out + ["</svg>", ""])
