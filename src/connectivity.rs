@@ -28,11 +28,17 @@ impl ConnectivityState {
     /// TRANSIENT_FAILURE, which is also the state of no backends at all.
     /// A backend in SHUTDOWN does not count.
     pub(crate) fn aggregate(states: impl IntoIterator<Item = Self>) -> Self {
-        states
-            .into_iter()
-            .filter(|state| *state != Self::Shutdown)
-            .min_by_key(|state| state.rank())
-            .unwrap_or(Self::TransientFailure)
+        let mut best = Self::TransientFailure;
+        for state in states {
+            match state {
+                // Usually the first.
+                Self::Ready => return Self::Ready,
+                Self::Shutdown => {}
+                state if state.rank() < best.rank() => best = state,
+                _ => {}
+            }
+        }
+        best
     }
 
     fn rank(self) -> u8 {

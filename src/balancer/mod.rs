@@ -13,6 +13,7 @@ mod backend;
 mod config;
 mod idle;
 mod machine;
+mod pace;
 mod pick_first;
 mod policy;
 mod polled;

@@ -17,6 +17,7 @@ use super::{
     config::Configs,
     idle::Idleness,
     machine::{Balancer, Effects, Start, SubchannelId},
+    pace::Pace,
     polled::{FromSource, Polled},
 };
 use crate::{
@@ -101,6 +102,7 @@ pub(crate) fn new(
         cursor,
         board: board.clone(),
         generation: 0,
+        pace: Pace::new(now()),
         idleness: None,
         in_flight: HashMap::new(),
         settings,
@@ -131,6 +133,7 @@ struct Worker {
     cursor: Arc<Cursor>,
     board: Arc<Board>,
     generation: u64,
+    pace: Pace,
     /// While the channel is not IDLE, and could be.
     idleness: Option<Idleness>,
     /// The calls of every backend that may have some, also of those removed.
@@ -173,16 +176,18 @@ impl Worker {
                 },
                 _ = self.reports.recv_many(&mut told, BATCH) => {
                     self.gather(&mut told).await;
-                    self.take_reports(&mut told)
+                    self.take_reports(&mut told);
+                    false
                 }
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
                 () = due(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
                 () = due(self.machine.deadline()) => false,
+                () = due(self.pace.due()) => false,
             };
             let effects = self.machine.settle(now());
-            if self.apply(effects) || changed {
+            if self.apply(effects) || changed || self.has_news_to_publish() {
                 self.publish();
             }
         }
@@ -203,9 +208,8 @@ impl Worker {
         }
     }
 
-    fn take_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) -> bool {
+    fn take_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) {
         let now = now();
-        let mut changed = false;
         for Told {
             from,
             report,
@@ -216,9 +220,16 @@ impl Worker {
                 running.connections.clone_from(&connections);
             }
             let effects = self.machine.on_report(now, from, report, connections);
-            changed |= self.apply(effects);
+            if self.apply(effects) {
+                self.pace.on_news();
+            }
         }
-        changed
+    }
+
+    /// What makes the channel another is published at once: calls may wait for it.
+    fn has_news_to_publish(&self) -> bool {
+        let published = || self.board.routing().status.state();
+        self.pace.is_due(now()) || self.pace.due().is_some() && self.machine.state() != published()
     }
 
     /// Takes what the source says, and all else that it has ready to say.
@@ -421,6 +432,7 @@ impl Worker {
         self.generation += 1;
         let publication = self.machine.publication();
         let (status, picker) = publication.split(self.generation, &self.cursor);
+        self.pace.on_published(now(), status.backends().len());
         let before = self.board.routing().status.state();
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());

@@ -7,7 +7,7 @@ use tonic_health_channel::{
 
 use super::{states, until_health};
 use crate::support::{
-    Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced,
+    Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced, by_hand,
     health_checked, hello, refusal, spread, until, until_backends,
 };
 
@@ -234,4 +234,29 @@ async fn two_channels_ask_one_server_by_two_names() {
     let mut asked = backend.asked();
     asked.sort();
     assert_eq!(asked, ["day", "night"]);
+}
+
+// D223
+/// What is said right after the last publication waits. It is never lost.
+#[tokio::test]
+async fn one_of_hundreds_that_flips_again_and_again_is_told_of_each_time() {
+    let start = Backend::builder().scripted().serving(GREETER);
+    let [crowd, one] = start.start_each(["crowd", "one"]).await;
+    let (backends, builder) = by_hand(Some(GREETER));
+    let channel = builder.build();
+    for number in 1..250 {
+        let key = number.to_string().leak();
+        backends.insert(key, crowd.uri()).await;
+    }
+    backends.insert("one", one.uri()).await;
+    let up = [Ready; 250];
+    let mut down = up;
+    down[249] = TransientFailure;
+    until_backends(&channel, &up).await;
+    for _ in 0..20 {
+        one.set_not_serving(GREETER).await;
+        until_backends(&channel, &down).await;
+        one.set_serving(GREETER).await;
+        until_backends(&channel, &up).await;
+    }
 }

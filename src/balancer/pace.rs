@@ -1,0 +1,96 @@
+//! How often news of subchannels are published. Pure.
+
+use std::time::{Duration, Instant};
+
+/// A publication costs as much as there are backends, some 50 ns for each. With this
+/// much time for each between two of them, flips of health take a hundredth of a core
+/// for it, however many there are.
+const REST_PER_BACKEND: Duration = Duration::from_micros(5);
+
+/// What is less is not worth a timer, so few backends are never put off.
+const LEAST_REST: Duration = Duration::from_millis(1);
+
+/// When what subchannels have reported is due for publication. It can wait: a
+/// subchannel takes its connections out of use by itself.
+#[derive(Debug)]
+pub(super) struct Pace {
+    is_behind: bool,
+    next: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            is_behind: false,
+            next: now,
+        }
+    }
+
+    /// There is something that is not published yet.
+    pub(super) fn on_news(&mut self) {
+        self.is_behind = true;
+    }
+
+    /// Everything is published, which is about so many backends.
+    pub(super) fn on_published(&mut self, now: Instant, backends: usize) {
+        let backends = u32::try_from(backends).unwrap_or(u32::MAX);
+        let rest = REST_PER_BACKEND.saturating_mul(backends);
+        self.is_behind = false;
+        self.next = match rest < LEAST_REST {
+            true => now,
+            false => now + rest,
+        };
+    }
+
+    /// When to publish, if there is something.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.is_behind.then_some(self.next)
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Pace;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn nothing_is_due_without_news() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pace.due(), None);
+        pace.on_news();
+        assert!(pace.is_due(now), "nothing was published before");
+        pace.on_published(now, 1_000);
+        assert_eq!(pace.due(), None);
+    }
+
+    #[test]
+    fn news_of_many_backends_wait_as_long_as_there_are_backends() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        for (backends, rest) in [(199, 0), (200, 1), (1_000, 5), (10_000, 50)] {
+            pace.on_published(now, backends);
+            pace.on_news();
+            assert_eq!(pace.due(), Some(now + rest * MS), "{backends} backends");
+            assert!(pace.is_due(now + rest * MS));
+        }
+    }
+
+    #[test]
+    fn news_that_come_later_do_not_wait() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.on_published(now, 1_000);
+        let later = now + 60 * MS;
+        pace.on_news();
+        assert!(pace.is_due(later));
+        assert!(!pace.is_due(now + 4 * MS));
+    }
+}
