@@ -408,18 +408,18 @@ impl Pump {
         }
     }
 
-    /// Sends part of the chunk; false when the stream takes no more.
+    /// Hands over the chunk once the window is open at all; false when the stream takes
+    /// no more. `h2` keeps what does not fit: it is there when the window opens again, where
+    /// this would have to be woken first.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.stream
-            .reserve_capacity(self.chunk.len().min(LARGEST_PIECE));
+        self.stream.reserve_capacity(1);
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Poll::Ready(false),
             }
         }
-        let fits = self.stream.capacity().min(self.chunk.len());
-        let part = self.chunk.split_to(fits);
+        let part = self.chunk.split_to(self.chunk.len().min(LARGEST_PIECE));
         Poll::Ready(self.stream.send_data(part, false).is_ok())
     }
 
