@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::transport;
-use tonic_health_channel::{Channel, ConnectivityState, discover};
+use tonic_health_channel::{Channel, ConnectivityState, Endpoint, discover};
 
 use super::{
     GREETER, Result,
@@ -106,8 +106,19 @@ impl Channels {
 
 /// This crate's channel over these backends, each READY with so many connections.
 pub(crate) async fn connect_ours(uris: &[String], connections: usize) -> Result<Channel> {
+    connect_ours_with(uris, connections, |endpoint| endpoint).await
+}
+
+/// The same with options of the endpoints.
+pub(crate) async fn connect_ours_with(
+    uris: &[String],
+    connections: usize,
+    options: impl Fn(Endpoint) -> Endpoint,
+) -> Result<Channel> {
     let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
-    let ours = Channel::balance(discover::list(uris.iter().cloned())?)
+    let endpoints = uris.iter().cloned().map(Endpoint::from_shared);
+    let endpoints = endpoints.collect::<std::result::Result<Vec<_>, _>>()?;
+    let ours = Channel::balance(discover::list(endpoints.into_iter().map(options))?)
         .service_config(config.parse()?)
         .connections_per_backend(connections)
         .build();

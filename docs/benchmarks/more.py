@@ -108,7 +108,7 @@ class More:
             )
             what = "calls/s with 1,000 flips/s on 1,000 backends, to without"
             row(f"{what}, {title}", (0.95,), "1", [value], True)
-        grown = [self.grown(calls) for calls in ("plain", "mixed")]
+        grown = [self.grown(calls) for calls in ("plain", "mixed, 100 resets")]
         row("KiB more on the heap after the second million of calls, plain / mixed", (64, 64), "0", grown)
         value = self.instructions["ours"] / self.instructions["balance_list"]
         row("instructions per call to `balance_list`", (0.85,), "0.6", [value])
