@@ -22,6 +22,7 @@ import svg
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "benchmarks.md"
+README = HERE.parent.parent / "README.md"
 
 NAMES = {
     "ours": "this crate, 4 backends, `Watch`",
@@ -34,6 +35,7 @@ NAMES = {
 
 PEERS = {
     "ours": "this crate, `Watch`",
+    "ours_each": "this crate, a channel on each thread",
     "balance_list": "tonic `balance_list`",
     "tonic": "tonic `Channel`, 1 backend",
     "h2": "bare `h2`",
@@ -96,12 +98,17 @@ class Run:
                 )
         return markdown(head, body)
 
+    def clients(self):
+        """Who was measured, and its title."""
+        found = {row["channel"] for row in self.rounds}
+        return [(channel, title) for channel, title in PEERS.items() if channel in found]
+
     def peers(self):
         head = ["client", "concurrent", "calls/s", "CPU µs per call (min–max)"]
         head += ["calls/s to ours", "CPU to ours", "p50 µs", "p99 µs", "servers busy"]
         body = []
         for n in self.concurrency:
-            for channel, title in PEERS.items():
+            for channel, title in self.clients():
                 cpu = self.values(channel, n, "cpu_us")
                 body.append(
                     [
@@ -121,7 +128,23 @@ class Run:
 
 def versions(peers):
     found = {row["channel"]: row["version"] for row in peers}
-    return markdown(["client", "version"], [[PEERS[c], found[c]] for c in PEERS])
+    return markdown(["client", "version"], [[PEERS[c], found[c]] for c in PEERS if c in found])
+
+
+def summary(beside):
+    """The one table of the README: 64 callers."""
+    head = ["client", "one thread, calls/s", "CPU µs per call", "2 threads, calls/s", "CPU µs per call"]
+    body = []
+    for channel, title in beside["multi"].clients():
+        line = [title]
+        for run in (beside["current"], beside["multi"]):
+            if channel not in dict(run.clients()):
+                line += ["", ""]
+                continue
+            calls = run.median(channel, 64, "calls_per_second")
+            line += [f"{calls:,.0f}", f"{run.median(channel, 64, 'cpu_us'):.1f}"]
+        body.append(line)
+    return markdown(head, body)
 
 
 def markdown(head, body):
@@ -183,6 +206,14 @@ def budget(current, multi):
     return markdown(["what", "must", "aim", "measured"], body)
 
 
+def fill_in(path, tables):
+    text = path.read_text()
+    for name, table in tables.items():
+        marked = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(marked, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    path.write_text(text)
+
+
 def main():
     runs = {
         f"{server}-{runtime}": Run(rows(f"call-{server}-{runtime}"))
@@ -201,12 +232,10 @@ def main():
     tables["peers-versions"] = versions(peers)
     tables["budget"] = budget(runs["lean-current"], runs["lean-multi"])
     tables |= {name: markdown(*table) for name, table in more.More(rows).tables().items()}
-    text = DOCUMENT.read_text()
     for name, table in tables.items():
         print(f"\n{name}\n\n{table}")
-        marked = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(marked, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
-    DOCUMENT.write_text(text)
+    fill_in(DOCUMENT, tables)
+    fill_in(README, {"clients": summary(beside)})
     (HERE / "call.svg").write_text(svg.plot(runs["lean-current"], runs["lean-multi"]))
     (HERE / "peers.svg").write_text(svg.plot(beside["current"], beside["multi"], svg.PEERS))
 

@@ -1,10 +1,11 @@
 //! Load clients over the channels of this process's own libraries.
 
+use tokio::runtime::Builder;
 use tonic::transport::{self, Endpoint};
 use tonic_health_channel::{Channel, ConnectivityState, Status, discover};
 
 use crate::{
-    client::{Arguments, serve},
+    client::{Arguments, serve, serve_each},
     common::{Result, bare::Bare, greeter::greeter_client::GreeterClient},
 };
 
@@ -29,6 +30,15 @@ pub(crate) fn take_role() -> Result<bool> {
         "ours" => {
             let channel = runtime.block_on(ours(&arguments))?;
             serve(env!("VERSION"), &runtime, GreeterClient::new(channel))?;
+        }
+        "ours_each" => {
+            let one = || -> Result<_> {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                let channel = runtime.block_on(ours(&arguments))?;
+                Ok((runtime, GreeterClient::new(channel)))
+            };
+            let clients = (0..arguments.threads).map(|_| one());
+            serve_each(env!("VERSION"), clients.collect::<Result<_>>()?)?;
         }
         "balance_list" => {
             let channel = runtime.block_on(async { balance_list(&arguments) })?;

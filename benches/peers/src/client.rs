@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufRead},
     net::SocketAddr,
+    thread,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use tonic::{
 use crate::common::{
     Result,
     greeter::greeter_client::GreeterClient,
-    load::{Load, Sample, closed_loop},
+    load::{Load, Sample, closed_loop, cpu_time},
 };
 
 const USAGE: &str = "usage: CLIENT ADDRESS,ADDRESS,… THREADS SERVICE_CONFIG";
@@ -24,7 +25,7 @@ const USAGE: &str = "usage: CLIENT ADDRESS,ADDRESS,… THREADS SERVICE_CONFIG";
 /// What a load client is told when it starts.
 pub(crate) struct Arguments {
     pub(crate) addresses: Vec<SocketAddr>,
-    threads: usize,
+    pub(crate) threads: usize,
     /// For those who read it.
     #[allow(dead_code, reason = "ginepro has no service config")]
     pub(crate) service_config: String,
@@ -64,10 +65,59 @@ where
     T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
     <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
 {
+    obey(version, |load| {
+        runtime.block_on(closed_loop(client.clone(), load))
+    })
+}
+
+/// The same with a runtime and a client in each of `clients`' threads, which share the
+/// callers.
+#[allow(dead_code, reason = "ginepro has one runtime")]
+pub(crate) fn serve_each<T>(version: &str, clients: Vec<(Runtime, GreeterClient<T>)>) -> Result<()>
+where
+    T: GrpcService<Body> + Clone + Send + 'static,
+    T::Future: Send,
+    T::Error: Into<StdError>,
+    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
+{
+    obey(version, |load| {
+        let cpu = cpu_time();
+        let samples: Result<Vec<_>> = thread::scope(|scope| {
+            let shares = clients
+                .iter()
+                .enumerate()
+                .map(|(number, (runtime, client))| {
+                    let callers = (load.concurrency + number) / clients.len();
+                    let load = Load {
+                        concurrency: callers,
+                        ..load
+                    };
+                    let client = client.clone();
+                    scope.spawn(move || runtime.block_on(closed_loop(client, load)))
+                });
+            let shares: Vec<_> = shares.collect();
+            let joined = shares
+                .into_iter()
+                .map(|share| share.join().expect("no panic"));
+            joined.collect()
+        });
+        let mut samples = samples?.into_iter();
+        let mut all = samples.next().ok_or("no thread")?;
+        for sample in samples {
+            all.calls += sample.calls;
+            all.elapsed = all.elapsed.max(sample.elapsed);
+            all.latency.add(&sample.latency)?;
+        }
+        all.cpu = cpu_time() - cpu;
+        Ok(all)
+    })
+}
+
+fn obey(version: &str, mut run: impl FnMut(Load) -> Result<Sample>) -> Result<()> {
     println!(r#"{{"version":"{version}"}}"#);
     for line in io::stdin().lock().lines() {
-        let load = load(&line?)?;
-        let sample = runtime.block_on(closed_loop(client.clone(), load))?;
+        let sample = run(load(&line?)?)?;
         println!("{}", json(&sample));
     }
     Ok(())

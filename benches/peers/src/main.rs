@@ -53,9 +53,17 @@ fn measure(
     let mut servers = Servers::start(Kind::Lean, BACKENDS, servers_core)?;
     let mut peers = Vec::new();
     for subject in &options.subjects {
+        let channels = match subject.a_channel_per_thread {
+            true => threads.count(),
+            false => 1,
+        };
+        // With one thread it is what the others are.
+        if subject.a_channel_per_thread && channels == 1 {
+            continue;
+        }
         let before = servers.seen()?;
         let mut peer = Peer::start(subject, &servers.addresses, threads)?;
-        proof::connections(&mut peer, &mut servers, &before)?;
+        proof::connections(&mut peer, channels, &mut servers, &before)?;
         peers.push(peer);
     }
     proof::health(&mut peers, &mut servers)?;

@@ -12,8 +12,8 @@ const USAGE: &str = "options: --quick --runtime current|multi --concurrency 1,16
     --rounds 5 --slice 500ms --warm-up 300000 --csv FILE --only ours,grpc-go";
 
 /// Those of other languages, and ginepro, whose programs `--client NAME=FILE` tells.
-const CHECK_HEALTH: [&str; 4] = ["ours", "grpc-go", "grpc-java", "grpc-c++"];
-const HERE: [&str; 4] = ["ours", "balance_list", "tonic", "h2"];
+const CHECK_HEALTH: [&str; 5] = ["ours", "ours_each", "grpc-go", "grpc-java", "grpc-c++"];
+const HERE: [&str; 5] = ["ours", "ours_each", "balance_list", "tonic", "h2"];
 
 /// What to measure, and how long.
 #[derive(Debug)]
@@ -107,6 +107,7 @@ fn subject(name: &str, command: Vec<OsString>) -> Subject {
         name: name.to_owned(),
         command,
         checks_health: CHECK_HEALTH.contains(&name),
+        a_channel_per_thread: name == "ours_each",
         all_backends: name != "tonic",
     }
 }

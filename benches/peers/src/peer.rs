@@ -30,6 +30,8 @@ pub(crate) struct Subject {
     /// The program and its first arguments.
     pub(crate) command: Vec<OsString>,
     pub(crate) checks_health: bool,
+    /// Each of its threads has connections of its own.
+    pub(crate) a_channel_per_thread: bool,
     /// Whether its calls go to all of them, or to the first.
     pub(crate) all_backends: bool,
 }
@@ -53,10 +55,10 @@ impl Threads {
         }
     }
 
-    fn count(self) -> &'static str {
+    pub(crate) fn count(self) -> u64 {
         match self {
-            Self::Current => "1",
-            Self::Multi => "2",
+            Self::Current => 1,
+            Self::Multi => 2,
         }
     }
 }
@@ -113,7 +115,11 @@ impl Peer {
         let mut command = Command::new(program);
         command
             .args(first)
-            .args([&addresses.join(","), threads.count(), SERVICE_CONFIG])
+            .args([
+                &addresses.join(","),
+                &threads.count().to_string(),
+                SERVICE_CONFIG,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // A process has the cores of the thread that starts it.

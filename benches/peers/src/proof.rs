@@ -17,21 +17,26 @@ const SLICE: Duration = Duration::from_millis(50);
 const PATIENCE: usize = 100;
 
 /// Of a client that has just been started, while `before` is what the backends had
-/// seen: it has one Watch open at each of them, or none; its calls go to all of them,
-/// or to the first.
-pub(crate) fn connections(peer: &mut Peer, servers: &mut Servers, before: &[Seen]) -> Result<()> {
-    let one = u64::from(peer.subject.checks_health);
+/// seen: each of its `channels` has one Watch open at each of them, or none; its calls
+/// go to all of them, or to the first.
+pub(crate) fn connections(
+    peer: &mut Peer,
+    channels: u64,
+    servers: &mut Servers,
+    before: &[Seen],
+) -> Result<()> {
+    let watches = channels * u64::from(peer.subject.checks_health);
     let all = peer.subject.all_backends;
     until(peer, servers, "is not connected as it should be", |seen| {
         let calls = seen
             .iter()
             .enumerate()
             .all(|(backend, change)| (change.calls > 0) == (all || backend == 0));
-        let watches = seen
+        let watched = seen
             .iter()
             .zip(before)
-            .all(|(now, before)| now.watches == before.watches + one);
-        calls && watches
+            .all(|(now, before)| now.watches == before.watches + watches);
+        calls && watched
     })
 }
 
