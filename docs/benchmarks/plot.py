@@ -206,6 +206,29 @@ def budget(current, multi):
     return markdown(["what", "must", "aim", "measured"], body)
 
 
+def flips():
+    """How long a flip takes, by the part of the flips that take no longer."""
+    parts = ["p50", "p90", "p99", "max"]
+    panels = []
+    for callers in sorted({int(r["callers"]) for r in rows("flip")}):
+        of = {r["side"]: r for r in rows("flip") if int(r["callers"]) == callers}
+        sides = {"ours": of["ours"], "theirs": of["hand_made"]}
+        values = {side: [float(row[p]) for p in parts] for side, row in sides.items()}
+        panels.append((f"µs, {callers} in flight", "part of the flips", parts, values))
+    return panels
+
+
+def scale():
+    sides = {"ours": "ours", "theirs": "tonic_channels"}
+    found = {side: [r for r in rows("scale") if r["side"] == name] for side, name in sides.items()}
+    backends = [f"{int(r['backends']):,}" for r in found["ours"]]
+    columns = {"ready_ms": "until all are READY, ms", "kib_each": "resident, KiB for each"}
+    return [
+        (title, "backends", backends, {s: [float(r[column]) for r in f] for s, f in found.items()})
+        for column, title in columns.items()
+    ]
+
+
 def fill_in(path, tables):
     text = path.read_text()
     for name, table in tables.items():
@@ -237,6 +260,8 @@ def main():
     fill_in(DOCUMENT, tables)
     fill_in(README, {"clients": summary(beside)})
     (HERE / "call.svg").write_text(svg.plot(runs["lean-current"], runs["lean-multi"]))
+    (HERE / "flip.svg").write_text(svg.lines(flips()))
+    (HERE / "scale.svg").write_text(svg.lines(scale()))
     (HERE / "peers.svg").write_text(svg.plot(beside["current"], beside["multi"], svg.PEERS))
 
 

@@ -100,3 +100,42 @@ def plot(current, multi, colours=COLOURS):
         # One caller at a time costs ten times as much, which is all one would see.
         out += panel(run, colours, "cpu_us", cpu, 1, at_x, TOP + STEP_Y, least=2)
     return "\n".join(out + ["</svg>", ""])
+
+
+SIDES = {"ours": ("#0072b2", "this crate"), "theirs": ("#d55e00", "tonic Channels with a Watch each")}
+
+
+def lines(panels):
+    """Panels side by side: a title, what x is, its values, and those of each of SIDES."""
+    height = TOP + PANEL_HEIGHT + 50
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" font-family="sans-serif">',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+    ]
+    for number, (colour, name) in enumerate(SIDES.values()):
+        x = LEFT + 170 * number
+        out.append(f'<path d="M{x} 22h24" stroke="{colour}" stroke-width="3"/>')
+        out.append(text(x + 30, 26, name, 13, "start"))
+    width = (WIDTH - LEFT) / len(panels)
+    for number, (title, label, xs, sides) in enumerate(panels):
+        x, inner = LEFT + number * width, width - 60
+        out.append(text(x, TOP - 14, title, 13, "start", "#111", 'font-weight="bold"'))
+        top = 1.05 * max(max(values) for values in sides.values())
+        step = nice_step(top)
+        at_x = [x + 20 + i * (inner - 40) / max(1, len(xs) - 1) for i in range(len(xs))]
+        at_y = [TOP + PANEL_HEIGHT * (1 - i * step / top) for i in range(int(top / step) + 1)]
+        for i, y in enumerate(at_y):
+            out.append(f'<path d="M{x:.1f} {y:.1f}h{inner:.1f}" stroke="#ddd" stroke-width="1"/>')
+            out.append(text(x - 6, y + 4, f"{i * step:g}", 11, "end"))
+        for px, value in zip(at_x, xs):
+            out.append(text(px, TOP + PANEL_HEIGHT + 16, value, 11))
+        out.append(text(x + inner / 2, TOP + PANEL_HEIGHT + 33, label, 11))
+        for side, values in sides.items():
+            colour = SIDES[side][0]
+            points = [(px, TOP + PANEL_HEIGHT * (1 - v / top)) for px, v in zip(at_x, values)]
+            path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+            out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            for px, py in points:
+                out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{colour}"/>')
+    return "\n".join(out + ["</svg>", ""])
