@@ -53,6 +53,7 @@ class More:
         self.streams = Rounds(rows("streams-1"), rows("streams-2"))
         self.unrest = Rounds(rows("unrest-1"), rows("unrest-2"))
         self.memory = rows("memory")
+        self.pick, self.flip, self.scale = rows("pick"), rows("flip"), rows("scale")
         self.instructions = {r["channel"]: float(r["instructions"]) for r in rows("instructions")}
 
     def tables(self):
@@ -108,6 +109,18 @@ class More:
             )
             what = "calls/s with 1,000 flips/s on 1,000 backends, to without"
             row(f"{what}, {title}", (0.95,), "1", [value], True)
+        for threads, title, must, aim in [("1", "one thread", 20, "10"), ("2", "two threads", 60, "40")]:
+            found = [float(r["pick"]) for r in self.pick if r["threads"] == threads]
+            row(f"ns for a pick, {title}, at up to 10,000 backends", (must,), aim, [max(found)])
+        flip = [float(r["p99"]) for r in self.flip if (r["side"], r["callers"]) == ("ours", "64")]
+        row("flip, p99 at 64 in flight, µs", (500,), "300", flip)
+        scale = {(r["backends"], r["side"]): r for r in self.scale}
+        ours, theirs = scale["5000", "ours"], scale["5000", "tonic_channels"]
+        ready = float(ours["ready_ms"]) / float(theirs["ready_ms"])
+        row("time to 5,000 READY backends, to tonic's `Channel`s with a `Watch`", (1.1,), "0.75", [ready])
+        row("KiB for each of 5,000", (38,), "31", [float(ours["kib_each"])])
+        removed = float(scale["10000", "ours"]["remove_p50_us"])
+        row("µs until one of 10,000 is removed and published", (1000,), "", [removed])
         grown = [self.grown(calls) for calls in ("plain", "mixed, 100 resets")]
         row("KiB more on the heap after the second million of calls, plain / mixed", (64, 64), "0", grown)
         value = self.instructions["ours"] / self.instructions["balance_list"]
