@@ -113,7 +113,7 @@ class More:
             found = [float(r["pick"]) for r in self.pick if r["threads"] == threads]
             row(f"ns for a pick, {title}, at up to 10,000 backends", (must,), aim, [max(found)])
         flip = [float(r["p99"]) for r in self.flip if (r["side"], r["callers"]) == ("ours", "64")]
-        row("flip, p99 at 64 in flight, µs", (500,), "300", flip)
+        row("flip, p99 at 64 in flight, µs, servers of tonic on the same cores", (500,), "300", flip)
         scale = {(r["backends"], r["side"]): r for r in self.scale}
         ours, theirs = scale["5000", "ours"], scale["5000", "tonic_channels"]
         ready = float(ours["ready_ms"]) / float(theirs["ready_ms"])
