@@ -77,7 +77,7 @@ impl Calls {
         match self {
             Self::Plain => "plain",
             Self::Mixed => "mixed",
-            Self::MixedWithFewResets => "mixed, 100 resets",
+            Self::MixedWithFewResets => "mixed with 100 resets",
         }
     }
 

@@ -121,7 +121,7 @@ class More:
         row("KiB for each of 5,000", (38,), "31", [float(ours["kib_each"])])
         removed = float(scale["10000", "ours"]["remove_p50_us"])
         row("µs until one of 10,000 is removed and published", (1000,), "", [removed])
-        grown = [self.grown(calls) for calls in ("plain", "mixed, 100 resets")]
+        grown = [self.grown(calls) for calls in ("plain", "mixed with 100 resets")]
         row("KiB more on the heap after the second million of calls, plain / mixed", (64, 64), "0", grown)
         value = self.instructions["ours"] / self.instructions["balance_list"]
         row("instructions per call to `balance_list`", (0.85,), "0.6", [value])
