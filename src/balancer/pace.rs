@@ -26,9 +26,13 @@ impl Pace {
         }
     }
 
-    /// There is something that is not published yet.
-    pub(super) fn on_news(&mut self) {
+    /// There is something that is not published yet. What makes the channel another does
+    /// not wait: calls may wait for it.
+    pub(super) fn on_news(&mut self, now: Instant, is_another: bool) {
         self.is_behind = true;
+        if is_another {
+            self.next = now;
+        }
     }
 
     /// Everything is published, which is about so many backends.
@@ -65,7 +69,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         assert_eq!(pace.due(), None);
-        pace.on_news();
+        pace.on_news(now, false);
         assert!(pace.is_due(now), "nothing was published before");
         pace.on_published(now, 1_000);
         assert_eq!(pace.due(), None);
@@ -77,7 +81,7 @@ mod tests {
         let mut pace = Pace::new(now);
         for (backends, rest) in [(199, 0), (200, 1), (1_000, 5), (10_000, 50)] {
             pace.on_published(now, backends);
-            pace.on_news();
+            pace.on_news(now, false);
             assert_eq!(pace.due(), Some(now + rest * MS), "{backends} backends");
             assert!(pace.is_due(now + rest * MS));
         }
@@ -89,8 +93,19 @@ mod tests {
         let mut pace = Pace::new(now);
         pace.on_published(now, 1_000);
         let later = now + 60 * MS;
-        pace.on_news();
+        pace.on_news(later, false);
         assert!(pace.is_due(later));
         assert!(!pace.is_due(now + 4 * MS));
+    }
+
+    #[test]
+    fn news_that_make_the_channel_another_do_not_wait() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.on_published(now, 1_000);
+        pace.on_news(now, false);
+        pace.on_news(now + MS, true);
+        pace.on_news(now + MS, false);
+        assert!(pace.is_due(now + MS));
     }
 }

@@ -187,7 +187,7 @@ impl Worker {
                 () = due(self.pace.due()) => false,
             };
             let effects = self.machine.settle(now());
-            if self.apply(effects) || changed || self.has_news_to_publish() {
+            if self.apply(effects) || changed || self.pace.is_due(now()) {
                 self.publish();
             }
         }
@@ -210,6 +210,7 @@ impl Worker {
 
     fn take_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) {
         let now = now();
+        let mut changed = false;
         for Told {
             from,
             report,
@@ -220,16 +221,12 @@ impl Worker {
                 running.connections.clone_from(&connections);
             }
             let effects = self.machine.on_report(now, from, report, connections);
-            if self.apply(effects) {
-                self.pace.on_news();
-            }
+            changed |= self.apply(effects);
         }
-    }
-
-    /// What makes the channel another is published at once: calls may wait for it.
-    fn has_news_to_publish(&self) -> bool {
-        let published = || self.board.routing().status.state();
-        self.pace.is_due(now()) || self.pace.due().is_some() && self.machine.state() != published()
+        if changed {
+            let published = self.board.routing().status.state();
+            self.pace.on_news(now, self.machine.state() != published);
+        }
     }
 
     /// Takes what the source says, and all else that it has ready to say.

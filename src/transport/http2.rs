@@ -69,7 +69,7 @@ mod limits {
     /// What HTTP/2 knows of frame sizes (RFC 9113 §4.2). `h2` panics beyond.
     pub(super) const LEAST_FRAME: u32 = 1 << 14;
     pub(super) const LARGEST_FRAME: u32 = (1 << 24) - 1;
-    /// Bytes of one request body that may wait inside `h2`.
+    /// Bytes of one request body that may wait inside `h2`, besides its last chunk.
     pub(super) const SEND_BUFFER: usize = 1 << 20;
     /// Bytes of response headers or trailers.
     pub(super) const HEADER_LIST: u32 = 16 << 10;
