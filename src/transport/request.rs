@@ -37,6 +37,11 @@ pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeou
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// A message up to this size is copied out of the buffer it came in. That is one of 8 KiB
+/// under tonic's codec: it would be kept for as long as the call may be sent again, and
+/// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
+const COPIED: usize = 1 << 10;
+
 /// What `h2` takes at once; it counts in 31 bits.
 const LARGEST_PIECE: usize = (1 << 31) - 1;
 
@@ -265,7 +270,10 @@ impl Outgoing {
             Poll::Ready(Some(frame)) => match frame.into_data() {
                 Err(trailers) => Rest::More(Some(Box::new(trailers)), body),
                 Ok(data) => {
-                    self.first = Some(data);
+                    self.first = Some(match data.len() {
+                        ..=COPIED => Bytes::copy_from_slice(&data),
+                        _ => data,
+                    });
                     match next(&mut body)? {
                         Poll::Pending => Rest::More(None, body),
                         Poll::Ready(None) => Rest::Nothing,

@@ -1,5 +1,7 @@
 //! One unary call, from its headers to the end of its stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use h2::{Reason, server};
 use http::{Request, Uri, Version};
@@ -219,6 +221,27 @@ async fn a_body_of_one_frame_is_replayable_and_a_stream_is_not() {
     let (frames, request) = super::streaming();
     frames.send(super::data(b"one")).expect("a reader");
     assert!(!replayable(request).await, "there may be more");
+}
+
+/// A codec's buffer has room for many messages.
+#[tokio::test(start_paused = true)]
+async fn a_small_request_does_not_keep_the_buffer_it_came_in() {
+    for (size, is_kept) in [(1_024, false), (1_025, true)] {
+        let buffer = Arc::new([7; 8_192]);
+        let message = Bytes::from_owner(Whole(buffer.clone())).slice(..size);
+        let mut request = super::Outgoing::new(unary(message));
+        request.prefetch().await.expect("a sound body");
+        assert_eq!(Arc::strong_count(&buffer) > 1, is_kept, "{size} bytes");
+        assert!(request.is_replayable());
+    }
+}
+
+struct Whole(Arc<[u8; 8_192]>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[..]
+    }
 }
 
 #[tokio::test(start_paused = true)]
