@@ -114,6 +114,7 @@ pub(super) async fn handshake(
         keepalive,
         farewell: Farewell::default(),
         handle: connection.downgrade(),
+        has_waited: false,
     };
     connection.executor().spawn(driver);
     Ok(connection)
@@ -188,12 +189,18 @@ struct Driver {
     keepalive: Option<Keepalive>,
     farewell: Farewell,
     handle: WeakConnection,
+    /// The last poll was spent on waiting for callers.
+    has_waited: bool,
 }
 
 impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits_for_callers() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Some(h2) = &mut self.h2 else {
             return Poll::Ready(());
         };
@@ -249,6 +256,21 @@ impl Future for Driver {
 }
 
 impl Driver {
+    /// Whether this poll is left to tasks that are ready to run, once after each wake-up.
+    ///
+    /// On a runtime of several threads a task that is woken runs next, so the first of
+    /// many callers would have its request written alone. At the end of the queue the
+    /// driver comes to find the requests of all of them, and writes them together. A
+    /// single call has nobody to wait for.
+    fn waits_for_callers(&mut self) -> bool {
+        self.has_waited = !self.has_waited
+            && self
+                .handle
+                .upgrade()
+                .is_some_and(|connection| connection.calls_in_flight() > 1);
+        self.has_waited
+    }
+
     /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
     /// next ones to its backend not get as many.
     fn calm_down(&mut self, error: &h2::Error, connection: &Connection) {

@@ -7,12 +7,12 @@ use h2::{Reason, server};
 use http::{Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::Full;
-use tokio::io::duplex;
+use tokio::io::{AsyncReadExt, duplex};
 use tonic::body::Body;
 
 use super::{
     Attached, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
-    endpoint_over, frame, header, ok, open, read, soon, unary,
+    endpoint_over, frame, header, ok, open, read, soon, unary, wire::wired,
 };
 use crate::transport::AnsweredBy;
 
@@ -242,6 +242,33 @@ impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
         &self.0[..]
     }
+}
+
+/// Each by itself would cost the peer and us a system call and a segment.
+#[tokio::test(start_paused = true)]
+async fn requests_of_callers_that_are_ready_go_out_together() {
+    let (connection, mut wire) = wired(100).await;
+    let has = |came: &[u8], text: &str| came.windows(text.len()).any(|at| at == text.as_bytes());
+    // A task, as it takes its turn like one.
+    let reading = tokio::spawn(async move {
+        let mut came = Vec::new();
+        while !has(&came, "one") {
+            wire.0.read_buf(&mut came).await.expect("requests");
+        }
+        came
+    });
+    tokio::task::yield_now().await;
+    let _under_way = [
+        open(&connection, unary("one")).await,
+        open(&connection, unary("two")).await,
+    ];
+    // The driver is awake, and now comes one who is behind it in the queue.
+    let _late = tokio::spawn(async move {
+        let exchange = open(&connection, unary("three")).await;
+        exchange.await.map(drop)
+    });
+    let came = soon(reading).await.expect("no panic");
+    assert!(has(&came, "two") && has(&came, "three"), "{came:?}");
 }
 
 #[tokio::test(start_paused = true)]
