@@ -42,6 +42,11 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
 const COPIED: usize = 1 << 10;
 
+/// A body that could go on for ever is interrupted after so many bytes, so that they are
+/// written, and on their way, before more are made. Two chunks of tonic's codec: after each
+/// one the peer would be given its work in smaller pieces, and take longer.
+const AT_A_TIME: usize = 64 << 10;
+
 /// What `h2` takes at once; it counts in 31 bits.
 const LARGEST_PIECE: usize = (1 << 31) - 1;
 
@@ -227,6 +232,7 @@ impl Outgoing {
                         next: None,
                         body: None,
                         limit: None,
+                        handed_over: 0,
                     }));
                 }
                 let _ = stream.send_data(all, true);
@@ -238,6 +244,7 @@ impl Outgoing {
                 next,
                 body: Some(body),
                 limit: self.limit.take(),
+                handed_over: 0,
             })),
             (Rest::Unknown(body), _) => Some(Box::new(Pump {
                 stream,
@@ -245,6 +252,7 @@ impl Outgoing {
                 next: None,
                 body: Some(body),
                 limit: self.limit.take(),
+                handed_over: 0,
             })),
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
         }
@@ -384,6 +392,8 @@ pub(super) struct Pump {
     next: Option<Box<Frame<Bytes>>>,
     body: Option<Body>,
     limit: Option<MessageLimit>,
+    /// Bytes handed over since the last interruption.
+    handed_over: usize,
 }
 
 impl Pump {
@@ -393,10 +403,15 @@ impl Pump {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if !self.chunk.is_empty() {
-                match ready!(self.poll_send(cx)) {
-                    true => continue,
-                    false => return Poll::Ready(Ok(())),
+                if !ready!(self.poll_send(cx)) {
+                    return Poll::Ready(Ok(()));
                 }
+                if self.handed_over >= AT_A_TIME {
+                    self.handed_over = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                continue;
             }
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -428,6 +443,7 @@ impl Pump {
             }
         }
         let part = self.chunk.split_to(self.chunk.len().min(LARGEST_PIECE));
+        self.handed_over = self.handed_over.saturating_add(part.len());
         Poll::Ready(self.stream.send_data(part, false).is_ok())
     }
 

@@ -1,5 +1,10 @@
 //! Request bodies that are not there all at once.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::Reason;
@@ -7,7 +12,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::StreamBody;
 use tonic::{Code, Status, body::Body};
 
-use super::{connected, data, frame, ok, open, read, request, soon, streaming};
+use super::{connected, connected_to, data, frame, ok, open, read, request, soon, streaming};
 
 const MESSAGES: usize = 1_000;
 
@@ -100,10 +105,10 @@ async fn a_thousand_messages_go_out_to_a_peer_that_answers_last() {
 #[tokio::test(start_paused = true)]
 async fn a_request_is_not_read_ahead_of_a_peer_that_reads_nothing() {
     let (connection, mut peer) = connected().await;
-    let taken = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let taken = Arc::new(AtomicUsize::new(0));
     let counted = taken.clone();
     let endless = futures_util::stream::repeat_with(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        counted.fetch_add(1, Relaxed);
         Ok::<_, Status>(Frame::data(message(0)))
     });
     let body = Body::new(StreamBody::new(endless));
@@ -119,8 +124,36 @@ async fn a_request_is_not_read_ahead_of_a_peer_that_reads_nothing() {
         }
     })
     .await;
-    let taken = taken.load(std::sync::atomic::Ordering::Relaxed);
+    let taken = taken.load(Relaxed);
     assert!(taken <= 2_048, "{taken} KiB read, and nobody wants them");
+}
+
+/// What is made is on its way before more is made: the other side can begin with it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_is_written_as_it_is_made() {
+    let mut large = h2::server::Builder::new();
+    large
+        .initial_window_size(1 << 24)
+        .initial_connection_window_size(1 << 24);
+    let (connection, mut peer) = connected_to(&large).await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = made.clone();
+    let endless = futures_util::stream::repeat_with(move || {
+        counted.fetch_add(1, Relaxed);
+        Ok::<_, Status>(Frame::data(message(0)))
+    });
+    let at_first = tokio::spawn(async move {
+        let mut at_peer = peer.next_call().await;
+        at_peer.chunk().await.expect("data").expect("sound");
+        made.load(Relaxed)
+    });
+    let body = Body::new(StreamBody::new(endless));
+    let _sending = tokio::spawn(open(&connection, request(body)).await);
+    let at_first = soon(at_first).await.expect("no panic");
+    assert!(
+        at_first <= 256,
+        "{at_first} KiB made before the first was read"
+    );
 }
 
 #[tokio::test(start_paused = true)]
