@@ -109,6 +109,8 @@ pub(crate) struct Seen {
     pub(crate) watches: u64,
     /// Calls that were answered, ever.
     pub(crate) calls: u64,
+    /// How long after it was last NOT_SERVING the last one came; zero if none did.
+    pub(crate) late: Duration,
 }
 
 impl Servers {
@@ -158,10 +160,14 @@ impl Servers {
     pub(crate) fn seen(&mut self) -> Result<Vec<Seen>> {
         let lines = self.order("tell")?;
         let seen = |line: &String| {
-            let (watches, calls) = line.split_once(' ').ok_or("not two numbers")?;
+            let numbers: Vec<_> = line.split(' ').collect();
+            let [watches, calls, late] = numbers[..] else {
+                return Err(format!("`{line}` is not three numbers").into());
+            };
             Ok(Seen {
                 watches: watches.parse()?,
                 calls: calls.parse()?,
+                late: Duration::from_nanos(late.parse()?),
             })
         };
         lines.iter().map(seen).collect()

@@ -210,11 +210,14 @@ def flips():
     """How long a flip takes, by the part of the flips that take no longer."""
     parts = ["p50", "p90", "p99", "max"]
     panels = []
-    for callers in sorted({int(r["callers"]) for r in rows("flip")}):
-        of = {r["side"]: r for r in rows("flip") if int(r["callers"]) == callers}
-        sides = {"ours": of["ours"], "theirs": of["hand_made"]}
-        values = {side: [float(row[p]) for p in parts] for side, row in sides.items()}
-        panels.append((f"µs, {callers} in flight", "part of the flips", parts, values))
+    for servers in ["lean", "tonic"]:
+        found = [r for r in rows("flip") if r["servers"] == servers]
+        for callers in sorted({int(r["callers"]) for r in found}):
+            of = {r["side"]: r for r in found if int(r["callers"]) == callers}
+            sides = {"ours": of["ours"], "theirs": of["hand_made"]}
+            values = {side: [float(row[p]) for p in parts] for side, row in sides.items()}
+            title = f"µs, {callers} in flight, {servers} servers"
+            panels.append((title, "part of the flips", parts, values))
     return panels
 
 

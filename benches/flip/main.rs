@@ -25,6 +25,9 @@
 //! The sides take turns of a few flips, in the same process and against the same
 //! servers, each on connections of its own that are closed before the next turn.
 //!
+//! Then the same against lean servers on a core of their own, with the client on one
+//! thread and the other core: what the client makes of it, and nothing else ([`lean`]).
+//!
 //! What is to be known of the figures:
 //!
 //! - A call's start is read in the same poll as the pick, a microsecond before
@@ -37,8 +40,8 @@
 //! - `known` is when a task of the client that awaits the status runs. It waits
 //!   for its turn behind the callers, so this bounds from above when the status
 //!   was published. Calls may learn of the flip earlier than the status does.
-//! - The client, four servers and whatever else runs share the cores. On two of
-//!   them much of a latency is waiting for one.
+//! - The client, tonic's four servers and whatever else runs share the cores. On two
+//!   of them much of a latency is waiting for one.
 
 use std::{
     process::ExitCode,
@@ -51,6 +54,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::timeout};
 
+use common::process::take_role;
 use support::{
     Result,
     arguments::{Arguments, exit_code},
@@ -60,13 +64,18 @@ use support::{
     table::{Table, quantile},
 };
 
+#[path = "../common/mod.rs"]
+mod common;
+mod lean;
+#[path = "../support/mod.rs"]
 mod support;
 
 const USAGE: &str = "\
 usage: cargo bench --bench flip -- [options]
   --quick       20 flips each
   --csv FILE    writes the table to FILE as well
-  --workers N   threads of the client's runtime, 1 to 64 (default 2)
+  --workers N   threads of the client's runtime beside tonic's servers, 1 to 64
+                (default 2)
   --flips N     flips for each number of callers, 1 to 10000 (default 400)
 ";
 
@@ -86,6 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    take_role()?;
     if let Some(role) = child::role() {
         return match role.split_first() {
             Some((role, arguments)) if role == server::ROLE => server::be_server(arguments),
@@ -96,22 +106,10 @@ fn run() -> Result<()> {
     let default_flips = if arguments.quick { 20 } else { 400 };
     let flips = arguments.number("--flips").unwrap_or(default_flips);
     let workers = arguments.number("--workers").unwrap_or(2);
-    println!("{BACKENDS} servers of one thread each, client of {workers}; µs");
-    let table = runtime(workers)?.block_on(compare(flips))?;
-    table.print();
-    table.write_csv(arguments.csv.as_deref())
-}
-
-async fn compare(flips: usize) -> Result<Table> {
-    let mut servers = Vec::new();
-    for backend in 0..BACKENDS {
-        servers.push(ServerProcess::start(&backend.to_string(), 1, 1).await?);
-    }
-    let uris: Vec<_> = servers
-        .iter()
-        .map(|server| server.uris[0].clone())
-        .collect();
+    println!("tonic: {BACKENDS} servers of one thread each, client of {workers};");
+    println!("lean: one thread for all servers, client of one, a core for each; µs");
     let mut table = Table::new(&[
+        "servers",
         "side",
         "callers",
         "flips",
@@ -123,6 +121,21 @@ async fn compare(flips: usize) -> Result<Table> {
         "known_p50",
         "told_sent_p50",
     ]);
+    runtime(workers)?.block_on(compare(flips, &mut table))?;
+    lean::compare(flips, &mut table)?;
+    table.print();
+    table.write_csv(arguments.csv.as_deref())
+}
+
+async fn compare(flips: usize, table: &mut Table) -> Result<()> {
+    let mut servers = Vec::new();
+    for backend in 0..BACKENDS {
+        servers.push(ServerProcess::start(&backend.to_string(), 1, 1).await?);
+    }
+    let uris: Vec<_> = servers
+        .iter()
+        .map(|server| server.uris[0].clone())
+        .collect();
     for callers in CALLERS {
         let (mut of_ours, mut of_hand_made) = (Vec::new(), Vec::new());
         while of_ours.len() < flips {
@@ -135,7 +148,7 @@ async fn compare(flips: usize) -> Result<Table> {
         table.row(row("ours", callers, &of_ours));
         table.row(row("hand_made", callers, &of_hand_made));
     }
-    Ok(table)
+    Ok(())
 }
 
 /// One flip, in nanoseconds.
@@ -146,21 +159,34 @@ struct Flip {
 }
 
 fn row(side: &str, callers: usize, flips: &[Flip]) -> Vec<String> {
-    let micros = |of: fn(&Flip) -> u64, part| {
+    let half = |of: fn(&Flip) -> u64| {
         let mut all: Vec<_> = flips.iter().map(|flip| of(flip) as f64 / 1e3).collect();
-        format!("{:.0}", quantile(&mut all, part))
+        format!("{:.0}", quantile(&mut all, 0.5))
     };
-    let zero = flips.iter().filter(|flip| flip.latency == 0).count();
-    let mut row = vec![
+    let latencies: Vec<_> = flips.iter().map(|flip| flip.latency).collect();
+    let mut row = row_of("tonic", side, callers, &latencies);
+    row.push(half(|flip| flip.known));
+    row.push(half(|flip| flip.told_sent));
+    row
+}
+
+/// The columns that all servers have, of latencies in nanoseconds.
+fn row_of(servers: &str, side: &str, callers: usize, latencies: &[u64]) -> Vec<String> {
+    let mut micros: Vec<_> = latencies.iter().map(|ns| *ns as f64 / 1e3).collect();
+    let mut part = |part| format!("{:.0}", quantile(&mut micros, part));
+    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(&mut part);
+    let zero = latencies.iter().filter(|latency| **latency == 0).count();
+    vec![
+        servers.to_owned(),
         side.to_owned(),
         callers.to_string(),
-        flips.len().to_string(),
-    ];
-    row.extend([0.5, 0.9, 0.99, 1.0].map(|part| micros(|flip| flip.latency, part)));
-    row.push(zero.to_string());
-    row.push(micros(|flip| flip.known, 0.5));
-    row.push(micros(|flip| flip.told_sent, 0.5));
-    row
+        latencies.len().to_string(),
+        p50,
+        p90,
+        p99,
+        max,
+        zero.to_string(),
+    ]
 }
 
 /// Flips the servers in turn, `flips` times, while `callers` call.
