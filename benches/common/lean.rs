@@ -10,27 +10,25 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
-    time::Duration,
 };
 
 use mio::{
     Events, Interest, Poll, Registry, Token, Waker,
     net::{TcpListener, TcpStream},
 };
-use tokio::time::Instant;
 
-use super::{Result, flips::Flips, frames::Session};
+use super::{Result, clock, flips::Flips, frames::Session};
 
 /// There is something from [`take_orders`].
 const ORDERS: Token = Token(usize::MAX);
 
 /// What the parent may want, a line of its stdin each.
 enum Order {
-    /// `tell`: for each backend, a line with its open Watches, its greetings so far, and
-    /// how late the last one came after it was last NOT_SERVING, in ns.
+    /// `tell`: for each backend, a line with its open Watches and its greetings so
+    /// far.
     Tell,
     /// `serving N`, `not_serving N`: what backend N says to each Watch. Answered when
-    /// the sockets have it.
+    /// the sockets have it, with the times of the order and of that, by [`clock::now`].
     Health { backend: usize, serving: bool },
     /// `flip N`: so many flips of health a second from now on, over all backends, each of
     /// which has one Watch.
@@ -77,21 +75,6 @@ fn take_orders(waker: &Waker, orders: &Sender<Order>) {
 struct Backend {
     serving: bool,
     greetings: u64,
-    /// When the sockets had the last NOT_SERVING.
-    down_since: Instant,
-    /// From there to the last call that was answered all the same.
-    late: Duration,
-}
-
-impl Backend {
-    fn new() -> Self {
-        Self {
-            serving: true,
-            greetings: 0,
-            down_since: Instant::now(),
-            late: Duration::ZERO,
-        }
-    }
 }
 
 /// Listens on that many ports of loopback, tells the addresses, and serves until
@@ -113,7 +96,13 @@ pub(crate) fn serve(backends: usize, tell: impl FnOnce(&[SocketAddr])) -> Result
     tell(&addresses.collect::<io::Result<Vec<_>>>()?);
 
     let mut servers = Servers {
-        backends: vec![Backend::new(); backends],
+        backends: vec![
+            Backend {
+                serving: true,
+                greetings: 0
+            };
+            backends
+        ],
         connections: Vec::new(),
         flips: 0,
     };
@@ -174,12 +163,7 @@ impl Servers {
         let slot = &mut self.connections[number];
         let Some(connection) = slot else { return };
         let ended = connection.turn(buffer).is_err();
-        let backend = &mut self.backends[connection.backend];
-        let greetings = connection.session.take_greetings();
-        backend.greetings += greetings;
-        if greetings > 0 && !backend.serving {
-            backend.late = backend.down_since.elapsed();
-        }
+        self.backends[connection.backend].greetings += connection.session.take_greetings();
         if ended {
             *slot = None;
         }
@@ -195,24 +179,20 @@ impl Servers {
                         let watches = open
                             .filter(|open| open.backend == number && open.session.has_watch())
                             .count();
-                        let Backend {
-                            greetings, late, ..
-                        } = backend;
-                        answer += &format!("{watches} {greetings} {}\n", late.as_nanos());
+                        answer += &format!("{watches} {}\n", backend.greetings);
                     }
                 }
                 Order::Health { backend, serving } => {
-                    let told = self.backends.get_mut(backend);
-                    let told = told.ok_or("there is no such backend")?;
+                    let told = clock::now();
+                    self.backends
+                        .get_mut(backend)
+                        .ok_or("there is no such backend")?
+                        .serving = serving;
                     let open = self.connections.iter_mut().flatten();
                     for connection in open.filter(|open| open.backend == backend) {
                         connection.set_serving(serving);
                     }
-                    told.serving = serving;
-                    if !serving {
-                        told.down_since = Instant::now();
-                        told.late = Duration::ZERO;
-                    }
+                    answer = format!("{told} {}\n", clock::now());
                 }
                 Order::Flip { per_second } => self.flips = per_second,
             }

@@ -4,6 +4,8 @@
 
 pub(crate) mod bare;
 pub(crate) mod channels;
+#[path = "../support/clock.rs"]
+pub(crate) mod clock;
 pub(crate) mod flips;
 pub(crate) mod frames;
 pub(crate) mod lean;

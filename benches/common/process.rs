@@ -109,8 +109,6 @@ pub(crate) struct Seen {
     pub(crate) watches: u64,
     /// Calls that were answered, ever.
     pub(crate) calls: u64,
-    /// How long after it was last NOT_SERVING the last one came; zero if none did.
-    pub(crate) late: Duration,
 }
 
 impl Servers {
@@ -160,25 +158,24 @@ impl Servers {
     pub(crate) fn seen(&mut self) -> Result<Vec<Seen>> {
         let lines = self.order("tell")?;
         let seen = |line: &String| {
-            let numbers: Vec<_> = line.split(' ').collect();
-            let [watches, calls, late] = numbers[..] else {
-                return Err(format!("`{line}` is not three numbers").into());
-            };
+            let (watches, calls) = line.split_once(' ').ok_or("not two numbers")?;
             Ok(Seen {
                 watches: watches.parse()?,
                 calls: calls.parse()?,
-                late: Duration::from_nanos(late.parse()?),
             })
         };
         lines.iter().map(seen).collect()
     }
 
     /// Has one backend say to every Watch how it is, and returns when its sockets
-    /// have it. Only lean ones do.
-    pub(crate) fn set_serving(&mut self, backend: usize, serving: bool) -> Result<()> {
+    /// have it: when it was told, and when they had it, by `clock::now`. Only lean
+    /// ones do.
+    pub(crate) fn set_serving(&mut self, backend: usize, serving: bool) -> Result<[u64; 2]> {
         let word = if serving { "serving" } else { "not_serving" };
-        self.order(&format!("{word} {backend}"))?;
-        Ok(())
+        let lines = self.order(&format!("{word} {backend}"))?;
+        let times = lines.first().and_then(|line| line.split_once(' '));
+        let (told, sent) = times.ok_or("not two times")?;
+        Ok([told.parse()?, sent.parse()?])
     }
 
     /// Has so many flips of health a second, over all backends, each with one `Watch`.

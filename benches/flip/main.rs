@@ -10,7 +10,7 @@
 //!                                  known: the status says so
 //! ```
 //!
-//! Four backends, each a tonic server with tonic's health service in a process
+//! Four backends, at first each a tonic server with tonic's health service in a process
 //! of its own. One after the other is flipped under 1, 16 and 64 callers that
 //! call in a closed loop, and flipped back once every caller has made some more
 //! calls. Every caller notes when it started a call and which backend answered.
@@ -25,8 +25,8 @@
 //! The sides take turns of a few flips, in the same process and against the same
 //! servers, each on connections of its own that are closed before the next turn.
 //!
-//! Then the same against lean servers on a core of their own, with the client on one
-//! thread and the other core: what the client makes of it, and nothing else ([`lean`]).
+//! Then the same against lean servers in one process, on a core of their own, with the
+//! client on one thread and the other core: what the client makes of it, and nothing else.
 //!
 //! What is to be known of the figures:
 //!
@@ -55,11 +55,12 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 
 use common::process::take_role;
+use lean::Lean;
 use support::{
     Result,
     arguments::{Arguments, exit_code},
     child, clock, runtime,
-    server::{self, ServerProcess},
+    server::{self, Flipped, ServerProcess},
     sides::{HandMade, Ours, Side},
     table::{Table, quantile},
 };
@@ -121,34 +122,51 @@ fn run() -> Result<()> {
         "known_p50",
         "told_sent_p50",
     ]);
-    runtime(workers)?.block_on(compare(flips, &mut table))?;
-    lean::compare(flips, &mut table)?;
+    runtime(workers)?.block_on(async {
+        let mut servers = Vec::new();
+        for backend in 0..BACKENDS {
+            servers.push(ServerProcess::start(&backend.to_string(), 1, 1).await?);
+        }
+        let uris: Vec<_> = servers.iter().map(|one| one.uris[0].clone()).collect();
+        compare("tonic", servers, &uris, flips, &mut table).await
+    })?;
+    let (servers, uris) = Lean::start()?;
+    runtime(1)?.block_on(compare("lean", servers, &uris, flips, &mut table))?;
     table.print();
     table.write_csv(arguments.csv.as_deref())
 }
 
-async fn compare(flips: usize, table: &mut Table) -> Result<()> {
-    let mut servers = Vec::new();
-    for backend in 0..BACKENDS {
-        servers.push(ServerProcess::start(&backend.to_string(), 1, 1).await?);
-    }
-    let uris: Vec<_> = servers
-        .iter()
-        .map(|server| server.uris[0].clone())
-        .collect();
+async fn compare(
+    kind: &str,
+    mut servers: impl Flippable,
+    uris: &[String],
+    flips: usize,
+    table: &mut Table,
+) -> Result<()> {
     for callers in CALLERS {
         let (mut of_ours, mut of_hand_made) = (Vec::new(), Vec::new());
         while of_ours.len() < flips {
             let turn = TURN.min(flips - of_ours.len());
-            let side = Ours::connect(&uris).await?;
+            let side = Ours::connect(uris).await?;
             of_ours.extend(flip(side, &mut servers, callers, turn).await?);
-            let side = HandMade::connect(&uris).await?;
+            let side = HandMade::connect(uris).await?;
             of_hand_made.extend(flip(side, &mut servers, callers, turn).await?);
         }
-        table.row(row("ours", callers, &of_ours));
-        table.row(row("hand_made", callers, &of_hand_made));
+        table.row(row(kind, "ours", callers, &of_ours));
+        table.row(row(kind, "hand_made", callers, &of_hand_made));
     }
     Ok(())
+}
+
+/// Servers that change their health.
+trait Flippable {
+    async fn flip(&mut self, backend: usize, serving: bool) -> Result<Flipped>;
+}
+
+impl Flippable for Vec<ServerProcess> {
+    async fn flip(&mut self, backend: usize, serving: bool) -> Result<Flipped> {
+        self[backend].flip(serving).await
+    }
 }
 
 /// One flip, in nanoseconds.
@@ -158,41 +176,29 @@ struct Flip {
     latency: u64,
 }
 
-fn row(side: &str, callers: usize, flips: &[Flip]) -> Vec<String> {
-    let half = |of: fn(&Flip) -> u64| {
+fn row(servers: &str, side: &str, callers: usize, flips: &[Flip]) -> Vec<String> {
+    let micros = |of: fn(&Flip) -> u64, part| {
         let mut all: Vec<_> = flips.iter().map(|flip| of(flip) as f64 / 1e3).collect();
-        format!("{:.0}", quantile(&mut all, 0.5))
+        format!("{:.0}", quantile(&mut all, part))
     };
-    let latencies: Vec<_> = flips.iter().map(|flip| flip.latency).collect();
-    let mut row = row_of("tonic", side, callers, &latencies);
-    row.push(half(|flip| flip.known));
-    row.push(half(|flip| flip.told_sent));
-    row
-}
-
-/// The columns that all servers have, of latencies in nanoseconds.
-fn row_of(servers: &str, side: &str, callers: usize, latencies: &[u64]) -> Vec<String> {
-    let mut micros: Vec<_> = latencies.iter().map(|ns| *ns as f64 / 1e3).collect();
-    let mut part = |part| format!("{:.0}", quantile(&mut micros, part));
-    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(&mut part);
-    let zero = latencies.iter().filter(|latency| **latency == 0).count();
-    vec![
+    let zero = flips.iter().filter(|flip| flip.latency == 0).count();
+    let mut row = vec![
         servers.to_owned(),
         side.to_owned(),
         callers.to_string(),
-        latencies.len().to_string(),
-        p50,
-        p90,
-        p99,
-        max,
-        zero.to_string(),
-    ]
+        flips.len().to_string(),
+    ];
+    row.extend([0.5, 0.9, 0.99, 1.0].map(|part| micros(|flip| flip.latency, part)));
+    row.push(zero.to_string());
+    row.push(micros(|flip| flip.known, 0.5));
+    row.push(micros(|flip| flip.told_sent, 0.5));
+    row
 }
 
 /// Flips the servers in turn, `flips` times, while `callers` call.
 async fn flip<S: Side>(
     mut side: S,
-    servers: &mut [ServerProcess],
+    servers: &mut impl Flippable,
     callers: usize,
     flips: usize,
 ) -> Result<Vec<Flip>> {
@@ -206,7 +212,7 @@ async fn flip<S: Side>(
         tally.until_everybody_called(WARM_UP).await;
         let mut all = Vec::new();
         for backend in (0..BACKENDS).cycle().take(flips) {
-            let once = flip_once(&mut side, &mut servers[backend], backend, &tally);
+            let once = flip_once(&mut side, servers, backend, &tally);
             let stuck = |_| format!("a flip under {callers} callers took over {PATIENCE:?}");
             all.push(timeout(PATIENCE, once).await.map_err(stuck)??);
         }
@@ -221,11 +227,11 @@ async fn flip<S: Side>(
 
 async fn flip_once<S: Side>(
     side: &mut S,
-    server: &mut ServerProcess,
+    servers: &mut impl Flippable,
     backend: usize,
     tally: &Tally,
 ) -> Result<Flip> {
-    let order = server.flip(false);
+    let order = servers.flip(backend, false);
     let known = async {
         side.until(backend, false).await;
         clock::now()
@@ -235,7 +241,7 @@ async fn flip_once<S: Side>(
     tally.until_everybody_called(AFTERWARDS).await;
     let last = tally.last_start[backend].load(Relaxed);
 
-    let back = server.flip(true).await?;
+    let back = servers.flip(backend, true).await?;
     side.until(backend, true).await;
     tally.until_called(backend, back.sent).await;
     Ok(Flip {
@@ -248,8 +254,7 @@ async fn flip_once<S: Side>(
 async fn call_in_a_loop<S: Side>(mut side: S, caller: usize, tally: Arc<Tally>) -> Result<()> {
     loop {
         let started = clock::now();
-        let reply = side.call().await?;
-        let backend: usize = reply.backend.parse()?;
+        let backend = side.call().await?;
         tally.last_start[backend].fetch_max(started, Relaxed);
         tally.calls[caller].fetch_add(1, Relaxed);
     }

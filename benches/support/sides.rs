@@ -13,11 +13,11 @@ use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_health_channel::{Channel, ConnectivityState, StatusWatch, discover};
+use tonic_health_channel::{AnsweredBy, Channel, ConnectivityState, StatusWatch, discover};
 
 use super::{
     Result,
-    greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
+    greeter::{HelloRequest, greeter_client::GreeterClient},
     server::{CONFIG, GREETER},
 };
 
@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One way to call the healthy backends in turn.
 pub(crate) trait Side: Clone + Send + 'static {
-    fn call(&mut self) -> impl Future<Output = Result<HelloReply, tonic::Status>> + Send;
+    /// Makes one call: the backend that answered.
+    fn call(&mut self) -> impl Future<Output = Result<usize>> + Send;
 
     /// Waits until it knows the backend to be healthy, or not to be.
     async fn until(&mut self, backend: usize, healthy: bool);
@@ -35,6 +36,7 @@ pub(crate) trait Side: Clone + Send + 'static {
 #[derive(Clone)]
 pub(crate) struct Ours {
     client: GreeterClient<Channel>,
+    uris: Arc<[String]>,
     status: StatusWatch,
 }
 
@@ -43,8 +45,10 @@ impl Ours {
         let backends = discover::list(uris.iter().cloned())?;
         let channel = Channel::balance(backends)
             .service_config(CONFIG.parse()?)
+            .tell_backend(true)
             .build();
         let mut ours = Self {
+            uris: uris.into(),
             status: channel.watch_status(),
             client: GreeterClient::new(channel),
         };
@@ -60,9 +64,11 @@ impl Ours {
 }
 
 impl Side for Ours {
-    async fn call(&mut self) -> Result<HelloReply, tonic::Status> {
-        let reply = self.client.say_hello(HelloRequest::default()).await;
-        reply.map(tonic::Response::into_inner)
+    async fn call(&mut self) -> Result<usize> {
+        let reply = self.client.say_hello(HelloRequest::default()).await?;
+        let by: &AnsweredBy = reply.extensions().get().ok_or("nobody answered")?;
+        let backend = self.uris.iter().position(|uri| uri.ends_with(by.address()));
+        Ok(backend.ok_or("a stranger answered")?)
     }
 
     async fn until(&mut self, backend: usize, healthy: bool) {
@@ -113,16 +119,17 @@ impl HandMade {
 }
 
 impl Side for HandMade {
-    async fn call(&mut self) -> Result<HelloReply, tonic::Status> {
+    async fn call(&mut self) -> Result<usize> {
         // One is flipped at a time, so there is always a healthy one.
         let picked = loop {
             let turn = self.turn.fetch_add(1, Relaxed) % self.backends.len();
             if *self.backends[turn].healthy.borrow() {
-                break &mut self.backends[turn];
+                break turn;
             }
         };
-        let reply = picked.client.say_hello(HelloRequest::default()).await;
-        reply.map(tonic::Response::into_inner)
+        let client = &mut self.backends[picked].client;
+        client.say_hello(HelloRequest::default()).await?;
+        Ok(picked)
     }
 
     async fn until(&mut self, backend: usize, healthy: bool) {
