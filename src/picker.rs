@@ -62,7 +62,11 @@ pub(crate) struct Candidates<'a, C> {
 }
 
 /// Whose turn it is. One per channel, shared by all its pickers.
+///
+/// Alone in its cache lines, of which processors fetch two at a time: every pick writes
+/// it, and what lies beside it would be fetched anew by every other thread.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Cursor(AtomicUsize);
 
 impl<C> Picker<C> {
