@@ -58,6 +58,40 @@
 //! ([`ChannelBuilder::call_credentials`]) need no feature, but are only sent over
 //! TLS.
 //!
+//! # Speed
+//!
+//! Share one channel: a clone is cheap, and goes on with the same connections. On a runtime
+//! of several threads callers and connections wake each other across threads, which costs
+//! as much as the calls. Where that matters, give each core a current-thread runtime and a
+//! channel of its own: twice the calls for half the CPU each, for the price of a connection
+//! and a `Watch` to every backend from every core.
+//!
+//! ```no_run
+//! use std::{io, thread};
+//!
+//! use tonic_health_channel::{Channel, discover};
+//!
+//! # async fn serve(channel: Channel) {}
+//! fn main() -> io::Result<()> {
+//!     let cores = thread::available_parallelism()?.get();
+//!     let threads: Vec<_> = (0..cores).map(|_| thread::spawn(one_core)).collect();
+//!     threads.into_iter().try_for_each(|one| one.join().expect("no panic"))
+//! }
+//!
+//! fn one_core() -> io::Result<()> {
+//!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//!     runtime.block_on(async {
+//!         let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"]);
+//!         let channel = Channel::balance(backends.map_err(io::Error::other)?).build();
+//!         serve(channel).await; // this core's part of the application
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! The allocator is next: on two workers jemalloc makes a fifth more calls than glibc's
+//! `malloc`. `docs/benchmarks.md` has the numbers.
+//!
 //! # Logs
 //!
 //! Every transition is one [`tracing`] event. Its target says what it is about, and
