@@ -5,6 +5,7 @@
 pub(crate) mod bare;
 pub(crate) mod channels;
 #[path = "../support/clock.rs"]
+#[allow(clippy::duplicate_mod, reason = "some benches have both parts")]
 pub(crate) mod clock;
 pub(crate) mod flips;
 pub(crate) mod frames;

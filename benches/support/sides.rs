@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -84,6 +84,8 @@ impl Side for Ours {
 pub(crate) struct HandMade {
     backends: Vec<Watched>,
     turn: Arc<AtomicUsize>,
+    /// They end with the last clone; each would keep its connection, and be told of flips.
+    _watching: Arc<JoinSet<()>>,
 }
 
 #[derive(Clone)]
@@ -95,6 +97,7 @@ struct Watched {
 impl HandMade {
     pub(crate) async fn connect(uris: &[String]) -> Result<Self> {
         let mut backends = Vec::new();
+        let mut watching = JoinSet::new();
         for uri in uris {
             let endpoint = tonic::transport::Endpoint::from_shared(uri.clone())?;
             let channel = endpoint.connect().await?;
@@ -104,7 +107,7 @@ impl HandMade {
             };
             let watch = HealthClient::new(channel.clone()).watch(request).await?;
             let mut answers = watch.into_inner();
-            tokio::spawn(async move {
+            watching.spawn(async move {
                 while let Ok(Some(answer)) = answers.message().await {
                     health_in.send_replace(answer.status() == ServingStatus::Serving);
                 }
@@ -114,7 +117,11 @@ impl HandMade {
             backends.push(Watched { client, healthy });
         }
         let turn = Arc::default();
-        Ok(Self { backends, turn })
+        Ok(Self {
+            backends,
+            turn,
+            _watching: Arc::new(watching),
+        })
     }
 }
 
