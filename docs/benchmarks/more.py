@@ -21,6 +21,11 @@ STATES = {
     "nothing": "neither",
 }
 WORKERS = {"1": "one thread", "2": "2 workers"}
+ALLOCATORS = {
+    "tcache": "glibc, `tcache_count=127`",
+    "jemalloc": "jemalloc",
+    "mimalloc": "mimalloc",
+}
 
 
 class Rounds:
@@ -53,6 +58,7 @@ class More:
         self.streams = Rounds(rows("streams-1"), rows("streams-2"))
         self.unrest = Rounds(rows("unrest-1"), rows("unrest-2"))
         self.memory = rows("memory")
+        self.allocators = Rounds(rows("allocators"))
         self.pick, self.flip, self.scale = rows("pick"), rows("flip"), rows("scale")
         self.instructions = {r["channel"]: float(r["instructions"]) for r in rows("instructions")}
 
@@ -63,6 +69,7 @@ class More:
             "unread": self.unread_table(),
             "unrest": self.unrest_table(),
             "memory": self.memory_table(),
+            "allocators": self.allocators_table(),
             "instructions": self.instructions_table(),
         }
 
@@ -85,16 +92,17 @@ class More:
                 ("ours_one", "tonic", "tonic's `Channel`, 1 backend"),
                 ("ours", "balance_list", "`balance_list`"),
             ]:
-                values = [
-                    self.streams.ratio(
-                        "units_per_second",
-                        dict(workers=workers, shape=shape, in_flight="8", side=ours),
-                        dict(workers=workers, shape=shape, in_flight="8", side=theirs),
-                    )
-                    for shape in SHAPES
-                ]
-                what = "1 MiB / server / client / bidirectional stream"
-                row(f"{what}, 8 at a time, throughput to {name}, {title}", (1,) * 4, "", values, True)
+                for n in ("1", "8"):
+                    values = [
+                        self.streams.ratio(
+                            "units_per_second",
+                            dict(workers=workers, shape=shape, in_flight=n, side=ours),
+                            dict(workers=workers, shape=shape, in_flight=n, side=theirs),
+                        )
+                        for shape in SHAPES
+                    ]
+                    what = "1 MiB / server / client / bidirectional stream"
+                    row(f"{what}, {n} at a time, throughput to {name}, {title}", (1,) * 4, "", values, True)
         for workers, title in WORKERS.items():
             beside = dict(workers=workers, shape="unary_beside_unread", side="ours_one")
             without = dict(workers=workers, shape="unary", side="ours_one")
@@ -199,6 +207,23 @@ class More:
                         f"{self.unrest.median('publications_per_second', **about):.0f}",
                     ]
                 )
+        return head, body
+
+    def allocators_table(self):
+        head = ["runtime", "concurrent", "channel", "glibc", *ALLOCATORS.values()]
+        body = []
+        for runtime, title in [("current", "one thread"), ("multi", "2 workers")]:
+            for n in ("16", "64", "256"):
+                for channel in ("ours", "balance_list"):
+                    about = dict(runtime=runtime, concurrency=n, channel=channel)
+                    glibc = dict(about, allocator="glibc")
+                    calls, cpu = (self.allocators.median(c, **glibc) for c in ("calls_per_second", "cpu_us"))
+                    line = [title, n, SIDES[channel], f"{calls:,.0f} ({cpu:.2f} µs)"]
+                    for allocator in ALLOCATORS:
+                        this = dict(about, allocator=allocator)
+                        calls, cpu = (self.allocators.ratio(c, this, glibc) for c in ("calls_per_second", "cpu_us"))
+                        line.append(f"{calls:.2f} ({cpu:.2f})")
+                    body.append(line)
         return head, body
 
     def memory_table(self):
