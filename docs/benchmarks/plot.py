@@ -216,7 +216,7 @@ def flips():
             of = {r["side"]: r for r in found if int(r["callers"]) == callers}
             sides = {"ours": of["ours"], "theirs": of["hand_made"]}
             values = {side: [float(row[p]) for p in parts] for side, row in sides.items()}
-            title = f"µs, {callers} in flight, {servers} servers"
+            title = f"µs, {callers} in flight, {servers}"
             panels.append((title, "part of the flips", parts, values))
     return panels
 

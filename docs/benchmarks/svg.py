@@ -106,8 +106,10 @@ SIDES = {"ours": ("#0072b2", "this crate"), "theirs": ("#d55e00", "tonic Channel
 
 
 def lines(panels):
-    """Panels side by side: a title, what x is, its values, and those of each of SIDES."""
-    height = TOP + PANEL_HEIGHT + 50
+    """Panels, up to three in a row: a title, what x is, its values, and those of each of SIDES."""
+    in_row = min(3, len(panels))
+    row_height = PANEL_HEIGHT + 85
+    height = TOP + row_height * -(-len(panels) // in_row) - 35
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'width="{WIDTH}" height="{height}" font-family="sans-serif">',
@@ -117,23 +119,25 @@ def lines(panels):
         x = LEFT + 170 * number
         out.append(f'<path d="M{x} 22h24" stroke="{colour}" stroke-width="3"/>')
         out.append(text(x + 30, 26, name, 13, "start"))
-    width = (WIDTH - LEFT) / len(panels)
+    width = (WIDTH - LEFT) / in_row
     for number, (title, label, xs, sides) in enumerate(panels):
-        x, inner = LEFT + number * width, width - 60
-        out.append(text(x, TOP - 14, title, 13, "start", "#111", 'font-weight="bold"'))
+        x, inner = LEFT + number % in_row * width, width - 60
+        y_top = TOP + number // in_row * row_height
+        bottom = y_top + PANEL_HEIGHT
+        out.append(text(x, y_top - 14, title, 13, "start", "#111", 'font-weight="bold"'))
         top = 1.05 * max(max(values) for values in sides.values())
         step = nice_step(top)
         at_x = [x + 20 + i * (inner - 40) / max(1, len(xs) - 1) for i in range(len(xs))]
-        at_y = [TOP + PANEL_HEIGHT * (1 - i * step / top) for i in range(int(top / step) + 1)]
+        at_y = [bottom - PANEL_HEIGHT * i * step / top for i in range(int(top / step) + 1)]
         for i, y in enumerate(at_y):
             out.append(f'<path d="M{x:.1f} {y:.1f}h{inner:.1f}" stroke="#ddd" stroke-width="1"/>')
             out.append(text(x - 6, y + 4, f"{i * step:g}", 11, "end"))
         for px, value in zip(at_x, xs):
-            out.append(text(px, TOP + PANEL_HEIGHT + 16, value, 11))
-        out.append(text(x + inner / 2, TOP + PANEL_HEIGHT + 33, label, 11))
+            out.append(text(px, bottom + 16, value, 11))
+        out.append(text(x + inner / 2, bottom + 33, label, 11))
         for side, values in sides.items():
             colour = SIDES[side][0]
-            points = [(px, TOP + PANEL_HEIGHT * (1 - v / top)) for px, v in zip(at_x, values)]
+            points = [(px, bottom - PANEL_HEIGHT * v / top) for px, v in zip(at_x, values)]
             path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
             out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
             for px, py in points:
