@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use super::{Admitted, Connection, http2, messages::MessageLimit, request::Pump};
+use super::{Admitted, Connection, http2, messages::MessageLimit, pump::Pump};
 use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the

@@ -32,6 +32,7 @@ mod keepalive;
 mod messages;
 mod options;
 mod proxy;
+mod pump;
 mod request;
 mod requests_first;
 mod security;

@@ -5,20 +5,22 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
+use h2::SendStream;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
     uri::{self, PathAndQuery},
 };
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tonic::body::Body;
 
-use super::messages::{MessageLimit, TooLarge};
+use super::{
+    messages::MessageLimit,
+    pump::{LARGEST_PIECE, Pump, poll_body},
+};
 use crate::error::{Error, ErrorKind};
 
 /// Headers about one HTTP/1 hop; `h2` refuses a request that has them.
@@ -41,14 +43,6 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// under tonic's codec: it would be kept for as long as the call may be sent again, and
 /// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
 const COPIED: usize = 1 << 10;
-
-/// A body that could go on for ever is interrupted after so many bytes, so that they are
-/// written, and on their way, before more are made. Two chunks of tonic's codec: after each
-/// one the peer would be given its work in smaller pieces, and take longer.
-const AT_A_TIME: usize = 64 << 10;
-
-/// What `h2` takes at once; it counts in 31 bits.
-const LARGEST_PIECE: usize = (1 << 31) - 1;
 
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
@@ -226,34 +220,28 @@ impl Outgoing {
                 self.rest = Rest::Nothing;
                 let all = first.clone()?;
                 if all.len() > LARGEST_PIECE {
-                    return Some(Box::new(Pump {
-                        stream,
-                        chunk: all,
-                        next: None,
-                        body: None,
-                        limit: None,
-                        handed_over: 0,
-                    }));
+                    return Some(Pump::new(stream, all, None, None, None));
                 }
                 let _ = stream.send_data(all, true);
                 None
             }
-            (Rest::More(next, body), _) => Some(Box::new(Pump {
+            (Rest::More(next, body), _) => {
+                let chunk = self.first.take().unwrap_or_default();
+                Some(Pump::new(
+                    stream,
+                    chunk,
+                    next,
+                    Some(body),
+                    self.limit.take(),
+                ))
+            }
+            (Rest::Unknown(body), _) => Some(Pump::new(
                 stream,
-                chunk: self.first.take().unwrap_or_default(),
-                next,
-                body: Some(body),
-                limit: self.limit.take(),
-                handed_over: 0,
-            })),
-            (Rest::Unknown(body), _) => Some(Box::new(Pump {
-                stream,
-                chunk: Bytes::new(),
-                next: None,
-                body: Some(body),
-                limit: self.limit.take(),
-                handed_over: 0,
-            })),
+                Bytes::new(),
+                None,
+                Some(body),
+                self.limit.take(),
+            )),
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
         }
     }
@@ -340,25 +328,6 @@ fn add_all(headers: &mut HeaderMap, added: HeaderMap) {
     }
 }
 
-/// The next frame of a request body, unless it brings a message above the limit.
-fn poll_body(
-    body: &mut Body,
-    limit: &mut Option<MessageLimit>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-    let frame = match ready!(Pin::new(body).poll_frame(cx)) {
-        Some(Ok(frame)) => frame,
-        Some(Err(status)) => {
-            return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));
-        }
-        None => return Poll::Ready(Ok(None)),
-    };
-    if let (Some(limit), Some(data)) = (limit, frame.data_ref()) {
-        limit.check(data).map_err(TooLarge::in_request)?;
-    }
-    Poll::Ready(Ok(Some(frame)))
-}
-
 /// What of a caller's headers is looked at, in one pass: a generated client sends two or
 /// three, and asking for each by its name costs more.
 #[derive(Default)]
@@ -379,86 +348,6 @@ impl Seen {
             }
         }
         seen
-    }
-}
-
-/// Moves a request body into its stream, as fast as the window allows.
-///
-/// Dropping it before it has finished resets the stream.
-pub(super) struct Pump {
-    stream: SendStream<Bytes>,
-    /// Taken from the body, not yet sent.
-    chunk: Bytes,
-    next: Option<Box<Frame<Bytes>>>,
-    body: Option<Body>,
-    limit: Option<MessageLimit>,
-    /// Bytes handed over since the last interruption.
-    handed_over: usize,
-}
-
-impl Pump {
-    /// Ready when there is nothing more to send: the body has ended, or the
-    /// peer wants no more of it. An error is the body's own, or that of a message
-    /// above the limit.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            if !self.chunk.is_empty() {
-                if !ready!(self.poll_send(cx)) {
-                    return Poll::Ready(Ok(()));
-                }
-                if self.handed_over >= AT_A_TIME {
-                    self.handed_over = 0;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                continue;
-            }
-            if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            let Some(frame) = ready!(self.poll_next(cx)?) else {
-                let _ = self.stream.send_data(Bytes::new(), true);
-                return Poll::Ready(Ok(()));
-            };
-            match frame.into_data() {
-                Ok(data) => self.chunk = data,
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    let _ = self.stream.send_trailers(trailers);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        }
-    }
-
-    /// Hands over the chunk once the window is open at all; false when the stream takes
-    /// no more. `h2` keeps what does not fit: it is there when the window opens again, where
-    /// this would have to be woken first.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.stream.reserve_capacity(1);
-        while self.stream.capacity() == 0 {
-            match ready!(self.stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(false),
-            }
-        }
-        let part = self.chunk.split_to(self.chunk.len().min(LARGEST_PIECE));
-        self.handed_over = self.handed_over.saturating_add(part.len());
-        Poll::Ready(self.stream.send_data(part, false).is_ok())
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-        if let Some(frame) = self.next.take() {
-            return Poll::Ready(Ok(Some(*frame)));
-        }
-        match &mut self.body {
-            Some(body) => poll_body(body, &mut self.limit, cx),
-            None => Poll::Ready(Ok(None)),
-        }
-    }
-
-    pub(super) fn cancel(mut self) {
-        self.stream.send_reset(Reason::CANCEL);
     }
 }
 

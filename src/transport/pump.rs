@@ -1,0 +1,139 @@
+//! What moves a request body that is not there all at once.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::{Body as _, Frame};
+use tonic::body::Body;
+
+use super::messages::{MessageLimit, TooLarge};
+use crate::error::{Error, ErrorKind};
+
+/// A body that could go on for ever is interrupted after so many bytes, so that they are
+/// written, and on their way, before more are made. Two chunks of tonic's codec: after each
+/// one the peer would be given its work in smaller pieces, and take longer.
+const AT_A_TIME: usize = 64 << 10;
+
+/// What `h2` takes at once; it counts in 31 bits.
+pub(super) const LARGEST_PIECE: usize = (1 << 31) - 1;
+
+/// Moves a request body into its stream, as fast as the window allows.
+///
+/// Dropping it before it has finished resets the stream.
+pub(super) struct Pump {
+    stream: SendStream<Bytes>,
+    /// Taken from the body, not yet sent.
+    chunk: Bytes,
+    next: Option<Box<Frame<Bytes>>>,
+    body: Option<Body>,
+    limit: Option<MessageLimit>,
+    /// Bytes handed over since the last interruption.
+    handed_over: usize,
+}
+
+impl Pump {
+    /// Of `chunk`, then `next`, then what `body` has.
+    pub(super) fn new(
+        stream: SendStream<Bytes>,
+        chunk: Bytes,
+        next: Option<Box<Frame<Bytes>>>,
+        body: Option<Body>,
+        limit: Option<MessageLimit>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            chunk,
+            next,
+            body,
+            limit,
+            handed_over: 0,
+        })
+    }
+
+    /// Ready when there is nothing more to send: the body has ended, or the
+    /// peer wants no more of it. An error is the body's own, or that of a message
+    /// above the limit.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if !self.chunk.is_empty() {
+                if !ready!(self.poll_send(cx)) {
+                    return Poll::Ready(Ok(()));
+                }
+                if self.handed_over >= AT_A_TIME {
+                    self.handed_over = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                continue;
+            }
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let Some(frame) = ready!(self.poll_next(cx)?) else {
+                let _ = self.stream.send_data(Bytes::new(), true);
+                return Poll::Ready(Ok(()));
+            };
+            match frame.into_data() {
+                Ok(data) => self.chunk = data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let _ = self.stream.send_trailers(trailers);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Hands over the chunk once the window is open at all; false when the stream takes
+    /// no more. `h2` keeps what does not fit: it is there when the window opens again, where
+    /// this would have to be woken first.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.stream.reserve_capacity(1);
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(false),
+            }
+        }
+        let part = self.chunk.split_to(self.chunk.len().min(LARGEST_PIECE));
+        self.handed_over = self.handed_over.saturating_add(part.len());
+        Poll::Ready(self.stream.send_data(part, false).is_ok())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+        if let Some(frame) = self.next.take() {
+            return Poll::Ready(Ok(Some(*frame)));
+        }
+        match &mut self.body {
+            Some(body) => poll_body(body, &mut self.limit, cx),
+            None => Poll::Ready(Ok(None)),
+        }
+    }
+
+    pub(super) fn cancel(mut self) {
+        self.stream.send_reset(Reason::CANCEL);
+    }
+}
+
+/// The next frame of a request body, unless it brings a message above the limit.
+pub(super) fn poll_body(
+    body: &mut Body,
+    limit: &mut Option<MessageLimit>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+    let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+        Some(Ok(frame)) => frame,
+        Some(Err(status)) => {
+            return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));
+        }
+        None => return Poll::Ready(Ok(None)),
+    };
+    if let (Some(limit), Some(data)) = (limit, frame.data_ref()) {
+        limit.check(data).map_err(TooLarge::in_request)?;
+    }
+    Poll::Ready(Ok(Some(frame)))
+}
