@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// A publication costs as much as there are backends, some 50 ns for each, and as much again
-/// in what it drives out of the caches. With this much time for each between two of them,
-/// flips of health take half a hundredth of a core for it.
+/// A publication costs as much as there are backends, some 50 ns for each, and slows down the
+/// calls beside it by more than that. With this much time for each between two of them, it
+/// takes a quarter of a hundredth of a core by itself.
 const REST_PER_BACKEND: Duration = Duration::from_micros(20);
 
 /// What is less is not worth a timer, so few backends are never put off.
