@@ -14,6 +14,7 @@
 //! strictly, whatever happens around it.
 
 use std::{
+    hint,
     iter::Chain,
     slice::Iter,
     sync::{
@@ -21,6 +22,9 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+/// How often to spin when threads pick at the same moment: a fraction of a microsecond.
+const PAUSE: usize = 16;
 
 /// What the channel can do for a call, by its connectivity state.
 #[derive(Debug)]
@@ -162,8 +166,22 @@ impl Cursor {
 
     /// Relaxed, because nothing else is read by it. After `usize::MAX` comes 0:
     /// the rotation may skip there, once.
+    ///
+    /// Who finds that another thread came in between leaves it the cache line for some
+    /// turns. Threads that count without a pause would pull it to and fro for each turn,
+    /// which takes longer than counting.
     fn advance(&self) -> usize {
-        self.0.fetch_add(1, Ordering::Relaxed)
+        let mut turn = self.0.load(Ordering::Relaxed);
+        while let Err(_taken) = self.0.compare_exchange_weak(
+            turn,
+            turn.wrapping_add(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) {
+            (0..PAUSE).for_each(|_| hint::spin_loop());
+            turn = self.0.load(Ordering::Relaxed);
+        }
+        turn
     }
 }
 
