@@ -31,16 +31,19 @@ pub(crate) enum Subject {
     Tonic,
     /// The `h2` crate with nothing on top; see [`super::bare`].
     H2,
+    /// The same, and a deadline on each call, that nobody keeps: what it costs to say it.
+    H2Deadline,
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ours,
         Self::OursDeadline,
         Self::BalanceList,
         Self::BalanceListDeadline,
         Self::Tonic,
         Self::H2,
+        Self::H2Deadline,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Subject {
             Self::BalanceListDeadline => "balance_list_deadline",
             Self::Tonic => "tonic",
             Self::H2 => "h2",
+            Self::H2Deadline => "h2_deadline",
         }
     }
 
@@ -87,7 +91,9 @@ impl Channels {
     /// Calls on one of them for one slice of time.
     pub(crate) async fn measure(&self, subject: Subject, load: Load) -> Result<Sample> {
         let timeout = match subject {
-            Subject::OursDeadline | Subject::BalanceListDeadline => Some(DEADLINE),
+            Subject::OursDeadline | Subject::BalanceListDeadline | Subject::H2Deadline => {
+                Some(DEADLINE)
+            }
             Subject::Ours | Subject::BalanceList | Subject::Tonic | Subject::H2 => None,
         };
         let load = Load { timeout, ..load };
@@ -99,7 +105,9 @@ impl Channels {
                 closed_loop(GreeterClient::new(self.balance_list.clone()), load).await
             }
             Subject::Tonic => closed_loop(GreeterClient::new(self.tonic.clone()), load).await,
-            Subject::H2 => closed_loop(GreeterClient::new(self.h2.clone()), load).await,
+            Subject::H2 | Subject::H2Deadline => {
+                closed_loop(GreeterClient::new(self.h2.clone()), load).await
+            }
         }
     }
 }

@@ -23,11 +23,17 @@ const MAX_NUMBER: u128 = 99_999_999;
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     // There are two or three headers, and a look at each costs less than a look-up.
     let (_, timeout) = headers.iter().find(|(name, _)| *name == GRPC_TIMEOUT)?;
-    let (unit, number) = timeout.as_bytes().split_last()?;
-    let is_number = (1..=8).contains(&number.len()) && number.iter().all(u8::is_ascii_digit);
+    let (unit, digits) = timeout.as_bytes().split_last()?;
     let (_, unit) = UNITS.iter().find(|(name, _)| name == unit)?;
-    let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    is_number.then(|| *unit * number)
+    // Eight digits fit.
+    let append = |number: u32, digit: &u8| {
+        let digit = char::from(*digit).to_digit(10)?;
+        Some(number * 10 + digit)
+    };
+    let number = (1..=8)
+        .contains(&digits.len())
+        .then(|| digits.iter().try_fold(0, append))??;
+    Some(*unit * number)
 }
 
 /// Puts the time that is left on the request, in the finest unit that holds it,

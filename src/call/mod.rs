@@ -22,9 +22,13 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::pin, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
-use futures_util::future::{Either, select};
 use http::{Request, Response};
 use tokio::{
     select,
@@ -37,7 +41,9 @@ use crate::{
     error::{Error, ErrorKind},
     picker::Pick,
     snapshot::Status,
-    transport::{Admitted, Connection, Connections, OpenError, Outgoing, Place, ResponseBody},
+    transport::{
+        Admitted, Connections, Exchange, Failed, OpenError, Outgoing, Place, ResponseBody,
+    },
 };
 
 pub(crate) use rules::Defaults;
@@ -54,10 +60,6 @@ pub(crate) struct Call {
     max_response: Option<u32>,
     /// The time left is no longer what the caller wrote into `grpc-timeout`.
     late: bool,
-    /// The call credentials are being asked.
-    authorizing: bool,
-    /// Where the stream is that a bounded call waits for, once there is one.
-    sent_to: Option<Connection>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
     refused: bool,
@@ -71,6 +73,13 @@ struct Times {
     bound: Instant,
     /// When the whole call has to be over.
     deadline: Option<Instant>,
+}
+
+/// When a wait has to be over, and how much time it was given.
+#[derive(Clone, Copy)]
+struct Limit {
+    at: Instant,
+    allowed: Duration,
 }
 
 impl Times {
@@ -100,8 +109,6 @@ impl Call {
             defaults,
             max_response: None,
             late: false,
-            authorizing: false,
-            sent_to: None,
             refused: false,
         }
     }
@@ -119,40 +126,15 @@ impl Call {
             None => Box::pin(self.learn(board)).await?,
         };
         self.obey(rules);
-        let Some(Times {
-            started,
-            bound,
-            deadline,
-        }) = self.times
-        else {
-            return self
-                .run(board)
-                .await
-                .map(|response| response.map(Body::new));
-        };
-        if bound == started {
+        if let Some(times) = self.times
+            && times.bound == times.started
+        {
             let text = "deadline exceeded before the call was sent: it was given no time";
             return Err(Error::new(ErrorKind::DeadlineExceeded, text));
         }
-        let mut timer = Box::pin(time::sleep_until(bound));
-        let outcome = match select(pin!(self.run(board)), &mut timer).await {
-            // The server has the same deadline, and says so by cancelling the call.
-            Either::Left((Err(error), _))
-                if error.code() == Code::Cancelled && Instant::now() >= bound =>
-            {
-                None
-            }
-            Either::Left((outcome, _)) => Some(outcome),
-            Either::Right(((), _)) => None,
-        };
-        let response = outcome.unwrap_or_else(|| Err(self.expired(board, bound - started)))?;
-        let timer = deadline.map(|at| {
-            if at != bound {
-                timer.as_mut().reset(at);
-            }
-            timer
-        });
-        Ok(response.map(|body| Body::new(body.with_deadline(timer))))
+        let response = self.run(board).await?;
+        let deadline = self.times.and_then(|times| times.deadline);
+        Ok(response.map(|body| Body::new(body.with_deadline(deadline))))
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
@@ -173,11 +155,9 @@ impl Call {
                 let _ = bell.changed().await;
             }
         };
-        let Some(Times { started, bound, .. }) = self.times else {
-            return learned.await;
-        };
-        let outcome = time::timeout_at(bound, learned).await;
-        outcome.unwrap_or_else(|_| Err(self.expired(board, bound - started)))
+        within(self.limit(), learned)
+            .await
+            .unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
     }
 
     /// Takes over what the service config says, where the caller has not said
@@ -209,40 +189,30 @@ impl Call {
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
             let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
-            let admitted = admit(board, patient, &mut self.late).await?;
+            let admitted = match try_admit(board, patient)? {
+                Some(admitted) => admitted,
+                None => {
+                    self.late = true;
+                    // Boxed to keep it out of the future of calls that need not wait.
+                    Box::pin(admit(board, patient, self.limit())).await?
+                }
+            };
             self.request.prefetch().await?;
-            // The endpoint's bound may be the channel's own, which covers the wait too.
-            let timeout = match self.defaults.header_timeout {
-                Some(_) => None,
-                None => admitted.connection().call_timeout(),
-            };
-            let timeout = match admitted.needs_credentials() {
-                false => timeout,
+            let limit = self.limit_on(&admitted);
+            if admitted.needs_credentials() {
+                self.late = true;
                 // Boxed to keep it out of the future of calls that need none.
-                true => Box::pin(self.authorize(board, &admitted, timeout)).await?,
-            };
-            self.tell_time_left();
-            if self.times.is_some() || timeout.is_some() {
-                self.sent_to = Some(admitted.connection().clone());
+                Box::pin(self.authorize(&admitted, limit)).await?;
             }
-            let exchange = match admitted.open(&mut self.request) {
+            self.tell_time_left();
+            let mut exchange = match admitted.open(&mut self.request) {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
                 // Never sent, so this is not a retry, and has no limit: the
                 // connection is retired, and the next pick passes it by.
-                Err(OpenError::Unsent) => {
-                    self.sent_to = None;
-                    continue;
-                }
+                Err(OpenError::Unsent) => continue,
             };
-            let outcome = match timeout {
-                None => exchange.await,
-                Some(timeout) => match time::timeout(timeout, exchange).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(self.expired(board, timeout)),
-                },
-            };
-            match outcome {
+            match answer(&mut exchange, limit).await {
                 Ok(response) => {
                     return Ok(response.map(|body| body.with_message_limit(self.max_response)));
                 }
@@ -250,39 +220,43 @@ impl Call {
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {
                     self.refused = true;
-                    self.sent_to = None;
                 }
                 Err(failed) => return Err(failed.error),
             }
         }
     }
 
-    /// Has the request authorized, within `timeout`; returns what is left of that.
-    async fn authorize(
-        &mut self,
-        board: &Board,
-        admitted: &Admitted,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Duration>, Error> {
-        self.late = true;
-        self.authorizing = true;
-        let authorized = admitted.authorize(&mut self.request);
-        let left = match timeout {
-            None => {
-                authorized.await?;
-                None
-            }
-            Some(timeout) => {
-                let started = Instant::now();
-                match time::timeout(timeout, authorized).await {
-                    Ok(outcome) => outcome?,
-                    Err(_) => return Err(self.expired(board, timeout)),
-                }
-                Some(timeout.saturating_sub(started.elapsed()))
-            }
+    /// Has the request authorized.
+    async fn authorize(&mut self, admitted: &Admitted, limit: Option<Limit>) -> Result<(), Error> {
+        within(limit, admitted.authorize(&mut self.request))
+            .await
+            .unwrap_or_else(|limit| Err(expired(limit, "for call credentials")))
+    }
+
+    /// What bounds the call, wherever it waits.
+    fn limit(&self) -> Option<Limit> {
+        self.times.map(|times| Limit {
+            at: times.bound,
+            allowed: times.bound - times.started,
+        })
+    }
+
+    /// What bounds the call from here on, now that it has a backend: its endpoint may
+    /// have a timeout, too.
+    fn limit_on(&self, admitted: &Admitted) -> Option<Limit> {
+        // The endpoint's bound may be the channel's own, which covers the wait too.
+        let of_endpoint = match self.defaults.header_timeout {
+            Some(_) => None,
+            None => admitted.connection().call_timeout(),
         };
-        self.authorizing = false;
-        Ok(left)
+        let of_endpoint = of_endpoint.and_then(|allowed| {
+            let at = Instant::now().checked_add(allowed)?;
+            Some(Limit { at, allowed })
+        });
+        self.limit()
+            .into_iter()
+            .chain(of_endpoint)
+            .min_by_key(|limit| limit.at)
     }
 
     /// The server is told the time that is left. A request that goes out at once
@@ -298,32 +272,6 @@ impl Call {
         // Another attempt would be.
         self.late = true;
         self.request.renew_timeout();
-    }
-
-    /// The error of a call whose time has run out, with what it waited for.
-    fn expired(&self, board: &Board, allowed: Duration) -> Error {
-        let doing = match &self.sent_to {
-            Some(connection) => format!("for the response of {}", connection.address()),
-            None if self.authorizing => "for call credentials".to_owned(),
-            None => format!("for a backend: {}", board.routing().status.explain(now())),
-        };
-        Error::new(
-            ErrorKind::DeadlineExceeded,
-            format!("deadline exceeded after {allowed:?}, waiting {doing}"),
-        )
-    }
-}
-
-/// A slot on a READY backend's connection. Says if it took time. A `patient` call
-/// waits where another would fail.
-async fn admit(board: &Board, patient: bool, late: &mut bool) -> Result<Admitted, Error> {
-    match try_admit(board, patient)? {
-        Some(admitted) => Ok(admitted),
-        None => {
-            *late = true;
-            // Boxed to keep it out of the future of calls that need not wait.
-            Box::pin(wait(board, patient)).await
-        }
     }
 }
 
@@ -341,6 +289,13 @@ fn try_admit(board: &Board, patient: bool) -> Result<Option<Admitted>, Error> {
         Pick::Fail => return Err(unavailable(&routing.status)),
         Pick::Closed => return Err(closed()),
     })
+}
+
+/// A slot on a READY backend's connection, as soon as there is one.
+async fn admit(board: &Board, patient: bool, limit: Option<Limit>) -> Result<Admitted, Error> {
+    within(limit, wait(board, patient))
+        .await
+        .unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
 
 async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
@@ -388,6 +343,62 @@ fn ask_again(board: &Board, patient: bool, place: &mut Option<Place>) -> Result<
     }
     *place = None;
     Ok(())
+}
+
+/// The outcome of `waited`, or the limit if that comes first.
+async fn within<F: Future>(limit: Option<Limit>, waited: F) -> Result<F::Output, Limit> {
+    match limit {
+        None => Ok(waited.await),
+        Some(limit) => time::timeout_at(limit.at, waited).await.map_err(|_| limit),
+    }
+}
+
+/// Waits for the response, within the limit if there is one.
+///
+/// One way for calls with and without a limit, for it is in the future of every call.
+async fn answer(
+    exchange: &mut Exchange,
+    limit: Option<Limit>,
+) -> Result<Response<ResponseBody>, Failed> {
+    let mut timer = pin!(limit.map(|limit| time::sleep_until(limit.at)));
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        match timer.as_mut().as_pin_mut() {
+            None => Poll::Pending,
+            Some(timer) => timer.poll(cx).map(|()| None),
+        }
+    })
+    .await;
+    let is_late = |limit: &Limit| match &outcome {
+        None => true,
+        // The server has the same deadline, and says so by cancelling the call.
+        Some(Err(failed)) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
+        Some(Ok(_)) => false,
+    };
+    if let Some(limit) = limit.filter(is_late) {
+        let address = exchange.connection().address();
+        return Err(Failed {
+            error: expired(limit, &format!("for the response of {address}")),
+            unprocessed: false,
+        });
+    }
+    outcome.expect("only a timer ends the wait without one")
+}
+
+/// The error of a call whose time has run out, with what it waited for.
+fn expired(limit: Limit, waiting: &str) -> Error {
+    let allowed = limit.allowed;
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        format!("deadline exceeded after {allowed:?}, waiting {waiting}"),
+    )
+}
+
+fn expired_without_backend(board: &Board, limit: Limit) -> Error {
+    let why = board.routing().status.explain(now());
+    expired(limit, &format!("for a backend: {why}"))
 }
 
 fn unavailable(status: &Status) -> Error {

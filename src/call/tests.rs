@@ -8,7 +8,7 @@ use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
-use super::admit;
+use super::{try_admit, wait};
 use crate::{
     board::Board,
     connectivity::ConnectivityState,
@@ -55,7 +55,12 @@ fn status(generation: u64) -> Status {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let Err(error) = admit(&board, false, &mut false).await else {
+        let admitted = match try_admit(&board, false) {
+            Ok(None) => wait(&board, false).await,
+            Ok(Some(admitted)) => Ok(admitted),
+            Err(error) => Err(error),
+        };
+        let Err(error) = admitted else {
             panic!("admitted, although there is no connection");
         };
         if error.kind() == ErrorKind::Closed {

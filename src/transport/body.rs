@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep},
+    time::{self, Instant, Sleep},
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 
@@ -59,6 +59,12 @@ impl Exchange {
             pump,
             admitted: Some(admitted),
         }
+    }
+
+    /// Where the stream is. Not to be asked after it was answered.
+    pub(crate) fn connection(&self) -> &Connection {
+        let admitted = self.admitted.as_ref().expect("there was no answer yet");
+        admitted.connection()
     }
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
@@ -118,8 +124,7 @@ impl Future for Exchange {
                 unprocessed: false,
             }),
             Err(error) => {
-                let admitted = this.admitted.take().expect("polled after completion");
-                let status = admitted.connection().on_stream_failed(&error);
+                let status = this.connection().on_stream_failed(&error);
                 Err(Failed {
                     error: Error::with_status(ErrorKind::Stream, status),
                     unprocessed: http2::is_unprocessed(&error),
@@ -214,10 +219,17 @@ pub(crate) struct ResponseBody {
     /// None once the stream has ended.
     live: Option<Live>,
     data_done: bool,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
     limit: Option<MessageLimit>,
     /// The headers had one already.
     has_status: bool,
+}
+
+/// When a body has to be over.
+struct Deadline {
+    at: Instant,
+    /// For who waits. Most bodies are there when they are asked for, and need none.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 struct Live {
@@ -229,8 +241,8 @@ struct Live {
 
 impl ResponseBody {
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
-    pub(crate) fn with_deadline(mut self, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        self.deadline = deadline;
+    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline.map(|at| Deadline { at, timer: None });
         self
     }
 
@@ -284,6 +296,30 @@ impl ResponseBody {
     }
 }
 
+impl Deadline {
+    /// Whether the body is over by now, although the stream has `frame` to say.
+    fn ends(
+        &mut self,
+        frame: &Poll<Option<Result<Frame<Bytes>, Status>>>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        match frame {
+            Poll::Pending => {
+                let timer = || Box::pin(time::sleep_until(self.at));
+                let timer = self.timer.get_or_insert_with(timer);
+                timer.as_mut().poll(cx).is_ready()
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => self.at <= Instant::now(),
+            // The server has the same deadline, and says so by cancelling the call.
+            Poll::Ready(Some(Err(status))) if status.code() == Code::Cancelled => {
+                self.at <= Instant::now()
+            }
+            // The end, in time or not.
+            Poll::Ready(_) => false,
+        }
+    }
+}
+
 impl Live {
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
@@ -303,14 +339,10 @@ impl http_body::Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = this.poll_live(cx);
-        let expired = match &mut this.deadline {
-            // A waker is only of use to one who waits.
-            Some(deadline) if frame.is_pending() => deadline.as_mut().poll(cx).is_ready(),
-            // The server has the same deadline, and says so by cancelling the call.
-            Some(deadline) if is_cancelled(&frame) => deadline.deadline() <= Instant::now(),
-            Some(deadline) => deadline.is_elapsed(),
-            None => false,
-        };
+        let expired = this
+            .deadline
+            .as_mut()
+            .is_some_and(|deadline| deadline.ends(&frame, cx));
         if expired && let Some(live) = this.live.take() {
             let address = live.admitted.connection().address();
             let text = format!("deadline exceeded while the response of {address} was received");
@@ -328,10 +360,6 @@ impl http_body::Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         self.live.is_none()
     }
-}
-
-fn is_cancelled(frame: &Poll<Option<Result<Frame<Bytes>, Status>>>) -> bool {
-    matches!(frame, Poll::Ready(Some(Err(status))) if status.code() == Code::Cancelled)
 }
 
 /// A pump in a task of its own, cancelled when this is dropped.

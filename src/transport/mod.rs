@@ -45,7 +45,7 @@ mod tls;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use attached::Attached;
-pub(crate) use body::ResponseBody;
+pub(crate) use body::{Exchange, Failed, ResponseBody};
 pub(crate) use connection::{
     Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };

@@ -3,8 +3,10 @@
 
 use std::{future::Future, pin::Pin};
 
+use futures_util::FutureExt;
 use h2::server;
 use http::Request;
+use http_body_util::BodyExt;
 use tokio::{io::duplex, sync::watch};
 use tonic::{Code, body::Body};
 
@@ -244,15 +246,40 @@ async fn a_body_past_its_deadline_fails_and_cancels_the_call() {
     let exchange = open(&connection, unary("")).await;
     let mut answers = peer.next_call().await.answer();
     let body = soon(exchange).await.expect("headers").into_body();
-    let deadline = tokio::time::sleep(std::time::Duration::from_secs(2));
-    let mut body = body.with_deadline(Some(Box::pin(deadline)));
     let before = tokio::time::Instant::now();
+    let mut body = body.with_deadline(Some(before + std::time::Duration::from_secs(2)));
     let status = read(&mut body).await.expect_err("too late");
     assert_eq!(before.elapsed().as_secs(), 2);
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(connection.streams(), 0);
     let reset = soon(std::future::poll_fn(|cx| answers.poll_reset(cx))).await;
     assert_eq!(reset.expect("a reset"), h2::Reason::CANCEL);
+}
+
+/// Nobody has to wait for such a body, so no timer ends it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_ends_at_its_deadline_too() {
+    const TIME: std::time::Duration = std::time::Duration::from_secs(2);
+    for (passed, in_time) in [(TIME / 2, true), (TIME, false)] {
+        let (connection, mut peer) = connected().await;
+        let exchange = open(&connection, unary("")).await;
+        let mut answers = peer.next_call().await.answer();
+        for chunk in ["one", "two"] {
+            answers
+                .send_data(chunk.into(), false)
+                .expect("the stream is open");
+        }
+        let body = soon(exchange).await.expect("headers").into_body();
+        let deadline = tokio::time::Instant::now() + TIME;
+        let mut body = body.with_deadline(Some(deadline));
+        let first = soon(body.frame()).await.expect("a frame");
+        assert_eq!(first.expect("in time").into_data().expect("data"), "one");
+        tokio::time::advance(passed).await;
+        let second = body.frame().now_or_never().expect("it is there");
+        let code = second.expect("a frame").err().map(|status| status.code());
+        let expected = (!in_time).then_some(Code::DeadlineExceeded);
+        assert_eq!(code, expected, "after {passed:?}");
+    }
 }
 
 // D222
@@ -266,8 +293,7 @@ async fn a_body_that_the_peer_cancels_at_its_deadline_is_past_it() {
         let stream = wire.next_request().await;
         wire.headers(stream).await;
         let body = soon(exchange).await.expect("headers").into_body();
-        let deadline = tokio::time::sleep(TIME);
-        let mut body = body.with_deadline(Some(Box::pin(deadline)));
+        let mut body = body.with_deadline(Some(tokio::time::Instant::now() + TIME));
         wire.reset(stream, h2::Reason::CANCEL.into()).await;
         tokio::time::advance(passed).await;
         let status = read(&mut body).await.expect_err("it was reset");
