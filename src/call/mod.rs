@@ -58,8 +58,8 @@ pub(crate) struct Call {
     /// What the caller says; the service config's word and the channel's come after.
     wait_for_ready: Option<bool>,
     max_response: Option<u32>,
-    /// The time left is no longer what the caller wrote into `grpc-timeout`.
-    late: bool,
+    /// The server is to be told another time than `grpc-timeout` says.
+    retells_time: bool,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
     refused: bool,
@@ -105,10 +105,10 @@ impl Call {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
             request: Outgoing::new(request),
             // A call without a bound does not ask what time it is.
-            times: Times::new(timeout, defaults.header_timeout),
+            times: Times::new(timeout.map(|timeout| timeout.time), defaults.header_timeout),
             defaults,
             max_response: None,
-            late: false,
+            retells_time: timeout.is_some_and(|timeout| timeout.is_retold),
             refused: false,
         }
     }
@@ -182,7 +182,7 @@ impl Call {
                 },
                 deadline: Some(at),
             });
-            self.late = true;
+            self.retells_time = true;
         }
     }
 
@@ -192,7 +192,7 @@ impl Call {
             let admitted = match try_admit(board, patient)? {
                 Some(admitted) => admitted,
                 None => {
-                    self.late = true;
+                    self.retells_time = true;
                     // Boxed to keep it out of the future of calls that need not wait.
                     Box::pin(admit(board, patient, self.limit())).await?
                 }
@@ -200,7 +200,7 @@ impl Call {
             self.request.prefetch().await?;
             let limit = self.limit_on(&admitted);
             if admitted.needs_credentials() {
-                self.late = true;
+                self.retells_time = true;
                 // Boxed to keep it out of the future of calls that need none.
                 Box::pin(self.authorize(&admitted, limit)).await?;
             }
@@ -265,12 +265,12 @@ impl Call {
         let Some(deadline) = self.times.and_then(|times| times.deadline) else {
             return;
         };
-        if self.late {
+        if self.retells_time {
             let left = deadline.saturating_duration_since(Instant::now());
             deadline::set(self.request.headers_mut(), left);
         }
         // Another attempt would be.
-        self.late = true;
+        self.retells_time = true;
         self.request.renew_timeout();
     }
 }

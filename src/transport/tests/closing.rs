@@ -256,6 +256,7 @@ async fn a_body_past_its_deadline_fails_and_cancels_the_call() {
     assert_eq!(reset.expect("a reset"), h2::Reason::CANCEL);
 }
 
+// D67
 /// Nobody has to wait for such a body, so no timer ends it.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_always_ready_ends_at_its_deadline_too() {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use h2::Reason;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
@@ -36,24 +36,41 @@ async fn a_call_that_is_refused_is_sent_again() {
     assert_eq!(peer.connections(), 1, "a stream is not its connection");
 }
 
-// X01
+// X01, D224
 #[tokio::test]
 async fn a_call_that_is_sent_again_says_how_much_time_is_left_then() {
+    const SHORT: Duration = Duration::from_millis(150);
     let (peer, backend) = (H2Peer::start().await, Backend::start().await);
     let channel = balanced_at([peer.uri(), backend.uri()], None).build();
     until_backends(&channel, &[Ready, Ready]).await;
-    peer.answer_calls(REFUSED);
+    peer.answer_calls(Answer::KeepOpen);
     let deadline = Duration::from_secs(8);
-    // Wherever the turns begin, one of two calls begins at the peer.
+    // One is answered by the backend, the other is kept.
+    let mut two = JoinSet::new();
     for _ in 0..2 {
-        let before = peer.calls();
-        let answer = call(&channel, request_within("you", deadline)).await;
-        answer.expect("the backend takes it");
-        let (again, told) = (peer.calls() > before, backend.last_timeout());
-        assert_eq!(told < deadline, again, "{told:?}");
-        assert!(told > deadline / 2, "{told:?}");
+        let channel = channel.clone();
+        two.spawn(async move { call(&channel, request_within("you", deadline)).await });
     }
-    assert_ne!(peer.calls(), 0);
+    let mut next = async || {
+        let next = within("a call to end", two.join_next()).await;
+        let next = next.expect("there were two").expect("no panic");
+        next.expect("the backend takes it");
+    };
+    next().await;
+    peer.until_calls(1).await;
+    assert_eq!(backend.last_timeout(), deadline, "it went out at once");
+    // Of two more one waits SHORT beside it, in vain.
+    let mut in_vain = 0;
+    for _ in 0..2 {
+        let hurried = call(&channel, request_within("you", SHORT)).await;
+        in_vain += usize::from(hurried.is_err());
+    }
+    assert_eq!(in_vain, 1);
+    peer.go_away_from_all(Reason::NO_ERROR);
+    next().await;
+    let told = backend.last_timeout();
+    assert!(told <= deadline - SHORT, "{told:?} after {SHORT:?}");
+    assert!(told > deadline / 2, "{told:?}");
 }
 
 // X01
