@@ -45,6 +45,11 @@ class Rounds:
     def ratio(self, column, of, to):
         return self.median(column, **of) / self.median(column, **to)
 
+    def of_rounds(self, column, of, to):
+        """The median of what each round's turns come to, which are next to each other."""
+        pairs = zip(self.values(column, **of), self.values(column, **to))
+        return median([mine / theirs for mine, theirs in pairs] or [float("nan")])
+
     def spread(self, column, **about):
         values = self.values(column, **about)
         if not values:
@@ -94,7 +99,7 @@ class More:
             ]:
                 for n in ("1", "8"):
                     values = [
-                        self.streams.ratio(
+                        self.streams.of_rounds(
                             "units_per_second",
                             dict(workers=workers, shape=shape, in_flight=n, side=ours),
                             dict(workers=workers, shape=shape, in_flight=n, side=theirs),

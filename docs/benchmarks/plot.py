@@ -31,10 +31,12 @@ NAMES = {
     "balance_list_deadline": "… with a deadline on each call",
     "tonic": "tonic `Channel`, 1 backend",
     "h2": "bare `h2`, 4 backends",
+    "h2_deadline": "… with a deadline on each call, that nobody keeps",
 }
 
 PEERS = {
     "ours": "this crate, `Watch`",
+    "ours_tcache": "this crate, `Watch`, `tcache_count=127`",
     "ours_each": "this crate, a channel on each thread",
     "balance_list": "tonic `balance_list`",
     "tonic": "tonic `Channel`, 1 backend",

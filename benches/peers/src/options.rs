@@ -12,8 +12,19 @@ const USAGE: &str = "options: --quick --runtime current|multi --concurrency 1,16
     --rounds 5 --slice 500ms --warm-up 300000 --csv FILE --only ours,grpc-go";
 
 /// Those of other languages, and ginepro, whose programs `--client NAME=FILE` tells.
-const CHECK_HEALTH: [&str; 5] = ["ours", "ours_each", "grpc-go", "grpc-java", "grpc-c++"];
+const CHECK_HEALTH: [&str; 6] = [
+    "ours",
+    OURS_TCACHE,
+    "ours_each",
+    "grpc-go",
+    "grpc-java",
+    "grpc-c++",
+];
 const HERE: [&str; 5] = ["ours", "ours_each", "balance_list", "tonic", "h2"];
+/// The client `ours` as it is, in an environment that lets glibc's `malloc` keep more freed
+/// blocks for each thread than seven of a size.
+const OURS_TCACHE: &str = "ours_tcache";
+const TCACHE: &str = "GLIBC_TUNABLES=glibc.malloc.tcache_count=127";
 
 /// What to measure, and how long.
 #[derive(Debug)]
@@ -90,6 +101,11 @@ impl Options {
         let this: OsString = std::env::current_exe()?.into();
         let here =
             |name: &str| subject(name, vec![this.clone(), channels::ROLE.into(), name.into()]);
+        let mut subjects: Vec<_> = HERE.into_iter().map(here).collect();
+        let mut roomy = here("ours");
+        let env = ["env", TCACHE].map(OsString::from);
+        roomy.command.splice(0..0, env);
+        subjects.insert(1, subject(OURS_TCACHE, roomy.command));
         Ok(Self {
             threads: Threads::ALL.to_vec(),
             concurrency: vec![1, 16, 64, 256],
@@ -97,7 +113,7 @@ impl Options {
             slice: Duration::from_millis(500),
             warm_up: 300_000,
             csv: None,
-            subjects: HERE.into_iter().map(here).collect(),
+            subjects,
         })
     }
 }
