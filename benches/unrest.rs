@@ -36,7 +36,7 @@ use common::{
     channels::connect_ours,
     flips::DOWN,
     greeter::greeter_client::GreeterClient,
-    load::{Load, closed_loop, cpu_time},
+    load::{Deadlines, Load, closed_loop, cpu_time},
     process::{Kind, Servers, pin, take_role},
 };
 use support::{
@@ -203,7 +203,7 @@ async fn pass(
     let load = Load {
         concurrency: CALLERS,
         slice,
-        timeout: None,
+        deadlines: Deadlines::None,
     };
     let client = GreeterClient::new(channel.clone());
     closed_loop(client, load).await.map(Some)

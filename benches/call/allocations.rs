@@ -16,7 +16,7 @@ use std::{alloc::System, fs, time::Duration};
 use common::{
     Result,
     channels::{Channels, Subject},
-    load::Load,
+    load::{Deadlines, Load},
     process::{Kind, Servers, take_role},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let load = Load {
         concurrency: 16,
         slice: Duration::from_millis(200),
-        timeout: None,
+        deadlines: Deadlines::None,
     };
     let mut table = "channel,allocations,bytes\n".to_owned();
     println!("\nallocations of a call, {} concurrent", load.concurrency);

@@ -15,7 +15,7 @@ mod table;
 use common::{
     Result,
     channels::{Channels, Subject},
-    load::Load,
+    load::{Deadlines, Load},
     process::{Servers, pin, take_role},
 };
 use options::Options;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         let load = Load {
             concurrency,
             slice: options.slice,
-            timeout: None,
+            deadlines: Deadlines::None,
         };
         let measure = |subject, load| runtime.block_on(channels.measure(subject, load));
         let warm_up = Load {

@@ -9,7 +9,7 @@ use super::{
     GREETER, Result,
     bare::Bare,
     greeter::greeter_client::GreeterClient,
-    load::{Load, Sample, closed_loop},
+    load::{Deadlines, Load, Sample, closed_loop},
     process::Servers,
 };
 
@@ -23,6 +23,8 @@ pub(crate) enum Subject {
     Ours,
     /// The same, and a deadline on each call.
     OursDeadline,
+    /// And another one on each, as a server gives its own calls what is left of its time.
+    OursDeadlines,
     /// tonic's balancing channel over every backend.
     BalanceList,
     /// The same, and a deadline on each call.
@@ -36,9 +38,10 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Ours,
         Self::OursDeadline,
+        Self::OursDeadlines,
         Self::BalanceList,
         Self::BalanceListDeadline,
         Self::Tonic,
@@ -50,6 +53,7 @@ impl Subject {
         match self {
             Self::Ours => "ours",
             Self::OursDeadline => "ours_deadline",
+            Self::OursDeadlines => "ours_deadlines",
             Self::BalanceList => "balance_list",
             Self::BalanceListDeadline => "balance_list_deadline",
             Self::Tonic => "tonic",
@@ -90,15 +94,16 @@ impl Channels {
 
     /// Calls on one of them for one slice of time.
     pub(crate) async fn measure(&self, subject: Subject, load: Load) -> Result<Sample> {
-        let timeout = match subject {
+        let deadlines = match subject {
+            Subject::Ours | Subject::BalanceList | Subject::Tonic | Subject::H2 => Deadlines::None,
             Subject::OursDeadline | Subject::BalanceListDeadline | Subject::H2Deadline => {
-                Some(DEADLINE)
+                Deadlines::Same(DEADLINE)
             }
-            Subject::Ours | Subject::BalanceList | Subject::Tonic | Subject::H2 => None,
+            Subject::OursDeadlines => Deadlines::Different(DEADLINE),
         };
-        let load = Load { timeout, ..load };
+        let load = Load { deadlines, ..load };
         match subject {
-            Subject::Ours | Subject::OursDeadline => {
+            Subject::Ours | Subject::OursDeadline | Subject::OursDeadlines => {
                 closed_loop(GreeterClient::new(self.ours.clone()), load).await
             }
             Subject::BalanceList | Subject::BalanceListDeadline => {

@@ -26,8 +26,16 @@ use super::{
 pub(crate) struct Load {
     pub(crate) concurrency: usize,
     pub(crate) slice: Duration,
-    /// A deadline for each call.
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadlines: Deadlines,
+}
+
+/// What each call is given to end by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deadlines {
+    None,
+    Same(Duration),
+    /// This, and up to a second more.
+    Different(Duration),
 }
 
 /// What came of it.
@@ -89,11 +97,18 @@ where
         name: "x".repeat(PAYLOAD),
         count: 0,
     };
+    let mut more = caller as u64;
     let mut started = Instant::now();
     loop {
         let mut request = Request::new(message.clone());
-        if let Some(timeout) = load.timeout {
-            request.set_timeout(timeout);
+        match load.deadlines {
+            Deadlines::None => {}
+            Deadlines::Same(timeout) => request.set_timeout(timeout),
+            Deadlines::Different(timeout) => {
+                // Comes by every number once before the first again.
+                more = (more + 7_919) % 1_000_003;
+                request.set_timeout(timeout + Duration::from_micros(more));
+            }
         }
         let reply = client.say_hello(request).await?;
         if reply.get_ref().message.len() != PAYLOAD {

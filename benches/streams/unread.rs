@@ -12,7 +12,7 @@ use crate::{
     Result, Side, Sides,
     common::{
         greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
-        load::{Load, closed_loop},
+        load::{Deadlines, Load, closed_loop},
         process::Servers,
     },
     in_turn,
@@ -64,7 +64,7 @@ async fn beside<T: Callable>(channel: &T, unread: bool, slice: Duration) -> Resu
     let load = |slice| Load {
         concurrency: IN_FLIGHT,
         slice,
-        timeout: None,
+        deadlines: Deadlines::None,
     };
     // Meanwhile the window fills.
     closed_loop(client.clone(), load(slice / 2)).await?;

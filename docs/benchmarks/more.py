@@ -171,7 +171,7 @@ class More:
                         digits = 0 if shape == "unary_1_mib" else 3
                         line += [
                             f"{self.streams.median('units_per_second', **of):,.0f}",
-                            f"{self.streams.ratio('units_per_second', of, to):.2f}",
+                            f"{self.streams.of_rounds('units_per_second', of, to):.2f}",
                             f"{self.streams.median('cpu_us', **of):.{digits}f}",
                             f"{self.streams.median('servers_percent', **of):.0f} %",
                         ]

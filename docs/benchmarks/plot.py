@@ -27,6 +27,7 @@ README = HERE.parent.parent / "README.md"
 NAMES = {
     "ours": "this crate, 4 backends, `Watch`",
     "ours_deadline": "… with a deadline on each call",
+    "ours_deadlines": "… with another deadline on each call",
     "balance_list": "tonic `balance_list`, 4 backends",
     "balance_list_deadline": "… with a deadline on each call",
     "tonic": "tonic `Channel`, 1 backend",

@@ -68,11 +68,11 @@ pub(super) fn set(headers: &mut HeaderMap, left: Duration) {
         .map(|(name, unit)| (name, nanos.div_ceil(unit)))
         .find(|(_, number)| *number <= MAX_NUMBER)
         .expect("six centuries in hours have seven digits");
-    // Allocated once, and with no room to spare.
+    // Digits over units, of which the first that is left ends the text.
     let mut text = [unit; 9];
-    let mut digits = &mut text[..];
-    write!(digits, "{number}").expect("eight digits at most");
-    let length = 9 - digits.len() + 1;
+    let mut units = &mut text[..];
+    write!(units, "{number}").expect("eight digits at most");
+    let length = 10 - units.len();
     let value = HeaderValue::from_bytes(&text[..length]).expect("digits and a letter");
     match headers.iter_mut().find(|(name, _)| *name == GRPC_TIMEOUT) {
         Some((_, told)) => *told = value,

@@ -260,7 +260,7 @@ impl Call {
     }
 
     /// The server is told the time that is left. A request that goes out at once
-    /// says what the caller wrote.
+    /// says what the caller wrote, if that is short.
     fn tell_time_left(&mut self) {
         let Some(deadline) = self.times.and_then(|times| times.deadline) else {
             return;

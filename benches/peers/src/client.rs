@@ -17,7 +17,7 @@ use tonic::{
 use crate::common::{
     Result,
     greeter::greeter_client::GreeterClient,
-    load::{Load, Sample, closed_loop, cpu_time},
+    load::{Deadlines, Load, Sample, closed_loop, cpu_time},
 };
 
 const USAGE: &str = "usage: CLIENT ADDRESS,ADDRESS,… THREADS SERVICE_CONFIG";
@@ -132,7 +132,7 @@ fn load(line: &str) -> Result<Load> {
     Ok(Load {
         concurrency: concurrency.parse()?,
         slice: Duration::from_millis(milliseconds.parse()?),
-        timeout: None,
+        deadlines: Deadlines::None,
     })
 }
 
