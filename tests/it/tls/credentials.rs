@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::StreamExt;
 use h2::Reason;
+use tokio::sync::watch;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
     CauseKind, Change,
@@ -219,17 +220,41 @@ async fn a_deadline_covers_the_wait_for_credentials() {
 // D102
 #[tokio::test]
 async fn the_server_is_told_what_credentials_leave_of_the_deadline() {
+    const SHORT: Duration = Duration::from_millis(150);
     let backend = Backend::start().await;
+    let (open, gate) = watch::channel(false);
+    let (asks, mut asked) = watch::channel(false);
     let channel = over([endpoint(backend.uri())], None)
-        .call_credentials(|_| ready(token("secret")))
+        .call_credentials(move |_| {
+            asks.send_replace(true);
+            let mut gate = gate.clone();
+            async move {
+                let opened = gate.wait_for(|open| *open).await;
+                opened.expect("the test opens it");
+                token("secret")
+            }
+        })
         .allow_plaintext_credentials()
         .build();
-    let whole = request_within("you", Duration::from_secs(10));
-    let asked_for = whole.metadata().get("grpc-timeout").cloned();
-    call(&channel, whole).await.expect("a greeting");
-    let told = backend.last_metadata().expect("there was a call");
-    assert!(asked_for.is_some());
-    assert_ne!(told.get("grpc-timeout"), asked_for.as_ref());
+    let deadline = Duration::from_secs(10);
+    let waiting = {
+        let channel = channel.clone();
+        tokio::spawn(async move { call(&channel, request_within("you", deadline)).await })
+    };
+    let asked = within(
+        "credentials to be asked for",
+        asked.wait_for(|asked| *asked),
+    )
+    .await;
+    asked.expect("the channel has them");
+    // A second call waits SHORT beside the first, in vain.
+    let hurried = call(&channel, request_within("you", SHORT)).await;
+    hurried.expect_err("there are no credentials yet");
+    open.send(true).expect("somebody waits");
+    waiting.await.expect("no panic").expect("a greeting");
+    let told = backend.last_timeout();
+    assert!(told <= deadline - SHORT, "{told:?} after {SHORT:?}");
+    assert!(told > deadline / 2, "{told:?}");
 }
 
 // D102
