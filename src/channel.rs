@@ -69,8 +69,8 @@ pub use tower::discover::Change;
 /// open as it allows. The wait ends with the call's deadline: `grpc-timeout`, which
 /// `tonic::Request::set_timeout` sets, or the `timeout` of its method in the service
 /// config, whichever is shorter. Both bound the whole call, its response included, and
-/// the server is told the time that is left. A call that runs out of time fails with
-/// DEADLINE_EXCEEDED, and says what it waited for.
+/// the server is told the time that is left, to three digits. A call that runs out of
+/// time fails with DEADLINE_EXCEEDED, and says what it waited for.
 ///
 /// ```no_run
 /// # #[derive(Clone)] struct GreeterClient<T>(T);

@@ -61,19 +61,19 @@ impl Exchange {
         }
     }
 
-    /// Where the stream is. Not to be asked after it was answered.
+    /// Where the stream is, until it has a response.
     pub(crate) fn connection(&self) -> &Connection {
-        let admitted = self.admitted.as_ref().expect("there was no answer yet");
+        let admitted = self.admitted.as_ref().expect("there is no response yet");
         admitted.connection()
     }
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
-        let admitted = self.admitted.take().expect("polled after completion");
         let (mut head, stream) = response.into_parts();
         let seen = Seen::of(&head.headers);
-        if let Some(error) = http_error(head.status, &seen, admitted.connection().address()) {
+        if let Some(error) = http_error(head.status, &seen, self.connection().address()) {
             return Err(error);
         }
+        let admitted = self.admitted.take().expect("polled after completion");
         let has_status = seen.has_status;
         if seen.has_broken_details() {
             head.headers.remove(STATUS_DETAILS);
