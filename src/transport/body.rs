@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use super::{Admitted, Connection, http2, messages::MessageLimit, pump::Pump};
+use super::{Admitted, Connection, messages::MessageLimit, pump::Pump, words::h2_error};
 use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the
@@ -127,7 +127,7 @@ impl Future for Exchange {
                 let status = this.connection().on_stream_failed(&error);
                 Err(Failed {
                     error: Error::with_status(ErrorKind::Stream, status),
-                    unprocessed: http2::is_unprocessed(&error),
+                    unprocessed: h2_error::is_unprocessed(&error),
                 })
             }
         })

@@ -18,9 +18,9 @@ use super::{
     credentials::RequestInfo,
     endpoint::Endpoint,
     executor::Executor,
-    http2,
     request::Outgoing,
     slots::{Place, Queue, Slots},
+    words::h2_error,
 };
 use crate::error::{Cause, CauseKind, Error, ErrorKind};
 
@@ -275,12 +275,13 @@ impl Connection {
     /// can act upon the status: `h2` wakes its streams first, and the driver may
     /// still be on its way to say so.
     pub(super) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
-        let end = http2::end_behind(error, self.send()).map(|end| match &*self.0.stage.borrow() {
-            // Whoever closed it knows why.
-            Stage::Closed(why) => why.clone(),
-            Stage::Open { .. } | Stage::Draining(_) => end,
-        });
-        let status = http2::status(error, end.as_ref(), self.address(), self.header_list());
+        let end =
+            h2_error::end_behind(error, self.send()).map(|end| match &*self.0.stage.borrow() {
+                // Whoever closed it knows why.
+                Stage::Closed(why) => why.clone(),
+                Stage::Open { .. } | Stage::Draining(_) => end,
+            });
+        let status = h2_error::status(error, end.as_ref(), self.address(), self.header_list());
         if let Some(why) = end {
             self.retire(Stage::Draining(why));
         }
@@ -436,7 +437,7 @@ impl Admitted {
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))
             }
-            Err(error) => match http2::end_on_open(&error, &shared.send) {
+            Err(error) => match h2_error::end_on_open(&error, &shared.send) {
                 None => Err(refused(&error)),
                 Some(why) => {
                     self.connection.retire(Stage::Draining(why));

@@ -27,6 +27,7 @@ use super::{
     options::TcpOptions,
     security,
     target::{Located, Target, UnixName},
+    words::io_error,
 };
 use crate::error::{Cause, CauseKind};
 
@@ -107,7 +108,8 @@ async fn connect_tcp(
     progress.set(format!("waiting for TCP with {}", listed(&addresses)));
     let local = endpoint.tcp.local_address;
     let stream = race(&target.to_string(), addresses, local).await?;
-    tune(&stream, &endpoint.tcp).map_err(|error| format!("socket options: {}", say(&error)))?;
+    tune(&stream, &endpoint.tcp)
+        .map_err(|error| format!("socket options: {}", io_error::say(&error)))?;
     Ok(Box::new(stream))
 }
 
@@ -123,7 +125,7 @@ async fn connect_unix(name: &UnixName) -> Result<BoxIo, String> {
     };
     match stream {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(say(&error)),
+        Err(error) => Err(io_error::say(&error)),
     }
 }
 
@@ -205,8 +207,8 @@ async fn attempt(
     connected.map_err(|error| {
         // Whose address it is, only where a name has been looked up.
         match address.to_string() == target {
-            true => say(&error),
-            false => format!("{} ({address})", say(&error)),
+            true => io_error::say(&error),
+            false => format!("{} ({address})", io_error::say(&error)),
         }
     })
 }
@@ -242,20 +244,6 @@ fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
         socket.set_tcp_user_timeout(Some(timeout.clamp(least, most)))?;
     }
     Ok(())
-}
-
-/// An IO error without its number where the kind says it all.
-pub(super) fn say(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::TimedOut
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable => error.kind().to_string(),
-        _ => error.to_string(),
-    }
 }
 
 fn listed(addresses: &[SocketAddr]) -> String {

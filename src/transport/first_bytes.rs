@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     connector::BoxIo,
-    http2::{is_from_peer, say},
     keepalive::Heard,
+    words::h2_error::{is_from_peer, say},
 };
 
 /// The first bytes that came from the peer, shared with the IO that reads them.

@@ -1,32 +1,34 @@
-//! The `h2` client: its limits, its handshake, its driver, its errors.
+//! The `h2` client: its limits, its handshake, its driver.
 
 use std::{
     future::Future,
-    io,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use h2::{Reason, client::SendRequest};
-use tonic::{Code, Status};
+use h2::Reason;
 use tracing::warn;
 
 use super::{
-    Attached, Connection, Stage, connection::WeakConnection, connector::BoxIo, dial,
-    endpoint::Endpoint, farewell::Farewell, first_bytes::Sniffed, keepalive::Keepalive,
-    options::Http2Options, requests_first::RequestsFirst,
+    Attached, Connection, Stage,
+    connection::WeakConnection,
+    connector::BoxIo,
+    endpoint::Endpoint,
+    farewell::Farewell,
+    first_bytes::Sniffed,
+    keepalive::Keepalive,
+    options::Http2Options,
+    requests_first::RequestsFirst,
+    words::h2_error::{disconnected, end_of, is_from_peer, say, why_ended},
 };
-use crate::error::{Cause, CauseKind, in_words_of_a_peer};
+use crate::error::{Cause, CauseKind};
 
 /// The target of what is logged here; see the crate's documentation.
 const BACKEND: &str = "tonic_health_channel::backend";
 
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
-
-/// What the reader of frames says of one that is not there whole.
-const CUT_OFF: &str = "bytes remaining on stream";
 
 /// What `h2` may hold and tolerate. Its own guards are made for servers that
 /// face anyone; two of them end a whole connection over traffic that is legal
@@ -300,129 +302,4 @@ impl Drop for Driver {
             connection.retire(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
         }
     }
-}
-
-/// Why a connection has resolved. A GOAWAY, of either side, says more than what came of
-/// it: `Ok` if its code was no error, a write that found nobody, or its bare code.
-fn why_ended(outcome: Result<(), h2::Error>, send: &SendRequest<Bytes>) -> Option<h2::Error> {
-    match (end_of(send), outcome) {
-        (Some(said), _) if said.is_go_away() => Some(said),
-        (_, Err(error)) => Some(error),
-        (said, Ok(())) => said,
-    }
-}
-
-/// Why the whole connection is over, if that is what `error` of one of its
-/// streams means.
-pub(super) fn end_behind(error: &h2::Error, send: &SendRequest<Bytes>) -> Option<Cause> {
-    if !error.is_io() && !error.is_go_away() {
-        return None;
-    }
-    let said = end_of(send).filter(is_from_peer);
-    Some(disconnected(said.as_ref().unwrap_or(error)))
-}
-
-/// Why the whole connection takes no new streams, if that is why `h2` did not open
-/// one. Else it does not like what it was given.
-pub(super) fn end_on_open(error: &h2::Error, send: &SendRequest<Bytes>) -> Option<Cause> {
-    match is_user_error(error) {
-        false => Some(disconnected(error)),
-        true => end_of(send).as_ref().map(disconnected),
-    }
-}
-
-/// The error that ended a connection for new streams, if one has.
-fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Error> {
-    let mut cx = Context::from_waker(Waker::noop());
-    // A clone has no request of its own to wait for, so it never pends.
-    match send.clone().poll_ready(&mut cx) {
-        Poll::Ready(Err(error)) => Some(error),
-        Poll::Ready(Ok(())) | Poll::Pending => None,
-    }
-}
-
-fn disconnected(error: &h2::Error) -> Cause {
-    let why = match is_user_error(error) {
-        // There is no other that is about a whole connection.
-        true => "all HTTP/2 stream numbers are used".to_owned(),
-        false => say(error),
-    };
-    Cause::new(CauseKind::Disconnected, why)
-}
-
-/// Neither the peer nor the connection is at fault.
-fn is_user_error(error: &h2::Error) -> bool {
-    !error.is_io() && !error.is_go_away() && !error.is_reset() && error.reason().is_none()
-}
-
-/// An `h2` error in the words of this crate.
-pub(super) fn say(error: &h2::Error) -> String {
-    match error.get_io() {
-        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
-        // Not to be taken for a deadline.
-        Some(io) if io.kind() == io::ErrorKind::TimedOut => "connection timed out".to_owned(),
-        Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
-        Some(io) => dial::say(io),
-        None if is_from_peer(error) => {
-            let said = error.to_string();
-            format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))
-        }
-        None if error.is_go_away() && error.is_library() => broken(error),
-        None => error.to_string(),
-    }
-}
-
-/// Why we end a connection whose peer does not keep to HTTP/2.
-fn broken(error: &h2::Error) -> String {
-    let error = error.to_string();
-    let why = match error.as_str() {
-        abuse if abuse.contains("header_list_way_too_large") => {
-            "headers of more than four times the size in `http2_max_header_list_size`"
-        }
-        abuse if abuse.contains("too_many_continuations") => "headers in too many frames",
-        _ => error.as_str(),
-    };
-    format!("the peer does not keep to HTTP/2: {why}")
-}
-
-/// Whether the peer guarantees that it has not looked at the request: it refused
-/// the stream, or its GOAWAY counts the stream out (RFC 9113 §8.7).
-pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
-}
-
-/// The status of a call whose stream to `address` failed, by the table "Errors"
-/// of gRPC's "gRPC over HTTP2". The table is about RST_STREAM; a connection that
-/// breaks under a call is UNAVAILABLE, whichever side broke it, and `end` is why.
-///
-/// `h2` has one code for headers above `header_list` and for headers that are none.
-pub(super) fn status(
-    error: &h2::Error,
-    end: Option<&Cause>,
-    address: &str,
-    header_list: u32,
-) -> Status {
-    let code = match error.reason() {
-        _ if end.is_some() => Code::Unavailable,
-        Some(Reason::REFUSED_STREAM) => Code::Unavailable,
-        Some(Reason::CANCEL) => Code::Cancelled,
-        Some(Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
-        Some(Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
-        Some(_) => Code::Internal,
-        None => Code::Unknown,
-    };
-    let why = match end {
-        Some(end) => end.text().to_owned(),
-        None if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => format!(
-            "the response is not of HTTP/2, or its headers are larger than the {header_list} \
-             bytes of `Endpoint::http2_max_header_list_size`"
-        ),
-        None => say(error),
-    };
-    Status::new(code, format!("stream to {address}: {why}"))
-}
-
-/// A GOAWAY is HTTP/2, even in the place of SETTINGS.
-pub(super) fn is_from_peer(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_remote()
 }

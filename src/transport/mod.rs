@@ -42,6 +42,7 @@ mod target;
 pub(crate) mod tests;
 #[cfg(feature = "_tls-any")]
 mod tls;
+mod words;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use attached::Attached;

@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{connector::BoxIo, dial, target::Target};
+use super::{connector::BoxIo, target::Target, words::io_error};
 use crate::error::in_words_of_a_peer;
 
 /// The most that a proxy may say before the tunnel begins.
@@ -97,14 +97,14 @@ impl Hop {
         let mut io = BufReader::new(io);
         let ask = ask(authority, self.0.basic_auth());
         let sent = io.write_all(&ask).await;
-        sent.map_err(|error| dial::say(&error))?;
+        sent.map_err(|error| io_error::say(&error))?;
         let mut answer = (&mut io).take(LONGEST_ANSWER);
         let mut status = Vec::new();
         let mut line = Vec::new();
         loop {
             line.clear();
             let read = answer.read_until(b'\n', &mut line).await;
-            read.map_err(|error| dial::say(&error))?;
+            read.map_err(|error| io_error::say(&error))?;
             match line.as_slice() {
                 [.., b'\n'] => {}
                 _ if answer.limit() == 0 => return Err("its answer is too long".to_owned()),

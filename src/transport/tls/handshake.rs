@@ -22,8 +22,8 @@ use crate::{
     error::in_words_of_a_peer,
     transport::{
         connector::BoxIo,
-        dial,
         first_bytes::{FirstBytes, Sniffed},
+        words::io_error,
     },
 };
 
@@ -77,7 +77,7 @@ fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS handshake: closed by the peer".to_owned()
         }
-        (None, _) => format!("TLS handshake: {}", dial::say(error)),
+        (None, _) => format!("TLS handshake: {}", io_error::say(error)),
     }
 }
 
