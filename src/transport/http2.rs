@@ -73,8 +73,6 @@ mod limits {
     pub(super) const LARGEST_FRAME: u32 = (1 << 24) - 1;
     /// Bytes of one request body that may wait inside `h2`, besides its last chunk.
     pub(super) const SEND_BUFFER: usize = 1 << 20;
-    /// Bytes of response headers or trailers.
-    pub(super) const HEADER_LIST: u32 = 16 << 10;
     /// Never a limit that a peer would send: while it stands, no SETTINGS came.
     pub(super) const NO_SETTINGS_YET: usize = usize::MAX - 1;
 }
@@ -165,13 +163,6 @@ fn builder(options: &Http2Options) -> h2::client::Builder {
         builder.header_table_size(size);
     }
     builder
-}
-
-impl Http2Options {
-    /// The largest headers or trailers of a response, in bytes.
-    pub(super) fn header_list(&self) -> u32 {
-        self.max_header_list_size.unwrap_or(limits::HEADER_LIST)
-    }
 }
 
 fn has_settings(h2: &Http2Connection) -> bool {

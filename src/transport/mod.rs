@@ -36,6 +36,7 @@ mod pump;
 mod request;
 mod requests_first;
 mod security;
+mod setters;
 mod slots;
 mod target;
 #[cfg(test)]
