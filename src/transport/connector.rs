@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::endpoint::Endpoint;
-
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -26,8 +24,7 @@ pub(crate) type BoxIo = Box<dyn Io>;
 #[derive(Clone, Default)]
 pub(crate) struct Connector(pub(super) Option<Arc<Connect>>);
 
-type Connect =
-    dyn Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
+type Connect = dyn Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
 
 /// What an attempt is doing, for the text of a deadline that passes.
 #[derive(Clone)]
@@ -36,10 +33,7 @@ pub(crate) struct Progress(Arc<Mutex<String>>);
 impl Connector {
     pub(crate) fn new<F>(connect: F) -> Self
     where
-        F: Fn(Endpoint, Progress) -> BoxFuture<'static, Result<BoxIo, String>>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync + 'static,
     {
         Self(Some(Arc::new(connect)))
     }
@@ -54,7 +48,7 @@ impl Connector {
         C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let service = Arc::new(tokio::sync::Mutex::new(service));
-        Self::new(move |endpoint, progress| {
+        Self::new(move |uri, progress| {
             let service = service.clone();
             Box::pin(async move {
                 progress.set("waiting for the connector");
@@ -62,7 +56,7 @@ impl Connector {
                     let mut service = service.lock().await;
                     let ready = poll_fn(|cx| service.poll_ready(cx)).await;
                     ready.map_err(|error| say(error.into()))?;
-                    service.call(endpoint.uri().clone())
+                    service.call(uri)
                 };
                 match connecting.await {
                     Ok(io) => Ok(Box::new(TokioIo::new(io)) as BoxIo),

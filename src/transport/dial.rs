@@ -67,7 +67,7 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
 async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
     let target = endpoint.target()?;
     if let Connector(Some(connect)) = &endpoint.connector {
-        return connect(endpoint.clone(), progress.clone()).await;
+        return connect(endpoint.uri().clone(), progress.clone()).await;
     }
     if let Some(Located::Unix(name)) = &endpoint.located {
         progress.set(format!("waiting for {name}"));
