@@ -178,6 +178,11 @@ impl Endpoint {
         }
     }
 
+    /// The host of the URI, in brackets if it is an address of IPv6; empty without one.
+    pub(super) fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
     /// The port that is dialled where the URI names none.
     pub(crate) fn default_port(&self) -> u16 {
         match self.uri.scheme() == Some(&uri::Scheme::HTTPS) {
@@ -248,7 +253,7 @@ impl Endpoint {
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
             None => return Err("there is no scheme; write `http://host:port`".to_owned()),
         }
-        let host = self.uri.host().unwrap_or_default();
+        let host = self.host();
         if host.is_empty() {
             return Err("there is no host".to_owned());
         }

@@ -32,7 +32,7 @@ pub(super) async fn secured(
     if !endpoint.is_secure() {
         return plain.await;
     }
-    let client = endpoint.security.tls.client(endpoint)?;
+    let client = endpoint.security.tls.client(endpoint.host())?;
     let plain = plain.await?;
     progress.set(format!(
         "waiting for the TLS handshake with {}",

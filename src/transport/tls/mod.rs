@@ -233,7 +233,9 @@ impl Endpoint {
 
     fn with_tls(mut self, source: Source) -> Result<Self, Error> {
         if self.is_secure() {
-            source.client(&self).map_err(|why| self.invalid(&why))?;
+            source
+                .client(self.host())
+                .map_err(|why| self.invalid(&why))?;
         }
         self.security.tls = source;
         Ok(self)

@@ -8,7 +8,6 @@ use tokio_rustls::rustls::{
 };
 
 use super::{ClientTlsConfig, TlsReload, handshake::Client};
-use crate::transport::endpoint::Endpoint;
 
 /// How HTTP/2 is called in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -33,12 +32,12 @@ pub(in crate::transport) enum Source {
 }
 
 impl Source {
-    /// What secures one connection to `endpoint`.
+    /// What secures one connection to `host`.
     ///
     /// # Errors
     ///
     /// Why nothing can.
-    pub(in crate::transport) fn client(&self, endpoint: &Endpoint) -> Result<Client, String> {
+    pub(in crate::transport) fn client(&self, host: &str) -> Result<Client, String> {
         let prepared = match self {
             Self::EnabledRoots => enabled_roots()?,
             Self::Fixed(prepared) => prepared.clone(),
@@ -46,7 +45,7 @@ impl Source {
         };
         let name = match &prepared.name {
             Some(name) => name.clone(),
-            None => server_name(endpoint.uri().host().unwrap_or_default())?,
+            None => server_name(host)?,
         };
         Ok(Client { prepared, name })
     }

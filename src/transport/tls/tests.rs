@@ -37,7 +37,11 @@ fn trusting() -> ClientTlsConfig {
 
 #[track_caller]
 fn verifies(endpoint: &Endpoint, name: &'static str) {
-    let client = endpoint.security.tls.client(endpoint).expect("a config");
+    let client = endpoint
+        .security
+        .tls
+        .client(endpoint.host())
+        .expect("a config");
     assert_eq!(client.name, ServerName::try_from(name).expect("a name"));
 }
 
@@ -159,7 +163,11 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
         .domain_name("me");
     let endpoint = Endpoint::from_static("https://greeter.example").tls_config(config);
     let endpoint = endpoint.expect("a config");
-    let client = endpoint.security.tls.client(&endpoint).expect("a config");
+    let client = endpoint
+        .security
+        .tls
+        .client(endpoint.host())
+        .expect("a config");
 
     let server = asking(&own).accept(far).into_fallible();
     let (secured, turned_away) = tokio::join!(client.handshake(Box::new(io)), server);
