@@ -24,6 +24,8 @@ mod connector;
 mod credentials;
 mod dial;
 mod endpoint;
+#[cfg(feature = "_tls-any")]
+mod endpoint_tls;
 mod executor;
 mod farewell;
 mod first_bytes;

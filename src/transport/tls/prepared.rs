@@ -1,13 +1,13 @@
 //! A config as rustls wants it, made once and used for every connection.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio_rustls::rustls::{
     ClientConfig, KeyLogFile, RootCertStore, client::danger::ServerCertVerifier,
     crypto::CryptoProvider, pki_types::ServerName,
 };
 
-use super::{ClientTlsConfig, TlsReload, handshake::Client};
+use super::config::ClientTlsConfig;
 
 /// How HTTP/2 is called in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -18,57 +18,14 @@ pub(in crate::transport) struct Prepared {
     verifier: Option<Arc<dyn ServerCertVerifier>>,
     pub(super) rustls: Arc<ClientConfig>,
     /// Whom to ask for, if not for the endpoint's host.
-    name: Option<ServerName<'static>>,
-}
-
-/// Where the config of an endpoint comes from.
-#[derive(Clone, Default)]
-pub(in crate::transport) enum Source {
-    /// Nobody said anything: the roots that are enabled by feature.
-    #[default]
-    EnabledRoots,
-    Fixed(Arc<Prepared>),
-    Reloaded(TlsReload),
-}
-
-impl Source {
-    /// What secures one connection to `host`.
-    ///
-    /// # Errors
-    ///
-    /// Why nothing can.
-    pub(in crate::transport) fn client(&self, host: &str) -> Result<Client, String> {
-        let prepared = match self {
-            Self::EnabledRoots => enabled_roots()?,
-            Self::Fixed(prepared) => prepared.clone(),
-            Self::Reloaded(reload) => reload.prepared(),
-        };
-        let name = match &prepared.name {
-            Some(name) => name.clone(),
-            None => server_name(host)?,
-        };
-        Ok(Client { prepared, name })
-    }
-}
-
-/// Configs that say the same are equal, so a source that makes a new one each time
-/// changes nothing.
-impl PartialEq for Source {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::EnabledRoots, Self::EnabledRoots) => true,
-            (Self::Fixed(a), Self::Fixed(b)) => Arc::ptr_eq(a, b) || a.says_the_same_as(b),
-            (Self::Reloaded(a), Self::Reloaded(b)) => a == b,
-            (Self::EnabledRoots | Self::Fixed(_) | Self::Reloaded(_), _) => false,
-        }
-    }
+    pub(super) name: Option<ServerName<'static>>,
 }
 
 impl Prepared {
     /// # Errors
     ///
     /// What is wrong with the config.
-    pub(super) fn new(
+    pub(in crate::transport) fn new(
         config: ClientTlsConfig,
         verifier: Option<Arc<dyn ServerCertVerifier>>,
     ) -> Result<Self, String> {
@@ -107,7 +64,7 @@ impl Prepared {
         })
     }
 
-    fn says_the_same_as(&self, other: &Self) -> bool {
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
         let verifiers = match (&self.verifier, &other.verifier) {
             (None, None) => true,
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -115,19 +72,6 @@ impl Prepared {
         };
         verifiers && self.config == other.config
     }
-}
-
-/// The config of an endpoint that has none of its own. The system's roots are read
-/// for the first, for all.
-fn enabled_roots() -> Result<Arc<Prepared>, String> {
-    static ENABLED_ROOTS: OnceLock<Arc<Prepared>> = OnceLock::new();
-    if let Some(prepared) = ENABLED_ROOTS.get() {
-        return Ok(prepared.clone());
-    }
-    let config = ClientTlsConfig::new().with_enabled_roots();
-    let prepared =
-        Prepared::new(config, None).map_err(|why| format!("https without a TLS config: {why}"))?;
-    Ok(ENABLED_ROOTS.get_or_init(|| Arc::new(prepared)).clone())
 }
 
 fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
@@ -189,7 +133,7 @@ fn provider() -> Result<Arc<CryptoProvider>, String> {
     provider.map(Arc::new)
 }
 
-fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     let bare = host.trim_matches(['[', ']']);
     ServerName::try_from(bare.to_owned())
         .map_err(|_| format!("`{host}` is no name that a server's certificate could have"))

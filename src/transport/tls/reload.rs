@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::{ClientTlsConfig, prepared::Prepared};
+use super::{config::ClientTlsConfig, prepared::Prepared};
 use crate::error::{Error, ErrorKind};
 
 /// A TLS config that can be exchanged while endpoints have it, for certificates
