@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{HeaderValue, uri};
 use tokio::sync::watch;
 
 use super::{
@@ -16,8 +15,8 @@ use super::{
     attached::Attached,
     body::Exchange,
     credentials::RequestInfo,
-    endpoint::Endpoint,
     executor::Executor,
+    options::ConnectionConfig,
     request::Outgoing,
     slots::{Place, Queue, Slots},
     words::h2_error,
@@ -41,14 +40,7 @@ struct Shared {
     door: Arc<Queue<Reserved>>,
     attached: Attached,
     stage: watch::Sender<Stage>,
-    scheme: uri::Scheme,
-    authority: uri::Authority,
-    secure: bool,
-    user_agent: HeaderValue,
-    call_timeout: Option<Duration>,
-    header_list: u32,
-    address: String,
-    executor: Executor,
+    config: ConnectionConfig,
 }
 
 /// How far a connection is in its life. It only moves down this list.
@@ -110,10 +102,9 @@ impl Connection {
     pub(super) fn new(
         send: SendRequest<Bytes>,
         limit: usize,
-        endpoint: &Endpoint,
+        config: ConnectionConfig,
         attached: Attached,
     ) -> Self {
-        let (scheme, authority) = endpoint.request_origin();
         let slots = Slots::default();
         slots.set_limit(limit);
         Self(Arc::new(Shared {
@@ -122,14 +113,7 @@ impl Connection {
             door: Queue::new(),
             attached,
             stage: watch::Sender::new(Stage::Open { limit }),
-            scheme,
-            authority,
-            secure: endpoint.is_secure(),
-            user_agent: endpoint.user_agent_value().clone(),
-            call_timeout: endpoint.call_timeout(),
-            header_list: endpoint.http2.header_list(),
-            address: endpoint.address(),
-            executor: endpoint.get_executor().clone(),
+            config,
         }))
     }
 
@@ -206,17 +190,17 @@ impl Connection {
 
     /// The bound on the time to response headers from the endpoint's options.
     pub(crate) fn call_timeout(&self) -> Option<Duration> {
-        self.0.call_timeout
+        self.0.config.call_timeout
     }
 
     /// `host:port` of the endpoint.
     pub(crate) fn address(&self) -> &str {
-        &self.0.address
+        &self.0.config.address
     }
 
     /// The largest headers or trailers of a response, in bytes.
     pub(super) fn header_list(&self) -> u32 {
-        self.0.header_list
+        self.0.config.header_list
     }
 
     /// The number of its backend.
@@ -250,7 +234,7 @@ impl Connection {
     }
 
     pub(super) fn executor(&self) -> &Executor {
-        &self.0.executor
+        &self.0.config.executor
     }
 
     /// Takes no new streams from now on, for the reason in `stage`.
@@ -344,7 +328,7 @@ impl PartialEq for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("address", &self.0.address)
+            .field("address", &self.0.config.address)
             .field("slots", &self.0.slots)
             .finish()
     }
@@ -412,7 +396,11 @@ impl Admitted {
     pub(crate) async fn authorize(&self, request: &mut Outgoing) -> Result<(), Error> {
         let shared = &self.connection.0;
         if let Some(credentials) = &shared.attached.credentials {
-            let info = RequestInfo::new(request.path(), &shared.authority, shared.secure);
+            let info = RequestInfo::new(
+                request.path(),
+                &shared.config.authority,
+                shared.config.secure,
+            );
             request.set_credentials(credentials.headers(info).await?);
         }
         Ok(())
@@ -427,8 +415,9 @@ impl Admitted {
     /// Opens a stream and sends `request` on it, as far as its body is ready.
     pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
         let shared = &self.connection.0;
+        let config = &shared.config;
         let head = request
-            .head(&shared.scheme, &shared.authority, &shared.user_agent)
+            .head(&config.scheme, &config.authority, &config.user_agent)
             .map_err(OpenError::Refused)?;
         // A clone for each call, because a `SendRequest` that filled the peer's
         // limit refuses the next request for a moment; clones do not.

@@ -8,7 +8,7 @@ use http::{HeaderValue, Uri, uri};
 use super::{
     connector::Connector,
     executor::Executor,
-    options::{Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
+    options::{ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
     proxy::Proxy,
     security::Security,
     target::{Located, Target, UnixName},
@@ -231,8 +231,19 @@ impl Endpoint {
         self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
     }
 
-    pub(super) fn user_agent_value(&self) -> &HeaderValue {
-        &self.user_agent
+    /// What its connections take over.
+    pub(super) fn connection_config(&self) -> ConnectionConfig {
+        let (scheme, authority) = self.request_origin();
+        ConnectionConfig {
+            scheme,
+            authority,
+            user_agent: self.user_agent.clone(),
+            secure: self.is_secure(),
+            call_timeout: self.timeout,
+            header_list: self.http2.header_list(),
+            address: self.address(),
+            executor: self.executor.clone(),
+        }
     }
 
     /// The scheme and authority of requests.

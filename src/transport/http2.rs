@@ -108,7 +108,12 @@ pub(super) async fn handshake(
         heard,
         h2.ping_pong(),
     );
-    let connection = Connection::new(send, h2.max_concurrent_send_streams(), endpoint, attached);
+    let connection = Connection::new(
+        send,
+        h2.max_concurrent_send_streams(),
+        endpoint.connection_config(),
+        attached,
+    );
     let driver = Driver {
         h2: Some(h2),
         keepalive,

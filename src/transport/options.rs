@@ -2,6 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use http::{HeaderValue, uri};
+
+use super::executor::Executor;
+
 /// How long sent data may stay unacknowledged before the kernel gives up (gRFC A18
 /// and its default).
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -79,4 +83,22 @@ pub(super) struct LimitOptions {
     pub(super) concurrency: Option<usize>,
     /// So many calls in a period of so long.
     pub(super) rate: Option<(u64, Duration)>,
+}
+
+/// What a connection takes over from its endpoint.
+pub(super) struct ConnectionConfig {
+    /// Of every request.
+    pub(super) scheme: uri::Scheme,
+    pub(super) authority: uri::Authority,
+    pub(super) user_agent: HeaderValue,
+    /// Whether requests go out behind TLS.
+    pub(super) secure: bool,
+    /// Bounds the time to response headers.
+    pub(super) call_timeout: Option<Duration>,
+    /// The largest headers or trailers of a response, in bytes.
+    pub(super) header_list: u32,
+    /// `host:port`, for people.
+    pub(super) address: String,
+    /// Runs the tasks of the connection.
+    pub(super) executor: Executor,
 }
