@@ -33,7 +33,9 @@ use crate::{
     snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
     tally::{LogBudget, Loudness},
-    transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
+    transport::{
+        AnsweredBy, Attached, CallCredentials, CallLimits, Connections, Endpoint, Restraint,
+    },
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -393,7 +395,7 @@ impl Worker {
         if self.settings.idle_timeout.is_some() {
             self.in_flight.insert(backend, in_flight.clone());
         }
-        let limits = endpoint.call_limits();
+        let limits = CallLimits::of(&endpoint);
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
         let spec = Spec {
             id,

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use super::{Connection, WeakConnection, options::LimitOptions, slots::Slots};
+use super::{Connection, WeakConnection, endpoint::Endpoint, options::LimitOptions, slots::Slots};
 
 /// The bounds of one backend, over all its connections.
 pub(crate) struct CallLimits {
@@ -34,8 +34,9 @@ struct State {
 }
 
 impl CallLimits {
-    /// `None` if there are no bounds.
-    pub(super) fn new(options: &LimitOptions) -> Option<Arc<Self>> {
+    /// The bounds of `endpoint`, with a count of their own. `None` if it has none.
+    pub(crate) fn of(endpoint: &Endpoint) -> Option<Arc<Self>> {
+        let options = endpoint.limits();
         if *options == LimitOptions::default() {
             return None;
         }

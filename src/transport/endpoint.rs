@@ -231,6 +231,11 @@ impl Endpoint {
         self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
     }
 
+    /// How many calls it wants.
+    pub(super) fn limits(&self) -> &LimitOptions {
+        &self.limits
+    }
+
     /// What its connections take over.
     pub(super) fn connection_config(&self) -> ConnectionConfig {
         let (scheme, authority) = self.request_origin();

@@ -50,6 +50,7 @@ mod words;
 pub use answered_by::AnsweredBy;
 pub(crate) use attached::Attached;
 pub(crate) use body::{Exchange, Failed, ResponseBody};
+pub(crate) use call_limits::CallLimits;
 pub(crate) use connection::{
     Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
 };

@@ -1,6 +1,6 @@
 //! How the options of an [`Endpoint`] are set.
 
-use std::{net::IpAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, time::Duration};
 
 use http::{HeaderValue, Uri};
 
@@ -8,7 +8,6 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    call_limits::CallLimits,
     connector::Connector,
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
@@ -368,11 +367,6 @@ impl Endpoint {
     /// How many its backend is to have, if it says so itself.
     pub(crate) fn connections(&self) -> Option<NonZeroUsize> {
         self.connections
-    }
-
-    /// A count of its own for each backend.
-    pub(crate) fn call_limits(&self) -> Option<Arc<CallLimits>> {
-        CallLimits::new(&self.limits)
     }
 
     /// See [`tcp_nodelay`](Self::tcp_nodelay).

@@ -9,12 +9,13 @@ use super::{
     Attached, Connection, Endpoint, Queue, attached, soon,
     wire::{Wire, wired_by},
 };
+use crate::transport::CallLimits;
 
 /// A backend of its own, with the bounds of an endpoint.
 fn bounded(queue: &Arc<Queue>, options: fn(Endpoint) -> Endpoint) -> Attached {
     let endpoint = options(Endpoint::from_static("http://backend.test"));
     Attached {
-        limits: endpoint.call_limits(),
+        limits: CallLimits::of(&endpoint),
         ..attached(queue)
     }
 }
