@@ -13,15 +13,13 @@ use tokio::sync::watch;
 use super::{
     answered_by::AnsweredBy,
     attached::Attached,
-    body::Exchange,
-    credentials::RequestInfo,
+    credentials::CallCredentials,
     executor::Executor,
     options::ConnectionConfig,
-    request::Outgoing,
     slots::{Place, Queue, Slots},
     words::h2_error,
 };
-use crate::error::{Cause, CauseKind, Error, ErrorKind};
+use crate::error::{Cause, CauseKind};
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
 /// stream has ended, the connection says GOAWAY and closes.
@@ -88,15 +86,6 @@ pub(crate) type Reserved = Result<Admitted, Cause>;
 /// A slot kept for as long as the connection lives, so that the `Watch` can
 /// always be started again.
 pub(crate) struct Reservation(Connection);
-
-/// Why a stream could not be opened. Nothing was sent.
-#[derive(Debug)]
-pub(crate) enum OpenError {
-    /// The connection takes no new streams. Another one may.
-    Unsent,
-    /// HTTP/2 cannot carry the request; no connection can.
-    Refused(Error),
-}
 
 impl Connection {
     pub(super) fn new(
@@ -290,6 +279,16 @@ impl Connection {
         &self.0.send
     }
 
+    /// What it has of its endpoint.
+    pub(super) fn config(&self) -> &ConnectionConfig {
+        &self.0.config
+    }
+
+    /// What every request on it has to bring, if there is such.
+    pub(super) fn credentials(&self) -> Option<&CallCredentials> {
+        self.0.attached.credentials.as_ref()
+    }
+
     pub(crate) fn downgrade(&self) -> WeakConnection {
         WeakConnection(Arc::downgrade(&self.0))
     }
@@ -383,57 +382,13 @@ impl Admitted {
 
     /// Whether requests have to be authorized before they go out.
     pub(crate) fn needs_credentials(&self) -> bool {
-        self.connection.0.attached.credentials.is_some()
-    }
-
-    /// Asks the call credentials, if there are any, for what `request` needs to go
-    /// out on this connection. What an earlier attempt was given is forgotten.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Credentials`] if there is none to be had, or the connection is
-    /// in plaintext.
-    pub(crate) async fn authorize(&self, request: &mut Outgoing) -> Result<(), Error> {
-        let shared = &self.connection.0;
-        if let Some(credentials) = &shared.attached.credentials {
-            let info = RequestInfo::new(
-                request.path(),
-                &shared.config.authority,
-                shared.config.secure,
-            );
-            request.set_credentials(credentials.headers(info).await?);
-        }
-        Ok(())
+        self.connection.credentials().is_some()
     }
 
     /// Whether a call may still begin with it: the connection is offered to calls,
     /// and takes new streams.
     pub(crate) fn is_good(&self) -> bool {
         self.connection.0.slots.is_open()
-    }
-
-    /// Opens a stream and sends `request` on it, as far as its body is ready.
-    pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
-        let shared = &self.connection.0;
-        let config = &shared.config;
-        let head = request
-            .head(&config.scheme, &config.authority, &config.user_agent)
-            .map_err(OpenError::Refused)?;
-        // A clone for each call, because a `SendRequest` that filled the peer's
-        // limit refuses the next request for a moment; clones do not.
-        match shared.send.clone().send_request(head, request.is_empty()) {
-            Ok((response, stream)) => {
-                let pump = request.send(stream);
-                Ok(Exchange::new(response, pump, self))
-            }
-            Err(error) => match h2_error::end_on_open(&error, &shared.send) {
-                None => Err(refused(&error)),
-                Some(why) => {
-                    self.connection.retire(Stage::Draining(why));
-                    Err(OpenError::Unsent)
-                }
-            },
-        }
     }
 }
 
@@ -449,11 +404,4 @@ impl Drop for Admitted {
             }
         }
     }
-}
-
-fn refused(error: &h2::Error) -> OpenError {
-    OpenError::Refused(Error::new(
-        ErrorKind::InvalidRequest,
-        format!("HTTP/2 cannot carry this request: {error}"),
-    ))
 }

@@ -32,6 +32,7 @@ mod first_bytes;
 mod http2;
 mod keepalive;
 mod messages;
+mod open;
 mod options;
 mod proxy;
 mod pump;
@@ -51,9 +52,7 @@ pub use answered_by::AnsweredBy;
 pub(crate) use attached::Attached;
 pub(crate) use body::{Exchange, Failed, ResponseBody};
 pub(crate) use call_limits::CallLimits;
-pub(crate) use connection::{
-    Admitted, Connection, OpenError, Reservation, Reserved, Stage, WeakConnection,
-};
+pub(crate) use connection::{Admitted, Connection, Reservation, Reserved, Stage, WeakConnection};
 pub(crate) use connections::Connections;
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
@@ -61,6 +60,7 @@ pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
 pub(crate) use keepalive::Restraint;
+pub(crate) use open::OpenError;
 pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
 pub(crate) use slots::{Place, Queue};
 #[cfg(feature = "_tls-any")]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::ErrorKind,
-    transport::{Outgoing, Stage, connection::OpenError},
+    transport::{OpenError, Outgoing, Stage},
 };
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -9,7 +9,7 @@ use super::{
         ACK, DATA, HEADERS, PING, PRIORITY, goaway, trailers, wire_frame, wired, wired_through,
     },
 };
-use crate::transport::{Outgoing, body::Failed, connection::OpenError};
+use crate::transport::{OpenError, Outgoing, body::Failed};
 
 #[track_caller]
 fn failed<T>(outcome: Result<T, Failed>) -> Failed {
