@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -11,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     connector::BoxIo,
-    keepalive::Heard,
     words::h2_error::{is_from_peer, say},
 };
 
@@ -78,6 +80,20 @@ fn is_end_of_file(error: &h2::Error) -> bool {
             io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
         )
     })
+}
+
+/// Whether something was read since this was last asked. The IO sets it.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Relaxed)
+    }
 }
 
 /// An IO that keeps the first bytes it reads.

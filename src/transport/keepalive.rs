@@ -16,10 +16,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -27,10 +23,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use super::options::KeepaliveOptions;
-
-/// Doubled so often, any interval that was asked for is longer than anyone waits.
-const MOST_DOUBLINGS: u32 = 16;
+use super::{first_bytes::Heard, options::KeepaliveOptions, restraint::Restraint};
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {
@@ -57,33 +50,6 @@ enum State {
     },
 }
 
-/// Whether something was read since this was last asked. The IO sets it.
-#[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
-
-impl Heard {
-    pub(super) fn set(&self) {
-        self.0.store(true, Relaxed);
-    }
-
-    fn take(&self) -> bool {
-        self.0.swap(false, Relaxed)
-    }
-}
-
-/// How often a backend has said that PINGs come too often. Each time doubles the
-/// interval for its next connections; all of them share this. Connections that were
-/// made with one interval say it once, all together.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Restraint(Arc<AtomicU32>);
-
-impl Restraint {
-    /// The interval doubled as often as a backend said so.
-    fn lengthen(interval: Duration, doublings: u32) -> Duration {
-        interval.saturating_mul(1 << doublings.min(MOST_DOUBLINGS))
-    }
-}
-
 impl Keepalive {
     /// `None` if the endpoint asks for none.
     pub(super) fn new(
@@ -92,7 +58,7 @@ impl Keepalive {
         heard: Heard,
         ping_pong: Option<PingPong>,
     ) -> Option<Self> {
-        let doublings = restraint.0.load(Relaxed);
+        let doublings = restraint.doublings();
         let interval = Restraint::lengthen(options.interval?, doublings);
         Some(Self {
             ping_pong: ping_pong?,
@@ -111,10 +77,7 @@ impl Keepalive {
     /// The backend says that PINGs come too often. Whether that is new, and changes
     /// anything.
     pub(super) fn calm_down(&self) -> bool {
-        let more = self.doublings + 1;
-        let restraint = &self.restraint.0;
-        let doubled = restraint.compare_exchange(self.doublings, more, Relaxed, Relaxed);
-        doubled.is_ok() && more <= MOST_DOUBLINGS
+        self.restraint.double(self.doublings)
     }
 
     /// The time between the last sign of life and a PING.

@@ -38,6 +38,7 @@ mod proxy;
 mod pump;
 mod request;
 mod requests_first;
+mod restraint;
 mod security;
 mod setters;
 mod slots;
@@ -59,9 +60,9 @@ pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
-pub(crate) use keepalive::Restraint;
 pub(crate) use open::OpenError;
 pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
+pub(crate) use restraint::Restraint;
 pub(crate) use slots::{Place, Queue};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};
