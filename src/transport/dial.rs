@@ -5,6 +5,7 @@
 //! step that failed.
 
 use std::{
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -25,7 +26,6 @@ use super::{
     endpoint::Endpoint,
     http2,
     options::TcpOptions,
-    security,
     target::{Located, Target, UnixName},
     words::io_error,
 };
@@ -52,7 +52,7 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
     let progress = Progress::new("starting");
     let attempt = async {
         let plain = connect(&endpoint, &progress);
-        let io = security::secured(&endpoint, &progress, plain).await?;
+        let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
         http2::handshake(io, &endpoint, attached).await
     };
@@ -89,6 +89,47 @@ async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Stri
             let tunnelled = tunnelled.await;
             tunnelled.map_err(|why| format!("proxy {proxy}: {why}"))
         }
+    }
+}
+
+/// The bytes of `plain`, behind TLS if the endpoint asks for that. What cannot be
+/// secured is not connected to.
+///
+/// # Errors
+///
+/// Why there is no connection, in a sentence.
+#[cfg(feature = "_tls-any")]
+async fn secured(
+    endpoint: &Endpoint,
+    progress: &Progress,
+    plain: impl Future<Output = Result<BoxIo, String>>,
+) -> Result<BoxIo, String> {
+    if !endpoint.is_secure() {
+        return plain.await;
+    }
+    let client = endpoint.security.tls.client(endpoint.host())?;
+    let plain = plain.await?;
+    progress.set(format!(
+        "waiting for the TLS handshake with {}",
+        endpoint.address()
+    ));
+    client.handshake(plain).await
+}
+
+/// Without TLS there are only the bytes as they are.
+///
+/// # Errors
+///
+/// Why there is no connection, in a sentence.
+#[cfg(not(feature = "_tls-any"))]
+async fn secured(
+    endpoint: &Endpoint,
+    _: &Progress,
+    plain: impl Future<Output = Result<BoxIo, String>>,
+) -> Result<BoxIo, String> {
+    match endpoint.is_secure() {
+        false => plain.await,
+        true => Err("https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`".to_owned()),
     }
 }
 

@@ -8,9 +8,10 @@ use http::{HeaderValue, Uri, uri};
 use super::{
     connector::Connector,
     executor::Executor,
-    options::{ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, TcpOptions},
+    options::{
+        ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, Security, TcpOptions,
+    },
     proxy::Proxy,
-    security::Security,
     target::{Located, Target, UnixName},
 };
 use crate::error::{Error, ErrorKind};

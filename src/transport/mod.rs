@@ -39,7 +39,6 @@ mod pump;
 mod request;
 mod requests_first;
 mod restraint;
-mod security;
 mod setters;
 mod slots;
 mod target;

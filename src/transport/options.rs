@@ -5,6 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use http::{HeaderValue, uri};
 
 use super::executor::Executor;
+#[cfg(feature = "_tls-any")]
+use super::tls::Source;
 
 /// How long sent data may stay unacknowledged before the kernel gives up (gRFC A18
 /// and its default).
@@ -83,6 +85,13 @@ pub(super) struct LimitOptions {
     pub(super) concurrency: Option<usize>,
     /// So many calls in a period of so long.
     pub(super) rate: Option<(u64, Duration)>,
+}
+
+/// What an endpoint says about TLS.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Security {
+    #[cfg(feature = "_tls-any")]
+    pub(super) tls: Source,
 }
 
 /// What a connection takes over from its endpoint.
