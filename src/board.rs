@@ -26,7 +26,7 @@ use crate::{
     picker::{Pick, Picker},
     service_config::ServiceConfig,
     snapshot::{Routing, Status},
-    transport::{Connections, Queue},
+    transport::{Admitted, Connections, Queue},
 };
 
 /// What the user of a channel may ask of its balancer.
@@ -44,7 +44,7 @@ pub(crate) struct Board {
     routing: ArcSwap<Routing>,
     routing_bell: watch::Sender<()>,
     status: watch::Sender<Arc<Status>>,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Admitted>>,
     wake: Notify,
     /// There has been a call since somebody last looked.
     active: AtomicBool,
@@ -97,7 +97,7 @@ impl Board {
     }
 
     /// Where calls wait that found every READY backend full.
-    pub(crate) fn queue(&self) -> &Arc<Queue> {
+    pub(crate) fn queue(&self) -> &Arc<Queue<Admitted>> {
         &self.queue
     }
 

@@ -301,7 +301,7 @@ async fn admit(board: &Board, patient: bool, limit: Option<Limit>) -> Result<Adm
 async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
-    let mut place: Option<Place> = None;
+    let mut place: Option<Place<Admitted>> = None;
     loop {
         ask_again(board, patient, &mut place)?;
         match &mut place {
@@ -320,7 +320,11 @@ async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
 
 /// Asks the picker in force, and takes or leaves the place in the queue for
 /// a slot accordingly.
-fn ask_again(board: &Board, patient: bool, place: &mut Option<Place>) -> Result<(), Error> {
+fn ask_again(
+    board: &Board,
+    patient: bool,
+    place: &mut Option<Place<Admitted>>,
+) -> Result<(), Error> {
     let routing = board.routing();
     match routing.picker.pick() {
         Pick::Send(_) => {

@@ -12,14 +12,19 @@ use tokio::sync::watch;
 
 use super::{
     answered_by::AnsweredBy,
-    attached::Attached,
+    call_limits::CallLimits,
     credentials::CallCredentials,
     executor::Executor,
     options::ConnectionConfig,
-    slots::{Place, Queue, Slots},
+    queue::{Place, Queue},
+    restraint::Restraint,
+    slots::Slots,
     words::h2_error,
 };
-use crate::error::{Cause, CauseKind};
+use crate::{
+    error::{Cause, CauseKind},
+    in_flight::InFlight,
+};
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
 /// stream has ended, the connection says GOAWAY and closes.
@@ -30,6 +35,26 @@ pub(crate) struct Connection(Arc<Shared>);
 
 /// Names a connection without keeping it.
 pub(crate) struct WeakConnection(Weak<Shared>);
+
+/// What a connection has of its channel and of its backend. It outlives the
+/// connection, and the next one to the same backend gets it too.
+#[derive(Clone)]
+pub(crate) struct Attached {
+    /// The number of its backend.
+    pub(crate) backend: u64,
+    /// Calls of the channel that wait for a slot, here or elsewhere.
+    pub(crate) queue: Arc<Queue<Admitted>>,
+    /// Calls of the backend.
+    pub(crate) in_flight: InFlight,
+    /// What each response says of the backend, if it is to say so.
+    pub(crate) answered_by: Option<AnsweredBy>,
+    /// What every request on the connection has to bring, a `Watch` too.
+    pub(crate) credentials: Option<CallCredentials>,
+    /// How many calls its endpoint wants, if it has a bound.
+    pub(crate) limits: Option<Arc<CallLimits>>,
+    /// How much less often it is sent PINGs than its endpoint says.
+    pub(crate) restraint: Restraint,
+}
 
 struct Shared {
     send: SendRequest<Bytes>,

@@ -15,7 +15,6 @@
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
 mod answered_by;
-mod attached;
 mod body;
 mod call_limits;
 mod connection;
@@ -36,6 +35,7 @@ mod open;
 mod options;
 mod proxy;
 mod pump;
+mod queue;
 mod request;
 mod requests_first;
 mod restraint;
@@ -49,10 +49,11 @@ mod tls;
 mod words;
 
 pub use answered_by::AnsweredBy;
-pub(crate) use attached::Attached;
 pub(crate) use body::{Exchange, Failed, ResponseBody};
 pub(crate) use call_limits::CallLimits;
-pub(crate) use connection::{Admitted, Connection, Reservation, Reserved, Stage, WeakConnection};
+pub(crate) use connection::{
+    Admitted, Attached, Connection, Reservation, Reserved, Stage, WeakConnection,
+};
 pub(crate) use connections::Connections;
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
@@ -60,8 +61,8 @@ pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
 pub(crate) use open::OpenError;
+pub(crate) use queue::{Place, Queue};
 pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
 pub(crate) use restraint::Restraint;
-pub(crate) use slots::{Place, Queue};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};

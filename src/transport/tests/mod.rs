@@ -44,7 +44,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
+    Admitted, Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
     body::Exchange,
     connector::{BoxIo, Connector, Io},
     dial,
@@ -99,7 +99,7 @@ fn alone() -> Attached {
 }
 
 /// A backend of its own, of the channel with this queue.
-fn attached(queue: &Arc<Queue>) -> Attached {
+fn attached(queue: &Arc<Queue<Admitted>>) -> Attached {
     Attached {
         backend: 0,
         queue: queue.clone(),

@@ -1,0 +1,163 @@
+//! Where calls wait for a slot, in the order of arrival.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::sync::oneshot;
+
+/// Calls of one channel that found every connection full, first come first
+/// served. What they wait for is a `T`: a slot, with its connection.
+pub(crate) struct Queue<T> {
+    waiters: Mutex<Waiters<T>>,
+    /// The number of `waiters`, readable without the lock.
+    waiting: AtomicUsize,
+}
+
+struct Waiters<T> {
+    next_ticket: u64,
+    by_ticket: BTreeMap<u64, oneshot::Sender<T>>,
+}
+
+/// A place in a [`Queue`]: resolves to what was waited for. Dropping it leaves
+/// the queue, and passes on what had been handed over unseen.
+pub(crate) struct Place<T: 'static> {
+    queue: Arc<Queue<T>>,
+    ticket: u64,
+    handed_over: oneshot::Receiver<T>,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            waiters: Mutex::new(Waiters {
+                next_ticket: 0,
+                by_ticket: BTreeMap::new(),
+            }),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.load(SeqCst) == 0
+    }
+
+    /// Takes the last place. The caller then serves the queue from every
+    /// connection it could have used itself.
+    pub(crate) fn join(self: &Arc<Self>) -> Place<T> {
+        let (hand_over, handed_over) = oneshot::channel();
+        let mut waiters = self.lock();
+        let ticket = waiters.next_ticket;
+        waiters.next_ticket += 1;
+        waiters.by_ticket.insert(ticket, hand_over);
+        self.waiting.fetch_add(1, SeqCst);
+        drop(waiters);
+        Place {
+            queue: self.clone(),
+            ticket,
+            handed_over,
+        }
+    }
+
+    /// Hands over what `take` yields, oldest place first, until nobody waits or
+    /// there is no more.
+    pub(super) fn serve(&self, mut take: impl FnMut() -> Option<T>) {
+        while !self.is_empty() {
+            let Some(token) = take() else { return };
+            // A token that finds no taker is dropped here, outside the lock,
+            // for its drop may serve the queue again.
+            let Some(oldest) = self.pop() else { return };
+            let _ = oldest.send(token);
+        }
+    }
+
+    fn pop(&self) -> Option<oneshot::Sender<T>> {
+        let mut waiters = self.lock();
+        let (_, oldest) = waiters.by_ticket.pop_first()?;
+        self.waiting.fetch_sub(1, SeqCst);
+        Some(oldest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiters<T>> {
+        self.waiters
+            .lock()
+            .expect("nothing panics while it is held")
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("waiting", &self.waiting)
+            .finish()
+    }
+}
+
+impl<T> Future for Place<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let handed_over = ready!(Pin::new(&mut self.handed_over).poll(cx));
+        Poll::Ready(handed_over.expect("a sender is removed only to be used"))
+    }
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        let mut waiters = self.queue.lock();
+        if waiters.by_ticket.remove(&self.ticket).is_some() {
+            self.queue.waiting.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::Queue;
+
+    #[test]
+    fn places_are_served_in_order_of_arrival() {
+        let queue = Queue::new();
+        let (first, second) = (queue.join(), queue.join());
+        let mut tokens = vec!["token"];
+        queue.serve(|| tokens.pop());
+        assert_eq!(first.now_or_never(), Some("token"));
+        assert_eq!(second.now_or_never(), None);
+        assert!(queue.is_empty(), "both have left");
+    }
+
+    #[test]
+    fn a_place_left_after_hand_over_drops_the_token() {
+        let queue = Queue::new();
+        let place = queue.join();
+        let token = Arc::new(());
+        let mut tokens = vec![token.clone()];
+        queue.serve(|| tokens.pop());
+        assert_eq!(Arc::strong_count(&token), 2);
+        drop(place);
+        assert_eq!(Arc::strong_count(&token), 1, "its drop frees the slot");
+    }
+
+    #[test]
+    fn twenty_thousand_places_left_leave_nothing_held() {
+        let queue = Queue::<()>::new();
+        let places: Vec<_> = (0..20_000).map(|_| queue.join()).collect();
+        assert_eq!(queue.lock().by_ticket.len(), 20_000);
+        drop(places);
+        assert!(queue.is_empty());
+        assert!(queue.lock().by_ticket.is_empty());
+        assert_eq!(Arc::strong_count(&queue), 1);
+    }
+}
