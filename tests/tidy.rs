@@ -56,10 +56,10 @@ const NOT_PURE: [&str; 14] = [
 const SPAWNS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/builder.rs",
-    "src/transport/body.rs",
     "src/transport/call_limits.rs",
     "src/transport/executor.rs",
     "src/transport/http2.rs",
+    "src/transport/pump.rs",
 ];
 
 /// Where one may sleep, or wait for the first of several things.

@@ -8,27 +8,26 @@
 //! ```
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::Response;
 use http_body::Frame;
-use tokio::{
-    sync::oneshot,
-    time::{self, Instant, Sleep},
+use tokio::time::{self, Instant, Sleep};
+use tonic::{Code, Status};
+
+use super::{
+    Admitted, Connection,
+    headers::{STATUS_DETAILS, Seen, http_error, missing_status},
+    messages::MessageLimit,
+    pump::{Pump, PumpTask},
+    words::h2_error,
 };
-use tonic::{Code, Status, metadata::MetadataMap};
-
-use super::{Admitted, Connection, messages::MessageLimit, pump::Pump, words::h2_error};
-use crate::error::{Error, ErrorKind, in_words_of_a_peer};
-
-/// Taken away where it is not base64, for tonic panics over that. The code and the
-/// message of the status stand.
-const STATUS_DETAILS: &str = "grpc-status-details-bin";
+use crate::error::{Error, ErrorKind};
 
 /// A stream that is open, until its response headers.
 ///
@@ -86,7 +85,7 @@ impl Exchange {
         // request is not wanted.
         let live = (!stream.is_end_stream()).then(|| Live {
             stream,
-            pump: unfinished.map(|pump| PumpTask::spawn(pump, &admitted)),
+            pump: unfinished.map(|pump| PumpTask::start(pump, admitted.connection().executor())),
             admitted,
         });
         let body = ResponseBody {
@@ -132,84 +131,6 @@ impl Future for Exchange {
             }
         })
     }
-}
-
-/// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
-/// its own. A page that comes with 200 is none of them, and no message either.
-fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Option<Error> {
-    use tonic::Code;
-    let what = if code == StatusCode::OK {
-        let content = seen.content_type?.as_bytes();
-        if content.starts_with(b"application/grpc") {
-            return None;
-        }
-        let content = String::from_utf8_lossy(content);
-        let content = in_words_of_a_peer(&content);
-        format!("HTTP 200 OK with content-type `{content}`")
-    } else {
-        format!("HTTP {code}")
-    };
-    if seen.has_status {
-        return None;
-    }
-    let code = match code.as_u16() {
-        400 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502 | 503 | 504 => Code::Unavailable,
-        _ => Code::Unknown,
-    };
-    let text = format!("{address} answered {what} and no gRPC status");
-    Some(Error::with_status(
-        ErrorKind::Stream,
-        Status::new(code, text),
-    ))
-}
-
-/// What this crate looks at in the headers and the trailers of a response, all in one
-/// pass: there are few, and asking for each by its name costs more.
-#[derive(Default)]
-struct Seen<'a> {
-    content_type: Option<&'a HeaderValue>,
-    has_status: bool,
-    details: Option<&'a HeaderValue>,
-}
-
-impl<'a> Seen<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
-        let mut seen = Self::default();
-        for (name, value) in headers {
-            match name.as_str() {
-                "content-type" => seen.content_type = seen.content_type.or(Some(value)),
-                "grpc-status" => seen.has_status = true,
-                STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
-                _ => {}
-            }
-        }
-        seen
-    }
-
-    /// Whether there are status details that are not base64.
-    fn has_broken_details(&self) -> bool {
-        self.details.is_some_and(|details| {
-            let name = HeaderName::from_static(STATUS_DETAILS);
-            let alone = HeaderMap::from_iter([(name, details.clone())]);
-            let alone = MetadataMap::from_headers(alone);
-            let details = alone.get_bin(STATUS_DETAILS);
-            details.is_none_or(|details| details.to_bytes().is_err())
-        })
-    }
-}
-
-/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
-/// nothing, and many servers write the status last.
-fn missing_status(connection: &Connection) -> Status {
-    let (address, limit) = (connection.address(), connection.header_list());
-    Status::unknown(format!(
-        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
-         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
-    ))
 }
 
 /// A response body. The slot is free again when the stream has ended and its
@@ -359,40 +280,5 @@ impl http_body::Body for ResponseBody {
     /// response has trailers anyway.
     fn is_end_stream(&self) -> bool {
         self.live.is_none()
-    }
-}
-
-/// A pump in a task of its own, cancelled when this is dropped.
-struct PumpTask {
-    _cancel: oneshot::Sender<()>,
-    failed: oneshot::Receiver<Status>,
-}
-
-impl PumpTask {
-    fn spawn(mut pump: Box<Pump>, admitted: &Admitted) -> Self {
-        let (cancel, mut cancelled) = oneshot::channel::<()>();
-        let (fail, failed) = oneshot::channel();
-        admitted.connection().executor().spawn(async move {
-            let outcome = poll_fn(|cx| {
-                if Pin::new(&mut cancelled).poll(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
-                }
-                pump.poll(cx)
-            })
-            .await;
-            if let Err(error) = outcome {
-                // First the reason, then the reset that makes the reader ask.
-                let _ = fail.send(error.into());
-                pump.cancel();
-            }
-        });
-        Self {
-            _cancel: cancel,
-            failed,
-        }
-    }
-
-    fn error(&mut self) -> Option<Status> {
-        self.failed.try_recv().ok()
     }
 }

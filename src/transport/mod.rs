@@ -28,6 +28,7 @@ mod endpoint_tls;
 mod executor;
 mod farewell;
 mod first_bytes;
+mod headers;
 mod http2;
 mod keepalive;
 mod messages;

@@ -1,6 +1,7 @@
 //! What moves a request body that is not there all at once.
 
 use std::{
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -8,9 +9,13 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
-use tonic::body::Body;
+use tokio::sync::oneshot;
+use tonic::{Status, body::Body};
 
-use super::messages::{MessageLimit, TooLarge};
+use super::{
+    executor::Executor,
+    messages::{MessageLimit, TooLarge},
+};
 use crate::error::{Error, ErrorKind};
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
@@ -116,6 +121,41 @@ impl Pump {
 
     pub(super) fn cancel(mut self) {
         self.stream.send_reset(Reason::CANCEL);
+    }
+}
+
+/// A pump in a task of its own, cancelled when this is dropped.
+pub(super) struct PumpTask {
+    _cancel: oneshot::Sender<()>,
+    failed: oneshot::Receiver<Status>,
+}
+
+impl PumpTask {
+    pub(super) fn start(mut pump: Box<Pump>, executor: &Executor) -> Self {
+        let (cancel, mut cancelled) = oneshot::channel::<()>();
+        let (fail, failed) = oneshot::channel();
+        executor.spawn(async move {
+            let outcome = poll_fn(|cx| {
+                if Pin::new(&mut cancelled).poll(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                pump.poll(cx)
+            })
+            .await;
+            if let Err(error) = outcome {
+                // First the reason, then the reset that makes the reader ask.
+                let _ = fail.send(error.into());
+                pump.cancel();
+            }
+        });
+        Self {
+            _cancel: cancel,
+            failed,
+        }
+    }
+
+    pub(super) fn error(&mut self) -> Option<Status> {
+        self.failed.try_recv().ok()
     }
 }
 

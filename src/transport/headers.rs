@@ -1,0 +1,88 @@
+//! What the headers and the trailers of a response say, gRPC or not.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tonic::{Code, Status, metadata::MetadataMap};
+
+use super::Connection;
+use crate::error::{Error, ErrorKind, in_words_of_a_peer};
+
+/// Taken away where it is not base64, for tonic panics over that. The code and the
+/// message of the status stand.
+pub(super) const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+/// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
+/// its own. A page that comes with 200 is none of them, and no message either.
+pub(super) fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Option<Error> {
+    let what = if code == StatusCode::OK {
+        let content = seen.content_type?.as_bytes();
+        if content.starts_with(b"application/grpc") {
+            return None;
+        }
+        let content = String::from_utf8_lossy(content);
+        let content = in_words_of_a_peer(&content);
+        format!("HTTP 200 OK with content-type `{content}`")
+    } else {
+        format!("HTTP {code}")
+    };
+    if seen.has_status {
+        return None;
+    }
+    let code = match code.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    let text = format!("{address} answered {what} and no gRPC status");
+    Some(Error::with_status(
+        ErrorKind::Stream,
+        Status::new(code, text),
+    ))
+}
+
+/// What this crate looks at in the headers and the trailers of a response, all in one
+/// pass: there are few, and asking for each by its name costs more.
+#[derive(Default)]
+pub(super) struct Seen<'a> {
+    content_type: Option<&'a HeaderValue>,
+    pub(super) has_status: bool,
+    details: Option<&'a HeaderValue>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "content-type" => seen.content_type = seen.content_type.or(Some(value)),
+                "grpc-status" => seen.has_status = true,
+                STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    /// Whether there are status details that are not base64.
+    pub(super) fn has_broken_details(&self) -> bool {
+        self.details.is_some_and(|details| {
+            let name = HeaderName::from_static(STATUS_DETAILS);
+            let alone = HeaderMap::from_iter([(name, details.clone())]);
+            let alone = MetadataMap::from_headers(alone);
+            let details = alone.get_bin(STATUS_DETAILS);
+            details.is_none_or(|details| details.to_bytes().is_err())
+        })
+    }
+}
+
+/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
+/// nothing, and many servers write the status last.
+pub(super) fn missing_status(connection: &Connection) -> Status {
+    let (address, limit) = (connection.address(), connection.header_list());
+    Status::unknown(format!(
+        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
+         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+    ))
+}
