@@ -77,7 +77,7 @@ const WAITS: [&str; 15] = [
     "src/transport/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/farewell.rs",
-    "src/transport/tls/handshake.rs",
+    "src/transport/io/tls/handshake.rs",
     "src/transport/keepalive.rs",
 ];
 

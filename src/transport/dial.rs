@@ -22,11 +22,10 @@ use tokio::{
 
 use super::{
     Attached, Connection,
-    connector::{BoxIo, Connector, Progress},
     endpoint::Endpoint,
     http2,
+    io::{BoxIo, Connector, Located, Progress, Target, UnixName},
     options::TcpOptions,
-    target::{Located, Target, UnixName},
     words::io_error,
 };
 use crate::error::{Cause, CauseKind};

@@ -6,13 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
 
 use super::{
-    connector::Connector,
     executor::Executor,
+    io::{Connector, Located, Proxy, Target, UnixName},
     options::{
         ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, Security, TcpOptions,
     },
-    proxy::Proxy,
-    target::{Located, Target, UnixName},
 };
 use crate::error::{Error, ErrorKind};
 

@@ -6,7 +6,7 @@ use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 
 use super::{
     endpoint::Endpoint,
-    tls::{ClientTlsConfig, Prepared, Source, TlsReload},
+    io::{ClientTlsConfig, Prepared, Source, TlsReload},
 };
 use crate::error::{Error, ErrorKind};
 

@@ -13,10 +13,9 @@ use tracing::warn;
 use super::{
     Attached, Connection, Stage,
     connection::WeakConnection,
-    connector::BoxIo,
     endpoint::Endpoint,
     farewell::Farewell,
-    first_bytes::Sniffed,
+    io::{BoxIo, Sniffed},
     keepalive::Keepalive,
     options::Http2Options,
     requests_first::RequestsFirst,

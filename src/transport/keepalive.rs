@@ -23,7 +23,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{first_bytes::Heard, options::KeepaliveOptions, restraint::Restraint};
+use super::{io::Heard, options::KeepaliveOptions, restraint::Restraint};
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {

@@ -19,7 +19,6 @@ mod body;
 mod call_limits;
 mod connection;
 mod connections;
-mod connector;
 mod credentials;
 mod dial;
 mod endpoint;
@@ -27,14 +26,13 @@ mod endpoint;
 mod endpoint_tls;
 mod executor;
 mod farewell;
-mod first_bytes;
 mod headers;
 mod http2;
+mod io;
 mod keepalive;
 mod messages;
 mod open;
 mod options;
-mod proxy;
 mod pump;
 mod queue;
 mod request;
@@ -42,11 +40,8 @@ mod requests_first;
 mod restraint;
 mod setters;
 mod slots;
-mod target;
 #[cfg(test)]
 pub(crate) mod tests;
-#[cfg(feature = "_tls-any")]
-mod tls;
 mod words;
 
 pub use answered_by::AnsweredBy;
@@ -61,9 +56,9 @@ pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoxTask, Executor};
+#[cfg(feature = "_tls-any")]
+pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub(crate) use open::OpenError;
 pub(crate) use queue::{Place, Queue};
 pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
 pub(crate) use restraint::Restraint;
-#[cfg(feature = "_tls-any")]
-pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};

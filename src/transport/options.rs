@@ -6,7 +6,7 @@ use http::{HeaderValue, uri};
 
 use super::executor::Executor;
 #[cfg(feature = "_tls-any")]
-use super::tls::Source;
+use super::io::Source;
 
 /// How long sent data may stay unacknowledged before the kernel gives up (gRFC A18
 /// and its default).

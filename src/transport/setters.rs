@@ -8,10 +8,9 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    connector::Connector,
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
-    proxy::Proxy,
+    io::{Connector, Proxy},
 };
 use crate::error::{Error, ErrorKind};
 

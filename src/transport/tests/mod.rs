@@ -46,8 +46,8 @@ use tonic::{Status, body::Body};
 use super::{
     Admitted, Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
     body::Exchange,
-    connector::{BoxIo, Connector, Io},
     dial,
+    io::{BoxIo, Connector, Io},
 };
 use crate::in_flight::InFlight;
 

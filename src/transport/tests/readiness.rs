@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Cause, CauseKind},
-    transport::{Connection, Endpoint, connector::Connector},
+    transport::{Connection, Endpoint, io::Connector},
 };
 
 /// Dialled over `settings`, a connection comes with them, with `limit`.

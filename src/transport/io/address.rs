@@ -4,14 +4,14 @@ use std::{fmt, net::SocketAddr};
 
 /// Host and port, taken apart.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(in crate::transport) struct Target {
+    pub(in crate::transport) host: String,
+    pub(in crate::transport) port: u16,
 }
 
 /// Where an endpoint is, if its URI does not say.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Located {
+pub(in crate::transport) enum Located {
     /// Somebody has looked the host of the URI up already.
     Tcp(SocketAddr),
     Unix(UnixName),
@@ -19,7 +19,7 @@ pub(super) enum Located {
 
 /// The name of a Unix socket.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum UnixName {
+pub(in crate::transport) enum UnixName {
     Path(String),
     /// In Linux's namespace of its own, without the leading zero byte.
     Abstract(String),
@@ -27,7 +27,7 @@ pub(super) enum UnixName {
 
 impl Target {
     /// An address, without a name.
-    pub(super) fn of(address: SocketAddr) -> Self {
+    pub(in crate::transport) fn of(address: SocketAddr) -> Self {
         Self {
             host: address.ip().to_string(),
             port: address.port(),
@@ -42,7 +42,7 @@ impl UnixName {
     /// # Errors
     ///
     /// If there is no name.
-    pub(super) fn parse(target: &str) -> Option<Result<Self, &'static str>> {
+    pub(in crate::transport) fn parse(target: &str) -> Option<Result<Self, &'static str>> {
         if let Some(name) = target.strip_prefix("unix-abstract:") {
             return Some(match name {
                 "" => Err("there is no name after `unix-abstract:`"),

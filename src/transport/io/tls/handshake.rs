@@ -21,8 +21,10 @@ use super::prepared::{H2, Prepared};
 use crate::{
     error::in_words_of_a_peer,
     transport::{
-        connector::BoxIo,
-        first_bytes::{FirstBytes, Sniffed},
+        io::{
+            connector::BoxIo,
+            sniff::{FirstBytes, Sniffed},
+        },
         words::io_error,
     },
 };

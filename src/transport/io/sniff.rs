@@ -12,14 +12,12 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    connector::BoxIo,
-    words::h2_error::{is_from_peer, say},
-};
+use super::connector::BoxIo;
+use crate::transport::words::h2_error::{is_from_peer, say};
 
 /// The first bytes that came from the peer, shared with the IO that reads them.
 #[derive(Clone, Default)]
-pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+pub(in crate::transport) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
     /// How many are enough to know who is talking.
@@ -34,7 +32,7 @@ impl FirstBytes {
 
     /// Why no SETTINGS came. `h2` sees the wrong protocol as a malformed frame;
     /// the bytes tell more.
-    pub(super) fn blame(&self, error: Option<&h2::Error>) -> String {
+    pub(in crate::transport) fn blame(&self, error: Option<&h2::Error>) -> String {
         match (self.lock().as_slice(), error) {
             (bytes, _) if is_http1(bytes) => "the peer speaks HTTP/1, not HTTP/2".to_owned(),
             // A TLS record: an alert or a handshake, version 3.x.
@@ -84,29 +82,29 @@ fn is_end_of_file(error: &h2::Error) -> bool {
 
 /// Whether something was read since this was last asked. The IO sets it.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(in crate::transport) struct Heard(Arc<AtomicBool>);
 
 impl Heard {
     fn set(&self) {
         self.0.store(true, Relaxed);
     }
 
-    pub(super) fn take(&self) -> bool {
+    pub(in crate::transport) fn take(&self) -> bool {
         self.0.swap(false, Relaxed)
     }
 }
 
 /// An IO that keeps the first bytes it reads.
-pub(super) struct Sniffed {
+pub(in crate::transport) struct Sniffed {
     io: BoxIo,
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
     read: usize,
-    pub(super) heard: Heard,
+    pub(in crate::transport) heard: Heard,
 }
 
 impl Sniffed {
-    pub(super) fn new(io: BoxIo) -> (Self, FirstBytes) {
+    pub(in crate::transport) fn new(io: BoxIo) -> (Self, FirstBytes) {
         let first_bytes = FirstBytes::default();
         let sniffed = Self {
             io,

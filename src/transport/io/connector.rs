@@ -22,7 +22,7 @@ pub(crate) type BoxIo = Box<dyn Io>;
 
 /// A connector that was given; `None`: sockets.
 #[derive(Clone, Default)]
-pub(crate) struct Connector(pub(super) Option<Arc<Connect>>);
+pub(crate) struct Connector(pub(in crate::transport) Option<Arc<Connect>>);
 
 type Connect = dyn Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
 
@@ -40,7 +40,7 @@ impl Connector {
 
     /// A connector as hyper has them. Two dials never poll it for readiness at a
     /// time, and may connect at a time.
-    pub(super) fn of_service<C>(service: C) -> Self
+    pub(in crate::transport) fn of_service<C>(service: C) -> Self
     where
         C: Service<Uri> + Send + 'static,
         C::Error: Into<BoxError>,
@@ -93,11 +93,11 @@ impl PartialEq for Connector {
 }
 
 impl Progress {
-    pub(super) fn new(doing: &str) -> Self {
+    pub(in crate::transport) fn new(doing: &str) -> Self {
         Self(Arc::new(Mutex::new(doing.to_owned())))
     }
 
-    pub(super) fn set(&self, doing: impl Into<String>) {
+    pub(in crate::transport) fn set(&self, doing: impl Into<String>) {
         *self.0.lock().expect("nothing panics while it is held") = doing.into();
     }
 }

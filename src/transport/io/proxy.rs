@@ -6,15 +6,15 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{connector::BoxIo, target::Target, words::io_error};
-use crate::error::in_words_of_a_peer;
+use super::{address::Target, connector::BoxIo};
+use crate::{error::in_words_of_a_peer, transport::words::io_error};
 
 /// The most that a proxy may say before the tunnel begins.
 const LONGEST_ANSWER: u64 = 8 << 10;
 
 /// A proxy, and whom it is not for.
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub(in crate::transport) struct Proxy {
     uri: String,
     except: String,
     matcher: Arc<Matcher>,
@@ -25,7 +25,7 @@ impl Proxy {
     ///
     /// If `uri` names no HTTP proxy. The text does not repeat it, as it may have a
     /// password in it.
-    pub(super) fn new(uri: &str, except: &str) -> Result<Self, &'static str> {
+    pub(in crate::transport) fn new(uri: &str, except: &str) -> Result<Self, &'static str> {
         // Before the list of exceptions, which might hide that there is none.
         let of_all = Matcher::builder().https(uri).build();
         let anywhere = Uri::from_static("https://backend.invalid");
@@ -43,7 +43,7 @@ impl Proxy {
 
     /// The proxy of an environment: `https_proxy` and `no_proxy`, in small letters or
     /// in capitals. `None` if it has none.
-    pub(super) fn of(
+    pub(in crate::transport) fn of(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Option<Result<Self, &'static str>> {
         let either = |names: [&str; 2]| {
@@ -57,7 +57,7 @@ impl Proxy {
     }
 
     /// The way to `target`, unless it is to be reached without a proxy.
-    pub(super) fn to(&self, target: &Target) -> Option<Hop> {
+    pub(in crate::transport) fn to(&self, target: &Target) -> Option<Hop> {
         let uri = format!("https://{target}").parse().ok()?;
         self.matcher.intercept(&uri).map(Hop)
     }
@@ -77,11 +77,11 @@ impl fmt::Debug for Proxy {
 }
 
 /// A proxy on the way to one target.
-pub(super) struct Hop(Intercept);
+pub(in crate::transport) struct Hop(Intercept);
 
 impl Hop {
     /// The proxy itself.
-    pub(super) fn target(&self) -> Target {
+    pub(in crate::transport) fn target(&self) -> Target {
         let host = self.0.uri().host().unwrap_or_default();
         Target {
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -93,7 +93,11 @@ impl Hop {
     ///
     /// The peer may speak first, and an HTTP/2 server does. What of that comes
     /// together with the proxy's answer stays in the buffer of the IO returned.
-    pub(super) async fn tunnel(&self, io: BoxIo, authority: &str) -> Result<BoxIo, String> {
+    pub(in crate::transport) async fn tunnel(
+        &self,
+        io: BoxIo,
+        authority: &str,
+    ) -> Result<BoxIo, String> {
         let mut io = BufReader::new(io);
         let ask = ask(authority, self.0.basic_auth());
         let sent = io.write_all(&ask).await;

@@ -21,6 +21,6 @@ mod tests;
 
 pub use config::ClientTlsConfig;
 pub use pem::{Certificate, Identity};
-pub(super) use prepared::Prepared;
+pub(in crate::transport) use prepared::Prepared;
 pub use reload::TlsReload;
-pub(super) use source::Source;
+pub(in crate::transport) use source::Source;

@@ -21,7 +21,7 @@ use tokio_rustls::{
 };
 
 use super::{Certificate, ClientTlsConfig, Identity, TlsReload};
-use crate::transport::Endpoint;
+use crate::transport::endpoint::Endpoint;
 
 fn signed() -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().expect("a key");
