@@ -57,7 +57,7 @@ const SPAWNS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/builder.rs",
     "src/transport/call_limits.rs",
-    "src/transport/executor.rs",
+    "src/transport/endpoint/executor.rs",
     "src/transport/http2.rs",
     "src/transport/pump.rs",
 ];

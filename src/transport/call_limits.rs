@@ -13,7 +13,11 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use super::{Connection, WeakConnection, endpoint::Endpoint, options::LimitOptions, slots::Slots};
+use super::{
+    Connection, WeakConnection,
+    endpoint::{Endpoint, LimitOptions},
+    slots::Slots,
+};
 
 /// The bounds of one backend, over all its connections.
 pub(crate) struct CallLimits {

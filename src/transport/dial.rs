@@ -22,10 +22,9 @@ use tokio::{
 
 use super::{
     Attached, Connection,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, TcpOptions},
     http2,
     io::{BoxIo, Connector, Located, Progress, Target, UnixName},
-    options::TcpOptions,
     words::io_error,
 };
 use crate::error::{Cause, CauseKind};

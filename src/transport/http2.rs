@@ -13,11 +13,10 @@ use tracing::warn;
 use super::{
     Attached, Connection, Stage,
     connection::WeakConnection,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Http2Options},
     farewell::Farewell,
     io::{BoxIo, Sniffed},
     keepalive::Keepalive,
-    options::Http2Options,
     requests_first::RequestsFirst,
     words::h2_error::{disconnected, end_of, is_from_peer, say, why_ended},
 };

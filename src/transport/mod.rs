@@ -22,9 +22,6 @@ mod connections;
 mod credentials;
 mod dial;
 mod endpoint;
-#[cfg(feature = "_tls-any")]
-mod endpoint_tls;
-mod executor;
 mod farewell;
 mod headers;
 mod http2;
@@ -32,13 +29,11 @@ mod io;
 mod keepalive;
 mod messages;
 mod open;
-mod options;
 mod pump;
 mod queue;
 mod request;
 mod requests_first;
 mod restraint;
-mod setters;
 mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -55,7 +50,7 @@ pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use executor::{BoxTask, Executor};
+pub(crate) use endpoint::{BoxTask, Executor};
 #[cfg(feature = "_tls-any")]
 pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub(crate) use open::OpenError;

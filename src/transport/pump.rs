@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tonic::{Status, body::Body};
 
 use super::{
-    executor::Executor,
+    endpoint::Executor,
     messages::{MessageLimit, TooLarge},
 };
 use crate::error::{Error, ErrorKind};

@@ -10,9 +10,11 @@ use tower_service::Service;
 use super::{
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
-    io::{Connector, Proxy},
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::io::{Connector, Proxy},
+};
 
 /// The shortest time between keepalive PINGs that clients may choose (gRFC A8).
 const LEAST_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -7,12 +7,14 @@ use http::{HeaderValue, Uri, uri};
 
 use super::{
     executor::Executor,
-    io::{Connector, Located, Proxy, Target, UnixName},
     options::{
         ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, Security, TcpOptions,
     },
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::io::{Connector, Located, Proxy, Target, UnixName},
+};
 
 /// What every request says of its sender, after the application's own words.
 pub(super) const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
@@ -42,20 +44,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
     pub(super) uri: Uri,
-    pub(super) located: Option<Located>,
+    pub(in crate::transport) located: Option<Located>,
     pub(super) origin: Option<Uri>,
     pub(super) user_agent: HeaderValue,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) timeout: Option<Duration>,
-    pub(super) tcp: TcpOptions,
-    pub(super) http2: Http2Options,
-    pub(super) keepalive: KeepaliveOptions,
+    pub(in crate::transport) tcp: TcpOptions,
+    pub(in crate::transport) http2: Http2Options,
+    pub(in crate::transport) keepalive: KeepaliveOptions,
     pub(super) limits: LimitOptions,
     pub(super) connections: Option<NonZeroUsize>,
     pub(super) executor: Executor,
-    pub(super) connector: Connector,
-    pub(super) proxy: Option<Proxy>,
-    pub(super) security: Security,
+    pub(in crate::transport) connector: Connector,
+    pub(in crate::transport) proxy: Option<Proxy>,
+    pub(in crate::transport) security: Security,
 }
 
 impl Endpoint {
@@ -178,7 +180,7 @@ impl Endpoint {
     }
 
     /// The host of the URI, in brackets if it is an address of IPv6; empty without one.
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::transport) fn host(&self) -> &str {
         self.uri.host().unwrap_or_default()
     }
 
@@ -204,7 +206,7 @@ impl Endpoint {
     }
 
     /// Whether its connections are TLS: as in tonic, the scheme alone decides.
-    pub(super) fn is_secure(&self) -> bool {
+    pub(in crate::transport) fn is_secure(&self) -> bool {
         self.uri.scheme() == Some(&uri::Scheme::HTTPS)
     }
 
@@ -226,17 +228,17 @@ impl Endpoint {
         &self.executor
     }
 
-    pub(super) fn connect_deadline(&self) -> Duration {
+    pub(in crate::transport) fn connect_deadline(&self) -> Duration {
         self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
     }
 
     /// How many calls it wants.
-    pub(super) fn limits(&self) -> &LimitOptions {
+    pub(in crate::transport) fn limits(&self) -> &LimitOptions {
         &self.limits
     }
 
     /// What its connections take over.
-    pub(super) fn connection_config(&self) -> ConnectionConfig {
+    pub(in crate::transport) fn connection_config(&self) -> ConnectionConfig {
         let (scheme, authority) = self.request_origin();
         ConnectionConfig {
             scheme,
@@ -251,7 +253,7 @@ impl Endpoint {
     }
 
     /// The scheme and authority of requests.
-    pub(super) fn request_origin(&self) -> (uri::Scheme, uri::Authority) {
+    pub(in crate::transport) fn request_origin(&self) -> (uri::Scheme, uri::Authority) {
         let from = self.origin.as_ref().unwrap_or(&self.uri);
         let scheme = from.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let authority = from.authority().or(self.uri.authority()).cloned();
@@ -262,7 +264,7 @@ impl Endpoint {
     }
 
     /// What to dial, or why this URI names nothing that can be dialled.
-    pub(super) fn target(&self) -> Result<Target, String> {
+    pub(in crate::transport) fn target(&self) -> Result<Target, String> {
         match self.uri.scheme_str() {
             Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 
-use super::{
-    endpoint::Endpoint,
-    io::{ClientTlsConfig, Prepared, Source, TlsReload},
+use super::endpoint::Endpoint;
+use crate::{
+    error::{Error, ErrorKind},
+    transport::io::{ClientTlsConfig, Prepared, Source, TlsReload},
 };
-use crate::error::{Error, ErrorKind};
 
 /// TLS, with the feature `tls-ring` or `tls-aws-lc`.
 impl Endpoint {
