@@ -56,7 +56,7 @@ const NOT_PURE: [&str; 14] = [
 const SPAWNS: [&str; 6] = [
     "src/balancer/task.rs",
     "src/builder.rs",
-    "src/transport/call_limits.rs",
+    "src/transport/connection/call_limits.rs",
     "src/transport/endpoint/executor.rs",
     "src/transport/http2.rs",
     "src/transport/pump.rs",
@@ -74,7 +74,7 @@ const WAITS: [&str; 15] = [
     "src/subchannel/live.rs",
     "src/subchannel/task.rs",
     "src/transport/body.rs",
-    "src/transport/call_limits.rs",
+    "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/farewell.rs",
     "src/transport/io/tls/handshake.rs",

@@ -21,7 +21,7 @@ use tokio::time::{self, Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::{
-    Admitted, Connection,
+    connection::{Admitted, Connection},
     headers::{STATUS_DETAILS, Seen, http_error, missing_status},
     messages::MessageLimit,
     pump::{Pump, PumpTask},

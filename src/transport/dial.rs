@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, Connection,
+    connection::{Attached, Connection},
     endpoint::{Endpoint, TcpOptions},
     http2,
     io::{BoxIo, Connector, Located, Progress, Target, UnixName},

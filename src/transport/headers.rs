@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use super::Connection;
+use super::connection::Connection;
 use crate::error::{Error, ErrorKind, in_words_of_a_peer};
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the

@@ -11,8 +11,7 @@ use h2::Reason;
 use tracing::warn;
 
 use super::{
-    Attached, Connection, Stage,
-    connection::WeakConnection,
+    connection::{Attached, Connection, Stage, WeakConnection},
     endpoint::{Endpoint, Http2Options},
     farewell::Farewell,
     io::{BoxIo, Sniffed},

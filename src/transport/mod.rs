@@ -14,12 +14,8 @@
 //! enters `h2` without a free stream, so none queues there ([`slots`]); and a
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
-mod answered_by;
 mod body;
-mod call_limits;
 mod connection;
-mod connections;
-mod credentials;
 mod dial;
 mod endpoint;
 mod farewell;
@@ -30,30 +26,22 @@ mod keepalive;
 mod messages;
 mod open;
 mod pump;
-mod queue;
 mod request;
 mod requests_first;
-mod restraint;
-mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;
 
-pub use answered_by::AnsweredBy;
 pub(crate) use body::{Exchange, Failed, ResponseBody};
-pub(crate) use call_limits::CallLimits;
 pub(crate) use connection::{
-    Admitted, Attached, Connection, Reservation, Reserved, Stage, WeakConnection,
+    Admitted, Attached, CallCredentials, CallLimits, Connection, Connections, Place, Queue,
+    Reservation, Reserved, Restraint, Stage, WeakConnection,
 };
-pub(crate) use connections::Connections;
-pub(crate) use credentials::CallCredentials;
-pub use credentials::RequestInfo;
+pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor};
 #[cfg(feature = "_tls-any")]
 pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub(crate) use open::OpenError;
-pub(crate) use queue::{Place, Queue};
 pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
-pub(crate) use restraint::Restraint;

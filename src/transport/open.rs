@@ -1,7 +1,10 @@
 //! From a slot to a stream: the request is authorized, and goes out.
 
 use super::{
-    Admitted, Stage, body::Exchange, credentials::RequestInfo, request::Outgoing, words::h2_error,
+    body::Exchange,
+    connection::{Admitted, RequestInfo, Stage},
+    request::Outgoing,
+    words::h2_error,
 };
 use crate::error::{Error, ErrorKind};
 

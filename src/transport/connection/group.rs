@@ -2,7 +2,7 @@
 
 use std::{slice, sync::Arc};
 
-use super::{Admitted, Connection};
+use super::connection::{Admitted, Connection};
 
 /// The connections of one backend that are offered to calls: at least one.
 ///

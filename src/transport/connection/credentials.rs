@@ -18,7 +18,7 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    pub(super) fn new(path: &str, authority: &Authority, secure: bool) -> Self {
+    pub(in crate::transport) fn new(path: &str, authority: &Authority, secure: bool) -> Self {
         Self {
             path: path.to_owned(),
             authority: authority.clone(),
@@ -105,7 +105,10 @@ impl CallCredentials {
     }
 
     /// What is to be added to the headers of one attempt.
-    pub(super) async fn headers(&self, info: RequestInfo) -> Result<HeaderMap, Error> {
+    pub(in crate::transport) async fn headers(
+        &self,
+        info: RequestInfo,
+    ) -> Result<HeaderMap, Error> {
         if !info.secure && !self.allow_plaintext {
             let text = format!(
                 "call credentials are only sent over TLS, and {} is reached in plaintext; if \

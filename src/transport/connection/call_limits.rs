@@ -14,10 +14,10 @@ use std::{
 use tokio::time::{self, Instant};
 
 use super::{
-    Connection, WeakConnection,
-    endpoint::{Endpoint, LimitOptions},
+    connection::{Connection, WeakConnection},
     slots::Slots,
 };
+use crate::transport::endpoint::{Endpoint, LimitOptions};
 
 /// The bounds of one backend, over all its connections.
 pub(crate) struct CallLimits {

@@ -19,20 +19,20 @@ pub(crate) struct Restraint(Arc<AtomicU32>);
 
 impl Restraint {
     /// How often it was doubled so far.
-    pub(super) fn doublings(&self) -> u32 {
+    pub(in crate::transport) fn doublings(&self) -> u32 {
         self.0.load(Relaxed)
     }
 
     /// Doubles the interval once more, unless another connection has done so for the
     /// same reason. Whether that is new, and changes anything.
-    pub(super) fn double(&self, doublings: u32) -> bool {
+    pub(in crate::transport) fn double(&self, doublings: u32) -> bool {
         let more = doublings + 1;
         let doubled = self.0.compare_exchange(doublings, more, Relaxed, Relaxed);
         doubled.is_ok() && more <= MOST_DOUBLINGS
     }
 
     /// The interval doubled as often as a backend said so.
-    pub(super) fn lengthen(interval: Duration, doublings: u32) -> Duration {
+    pub(in crate::transport) fn lengthen(interval: Duration, doublings: u32) -> Duration {
         interval.saturating_mul(1 << doublings.min(MOST_DOUBLINGS))
     }
 }

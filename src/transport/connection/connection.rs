@@ -14,15 +14,17 @@ use super::{
     answered_by::AnsweredBy,
     call_limits::CallLimits,
     credentials::CallCredentials,
-    endpoint::{ConnectionConfig, Executor},
     queue::{Place, Queue},
     restraint::Restraint,
     slots::Slots,
-    words::h2_error,
 };
 use crate::{
     error::{Cause, CauseKind},
     in_flight::InFlight,
+    transport::{
+        endpoint::{ConnectionConfig, Executor},
+        words::h2_error,
+    },
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
@@ -112,7 +114,7 @@ pub(crate) type Reserved = Result<Admitted, Cause>;
 pub(crate) struct Reservation(Connection);
 
 impl Connection {
-    pub(super) fn new(
+    pub(in crate::transport) fn new(
         send: SendRequest<Bytes>,
         limit: usize,
         config: ConnectionConfig,
@@ -212,7 +214,7 @@ impl Connection {
     }
 
     /// The largest headers or trailers of a response, in bytes.
-    pub(super) fn header_list(&self) -> u32 {
+    pub(in crate::transport) fn header_list(&self) -> u32 {
         self.0.config.header_list
     }
 
@@ -227,7 +229,7 @@ impl Connection {
     }
 
     /// Whether anything is going on: a call, or what has a slot reserved.
-    pub(super) fn has_streams(&self) -> bool {
+    pub(in crate::transport) fn has_streams(&self) -> bool {
         self.0.slots.taken() > 0
     }
 
@@ -236,7 +238,7 @@ impl Connection {
         self.0.slots.has_free()
     }
 
-    pub(super) fn answered_by(&self) -> Option<&AnsweredBy> {
+    pub(in crate::transport) fn answered_by(&self) -> Option<&AnsweredBy> {
         self.0.attached.answered_by.as_ref()
     }
 
@@ -246,12 +248,12 @@ impl Connection {
         self.0.slots.taken()
     }
 
-    pub(super) fn executor(&self) -> &Executor {
+    pub(in crate::transport) fn executor(&self) -> &Executor {
         &self.0.config.executor
     }
 
     /// Takes no new streams from now on, for the reason in `stage`.
-    pub(super) fn retire(&self, stage: Stage) {
+    pub(in crate::transport) fn retire(&self, stage: Stage) {
         self.0.slots.retire();
         self.0.stage.send_if_modified(|current| {
             let moves_down = matches!(
@@ -271,7 +273,7 @@ impl Connection {
     /// If that is the end of the whole connection, it is retired before anyone
     /// can act upon the status: `h2` wakes its streams first, and the driver may
     /// still be on its way to say so.
-    pub(super) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
+    pub(in crate::transport) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
         let end =
             h2_error::end_behind(error, self.send()).map(|end| match &*self.0.stage.borrow() {
                 // Whoever closed it knows why.
@@ -286,7 +288,7 @@ impl Connection {
     }
 
     /// Takes over the peer's limit; the driver calls this after each poll.
-    pub(super) fn set_limit(&self, limit: usize) {
+    pub(in crate::transport) fn set_limit(&self, limit: usize) {
         if self.0.slots.set_limit(limit) {
             self.0.stage.send_if_modified(|stage| match stage {
                 Stage::Open { limit: current } => {
@@ -299,17 +301,17 @@ impl Connection {
         }
     }
 
-    pub(super) fn send(&self) -> &SendRequest<Bytes> {
+    pub(in crate::transport) fn send(&self) -> &SendRequest<Bytes> {
         &self.0.send
     }
 
     /// What it has of its endpoint.
-    pub(super) fn config(&self) -> &ConnectionConfig {
+    pub(in crate::transport) fn config(&self) -> &ConnectionConfig {
         &self.0.config
     }
 
     /// What every request on it has to bring, if there is such.
-    pub(super) fn credentials(&self) -> Option<&CallCredentials> {
+    pub(in crate::transport) fn credentials(&self) -> Option<&CallCredentials> {
         self.0.attached.credentials.as_ref()
     }
 

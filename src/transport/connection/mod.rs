@@ -1,0 +1,29 @@
+//! A connection that is up: who may open a stream on it, and when.
+//!
+//! ```text
+//!   call ──admit──► ConnectionGroup ──► Connection ──► Slots, CallLimits ──► a slot
+//!     └─ all full ──► Queue ◄──────────── serve_queue ─┘
+//! ```
+//!
+//! [`connection`] and [`call_limits`] need each other, and no other two files of this crate do:
+//! limits are part of admission to a connection, and serve the queue from those they admit to.
+
+mod answered_by;
+mod call_limits;
+mod connection;
+mod credentials;
+mod group;
+mod queue;
+mod restraint;
+mod slots;
+
+pub use answered_by::AnsweredBy;
+pub(crate) use call_limits::CallLimits;
+pub(crate) use connection::{
+    Admitted, Attached, Connection, Reservation, Reserved, Stage, WeakConnection,
+};
+pub(crate) use credentials::CallCredentials;
+pub use credentials::RequestInfo;
+pub(crate) use group::Connections;
+pub(crate) use queue::{Place, Queue};
+pub(crate) use restraint::Restraint;
