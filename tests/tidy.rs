@@ -30,7 +30,7 @@ const PURE: [&str; 23] = [
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
     "src/tally.rs",
-    "src/transport/messages.rs",
+    "src/transport/exchange/message_limit.rs",
     "tests/it/churn/plan.rs",
     "tests/it/support/fleet/plan.rs",
 ];
@@ -59,7 +59,7 @@ const SPAWNS: [&str; 6] = [
     "src/transport/connection/call_limits.rs",
     "src/transport/endpoint/executor.rs",
     "src/transport/http2.rs",
-    "src/transport/pump.rs",
+    "src/transport/exchange/request_body.rs",
 ];
 
 /// Where one may sleep, or wait for the first of several things.
@@ -73,7 +73,7 @@ const WAITS: [&str; 15] = [
     "src/discover/file.rs",
     "src/subchannel/live.rs",
     "src/subchannel/task.rs",
-    "src/transport/body.rs",
+    "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/farewell.rs",

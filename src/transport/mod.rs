@@ -14,25 +14,19 @@
 //! enters `h2` without a free stream, so none queues there ([`slots`]); and a
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
-mod body;
 mod connection;
 mod dial;
 mod endpoint;
+mod exchange;
 mod farewell;
-mod headers;
 mod http2;
 mod io;
 mod keepalive;
-mod messages;
-mod open;
-mod pump;
-mod request;
 mod requests_first;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;
 
-pub(crate) use body::{Exchange, Failed, ResponseBody};
 pub(crate) use connection::{
     Admitted, Attached, CallCredentials, CallLimits, Connection, Connections, Place, Queue,
     Reservation, Reserved, Restraint, Stage, WeakConnection,
@@ -41,7 +35,6 @@ pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor};
+pub(crate) use exchange::{Exchange, Failed, GRPC_TIMEOUT, OpenError, Outgoing, ResponseBody};
 #[cfg(feature = "_tls-any")]
 pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};
-pub(crate) use open::OpenError;
-pub(crate) use request::{GRPC_TIMEOUT, Outgoing};

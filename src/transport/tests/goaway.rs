@@ -9,7 +9,7 @@ use super::{
         ACK, DATA, HEADERS, PING, PRIORITY, goaway, trailers, wire_frame, wired, wired_through,
     },
 };
-use crate::transport::{OpenError, Outgoing, body::Failed};
+use crate::transport::{OpenError, Outgoing, exchange::Failed};
 
 #[track_caller]
 fn failed<T>(outcome: Result<T, Failed>) -> Failed {

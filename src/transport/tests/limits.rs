@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    transport::{Connection, ResponseBody, body::Exchange},
+    transport::{Connection, ResponseBody, exchange::Exchange},
 };
 
 const LIMIT: u32 = 64;

@@ -45,8 +45,8 @@ use tonic::{Status, body::Body};
 
 use super::{
     Admitted, Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
-    body::Exchange,
     dial,
+    exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
 use crate::in_flight::InFlight;

@@ -1,12 +1,13 @@
 //! From a slot to a stream: the request is authorized, and goes out.
 
-use super::{
-    body::Exchange,
-    connection::{Admitted, RequestInfo, Stage},
-    request::Outgoing,
-    words::h2_error,
+use super::{request::Outgoing, response::Exchange};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::{
+        connection::{Admitted, RequestInfo, Stage},
+        words::h2_error,
+    },
 };
-use crate::error::{Error, ErrorKind};
 
 /// Why a stream could not be opened. Nothing was sent.
 #[derive(Debug)]

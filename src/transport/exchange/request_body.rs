@@ -12,11 +12,11 @@ use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body};
 
-use super::{
-    endpoint::Executor,
-    messages::{MessageLimit, TooLarge},
+use super::message_limit::{MessageLimit, TooLarge};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::endpoint::Executor,
 };
-use crate::error::{Error, ErrorKind};
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
 /// written, and on their way, before more are made. Two chunks of tonic's codec: after each

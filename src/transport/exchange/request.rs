@@ -18,8 +18,8 @@ use http_body::Frame;
 use tonic::body::Body;
 
 use super::{
-    messages::MessageLimit,
-    pump::{LARGEST_PIECE, Pump, poll_body},
+    message_limit::MessageLimit,
+    request_body::{LARGEST_PIECE, Pump, poll_body},
 };
 use crate::error::{Error, ErrorKind};
 

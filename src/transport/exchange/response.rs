@@ -1,11 +1,4 @@
-//! One exchange on one stream: the request going out, the response coming in.
-//!
-//! ```text
-//!   Outgoing ──open──► Exchange ──headers──► ResponseBody
-//!   head kept,         polls the response,    DATA, trailers; frees the slot
-//!   first frame kept   pumps the request      when the stream ends
-//!                          └─ unfinished ──► Pump in a task, cancelled with the body
-//! ```
+//! The response: its headers, then its body.
 
 use std::{
     future::Future,
@@ -21,13 +14,17 @@ use tokio::time::{self, Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::{
-    connection::{Admitted, Connection},
     headers::{STATUS_DETAILS, Seen, http_error, missing_status},
-    messages::MessageLimit,
-    pump::{Pump, PumpTask},
-    words::h2_error,
+    message_limit::MessageLimit,
+    request_body::{Pump, PumpTask},
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::{
+        connection::{Admitted, Connection},
+        words::h2_error,
+    },
+};
 
 /// A stream that is open, until its response headers.
 ///

@@ -3,8 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use super::connection::Connection;
-use crate::error::{Error, ErrorKind, in_words_of_a_peer};
+use crate::{
+    error::{Error, ErrorKind, in_words_of_a_peer},
+    transport::connection::Connection,
+};
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the
 /// message of the status stand.

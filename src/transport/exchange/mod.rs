@@ -1,0 +1,19 @@
+//! One exchange on one stream: the request going out, the response coming in.
+//!
+//! ```text
+//!   Outgoing ──open──► Exchange ──headers──► ResponseBody
+//!   head kept,         polls the response,    DATA, trailers; frees the slot
+//!   first frame kept   pumps the request      when the stream ends
+//!                          └─ unfinished ──► Pump in a task, cancelled with the body
+//! ```
+
+mod headers;
+mod message_limit;
+mod open;
+mod request;
+mod request_body;
+mod response;
+
+pub(crate) use open::OpenError;
+pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
+pub(crate) use response::{Exchange, Failed, ResponseBody};
