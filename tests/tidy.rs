@@ -58,7 +58,7 @@ const SPAWNS: [&str; 6] = [
     "src/builder.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/endpoint/executor.rs",
-    "src/transport/http2.rs",
+    "src/transport/h2/handshake.rs",
     "src/transport/exchange/request_body.rs",
 ];
 
@@ -76,9 +76,9 @@ const WAITS: [&str; 15] = [
     "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
-    "src/transport/farewell.rs",
+    "src/transport/h2/close_timeout.rs",
     "src/transport/io/tls/handshake.rs",
-    "src/transport/keepalive.rs",
+    "src/transport/h2/keepalive.rs",
 ];
 
 /// Who may use whom. A module that is not named uses nobody.

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     connection::{Attached, Connection},
     endpoint::{Endpoint, TcpOptions},
-    http2,
+    h2,
     io::{BoxIo, Connector, Located, Progress, Target, UnixName},
     words::io_error,
 };
@@ -52,7 +52,7 @@ pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Conne
         let plain = connect(&endpoint, &progress);
         let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        http2::handshake(io, &endpoint, attached).await
+        h2::handshake(io, &endpoint, attached).await
     };
     let outcome = match time::timeout(deadline, attempt).await {
         Ok(outcome) => outcome,

@@ -9,20 +9,29 @@
 //!                                            └── slot held by ─┴► ResponseBody
 //! ```
 //!
+//! Six layers, of which each uses only those below it:
+//!
+//! ```text
+//!   dial          from an endpoint to a connection
+//!   h2            handshake and driver
+//!   exchange      a request going out, a response coming in
+//!   connection    the handle, its slots, its queue and its limits
+//!   endpoint      what a user says about a backend
+//!   io            sockets, proxies, connectors, TLS
+//!   words         what an error is called
+//! ```
+//!
 //! The part on `h2` promises three things that neither `h2` nor hyper does:
-//! a connection is handed out only after the peer's SETTINGS ([`http2`]); no call
-//! enters `h2` without a free stream, so none queues there ([`slots`]); and a
+//! a connection is handed out only after the peer's SETTINGS ([`h2`](self::h2)); no call
+//! enters `h2` without a free stream, so none queues there ([`connection`]); and a
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
 mod connection;
 mod dial;
 mod endpoint;
 mod exchange;
-mod farewell;
-mod http2;
+mod h2;
 mod io;
-mod keepalive;
-mod requests_first;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;

@@ -23,7 +23,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{connection::Restraint, endpoint::KeepaliveOptions, io::Heard};
+use crate::transport::{connection::Restraint, endpoint::KeepaliveOptions, io::Heard};
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {

@@ -1,0 +1,167 @@
+//! What drives one connection, from its SETTINGS to its end.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::Reason;
+use tracing::warn;
+
+use super::{close_timeout::Farewell, keepalive::Keepalive, wire::RequestsFirst};
+use crate::{
+    error::{Cause, CauseKind},
+    transport::{
+        connection::{Connection, Stage, WeakConnection},
+        io::Sniffed,
+        words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
+    },
+};
+
+/// The target of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+
+/// What a server says in the GOAWAY for it (gRFC A8).
+const TOO_MANY_PINGS: &str = "too_many_pings";
+
+type Http2Connection = h2::client::Connection<RequestsFirst<Sniffed>, Bytes>;
+
+/// Drives one connection until it closes.
+///
+/// It holds no handle, because `h2` closes gracefully only when none is left;
+/// it borrows one after each poll to tell what the poll brought.
+pub(super) struct Driver {
+    /// None once it has resolved: dropped at once, so that its socket closes.
+    h2: Option<Http2Connection>,
+    /// None once it has been told of too many PINGs, too.
+    keepalive: Option<Keepalive>,
+    farewell: Farewell,
+    handle: WeakConnection,
+    /// The last poll was spent on waiting for callers.
+    has_waited: bool,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits_for_callers() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Some(h2) = &mut self.h2 else {
+            return Poll::Ready(());
+        };
+        let outcome = Pin::new(&mut *h2).poll(cx);
+        let limit = h2.max_concurrent_send_streams();
+        let handle = self.handle.upgrade();
+        let why = match outcome {
+            Poll::Pending => {
+                let Some(connection) = &handle else {
+                    ready!(self.farewell.poll(cx));
+                    self.h2 = None;
+                    return Poll::Ready(());
+                };
+                match end_of(connection.send()) {
+                    None => connection.set_limit(limit),
+                    Some(error) => {
+                        self.calm_down(&error, connection);
+                        let why = disconnected(&error);
+                        // The peer broke the protocol and every stream has failed. If
+                        // the GOAWAY has to wait, it is for one who does not read.
+                        if error.is_library() {
+                            connection.retire(Stage::Closed(why));
+                            self.h2 = None;
+                            return Poll::Ready(());
+                        }
+                        connection.retire(Stage::Draining(why));
+                    }
+                }
+                let Some(keepalive) = &mut self.keepalive else {
+                    return Poll::Pending;
+                };
+                let why = ready!(keepalive.poll(cx, connection.has_streams()));
+                Cause::new(CauseKind::Disconnected, why)
+            }
+            Poll::Ready(outcome) => {
+                let ended = handle.as_ref().map(|connection| {
+                    let error = why_ended(outcome, connection.send())?;
+                    self.calm_down(&error, connection);
+                    Some(disconnected(&error))
+                });
+                let by_peer = || Cause::new(CauseKind::Disconnected, "closed by the peer");
+                ended.flatten().unwrap_or_else(by_peer)
+            }
+        };
+        if let Some(connection) = handle {
+            connection.retire(Stage::Closed(why));
+        }
+        // Last, for it fails the streams: the slots that they leave are not to be
+        // handed to calls that wait.
+        self.h2 = None;
+        Poll::Ready(())
+    }
+}
+
+impl Driver {
+    pub(super) fn new(
+        h2: Http2Connection,
+        keepalive: Option<Keepalive>,
+        connection: &Connection,
+    ) -> Self {
+        Self {
+            h2: Some(h2),
+            keepalive,
+            farewell: Farewell::default(),
+            handle: connection.downgrade(),
+            has_waited: false,
+        }
+    }
+
+    /// Whether this poll is left to tasks that are ready to run, once after each wake-up.
+    ///
+    /// On a runtime of several threads a task that is woken runs next, so the first of
+    /// many callers would have its request written alone. At the end of the queue the
+    /// driver comes to find the requests of all of them, and writes them together. A
+    /// single call has nobody to wait for.
+    fn waits_for_callers(&mut self) -> bool {
+        self.has_waited = !self.has_waited
+            && self
+                .handle
+                .upgrade()
+                .is_some_and(|connection| connection.calls_in_flight() > 1);
+        self.has_waited
+    }
+
+    /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
+    /// next ones to its backend not get as many.
+    fn calm_down(&mut self, error: &h2::Error, connection: &Connection) {
+        let is_about_pings = is_from_peer(error)
+            && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+            && error.to_string().contains(TOO_MANY_PINGS);
+        // The keepalive of a connection that takes no new streams is not missed.
+        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings)
+            && keepalive.calm_down()
+        {
+            warn!(
+                target: BACKEND,
+                backend = connection.address(),
+                interval = ?keepalive.interval(),
+                "the server ends connections for too many keepalive PINGs; the next ones are \
+                 sent half as many"
+            );
+        }
+    }
+}
+
+/// A driver whose runtime goes away takes its connection with it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
+            let why = "the task that drove it was dropped";
+            connection.retire(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
+        }
+    }
+}

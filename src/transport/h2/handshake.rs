@@ -1,0 +1,64 @@
+//! From bytes to a connection that is driven.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+
+use bytes::Bytes;
+
+use super::{
+    driver::Driver,
+    keepalive::Keepalive,
+    limits::{builder, has_settings},
+    wire::RequestsFirst,
+};
+use crate::transport::{
+    connection::{Attached, Connection},
+    endpoint::Endpoint,
+    io::{BoxIo, Sniffed},
+    words::h2_error::{say, why_ended},
+};
+
+/// Speaks HTTP/2 on `io`, and hands out the connection once the peer's SETTINGS
+/// have come. From then on the endpoint's executor drives it.
+pub(in crate::transport) async fn handshake(
+    io: BoxIo,
+    endpoint: &Endpoint,
+    attached: Attached,
+) -> Result<Connection, String> {
+    let (io, first_bytes) = Sniffed::new(io);
+    let heard = io.heard.clone();
+    let (send, mut h2) = builder(&endpoint.http2)
+        .handshake::<_, Bytes>(RequestsFirst::new(io))
+        .await
+        .map_err(|error| first_bytes.blame(Some(&error)))?;
+    let ended = poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if has_settings(h2.max_concurrent_send_streams()) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    if let Some(outcome) = ended {
+        return Err(match why_ended(outcome, &send) {
+            Some(error) if has_settings(h2.max_concurrent_send_streams()) => say(&error),
+            error => first_bytes.blame(error.as_ref()),
+        });
+    }
+    let keepalive = Keepalive::new(
+        &endpoint.keepalive,
+        &attached.restraint,
+        heard,
+        h2.ping_pong(),
+    );
+    let connection = Connection::new(
+        send,
+        h2.max_concurrent_send_streams(),
+        endpoint.connection_config(),
+        attached,
+    );
+    let driver = Driver::new(h2, keepalive, &connection);
+    connection.executor().spawn(driver);
+    Ok(connection)
+}

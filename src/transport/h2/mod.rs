@@ -1,0 +1,17 @@
+//! HTTP/2 on the bytes of one connection, by the `h2` crate.
+//!
+//! ```text
+//!   io ──handshake──► Connection (handle)    Driver (task)
+//!                                                │ polls h2 on wire, keeps the peer's limit
+//!                                                │ sees GOAWAY first, keepalive
+//!                                                └ closes within close_timeout
+//! ```
+
+mod close_timeout;
+mod driver;
+mod handshake;
+mod keepalive;
+mod limits;
+mod wire;
+
+pub(super) use handshake::handshake;
