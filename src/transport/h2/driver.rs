@@ -47,60 +47,19 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waits_for_callers() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let Some(h2) = &mut self.h2 else {
-            return Poll::Ready(());
+        ready!(self.yield_to_callers(cx));
+        let outcome = self.drive_h2(cx);
+        let Some(connection) = self.handle.upgrade() else {
+            return self.close_in_time(cx, outcome);
         };
-        let outcome = Pin::new(&mut *h2).poll(cx);
-        let limit = h2.max_concurrent_send_streams();
-        let handle = self.handle.upgrade();
         let why = match outcome {
-            Poll::Pending => {
-                let Some(connection) = &handle else {
-                    ready!(self.farewell.poll(cx));
-                    self.h2 = None;
-                    return Poll::Ready(());
-                };
-                match end_of(connection.send()) {
-                    None => connection.set_limit(limit),
-                    Some(error) => {
-                        self.calm_down(&error, connection);
-                        let why = disconnected(&error);
-                        // The peer broke the protocol and every stream has failed. If
-                        // the GOAWAY has to wait, it is for one who does not read.
-                        if error.is_library() {
-                            connection.retire(Stage::Closed(why));
-                            self.h2 = None;
-                            return Poll::Ready(());
-                        }
-                        connection.retire(Stage::Draining(why));
-                    }
-                }
-                let Some(keepalive) = &mut self.keepalive else {
-                    return Poll::Pending;
-                };
-                let why = ready!(keepalive.poll(cx, connection.has_streams()));
-                Cause::new(CauseKind::Disconnected, why)
-            }
-            Poll::Ready(outcome) => {
-                let ended = handle.as_ref().map(|connection| {
-                    let error = why_ended(outcome, connection.send())?;
-                    self.calm_down(&error, connection);
-                    Some(disconnected(&error))
-                });
-                let by_peer = || Cause::new(CauseKind::Disconnected, "closed by the peer");
-                ended.flatten().unwrap_or_else(by_peer)
-            }
+            Poll::Ready(outcome) => self.end_of_h2(outcome, &connection),
+            Poll::Pending => match self.follow_peer(&connection) {
+                Some(why) => why,
+                None => ready!(self.drive_keepalive(cx, &connection)),
+            },
         };
-        if let Some(connection) = handle {
-            connection.retire(Stage::Closed(why));
-        }
-        // Last, for it fails the streams: the slots that they leave are not to be
-        // handed to calls that wait.
-        self.h2 = None;
+        self.close(why, &connection);
         Poll::Ready(())
     }
 }
@@ -120,19 +79,93 @@ impl Driver {
         }
     }
 
-    /// Whether this poll is left to tasks that are ready to run, once after each wake-up.
+    /// Leaves this poll to tasks that are ready to run, once after each wake-up.
     ///
     /// On a runtime of several threads a task that is woken runs next, so the first of
     /// many callers would have its request written alone. At the end of the queue the
     /// driver comes to find the requests of all of them, and writes them together. A
     /// single call has nobody to wait for.
-    fn waits_for_callers(&mut self) -> bool {
+    fn yield_to_callers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.has_waited = !self.has_waited
             && self
                 .handle
                 .upgrade()
                 .is_some_and(|connection| connection.calls_in_flight() > 1);
-        self.has_waited
+        match self.has_waited {
+            true => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            false => Poll::Ready(()),
+        }
+    }
+
+    /// Reads and writes. Ready when `h2` has ended the connection.
+    fn drive_h2(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        match &mut self.h2 {
+            Some(h2) => Pin::new(h2).poll(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The last handle is gone: `h2` closes by itself, or is closed when the time for
+    /// that is over.
+    fn close_in_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<Result<(), h2::Error>>,
+    ) -> Poll<()> {
+        if outcome.is_pending() {
+            ready!(self.farewell.poll(cx));
+        }
+        self.h2 = None;
+        Poll::Ready(())
+    }
+
+    /// Takes over what the peer says of new streams: its limit, or a GOAWAY. The reason
+    /// if the connection is to be closed for that.
+    fn follow_peer(&mut self, connection: &Connection) -> Option<Cause> {
+        let Some(error) = end_of(connection.send()) else {
+            let h2 = self.h2.as_ref()?;
+            connection.set_limit(h2.max_concurrent_send_streams());
+            return None;
+        };
+        self.calm_down(&error, connection);
+        let why = disconnected(&error);
+        // The peer broke the protocol and every stream has failed. If the GOAWAY has to
+        // wait, it is for one who does not read.
+        if error.is_library() {
+            return Some(why);
+        }
+        connection.retire(Stage::Draining(why));
+        None
+    }
+
+    /// Sends PINGs to a silent peer. The reason if it does not answer.
+    fn drive_keepalive(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Cause> {
+        let Some(keepalive) = &mut self.keepalive else {
+            return Poll::Pending;
+        };
+        let why = ready!(keepalive.poll(cx, connection.has_streams()));
+        Poll::Ready(Cause::new(CauseKind::Disconnected, why))
+    }
+
+    /// Why `h2` has ended the connection.
+    fn end_of_h2(&mut self, outcome: Result<(), h2::Error>, connection: &Connection) -> Cause {
+        match why_ended(outcome, connection.send()) {
+            Some(error) => {
+                self.calm_down(&error, connection);
+                disconnected(&error)
+            }
+            None => Cause::new(CauseKind::Disconnected, "closed by the peer"),
+        }
+    }
+
+    /// Tells the handles, then closes the socket: that fails the streams, and the slots
+    /// that they leave are not to be handed to calls that wait.
+    fn close(&mut self, why: Cause, connection: &Connection) {
+        connection.retire(Stage::Closed(why));
+        self.h2 = None;
     }
 
     /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
