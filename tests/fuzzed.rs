@@ -1,5 +1,5 @@
-//! What fuzzing has found worth keeping, once more: every input of `fuzz/corpus`, with
-//! what has to hold for it. In memory and in paused time.
+//! Replays every input of `fuzz/corpus` and asserts what its target promises, in memory and
+//! in paused time.
 
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
@@ -15,7 +15,7 @@ use std::{
 
 use tar::Archive;
 
-/// Whose panic it is has to be known, in whatever task it was.
+/// Replays run one at a time, so that a panic in any task belongs to the current input.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
