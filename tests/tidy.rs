@@ -2,6 +2,9 @@
 //! a given name may contain, who may use whom, and that the documents point at
 //! code and tests that exist. `docs/architecture.md` gives the reasons.
 
+#[path = "tidy/english.rs"]
+mod english;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
