@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::Reason;
 use tracing::warn;
 
-use super::{close_timeout::Farewell, keepalive::Keepalive, wire::RequestsFirst};
+use super::{close_timeout::Farewell, keepalive::Keepalive, wire::WireIo};
 use crate::{
     error::{Cause, CauseKind},
     transport::{
@@ -26,7 +26,7 @@ const BACKEND: &str = "tonic_health_channel::backend";
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
 
-type Http2Connection = h2::client::Connection<RequestsFirst<Sniffed>, Bytes>;
+type Http2Connection = h2::client::Connection<WireIo<Sniffed>, Bytes>;
 
 /// Drives one connection until it closes.
 ///

@@ -12,7 +12,7 @@ use super::{
     driver::Driver,
     keepalive::Keepalive,
     limits::{builder, has_settings},
-    wire::RequestsFirst,
+    wire::WireIo,
 };
 use crate::transport::{
     connection::{Attached, Connection},
@@ -31,7 +31,7 @@ pub(in crate::transport) async fn handshake(
     let (io, first_bytes) = Sniffed::new(io);
     let heard = io.heard.clone();
     let (send, mut h2) = builder(&endpoint.http2)
-        .handshake::<_, Bytes>(RequestsFirst::new(io))
+        .handshake::<_, Bytes>(WireIo::new(io))
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
     let ended = poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// An IO under `h2` that pauses reading after the first GOAWAY, for one pass of writing.
-pub(super) struct RequestsFirst<T> {
+pub(super) struct WireIo<T> {
     io: T,
     stage: Stage,
 }
@@ -34,7 +34,7 @@ enum Stage {
     After(Bytes),
 }
 
-impl<T> RequestsFirst<T> {
+impl<T> WireIo<T> {
     pub(super) fn new(io: T) -> Self {
         Self {
             io,
@@ -52,7 +52,7 @@ impl<T> RequestsFirst<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for RequestsFirst<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WireIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for RequestsFirst<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for RequestsFirst<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WireIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
