@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// everything is written, which a peer can prevent for ever: one that reads nothing, or
 /// that has answered a call and takes no more of its request.
 #[derive(Default)]
-pub(super) struct Farewell(Option<Pin<Box<Sleep>>>);
+pub(super) struct CloseTimeout(Option<Pin<Box<Sleep>>>);
 
-impl Farewell {
+impl CloseTimeout {
     /// Resolves when the time is over that began with the first poll.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self

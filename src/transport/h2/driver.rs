@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::Reason;
 use tracing::warn;
 
-use super::{close_timeout::Farewell, keepalive::Keepalive, wire::WireIo};
+use super::{close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo};
 use crate::{
     error::{Cause, CauseKind},
     transport::{
@@ -37,7 +37,7 @@ pub(super) struct Driver {
     h2: Option<Http2Connection>,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
-    farewell: Farewell,
+    close_timeout: CloseTimeout,
     handle: WeakConnection,
     /// The last poll was spent on waiting for callers.
     has_waited: bool,
@@ -73,7 +73,7 @@ impl Driver {
         Self {
             h2: Some(h2),
             keepalive,
-            farewell: Farewell::default(),
+            close_timeout: CloseTimeout::default(),
             handle: connection.downgrade(),
             has_waited: false,
         }
@@ -116,7 +116,7 @@ impl Driver {
         outcome: Poll<Result<(), h2::Error>>,
     ) -> Poll<()> {
         if outcome.is_pending() {
-            ready!(self.farewell.poll(cx));
+            ready!(self.close_timeout.poll(cx));
         }
         self.h2 = None;
         Poll::Ready(())
