@@ -15,7 +15,7 @@ use crate::{
     error::{Cause, CauseKind},
     transport::{
         connection::{Connection, Stage, WeakConnection},
-        io::Sniffed,
+        io::SniffedIo,
         words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
     },
 };
@@ -26,7 +26,7 @@ const BACKEND: &str = "tonic_health_channel::backend";
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
 
-type Http2Connection = h2::client::Connection<WireIo<Sniffed>, Bytes>;
+type Http2Connection = h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 
 /// Drives one connection until it closes.
 ///

@@ -17,7 +17,7 @@ use super::{
 use crate::transport::{
     connection::{Attached, Connection},
     endpoint::Endpoint,
-    io::{BoxIo, Sniffed},
+    io::{BoxIo, SniffedIo},
     words::h2_error::{say, why_ended},
 };
 
@@ -28,7 +28,7 @@ pub(in crate::transport) async fn handshake(
     endpoint: &Endpoint,
     attached: Attached,
 ) -> Result<Connection, String> {
-    let (io, first_bytes) = Sniffed::new(io);
+    let (io, first_bytes) = SniffedIo::new(io);
     let heard = io.heard.clone();
     let (send, mut h2) = builder(&endpoint.http2)
         .handshake::<_, Bytes>(WireIo::new(io))

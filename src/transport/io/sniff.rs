@@ -95,7 +95,7 @@ impl Heard {
 }
 
 /// An IO that keeps the first bytes it reads.
-pub(in crate::transport) struct Sniffed {
+pub(in crate::transport) struct SniffedIo {
     io: BoxIo,
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
@@ -103,7 +103,7 @@ pub(in crate::transport) struct Sniffed {
     pub(in crate::transport) heard: Heard,
 }
 
-impl Sniffed {
+impl SniffedIo {
     pub(in crate::transport) fn new(io: BoxIo) -> (Self, FirstBytes) {
         let first_bytes = FirstBytes::default();
         let sniffed = Self {
@@ -116,7 +116,7 @@ impl Sniffed {
     }
 }
 
-impl AsyncRead for Sniffed {
+impl AsyncRead for SniffedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -136,7 +136,7 @@ impl AsyncRead for Sniffed {
     }
 }
 
-impl AsyncWrite for Sniffed {
+impl AsyncWrite for SniffedIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

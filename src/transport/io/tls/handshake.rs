@@ -23,7 +23,7 @@ use crate::{
     transport::{
         io::{
             connector::BoxIo,
-            sniff::{FirstBytes, Sniffed},
+            sniff::{FirstBytes, SniffedIo},
         },
         words::io_error,
     },
@@ -42,7 +42,7 @@ impl Client {
     ///
     /// Why not, in a sentence.
     pub(in crate::transport) async fn handshake(self, plain: BoxIo) -> Result<BoxIo, String> {
-        let (plain, first_bytes) = Sniffed::new(plain);
+        let (plain, first_bytes) = SniffedIo::new(plain);
         let connector = TlsConnector::from(self.prepared.rustls.clone());
         let handshake = connector.connect(self.name, plain);
         let config = &self.prepared.config;
@@ -128,7 +128,7 @@ fn say(error: &Error) -> String {
 }
 
 /// A connection behind TLS, whose errors are in our words.
-struct Secured(TlsStream<Sniffed>);
+struct Secured(TlsStream<SniffedIo>);
 
 impl Secured {
     /// With TLS 1.3 a client has done its part before the server has looked at its
