@@ -29,7 +29,7 @@ pub(in crate::transport) async fn handshake(
     attached: Attached,
 ) -> Result<Connection, String> {
     let (io, first_bytes) = SniffedIo::new(io);
-    let heard = io.heard.clone();
+    let read_activity = io.read_activity.clone();
     let (send, mut h2) = builder(&endpoint.http2)
         .handshake::<_, Bytes>(WireIo::new(io))
         .await
@@ -49,7 +49,7 @@ pub(in crate::transport) async fn handshake(
     let keepalive = Keepalive::new(
         &endpoint.keepalive,
         &attached.restraint,
-        heard,
+        read_activity,
         h2.ping_pong(),
     );
     let connection = Connection::new(

@@ -23,7 +23,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::transport::{connection::Restraint, endpoint::KeepaliveOptions, io::Heard};
+use crate::transport::{connection::Restraint, endpoint::KeepaliveOptions, io::ReadActivity};
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {
@@ -34,7 +34,7 @@ pub(super) struct Keepalive {
     interval: Duration,
     timeout: Duration,
     while_idle: bool,
-    heard: Heard,
+    read_activity: ReadActivity,
     last_read: Instant,
     state: State,
     timer: Pin<Box<Sleep>>,
@@ -55,7 +55,7 @@ impl Keepalive {
     pub(super) fn new(
         options: &KeepaliveOptions,
         restraint: &Restraint,
-        heard: Heard,
+        read_activity: ReadActivity,
         ping_pong: Option<PingPong>,
     ) -> Option<Self> {
         let doublings = restraint.doublings();
@@ -67,7 +67,7 @@ impl Keepalive {
             interval,
             timeout: options.timeout,
             while_idle: options.while_idle,
-            heard,
+            read_activity,
             last_read: Instant::now(),
             state: State::Resting,
             timer: Box::pin(time::sleep(interval)),
@@ -87,7 +87,7 @@ impl Keepalive {
 
     /// Resolves to the reason why the connection is over, if the peer is gone.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, has_streams: bool) -> Poll<String> {
-        if self.heard.take() {
+        if self.read_activity.take() {
             self.last_read = Instant::now();
         }
         let may_ping = has_streams || self.while_idle;

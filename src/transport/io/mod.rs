@@ -15,7 +15,7 @@ pub(super) use address::{Located, Target, UnixName};
 pub(super) use connector::Io;
 pub(super) use connector::{BoxIo, Connector, Progress};
 pub(super) use proxy::Proxy;
-pub(super) use sniff::{Heard, SniffedIo};
+pub(super) use sniff::{ReadActivity, SniffedIo};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};
 #[cfg(feature = "_tls-any")]

@@ -82,9 +82,9 @@ fn is_end_of_file(error: &h2::Error) -> bool {
 
 /// Whether something was read since this was last asked. The IO sets it.
 #[derive(Clone, Default)]
-pub(in crate::transport) struct Heard(Arc<AtomicBool>);
+pub(in crate::transport) struct ReadActivity(Arc<AtomicBool>);
 
-impl Heard {
+impl ReadActivity {
     fn set(&self) {
         self.0.store(true, Relaxed);
     }
@@ -100,7 +100,7 @@ pub(in crate::transport) struct SniffedIo {
     first_bytes: FirstBytes,
     /// Bytes read so far, as far as they matter.
     read: usize,
-    pub(in crate::transport) heard: Heard,
+    pub(in crate::transport) read_activity: ReadActivity,
 }
 
 impl SniffedIo {
@@ -110,7 +110,7 @@ impl SniffedIo {
             io,
             first_bytes: first_bytes.clone(),
             read: 0,
-            heard: Heard::default(),
+            read_activity: ReadActivity::default(),
         };
         (sniffed, first_bytes)
     }
@@ -125,7 +125,7 @@ impl AsyncRead for SniffedIo {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.heard.set();
+            self.read_activity.set();
         }
         if self.read < FirstBytes::KEPT {
             let read = &buf.filled()[before..];
