@@ -148,7 +148,7 @@ async fn connect_tcp(
     let local = endpoint.tcp.local_address;
     let stream = race(&target.to_string(), addresses, local).await?;
     tune(&stream, &endpoint.tcp)
-        .map_err(|error| format!("socket options: {}", io_error::say(&error)))?;
+        .map_err(|error| format!("socket options: {}", io_error::describe_io(&error)))?;
     Ok(Box::new(stream))
 }
 
@@ -164,7 +164,7 @@ async fn connect_unix(name: &UnixName) -> Result<BoxIo, String> {
     };
     match stream {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(io_error::say(&error)),
+        Err(error) => Err(io_error::describe_io(&error)),
     }
 }
 
@@ -246,8 +246,8 @@ async fn attempt(
     connected.map_err(|error| {
         // Whose address it is, only where a name has been looked up.
         match address.to_string() == target {
-            true => io_error::say(&error),
-            false => format!("{} ({address})", io_error::say(&error)),
+            true => io_error::describe_io(&error),
+            false => format!("{} ({address})", io_error::describe_io(&error)),
         }
     })
 }

@@ -101,14 +101,14 @@ impl Hop {
         let mut io = BufReader::new(io);
         let ask = ask(authority, self.0.basic_auth());
         let sent = io.write_all(&ask).await;
-        sent.map_err(|error| io_error::say(&error))?;
+        sent.map_err(|error| io_error::describe_io(&error))?;
         let mut answer = (&mut io).take(LONGEST_ANSWER);
         let mut status = Vec::new();
         let mut line = Vec::new();
         loop {
             line.clear();
             let read = answer.read_until(b'\n', &mut line).await;
-            read.map_err(|error| io_error::say(&error))?;
+            read.map_err(|error| io_error::describe_io(&error))?;
             match line.as_slice() {
                 [.., b'\n'] => {}
                 _ if answer.limit() == 0 => return Err("its answer is too long".to_owned()),

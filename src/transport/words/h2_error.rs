@@ -84,7 +84,7 @@ pub(in crate::transport) fn say(error: &h2::Error) -> String {
         // Not to be taken for a deadline.
         Some(io) if io.kind() == io::ErrorKind::TimedOut => "connection timed out".to_owned(),
         Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
-        Some(io) => io_error::say(io),
+        Some(io) => io_error::describe_io(io),
         None if is_from_peer(error) => {
             let said = error.to_string();
             format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))

@@ -3,7 +3,7 @@
 use std::io;
 
 /// An IO error without its number where the kind says it all.
-pub(in crate::transport) fn say(error: &io::Error) -> String {
+pub(in crate::transport) fn describe_io(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset

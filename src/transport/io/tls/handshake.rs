@@ -79,7 +79,7 @@ fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS handshake: closed by the peer".to_owned()
         }
-        (None, _) => format!("TLS handshake: {}", io_error::say(error)),
+        (None, _) => format!("TLS handshake: {}", io_error::describe_io(error)),
     }
 }
 
