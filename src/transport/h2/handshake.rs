@@ -18,7 +18,7 @@ use crate::transport::{
     connection::{Attached, Connection},
     endpoint::Endpoint,
     io::{BoxIo, SniffedIo},
-    words::h2_error::{say, why_ended},
+    words::h2_error::{describe_h2, why_ended},
 };
 
 /// Speaks HTTP/2 on `io`, and hands out the connection once the peer's SETTINGS
@@ -42,7 +42,7 @@ pub(in crate::transport) async fn handshake(
     .await;
     if let Some(outcome) = ended {
         return Err(match why_ended(outcome, &send) {
-            Some(error) if has_settings(h2.max_concurrent_send_streams()) => say(&error),
+            Some(error) if has_settings(h2.max_concurrent_send_streams()) => describe_h2(&error),
             error => first_bytes.blame(error.as_ref()),
         });
     }

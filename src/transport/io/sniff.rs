@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connector::BoxIo;
-use crate::transport::words::h2_error::{is_from_peer, say};
+use crate::transport::words::h2_error::{describe_h2, is_from_peer};
 
 /// The first bytes that came from the peer, shared with the IO that reads them.
 #[derive(Clone, Default)]
@@ -43,7 +43,7 @@ impl FirstBytes {
                 format!("the peer does not speak HTTP/2: {error}")
             }
             (_, Some(error)) if !is_end_of_file(error) => {
-                format!("closed without SETTINGS: {}", say(error))
+                format!("closed without SETTINGS: {}", describe_h2(error))
             }
             _ => "closed without SETTINGS".to_owned(),
         }

@@ -67,7 +67,7 @@ pub(in crate::transport) fn disconnected(error: &h2::Error) -> Cause {
     let why = match is_user_error(error) {
         // There is no other that is about a whole connection.
         true => "all HTTP/2 stream numbers are used".to_owned(),
-        false => say(error),
+        false => describe_h2(error),
     };
     Cause::new(CauseKind::Disconnected, why)
 }
@@ -78,7 +78,7 @@ fn is_user_error(error: &h2::Error) -> bool {
 }
 
 /// An `h2` error in the words of this crate.
-pub(in crate::transport) fn say(error: &h2::Error) -> String {
+pub(in crate::transport) fn describe_h2(error: &h2::Error) -> String {
     match error.get_io() {
         Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
         // Not to be taken for a deadline.
@@ -139,7 +139,7 @@ pub(in crate::transport) fn status(
             "the response is not of HTTP/2, or its headers are larger than the {header_list} \
              bytes of `Endpoint::http2_max_header_list_size`"
         ),
-        None => say(error),
+        None => describe_h2(error),
     };
     Status::new(code, format!("stream to {address}: {why}"))
 }
