@@ -55,12 +55,12 @@ impl Connector {
                 let connecting = {
                     let mut service = service.lock().await;
                     let ready = poll_fn(|cx| service.poll_ready(cx)).await;
-                    ready.map_err(|error| say(error.into()))?;
+                    ready.map_err(|error| describe_chain(error.into()))?;
                     service.call(uri)
                 };
                 match connecting.await {
                     Ok(io) => Ok(Box::new(TokioIo::new(io)) as BoxIo),
-                    Err(error) => Err(say(error.into())),
+                    Err(error) => Err(describe_chain(error.into())),
                 }
             })
         })
@@ -68,7 +68,7 @@ impl Connector {
 }
 
 /// An error with its sources, of which the last often says most.
-fn say(error: BoxError) -> String {
+fn describe_chain(error: BoxError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
