@@ -75,7 +75,7 @@ fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
         (Some(error @ Error::InvalidMessage(_)), None) => {
             format!("the peer does not speak TLS: {error}")
         }
-        (Some(error), _) => format!("TLS handshake: {}", say(error)),
+        (Some(error), _) => format!("TLS handshake: {}", describe_tls(error)),
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS handshake: closed by the peer".to_owned()
         }
@@ -91,7 +91,7 @@ fn reason(error: &io::Error) -> Option<&Error> {
 /// The common failures in words that name who is at fault. The same failure has the
 /// same text however often it happens: rustls counts the seconds since a
 /// certificate has expired.
-fn say(error: &Error) -> String {
+fn describe_tls(error: &Error) -> String {
     use AlertDescription as Alert;
     use CertificateError as Certificate;
     match error {
@@ -144,7 +144,7 @@ impl Secured {
 
 fn in_words(error: io::Error) -> io::Error {
     match reason(&error) {
-        Some(why) => io::Error::new(error.kind(), format!("TLS: {}", say(why))),
+        Some(why) => io::Error::new(error.kind(), format!("TLS: {}", describe_tls(why))),
         None => error,
     }
 }
