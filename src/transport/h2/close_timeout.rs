@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{self, Sleep};
 
 /// Far more than it takes to write them to a socket.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds the time in which `h2` may close such a connection. By itself it waits until
 /// everything is written, which a peer can prevent for ever: one that reads nothing, or
@@ -23,7 +23,7 @@ impl CloseTimeout {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self
             .0
-            .get_or_insert_with(|| Box::pin(time::sleep(PATIENCE)));
+            .get_or_insert_with(|| Box::pin(time::sleep(CLOSE_TIMEOUT)));
         timer.as_mut().poll(cx)
     }
 }
