@@ -4,7 +4,7 @@
 //!   Outgoing ──open──► Exchange ──headers──► ResponseBody
 //!   head kept,         polls the response,    DATA, trailers; frees the slot
 //!   first frame kept   pumps the request      when the stream ends
-//!                          └─ unfinished ──► Pump in a task, cancelled with the body
+//!                          └─ unfinished ──► RequestBodyPump in a task, cancelled with the body
 //! ```
 
 mod headers;

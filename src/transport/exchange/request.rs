@@ -1,7 +1,7 @@
 //! A request on its way out: its head, kept for another attempt, and its body.
 //!
 //! A unary request goes out whole from the caller's task. A body that is not
-//! ready, or lacks window, goes through the [`Pump`].
+//! ready, or lacks window, goes through the [`RequestBodyPump`].
 
 use std::{
     future::poll_fn,
@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::{
     message_limit::MessageLimit,
-    request_body::{LARGEST_PIECE, Pump, poll_body},
+    request_body::{LARGEST_PIECE, RequestBodyPump, poll_body},
 };
 use crate::error::{Error, ErrorKind};
 
@@ -214,20 +214,20 @@ impl Outgoing {
     /// Sends what follows the HEADERS. What cannot go out at once becomes a
     /// pump, in a box: most calls have none. A stream that has failed meanwhile says so
     /// in its response.
-    pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<Pump>> {
+    pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<RequestBodyPump>> {
         match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
             (Rest::Nothing, first) => {
                 self.rest = Rest::Nothing;
                 let all = first.clone()?;
                 if all.len() > LARGEST_PIECE {
-                    return Some(Pump::new(stream, all, None, None, None));
+                    return Some(RequestBodyPump::new(stream, all, None, None, None));
                 }
                 let _ = stream.send_data(all, true);
                 None
             }
             (Rest::More(next, body), _) => {
                 let chunk = self.first.take().unwrap_or_default();
-                Some(Pump::new(
+                Some(RequestBodyPump::new(
                     stream,
                     chunk,
                     next,
@@ -235,7 +235,7 @@ impl Outgoing {
                     self.limit.take(),
                 ))
             }
-            (Rest::Unknown(body), _) => Some(Pump::new(
+            (Rest::Unknown(body), _) => Some(RequestBodyPump::new(
                 stream,
                 Bytes::new(),
                 None,

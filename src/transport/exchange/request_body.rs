@@ -29,7 +29,7 @@ pub(super) const LARGEST_PIECE: usize = (1 << 31) - 1;
 /// Moves a request body into its stream, as fast as the window allows.
 ///
 /// Dropping it before it has finished resets the stream.
-pub(super) struct Pump {
+pub(super) struct RequestBodyPump {
     stream: SendStream<Bytes>,
     /// Taken from the body, not yet sent.
     chunk: Bytes,
@@ -40,7 +40,7 @@ pub(super) struct Pump {
     handed_over: usize,
 }
 
-impl Pump {
+impl RequestBodyPump {
     /// Of `chunk`, then `next`, then what `body` has.
     pub(super) fn new(
         stream: SendStream<Bytes>,
@@ -125,13 +125,13 @@ impl Pump {
 }
 
 /// A pump in a task of its own, cancelled when this is dropped.
-pub(super) struct PumpTask {
+pub(super) struct RequestBodyTask {
     _cancel: oneshot::Sender<()>,
     failed: oneshot::Receiver<Status>,
 }
 
-impl PumpTask {
-    pub(super) fn start(mut pump: Box<Pump>, executor: &Executor) -> Self {
+impl RequestBodyTask {
+    pub(super) fn start(mut pump: Box<RequestBodyPump>, executor: &Executor) -> Self {
         let (cancel, mut cancelled) = oneshot::channel::<()>();
         let (fail, failed) = oneshot::channel();
         executor.spawn(async move {

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use super::{
     headers::{STATUS_DETAILS, Seen, http_error, missing_status},
     message_limit::MessageLimit,
-    request_body::{Pump, PumpTask},
+    request_body::{RequestBodyPump, RequestBodyTask},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -31,7 +31,7 @@ use crate::{
 /// Dropping it cancels the call: RST_STREAM with CANCEL.
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Box<Pump>>,
+    pump: Option<Box<RequestBodyPump>>,
     /// Taken when the headers are there.
     admitted: Option<Admitted>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Failed {
 impl Exchange {
     pub(super) fn new(
         response: ResponseFuture,
-        pump: Option<Box<Pump>>,
+        pump: Option<Box<RequestBodyPump>>,
         admitted: Admitted,
     ) -> Self {
         Self {
@@ -82,7 +82,8 @@ impl Exchange {
         // request is not wanted.
         let live = (!stream.is_end_stream()).then(|| Live {
             stream,
-            pump: unfinished.map(|pump| PumpTask::start(pump, admitted.connection().executor())),
+            pump: unfinished
+                .map(|pump| RequestBodyTask::start(pump, admitted.connection().executor())),
             admitted,
         });
         let body = ResponseBody {
@@ -154,7 +155,7 @@ struct Live {
     stream: RecvStream,
     /// The slot, and with it the connection: it outlives its channel.
     admitted: Admitted,
-    pump: Option<PumpTask>,
+    pump: Option<RequestBodyTask>,
 }
 
 impl ResponseBody {
@@ -242,7 +243,7 @@ impl Live {
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
         let of_stream = self.admitted.connection().on_stream_failed(error);
-        let of_request = self.pump.as_mut().and_then(PumpTask::error);
+        let of_request = self.pump.as_mut().and_then(RequestBodyTask::error);
         of_request.unwrap_or(of_stream)
     }
 }
