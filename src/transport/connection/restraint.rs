@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Doubled so often, any interval that was asked for is longer than anyone waits.
-const MOST_DOUBLINGS: u32 = 16;
+const MAX_DOUBLINGS: u32 = 16;
 
 /// How often a backend has said that PINGs come too often. Each time doubles the
 /// interval for its next connections; all of them share this. Connections that were
@@ -28,11 +28,11 @@ impl Restraint {
     pub(in crate::transport) fn double(&self, doublings: u32) -> bool {
         let more = doublings + 1;
         let doubled = self.0.compare_exchange(doublings, more, Relaxed, Relaxed);
-        doubled.is_ok() && more <= MOST_DOUBLINGS
+        doubled.is_ok() && more <= MAX_DOUBLINGS
     }
 
     /// The interval doubled as often as a backend said so.
     pub(in crate::transport) fn lengthen(interval: Duration, doublings: u32) -> Duration {
-        interval.saturating_mul(1 << doublings.min(MOST_DOUBLINGS))
+        interval.saturating_mul(1 << doublings.min(MAX_DOUBLINGS))
     }
 }
