@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             a stream is opened
-//!   Dormant ─────────────────────► Resting ◄──────────── the PING is answered
+//!   Dormant ─────────────────────► Waiting ◄──────────── the PING is answered
 //!      ▲                             │  nothing read for the interval     │
 //!      └──── and no stream is open ──┴── else: PING ───► Pinged ──────────┤
 //!                                                          │ nothing read │
@@ -44,7 +44,7 @@ enum State {
     /// No stream is open, and PINGs are for streams.
     Dormant,
     /// Until the timer, which may be early: a read does not set it anew.
-    Resting,
+    Waiting,
     Pinged {
         at: Instant,
     },
@@ -69,7 +69,7 @@ impl Keepalive {
             while_idle: options.while_idle,
             read_activity,
             last_read: Instant::now(),
-            state: State::Resting,
+            state: State::Waiting,
             timer: Box::pin(time::sleep(interval)),
         })
     }
@@ -93,12 +93,12 @@ impl Keepalive {
         let may_ping = has_streams || self.while_idle;
         loop {
             self.state = match self.state {
-                State::Dormant if may_ping => self.rest(),
+                State::Dormant if may_ping => self.wait(),
                 State::Dormant => return Poll::Pending,
-                State::Resting => {
+                State::Waiting => {
                     ready!(self.timer.as_mut().poll(cx));
                     if Instant::now() < later(self.last_read, self.interval) {
-                        self.rest()
+                        self.wait()
                     } else if !may_ping {
                         State::Dormant
                     } else if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
@@ -112,7 +112,7 @@ impl Keepalive {
                     }
                 }
                 State::Pinged { at } => match self.ping_pong.poll_pong(cx) {
-                    Poll::Ready(Ok(_)) => self.rest(),
+                    Poll::Ready(Ok(_)) => self.wait(),
                     Poll::Ready(Err(_)) => return Poll::Pending,
                     Poll::Pending => {
                         ready!(self.timer.as_mut().poll(cx));
@@ -131,10 +131,10 @@ impl Keepalive {
         }
     }
 
-    fn rest(&mut self) -> State {
+    fn wait(&mut self) -> State {
         let until = later(self.last_read, self.interval);
         self.timer.as_mut().reset(until);
-        State::Resting
+        State::Waiting
     }
 }
 
