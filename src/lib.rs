@@ -130,7 +130,6 @@
 mod backoff;
 mod balancer;
 mod board;
-mod builder;
 mod call;
 pub mod channel;
 mod connectivity;
@@ -141,19 +140,19 @@ mod in_flight;
 mod pb;
 mod picker;
 mod service_config;
-mod serving;
 mod snapshot;
 mod subchannel;
 mod tally;
-mod target;
 mod transport;
-mod watch;
 
 // The public interface is:
 pub use backoff::BackoffConfig;
-pub use builder::ChannelBuilder;
 pub use call::WaitForReady;
-pub use channel::{Change, Channel, ResponseFuture};
+pub use channel::{
+    Change, Channel, ResponseFuture,
+    builder::ChannelBuilder,
+    watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
+};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
@@ -165,4 +164,3 @@ pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
-pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};

@@ -55,7 +55,7 @@ const NOT_PURE: [&str; 14] = [
 /// Where tasks may be spawned.
 const SPAWNS: [&str; 6] = [
     "src/balancer/task.rs",
-    "src/builder.rs",
+    "src/channel/builder.rs",
     "src/transport/body.rs",
     "src/transport/call_limits.rs",
     "src/transport/executor.rs",
@@ -82,15 +82,11 @@ const WAITS: [&str; 15] = [
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
-const EDGES: [(&str, &str); 17] = [
-    (
-        "builder",
-        "channel call balancer discover transport service_config health backoff snapshot \
-         connectivity error",
-    ),
+const EDGES: [(&str, &str); 13] = [
     (
         "channel",
-        "call board snapshot watch connectivity transport error",
+        "call balancer board discover transport service_config health backoff snapshot \
+         connectivity error",
     ),
     (
         "call",
@@ -111,13 +107,7 @@ const EDGES: [(&str, &str); 17] = [
         "snapshot",
         "picker transport service_config health connectivity in_flight error",
     ),
-    ("target", "builder channel discover transport error"),
-    ("discover", "serving transport service_config backoff error"),
-    (
-        "serving",
-        "channel board snapshot connectivity transport error",
-    ),
-    ("watch", "snapshot connectivity"),
+    ("discover", "channel transport service_config backoff error"),
     ("picker", "error"),
     ("backoff", "error"),
     ("transport", "in_flight error"),

@@ -35,7 +35,7 @@ mod push;
 mod refresh;
 mod source;
 
-pub use crate::serving::{Connection, Serving, serving};
+pub use crate::channel::ready_backends::{Connection, Serving, serving};
 pub use dns::{Dns, dns};
 pub use file::{File, file};
 pub use list::{List, list};

@@ -30,9 +30,9 @@ use tonic::body::Body;
 use tower::{discover::Change, load::Load};
 use tower_service::Service;
 
+use super::{Channel, ResponseFuture};
 use crate::{
     board::Board,
-    channel::{Channel, ResponseFuture},
     connectivity::ConnectivityState,
     error::{Cause, Error, ErrorKind},
     snapshot::{BackendId, Status},
