@@ -151,6 +151,7 @@ pub use call::WaitForReady;
 pub use channel::{
     Change, Channel, ResponseFuture,
     builder::ChannelBuilder,
+    ready_backends::{BackendConnection, ReadyBackends},
     watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
 };
 pub use connectivity::ConnectivityState;

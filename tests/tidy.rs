@@ -107,7 +107,7 @@ const EDGES: [(&str, &str); 13] = [
         "snapshot",
         "picker transport service_config health connectivity in_flight error",
     ),
-    ("discover", "channel transport service_config backoff error"),
+    ("discover", "transport service_config backoff error"),
     ("picker", "error"),
     ("backoff", "error"),
     ("transport", "in_flight error"),

@@ -326,8 +326,8 @@ impl ChannelBuilder {
     /// not so behind a load balancer that shares connections out.
     ///
     /// Unlike gRFC A105, which opens connections as streams run out, these are always
-    /// open, so the service config's `connectionScaling` has no part in it. A view by
-    /// [`discover::serving`](crate::discover::serving) uses the first one alone.
+    /// open, so the service config's `connectionScaling` has no part in it.
+    /// [`Channel::ready_backends`] names the first one alone.
     ///
     /// # Panics
     ///
