@@ -129,7 +129,6 @@
 
 mod backoff;
 mod balancer;
-mod board;
 mod call;
 pub mod channel;
 mod connectivity;
@@ -138,9 +137,8 @@ mod error;
 mod health;
 mod in_flight;
 mod pb;
-mod picker;
+mod routing;
 mod service_config;
-mod snapshot;
 mod subchannel;
 mod tally;
 mod transport;
@@ -158,10 +156,10 @@ pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use http::Uri;
+pub use routing::{BackendId, BackendStatus, Status};
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
-pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};

@@ -26,7 +26,7 @@ const PURE: [&str; 23] = [
     "src/discover/dns/machine.rs",
     "src/health/flood.rs",
     "src/health/machine.rs",
-    "src/picker.rs",
+    "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
     "src/tally.rs",
@@ -82,33 +82,26 @@ const WAITS: [&str; 15] = [
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
-const EDGES: [(&str, &str); 13] = [
+const EDGES: [(&str, &str); 11] = [
     (
         "channel",
-        "call balancer board discover transport service_config health backoff snapshot \
-         connectivity error",
+        "balancer call discover routing transport service_config health backoff connectivity error",
     ),
-    (
-        "call",
-        "board snapshot picker transport service_config connectivity error",
-    ),
+    ("call", "routing transport service_config error"),
     (
         "balancer",
-        "subchannel board snapshot picker discover transport service_config health backoff \
-         connectivity in_flight tally error",
+        "subchannel discover routing transport service_config health backoff connectivity in_flight tally error",
     ),
     (
         "subchannel",
-        "health transport backoff snapshot connectivity tally error",
+        "health transport backoff connectivity tally error",
+    ),
+    (
+        "routing",
+        "health transport service_config connectivity in_flight error",
     ),
     ("health", "transport backoff connectivity pb tally error"),
-    ("board", "snapshot picker transport service_config error"),
-    (
-        "snapshot",
-        "picker transport service_config health connectivity in_flight error",
-    ),
     ("discover", "transport service_config backoff error"),
-    ("picker", "error"),
     ("backoff", "error"),
     ("transport", "in_flight error"),
     ("service_config", "error"),

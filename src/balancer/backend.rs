@@ -9,7 +9,7 @@ use crate::{
     error::Cause,
     health::HealthStatus,
     in_flight::InFlight,
-    snapshot::{BackendId, BackendStatus},
+    routing::{BackendId, BackendStatus},
     subchannel::Report,
 };
 

@@ -34,8 +34,7 @@ use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
     in_flight::InFlight,
-    picker::{Cursor, Picker},
-    snapshot::{BackendId, BackendStatus, Status},
+    routing::{BackendId, BackendStatus, Cursor, Picker, Status},
     subchannel::Report,
 };
 

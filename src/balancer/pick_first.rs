@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     connectivity::ConnectivityState::{self, Ready, TransientFailure},
-    snapshot::BackendId,
+    routing::BackendId,
 };
 
 /// gRFC A61, "Connection Attempt Delay".
@@ -170,7 +170,7 @@ mod tests {
     use super::{ATTEMPT_DELAY, Decision, PickFirst, Seen};
     use crate::{
         connectivity::ConnectivityState::{self, *},
-        snapshot::BackendId,
+        routing::BackendId,
     };
 
     /// What runs, and how it is.

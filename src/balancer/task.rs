@@ -22,15 +22,13 @@ use super::{
 };
 use crate::{
     backoff::BackoffConfig,
-    board::{Board, Command},
     connectivity::ConnectivityState,
     discover::{Named, RefreshHandle, Source},
     error::{Cause, CauseKind},
     health::HealthOptions,
     in_flight::InFlight,
-    picker::Cursor,
+    routing::{BackendId, Board, Command, Cursor},
     service_config::{LoadBalancingPolicy, ServiceConfig},
-    snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
     tally::{LogBudget, Loudness},
     transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},

@@ -18,9 +18,8 @@ use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{self, NotChecked, NotServing, Pending},
-    picker::{Cursor, Pick},
+    routing::{BackendId, BackendStatus, Cursor, Pick},
     service_config::LoadBalancingPolicy,
-    snapshot::{BackendId, BackendStatus},
     subchannel::Report,
 };
 

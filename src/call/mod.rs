@@ -37,10 +37,8 @@ use tokio::{
 use tonic::{Code, body::Body};
 
 use crate::{
-    board::Board,
     error::{Error, ErrorKind},
-    picker::Pick,
-    snapshot::Status,
+    routing::{Board, Pick, Status},
     transport::{
         Admitted, Connections, Exchange, Failed, OpenError, Outgoing, Place, ResponseBody,
     },

@@ -10,11 +10,9 @@ use tower_service::Service;
 
 use super::{try_admit, wait};
 use crate::{
-    board::Board,
     connectivity::ConnectivityState,
     error::ErrorKind,
-    picker::{Cursor, Picker},
-    snapshot::Status,
+    routing::{Board, Cursor, Picker, Status},
     transport::{
         Connections,
         tests::{Peer, dialled_endpoint, soon},

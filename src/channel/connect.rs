@@ -10,7 +10,7 @@ use crate::{
     connectivity::ConnectivityState,
     discover::named,
     error::{Error, ErrorKind},
-    snapshot::Status,
+    routing::Status,
     transport::Endpoint,
 };
 

@@ -15,11 +15,10 @@ use tower_service::Service;
 
 use super::watch::{BackendWatch, StateWatch, StatusWatch};
 use crate::{
-    board::{Board, Command},
     call::{Call, Defaults},
     connectivity::ConnectivityState,
     error::{Error, ErrorKind},
-    snapshot::{BackendStatus, Status},
+    routing::{BackendStatus, Board, Command, Status},
 };
 
 /// A gRPC channel over one or many backends, of which it uses those that are

@@ -32,10 +32,9 @@ use tower_service::Service;
 
 use super::{Channel, ResponseFuture};
 use crate::{
-    board::Board,
     connectivity::ConnectivityState,
     error::{Cause, Error, ErrorKind},
-    snapshot::{BackendId, Status},
+    routing::{BackendId, Board, Status},
     transport::{
         self, Admitted, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
     },

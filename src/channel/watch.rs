@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     connectivity::ConnectivityState,
-    snapshot::{BackendStatus, Status},
+    routing::{BackendStatus, Status},
 };
 
 /// Follows a channel's [`Status`]: the channel and every backend.
@@ -191,7 +191,7 @@ mod tests {
         connectivity::ConnectivityState,
         health::HealthStatus,
         in_flight::InFlight,
-        snapshot::{BackendId, BackendStatus},
+        routing::{BackendId, BackendStatus},
     };
 
     /// Backends by their ids, each with a number that makes it what it is.
