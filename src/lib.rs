@@ -127,7 +127,6 @@
     )
 )]
 
-mod backoff;
 mod balancer;
 mod call;
 pub mod channel;
@@ -135,16 +134,14 @@ mod connectivity;
 pub mod discover;
 mod error;
 mod health;
-mod in_flight;
 mod pb;
 mod routing;
 mod service_config;
 mod subchannel;
-mod tally;
 mod transport;
+mod util;
 
 // The public interface is:
-pub use backoff::BackoffConfig;
 pub use call::WaitForReady;
 pub use channel::{
     Change, Channel, ResponseFuture,
@@ -163,3 +160,4 @@ pub use service_config::{
 pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
+pub use util::backoff::BackoffConfig;

@@ -10,7 +10,7 @@ use std::{
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
 const PURE: [&str; 23] = [
-    "src/backoff.rs",
+    "src/util/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
     "src/balancer/idle.rs",
@@ -29,7 +29,7 @@ const PURE: [&str; 23] = [
     "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
-    "src/tally.rs",
+    "src/util/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
     "tests/it/support/fleet/plan.rs",
@@ -85,26 +85,23 @@ const WAITS: [&str; 15] = [
 const EDGES: [(&str, &str); 11] = [
     (
         "channel",
-        "balancer call discover routing transport service_config health backoff connectivity error",
+        "balancer call discover routing transport service_config health connectivity util error",
     ),
     ("call", "routing transport service_config error"),
     (
         "balancer",
-        "subchannel discover routing transport service_config health backoff connectivity in_flight tally error",
+        "subchannel discover routing transport service_config health connectivity util error",
     ),
-    (
-        "subchannel",
-        "health transport backoff connectivity tally error",
-    ),
+    ("subchannel", "health transport connectivity util error"),
     (
         "routing",
-        "health transport service_config connectivity in_flight error",
+        "health transport service_config connectivity util error",
     ),
-    ("health", "transport backoff connectivity pb tally error"),
-    ("discover", "transport service_config backoff error"),
-    ("backoff", "error"),
-    ("transport", "in_flight error"),
+    ("health", "transport connectivity pb util error"),
+    ("discover", "transport service_config util error"),
+    ("transport", "util error"),
     ("service_config", "error"),
+    ("util", "error"),
     ("lib", "*"),
 ];
 

@@ -8,9 +8,9 @@ use crate::{
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::Cause,
     health::HealthStatus,
-    in_flight::InFlight,
     routing::{BackendId, BackendStatus},
     subchannel::Report,
+    util::in_flight::InFlight,
 };
 
 #[derive(Debug)]

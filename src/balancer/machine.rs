@@ -33,9 +33,9 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    in_flight::InFlight,
     routing::{BackendId, BackendStatus, Cursor, Picker, Status},
     subchannel::Report,
+    util::in_flight::InFlight,
 };
 
 /// All backends of a channel. `E` is an endpoint, `C` what one has for calls: handles to

@@ -21,17 +21,19 @@ use super::{
     polled::{FromSource, Polled},
 };
 use crate::{
-    backoff::BackoffConfig,
     connectivity::ConnectivityState,
     discover::{Named, RefreshHandle, Source},
     error::{Cause, CauseKind},
     health::HealthOptions,
-    in_flight::InFlight,
     routing::{BackendId, Board, Command, Cursor},
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    tally::{LogBudget, Loudness},
     transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
+    util::{
+        backoff::BackoffConfig,
+        in_flight::InFlight,
+        tally::{LogBudget, Loudness},
+    },
 };
 
 /// The targets of what is logged here; see the crate's documentation.

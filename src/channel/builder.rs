@@ -15,13 +15,13 @@ use tower::{
 
 use super::Channel;
 use crate::{
-    backoff::BackoffConfig,
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
     discover::{self, RefreshHandle, Source, named},
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
+    util::backoff::BackoffConfig,
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on

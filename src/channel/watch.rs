@@ -190,8 +190,8 @@ mod tests {
     use crate::{
         connectivity::ConnectivityState,
         health::HealthStatus,
-        in_flight::InFlight,
         routing::{BackendId, BackendStatus},
+        util::in_flight::InFlight,
     };
 
     /// Backends by their ids, each with a number that makes it what it is.

@@ -25,7 +25,6 @@ use std::{
 };
 
 use crate::{
-    backoff::{Backoff, MIN_INTERVAL, next_start},
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::{
@@ -34,6 +33,7 @@ use crate::{
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
     },
+    util::backoff::{Backoff, MIN_INTERVAL, next_start},
 };
 
 /// The health of one connection. It begins and ends with it, so what an earlier

@@ -20,8 +20,8 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, Running},
-    tally::{LogBudget, Loudness},
     transport::{Attached, Connections, Endpoint},
+    util::tally::{LogBudget, Loudness},
 };
 
 /// The targets of what is logged here; see the crate's documentation.

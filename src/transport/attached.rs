@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{AnsweredBy, CallCredentials, Queue, Restraint, call_limits::CallLimits};
-use crate::in_flight::InFlight;
+use crate::util::in_flight::InFlight;
 
 /// What a connection has of its channel and of its backend. It outlives the
 /// connection, and the next one to the same backend gets it too.

@@ -29,7 +29,7 @@ use futures_util::Stream;
 use tower::discover::Change;
 
 use super::RefreshHandle;
-use crate::{backoff::BackoffConfig, error::Error, transport::Endpoint};
+use crate::{error::Error, transport::Endpoint, util::backoff::BackoffConfig};
 #[cfg(feature = "hickory")]
 use hickory::{ConfigUpdates, Hickory};
 use lookup::Resolver;

@@ -1,0 +1,5 @@
+//! What several modules use and none of them owns.
+
+pub(crate) mod backoff;
+pub(crate) mod in_flight;
+pub(crate) mod tally;
