@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 23] = [
+const PURE: [&str; 24] = [
     "src/util/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -29,6 +29,7 @@ const PURE: [&str; 23] = [
     "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/util/log_budget.rs",
     "src/util/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",

@@ -32,7 +32,7 @@ use crate::{
     util::{
         backoff::BackoffConfig,
         in_flight::InFlight,
-        tally::{LogBudget, Loudness},
+        log_budget::{LogBudget, Loudness},
     },
 };
 

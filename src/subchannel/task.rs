@@ -21,7 +21,7 @@ use crate::{
     error::Cause,
     health::{Action, Event, Notice, Running},
     transport::{Attached, Connections, Endpoint},
-    util::tally::{LogBudget, Loudness},
+    util::log_budget::{LogBudget, Loudness},
 };
 
 /// The targets of what is logged here; see the crate's documentation.

@@ -2,4 +2,5 @@
 
 pub(crate) mod backoff;
 pub(crate) mod in_flight;
+pub(crate) mod log_budget;
 pub(crate) mod tally;
