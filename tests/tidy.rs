@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 24] = [
+const PURE: [&str; 25] = [
     "src/util/backoff.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -29,6 +29,7 @@ const PURE: [&str; 24] = [
     "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/util/instant.rs",
     "src/util/log_budget.rs",
     "src/util/tally.rs",
     "src/transport/messages.rs",
@@ -64,7 +65,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 15] = [
+const WAITS: [&str; 16] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
     "src/call/mod.rs",
@@ -80,6 +81,7 @@ const WAITS: [&str; 15] = [
     "src/transport/farewell.rs",
     "src/transport/tls/handshake.rs",
     "src/transport/keepalive.rs",
+    "src/util/clock.rs",
 ];
 
 /// Who may use whom. A module that is not named uses nobody.
@@ -88,7 +90,7 @@ const EDGES: [(&str, &str); 11] = [
         "channel",
         "balancer call discover routing transport service_config health connectivity util error",
     ),
-    ("call", "routing transport service_config error"),
+    ("call", "routing transport service_config util error"),
     (
         "balancer",
         "subchannel discover routing transport service_config health connectivity util error",

@@ -8,7 +8,6 @@ use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
     task,
-    time::{self, Instant},
 };
 use tower::BoxError;
 use tracing::{debug, field::display, info, warn};
@@ -31,6 +30,7 @@ use crate::{
     transport::{AnsweredBy, Attached, CallCredentials, Connections, Endpoint, Restraint},
     util::{
         backoff::BackoffConfig,
+        clock::{now, sleep_until},
         in_flight::InFlight,
         log_budget::{LogBudget, Loudness},
     },
@@ -182,9 +182,9 @@ impl Worker {
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
-                () = due(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
-                () = due(self.machine.deadline()) => false,
-                () = due(self.pace.due()) => false,
+                () = sleep_until(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
+                () = sleep_until(self.machine.deadline()) => false,
+                () = sleep_until(self.pace.due()) => false,
             };
             let effects = self.machine.settle(now());
             if self.apply(effects) || changed || self.pace.is_due(now()) {
@@ -466,15 +466,4 @@ async fn next(
         Some(updates) => updates.next().await,
         None => std::future::pending().await,
     }
-}
-
-async fn due(at: Option<std::time::Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }

@@ -42,6 +42,7 @@ use crate::{
     transport::{
         Admitted, Connections, Exchange, Failed, OpenError, Outgoing, Place, ResponseBody,
     },
+    util::clock::now,
 };
 
 pub(crate) use rules::Defaults;
@@ -405,8 +406,4 @@ fn unavailable(status: &Status) -> Error {
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the channel is closed")
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
