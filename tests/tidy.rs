@@ -9,15 +9,16 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 25] = [
-    "src/util/backoff.rs",
+const PURE: [&str; 27] = [
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
+    "src/balancer/effects.rs",
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
     "src/balancer/pace.rs",
-    "src/balancer/pick_first.rs",
-    "src/balancer/policy.rs",
+    "src/balancer/policy/in_force.rs",
+    "src/balancer/policy/pick_first.rs",
+    "src/balancer/policy/round_robin.rs",
     "src/bin/grpc-health/grid.rs",
     "src/bin/grpc-health/watch/lines.rs",
     "src/bin/grpc-health/watch/table.rs",
@@ -29,10 +30,11 @@ const PURE: [&str; 25] = [
     "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
+    "src/transport/messages.rs",
+    "src/util/backoff.rs",
     "src/util/instant.rs",
     "src/util/log_budget.rs",
     "src/util/tally.rs",
-    "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
     "tests/it/support/fleet/plan.rs",
 ];

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
-use super::machine::{Effects, Start, SubchannelId};
+use super::effects::{Effects, Start, SubchannelId};
 use crate::{
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::Cause,

@@ -14,8 +14,9 @@ use tracing::{debug, field::display, info, warn};
 
 use super::{
     config::Configs,
+    effects::{Effects, Start, SubchannelId},
     idle::Idleness,
-    machine::{Balancer, Effects, Start, SubchannelId},
+    machine::Balancer,
     pace::Pace,
     polled::{FromSource, Polled},
 };

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::machine::{Balancer, Effects, Publication, SubchannelId};
+use super::{
+    effects::{Effects, SubchannelId},
+    machine::{Balancer, Publication},
+};
 use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
