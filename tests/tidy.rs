@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 27] = [
+const PURE: [&str; 28] = [
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
     "src/balancer/effects.rs",
@@ -27,6 +27,7 @@ const PURE: [&str; 27] = [
     "src/discover/dns/machine.rs",
     "src/health/flood.rs",
     "src/health/machine.rs",
+    "src/health/verdict.rs",
     "src/routing/picker.rs",
     "src/subchannel/extra.rs",
     "src/subchannel/machine.rs",
@@ -110,8 +111,8 @@ const EDGES: [(&str, &str); 11] = [
     ("lib", "*"),
 ];
 
-/// A source file longer than this has two reasons to change.
-const MAX_LINES: usize = 500;
+/// Each file above this is a question: has it two reasons to change?
+const MAX_LINES: usize = 600;
 
 /// Where there is code.
 const FOLDERS: [&str; 5] = ["src", "tests", "examples", "benches", "fuzz"];
