@@ -6,7 +6,11 @@ use futures_util::{Stream, stream};
 use tokio::select;
 use tower::discover::Change;
 
-use super::{Item, Options, lookup::Found, machine::Machine};
+use super::{
+    lookup::Found,
+    machine::Machine,
+    source::{Item, Options},
+};
 use crate::{
     error::{Error, ErrorKind},
     util::clock::{now, sleep_until},
