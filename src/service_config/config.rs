@@ -1,34 +1,13 @@
-//! gRPC's JSON service config: text in, a typed [`ServiceConfig`] out.
-//!
-//! ```text
-//! &str ──value.rs──▶ JSON tree, no key twice ──json.rs──▶ ServiceConfig
-//!            └──────────────── Err: path, rule, value ────────┘
-//! ```
-//!
-//! A config is taken whole or not at all (gRFC A21): whoever holds a
-//! [`ServiceConfig`] holds a valid one. What is read here is JSON's mapping of
-//! the message `grpc.service_config.ServiceConfig`:
-//!
-//! - Field names are the exact lowerCamelCase ones. Other names are ignored at
-//!   every level, so that a config may be newer than its reader (A21).
-//! - `null` means that the field is absent.
-//! - Numbers may be written as strings, as the JSON mapping of protobuf allows.
-//! - A key twice in one object is an error, wherever it stands: no reader could
-//!   tell which one its author meant.
-
-mod json;
-mod method;
-mod value;
-
-#[cfg(test)]
-mod tests;
+//! A service config that was read: what it says, and for which calls.
 
 use std::{collections::HashMap, str::FromStr};
 
-pub use method::{HedgingPolicy, MethodConfig, RetryPolicy};
-
+use super::{
+    json,
+    method::{MethodConfig, MethodName},
+    policy::LoadBalancingPolicy,
+};
 use crate::error::Error;
-use method::{Attempts, MethodName};
 
 /// How a channel treats its calls, as gRPC's service config says it.
 ///
@@ -54,34 +33,13 @@ use method::{Attempts, MethodName};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceConfig {
-    policy: LoadBalancingPolicy,
-    health_check_service: Option<String>,
-    methods: Vec<MethodConfig>,
+    pub(super) policy: LoadBalancingPolicy,
+    pub(super) health_check_service: Option<String>,
+    pub(super) methods: Vec<MethodConfig>,
     /// Positions in `methods`; entries without a name are in none.
-    methods_by_name: HashMap<MethodName, usize>,
-    retry_throttling: Option<RetryThrottling>,
-    max_connections_per_subchannel: Option<u32>,
-}
-
-/// How calls are spread over the backends (gRFC A24).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LoadBalancingPolicy {
-    /// `round_robin`: a connection to every backend, calls in strict rotation
-    /// over those that are ready and healthy.
-    ///
-    /// Also what a config without a policy gets. Other gRPC clients take
-    /// `pick_first` then, where a health check silently never runs.
-    #[default]
-    RoundRobin,
-    /// `pick_first`: one connection, to the first backend that can be connected to
-    /// (gRFC A61, A62). Health is not checked, whatever the config says: an unhealthy
-    /// backend would only be left for a reconnect, perhaps to the same (gRFC A17, "LB
-    /// Policies Can Disable Health Checking When Needed").
-    PickFirst {
-        /// Try the backends in random order, drawn anew for every set.
-        shuffle_address_list: bool,
-    },
+    pub(super) methods_by_name: HashMap<MethodName, usize>,
+    pub(super) retry_throttling: Option<RetryThrottling>,
+    pub(super) max_connections_per_subchannel: Option<u32>,
 }
 
 /// When to stop retrying because too many calls fail (gRFC A6, "Throttling
@@ -90,8 +48,8 @@ pub enum LoadBalancingPolicy {
 /// Both numbers count to the third decimal; further ones are cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryThrottling {
-    max_tokens_thousandths: u32,
-    token_ratio_thousandths: u32,
+    pub(super) max_tokens_thousandths: u32,
+    pub(super) token_ratio_thousandths: u32,
 }
 
 impl FromStr for ServiceConfig {
@@ -184,31 +142,6 @@ impl ServiceConfig {
         .into_iter()
         .filter_map(|(field, present)| present.then_some(field))
         .collect()
-    }
-}
-
-impl LoadBalancingPolicy {
-    /// Every policy there is, as it is without a config of its own. A new one needs
-    /// a variant and a line here.
-    const KNOWN: &[(&str, Self)] = &[
-        ("pick_first", Self::PICK_FIRST),
-        ("round_robin", Self::RoundRobin),
-    ];
-
-    const PICK_FIRST: Self = Self::PickFirst {
-        shuffle_address_list: false,
-    };
-
-    fn named(name: &str) -> Option<Self> {
-        Self::KNOWN
-            .iter()
-            .find_map(|(known, policy)| (*known == name).then_some(*policy))
-    }
-
-    /// The names for an error text: `a, b, c`.
-    fn known_names() -> String {
-        let names: Vec<_> = Self::KNOWN.iter().map(|(name, _)| *name).collect();
-        names.join(", ")
     }
 }
 
