@@ -115,7 +115,7 @@
 //!
 //! The modules follow a call downward, and a health update upward. `health/mod.rs`
 //! tells what health checking is; `health/machine.rs` and `balancer/machine.rs`
-//! are the rules; `call/mod.rs` is the call path; `docs/architecture.md` is the
+//! are the rules; `call/run.rs` is the call path; `docs/architecture.md` is the
 //! map.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -68,10 +68,12 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 16] = [
+const WAITS: [&str; 18] = [
     "src/balancer/polled.rs",
     "src/balancer/task.rs",
-    "src/call/mod.rs",
+    "src/call/admission.rs",
+    "src/call/deadline.rs",
+    "src/call/run.rs",
     "src/discover/dns/hickory.rs",
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",

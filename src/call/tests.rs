@@ -8,7 +8,7 @@ use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
-use super::{try_admit, wait};
+use super::admission::{try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
