@@ -116,6 +116,9 @@ const EDGES: [(&str, &str); 11] = [
 /// Each file above this is a question: has it two reasons to change?
 const MAX_LINES: usize = 600;
 
+/// Folders of the library whose `mod.rs` may have logic still.
+const LOGIC_IN_MOD: [&str; 1] = ["src/transport/"];
+
 /// Where there is code.
 const FOLDERS: [&str; 5] = ["src", "tests", "examples", "benches", "fuzz"];
 
@@ -324,6 +327,37 @@ fn files_have_one_reason_to_change() {
         (lines > MAX_LINES).then(|| format!("{}: {lines} lines", source.path))
     });
     assert_none(&long.collect::<Vec<_>>());
+}
+
+/// In the library: what is to be changed there is found by the name of its file.
+#[test]
+fn a_mod_rs_is_docs_and_exports() {
+    let mut complaints = Vec::new();
+    for source in library() {
+        let path = &source.path;
+        let may = LOGIC_IN_MOD.iter().any(|folder| path.starts_with(folder));
+        if may || !path.ends_with("/mod.rs") {
+            continue;
+        }
+        let lines = source.code.lines().filter(|line| !line.starts_with("#["));
+        let code = lines.collect::<Vec<_>>().join("\n");
+        let mut items = code.split(';').map(str::trim);
+        if let Some(other) = items.find(|item| !item.is_empty() && !is_export(item)) {
+            let line = other.lines().next().unwrap_or(other);
+            complaints.push(format!("{path}: `{line}` is neither `mod` nor `use`"));
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// Whether this item is a `mod` or a `use`, of any visibility.
+fn is_export(item: &str) -> bool {
+    let item = match item.strip_prefix("pub(") {
+        Some(rest) => rest.split_once(')').map_or(rest, |(_, item)| item),
+        None => item.strip_prefix("pub").unwrap_or(item),
+    };
+    let item = item.trim_start();
+    item.starts_with("mod ") || item.starts_with("use ")
 }
 
 #[test]
