@@ -56,7 +56,7 @@ use support::{
     unused_imports,
     reason = "a bench uses a part, and is compiled with `cfg(test)`"
 )]
-#[path = "../src/picker.rs"]
+#[path = "../src/routing/picker.rs"]
 mod picker;
 mod support;
 

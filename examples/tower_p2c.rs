@@ -40,7 +40,7 @@ const CALLS: usize = 400;
 type Balanced = BoxCloneService<Request<Body>, Response<Body>, Status>;
 
 fn balanced(channel: &Channel) -> Balanced {
-    let balance = Balance::new(discover::serving(channel));
+    let balance = Balance::new(channel.ready_backends());
     // A balancer has one caller, a buffer any number. A call that finds no healthy
     // backend waits in it; what is not to wait for ever gets a timeout here.
     let shared = Buffer::new(balance, CALLERS);

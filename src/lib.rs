@@ -115,7 +115,7 @@
 //!
 //! The modules follow a call downward, and a health update upward. `health/mod.rs`
 //! tells what health checking is; `health/machine.rs` and `balancer/machine.rs`
-//! are the rules; `call/mod.rs` is the call path; `docs/architecture.md` is the
+//! are the rules; `call/run.rs` is the call path; `docs/architecture.md` is the
 //! map.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -127,42 +127,37 @@
     )
 )]
 
-mod backoff;
 mod balancer;
-mod board;
-mod builder;
 mod call;
 pub mod channel;
 mod connectivity;
 pub mod discover;
 mod error;
 mod health;
-mod in_flight;
 mod pb;
-mod picker;
+mod routing;
 mod service_config;
-mod serving;
-mod snapshot;
 mod subchannel;
-mod tally;
-mod target;
 mod transport;
-mod watch;
+mod util;
 
 // The public interface is:
-pub use backoff::BackoffConfig;
-pub use builder::ChannelBuilder;
 pub use call::WaitForReady;
-pub use channel::{Change, Channel, ResponseFuture};
+pub use channel::{
+    Change, Channel, ResponseFuture,
+    builder::ChannelBuilder,
+    ready_backends::{BackendConnection, ReadyBackends},
+    watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
+};
 pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use http::Uri;
+pub use routing::{BackendId, BackendStatus, Status};
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
-pub use snapshot::{BackendId, BackendStatus, Status};
 pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
-pub use watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch};
+pub use util::backoff::BackoffConfig;

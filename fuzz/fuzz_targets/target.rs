@@ -1,4 +1,4 @@
-//! See `src/target.rs`.
+//! See `src/channel/target.rs`.
 
 #![no_main]
 

@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
-use super::machine::{Effects, Start, SubchannelId};
+use super::effects::{Effects, Start, SubchannelId};
 use crate::{
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::Cause,
     health::HealthStatus,
-    in_flight::InFlight,
-    snapshot::{BackendId, BackendStatus},
+    routing::{BackendId, BackendStatus},
     subchannel::Report,
+    util::in_flight::InFlight,
 };
 
 #[derive(Debug)]

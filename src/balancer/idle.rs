@@ -14,6 +14,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::util::instant::after;
+
 const LOOKS_PER_TIMEOUT: u32 = 8;
 
 /// The shortest idle timeout, as in gRPC for C++ and Java.
@@ -54,9 +56,8 @@ impl Idleness {
     }
 
     fn schedule(&mut self, now: Instant) {
-        let later = now.checked_add(self.timeout / LOOKS_PER_TIMEOUT);
-        // A timeout beyond all time is never reached; a year is never waited for.
-        self.next_look = later.unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
+        // A timeout beyond all time is never reached.
+        self.next_look = after(now, self.timeout / LOOKS_PER_TIMEOUT);
     }
 }
 

@@ -28,14 +28,13 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use super::{
     backend::{Backend, Running, untried},
+    effects::{Effects, SubchannelId},
     policy::Policy,
 };
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    in_flight::InFlight,
-    picker::{Cursor, Picker},
-    snapshot::{BackendId, BackendStatus, Status},
+    routing::{BackendId, BackendStatus, Cursor, Picker, Status},
     subchannel::Report,
 };
 
@@ -52,34 +51,6 @@ pub(crate) struct Balancer<E, C> {
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: Running,
-}
-
-/// One subchannel, never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SubchannelId(pub(super) u64);
-
-/// What the task has to do after an input, in any order.
-#[must_use]
-#[derive(Debug)]
-pub(crate) struct Effects<E> {
-    pub(crate) start: Vec<Start<E>>,
-    /// Each was started, by this or an earlier input, and is named once.
-    pub(crate) stop: Vec<SubchannelId>,
-    /// [`Balancer::publication`] would differ from what it was before.
-    pub(crate) changed: bool,
-    /// A backend left READY, or once more could not be used: its source may know
-    /// of a better one.
-    pub(crate) trouble: bool,
-}
-
-/// A subchannel to be started.
-#[derive(Debug)]
-pub(crate) struct Start<E> {
-    pub(crate) id: SubchannelId,
-    pub(crate) backend: BackendId,
-    pub(crate) label: Arc<str>,
-    pub(crate) endpoint: E,
-    pub(crate) in_flight: InFlight,
 }
 
 /// What calls and users see, at one moment.
@@ -355,32 +326,6 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.phase == Phase::Active && self.config == Config::InForce
     }
 
-    /// Whether a subchannel of this backend runs at once.
-    fn starts(&self, id: BackendId) -> bool {
-        let has = |backend| self.running.has(backend);
-        self.runs()
-            && match self.policy {
-                Policy::RoundRobin => true,
-                Policy::PickFirst(_) => self.backends.get(&id).is_some_and(has),
-            }
-    }
-
-    /// Starts what is to run now, if anything is, and does not run yet.
-    pub(super) fn start_all(&mut self, now: Instant) -> Effects<E> {
-        let mut effects = Effects::none();
-        if !self.runs() || matches!(self.policy, Policy::PickFirst(_)) {
-            return effects;
-        }
-        for backend in self.backends.values_mut() {
-            if !self.running.has(backend) {
-                let start = self.running.start(&backend.status, &backend.current);
-                effects.start.push(start);
-                effects.changed |= backend.show_untried(now, true);
-            }
-        }
-        effects
-    }
-
     /// Why the channel, or its set of backends, is not what it should be.
     fn cause(&self) -> Option<Cause> {
         if let (Config::Rejected(cause), false) = (&self.config, self.phase == Phase::Closed) {
@@ -433,20 +378,5 @@ impl<C> Publication<C> {
             backends: self.backends,
         };
         (status, picker)
-    }
-}
-
-impl<E> Effects<E> {
-    pub(super) fn none() -> Self {
-        Self::changed(false)
-    }
-
-    pub(super) fn changed(changed: bool) -> Self {
-        Self {
-            start: Vec::new(),
-            stop: Vec::new(),
-            changed,
-            trouble: false,
-        }
     }
 }

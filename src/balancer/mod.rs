@@ -6,15 +6,15 @@
 //!   channel ── connect, shutdown ──────────►└──────────┘── Publication ──► Picker, Status
 //! ```
 //!
-//! [`machine`] and [`backend`] hold the rules and do nothing by themselves;
+//! [`machine`], [`backend`] and [`policy`] hold the rules and do nothing by themselves;
 //! [`task`] does.
 
 mod backend;
 mod config;
+mod effects;
 mod idle;
 mod machine;
 mod pace;
-mod pick_first;
 mod policy;
 mod polled;
 mod task;

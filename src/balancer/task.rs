@@ -8,33 +8,34 @@ use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
     task,
-    time::{self, Instant},
 };
 use tower::BoxError;
 use tracing::{debug, field::display, info, warn};
 
 use super::{
     config::Configs,
+    effects::{Effects, Start, SubchannelId},
     idle::Idleness,
-    machine::{Balancer, Effects, Start, SubchannelId},
+    machine::Balancer,
     pace::Pace,
     polled::{FromSource, Polled},
 };
 use crate::{
-    backoff::BackoffConfig,
-    board::{Board, Command},
     connectivity::ConnectivityState,
     discover::{Named, RefreshHandle, Source},
     error::{Cause, CauseKind},
     health::HealthOptions,
-    in_flight::InFlight,
-    picker::Cursor,
+    routing::{BackendId, Board, Command, Cursor},
     service_config::{LoadBalancingPolicy, ServiceConfig},
-    snapshot::BackendId,
     subchannel::{self, Config, Control, HealthCheck, Spec, Told},
-    tally::{LogBudget, Loudness},
     transport::{
         AnsweredBy, Attached, CallCredentials, CallLimits, Connections, Endpoint, Restraint,
+    },
+    util::{
+        backoff::BackoffConfig,
+        clock::{now, sleep_until},
+        in_flight::InFlight,
+        log_budget::{LogBudget, Loudness},
     },
 };
 
@@ -184,9 +185,9 @@ impl Worker {
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
-                () = due(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
-                () = due(self.machine.deadline()) => false,
-                () = due(self.pace.due()) => false,
+                () = sleep_until(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
+                () = sleep_until(self.machine.deadline()) => false,
+                () = sleep_until(self.pace.due()) => false,
             };
             let effects = self.machine.settle(now());
             if self.apply(effects) || changed || self.pace.is_due(now()) {
@@ -468,15 +469,4 @@ async fn next(
         Some(updates) => updates.next().await,
         None => std::future::pending().await,
     }
-}
-
-async fn due(at: Option<std::time::Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }

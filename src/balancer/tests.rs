@@ -13,14 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::machine::{Balancer, Effects, Publication, SubchannelId};
+use super::{
+    effects::{Effects, SubchannelId},
+    machine::{Balancer, Publication},
+};
 use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{self, NotChecked, NotServing, Pending},
-    picker::{Cursor, Pick},
+    routing::{BackendId, BackendStatus, Cursor, Pick},
     service_config::LoadBalancingPolicy,
-    snapshot::{BackendId, BackendStatus},
     subchannel::Report,
 };
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{board::Board, service_config::MethodConfig};
+use crate::{routing::Board, service_config::MethodConfig};
 
 /// Put into the extensions of a request, this decides whether its call waits for
 /// a backend where another would fail: in TRANSIENT_FAILURE.

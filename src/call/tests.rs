@@ -8,13 +8,11 @@ use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
-use super::{try_admit, wait};
+use super::admission::{try_admit, wait};
 use crate::{
-    board::Board,
     connectivity::ConnectivityState,
     error::ErrorKind,
-    picker::{Cursor, Picker},
-    snapshot::Status,
+    routing::{Board, Cursor, Picker, Status},
     transport::{
         Connections,
         tests::{Peer, dialled_endpoint, soon},

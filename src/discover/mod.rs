@@ -25,8 +25,10 @@
 //! - An error is reported, and the source is asked again after a second, then
 //!   two, up to thirty. What it named before stays.
 //!
-//! And the other way round: [`serving`] is a `Discover` of the backends that a channel
-//! has and could use now, for balancers that are not this crate's.
+//! And the other way round: [`Channel::ready_backends`] is a `Discover` of the backends
+//! that a channel has and could use now, for balancers that are not this crate's.
+//!
+//! [`Channel::ready_backends`]: crate::Channel::ready_backends
 
 mod dns;
 mod file;
@@ -35,7 +37,6 @@ mod push;
 mod refresh;
 mod source;
 
-pub use crate::serving::{Connection, Serving, serving};
 pub use dns::{Dns, dns};
 pub use file::{File, file};
 pub use list::{List, list};

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::tally::Tally;
+use crate::util::tally::Tally;
 
 /// Ten times the messages of a backend that flips a hundred times a second; or what
 /// such a one has said to a client that was suspended for ten.

@@ -25,7 +25,6 @@ use std::{
 };
 
 use crate::{
-    backoff::{Backoff, MIN_INTERVAL, next_start},
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::{
@@ -33,7 +32,9 @@ use crate::{
         flood::{Flood, MOST_MESSAGES, Pace},
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
+        verdict::Verdict,
     },
+    util::backoff::{Backoff, MIN_INTERVAL, next_start},
 };
 
 /// The health of one connection. It begins and ends with it, so what an earlier
@@ -47,24 +48,6 @@ pub(crate) struct Watch {
     failures: u32,
     flood: Flood,
     options: Arc<HealthOptions>,
-}
-
-/// What is reported.
-#[derive(Debug)]
-enum Verdict {
-    Pending,
-    /// Pending, on a connection that had a state before this service was asked
-    /// about: READY, unless it was `failing`. That stands until there is news.
-    Inherited {
-        failing: Option<Cause>,
-    },
-    Serving,
-    /// No health service, so healthy.
-    Unimplemented,
-    Failing {
-        status: HealthStatus,
-        cause: Cause,
-    },
 }
 
 /// What is done. A `deadline` of `None` is never.
@@ -286,36 +269,17 @@ impl Watch {
 
     /// The state of a backend whose connection is READY.
     pub(crate) fn state(&self) -> ConnectivityState {
-        match &self.verdict {
-            Verdict::Pending if self.options.assume_healthy_until_first_response => {
-                ConnectivityState::Ready
-            }
-            Verdict::Pending => ConnectivityState::Connecting,
-            Verdict::Inherited { failing: None } | Verdict::Serving | Verdict::Unimplemented => {
-                ConnectivityState::Ready
-            }
-            Verdict::Inherited { failing: Some(_) } | Verdict::Failing { .. } => {
-                ConnectivityState::TransientFailure
-            }
-        }
+        let assume_healthy = self.options.assume_healthy_until_first_response;
+        self.verdict.state(assume_healthy)
     }
 
     pub(crate) fn status(&self) -> HealthStatus {
-        match &self.verdict {
-            Verdict::Pending | Verdict::Inherited { .. } => HealthStatus::Pending,
-            Verdict::Serving => HealthStatus::Serving,
-            Verdict::Unimplemented => HealthStatus::Unimplemented,
-            Verdict::Failing { status, .. } => *status,
-        }
+        self.verdict.status()
     }
 
     /// Why, in TRANSIENT_FAILURE.
     pub(crate) fn cause(&self) -> Option<&Cause> {
-        match &self.verdict {
-            Verdict::Failing { cause, .. } => Some(cause),
-            Verdict::Inherited { failing } => failing.as_ref(),
-            Verdict::Pending | Verdict::Serving | Verdict::Unimplemented => None,
-        }
+        self.verdict.cause()
     }
 
     /// How many questions in a row got no answer.
@@ -450,33 +414,6 @@ impl Watch {
             status: HealthStatus::Failed,
             cause: Cause::new(CauseKind::Health, text),
         };
-    }
-}
-
-impl Verdict {
-    /// gRFC A17, "Client Behavior": only `SERVING` is healthy, also among the
-    /// numbers that a later version of the protocol may add.
-    fn of_answer(asked_by: &str, number: i32) -> Self {
-        let status = HealthStatus::from_number(number);
-        if status == HealthStatus::Serving {
-            return Self::Serving;
-        }
-        Self::Failing {
-            status,
-            cause: Cause::new(CauseKind::Health, format!("{asked_by}{status}")),
-        }
-    }
-
-    /// What is left of it when another service is asked about.
-    fn inherited(self) -> Self {
-        match self {
-            Self::Pending => Self::Pending,
-            Self::Inherited { failing } => Self::Inherited { failing },
-            Self::Serving | Self::Unimplemented => Self::Inherited { failing: None },
-            Self::Failing { cause, .. } => Self::Inherited {
-                failing: Some(cause),
-            },
-        }
     }
 }
 

@@ -13,9 +13,9 @@
 //! backend     IDLE ─ CONNECTING ───────────┴ READY ──┴ TRANSIENT_FAILURE …
 //! ```
 //!
-//! [`machine`] holds the rules and does nothing, with [`flood`] for what is too much;
-//! [`options`] is what a user
-//! may change about them; [`watch`] is the RPC.
+//! [`machine`] holds the rules and does nothing, with [`verdict`] for what is known and
+//! [`flood`] for what is too much; [`options`] is what a user may change about them;
+//! [`watch`] is the RPC.
 
 mod action;
 mod flood;
@@ -24,6 +24,7 @@ mod options;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod watch;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::BackoffConfig;
+use crate::util::backoff::BackoffConfig;
 
 /// How backends are asked about their health, once a service config names a
 /// service in `healthCheckConfig` (gRFC A17).

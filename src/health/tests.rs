@@ -15,8 +15,8 @@ use super::{
     machine::{EndKind, Ended, Watch, effective},
 };
 use crate::{
-    backoff::BackoffConfig,
     connectivity::ConnectivityState::{self, *},
+    util::backoff::BackoffConfig,
 };
 
 const SERVING: i32 = 1;

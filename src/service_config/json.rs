@@ -9,8 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use tonic::Code;
 
 use super::{
-    Attempts, HedgingPolicy, LoadBalancingPolicy, MethodConfig, MethodName, RetryPolicy,
-    RetryThrottling, ServiceConfig,
+    config::{RetryThrottling, ServiceConfig},
+    method::{Attempts, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
+    policy::LoadBalancingPolicy,
     value::{Field, Json, Object, invalid},
 };
 use crate::error::Error;

@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::{Backoff, next_start};
+use crate::util::backoff::{Backoff, next_start};
 
 /// The extra connections of one backend whose first is up.
 ///
@@ -25,7 +25,7 @@ pub(super) struct Extras {
     up: usize,
     phase: Phase,
     /// When the last dial began, be it that of the first connection: two of one
-    /// backend are never closer than [`MIN_INTERVAL`](crate::backoff::MIN_INTERVAL).
+    /// backend are never closer than [`MIN_INTERVAL`](crate::util::backoff::MIN_INTERVAL).
     dialled: Instant,
     backoff: Backoff,
 }

@@ -30,10 +30,10 @@ use std::{
 
 use super::extra::Extras;
 use crate::{
-    backoff::{Backoff, BackoffConfig, next_start},
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Ended, HealthOptions, HealthStatus, Watch, effective},
+    util::backoff::{Backoff, BackoffConfig, next_start},
 };
 
 /// One backend's connections and its health.

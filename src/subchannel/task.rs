@@ -8,7 +8,6 @@ use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
     task::coop::cooperative,
-    time,
 };
 use tracing::{debug, error, field::display, info, warn};
 
@@ -20,8 +19,11 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, Running},
-    tally::{LogBudget, Loudness},
     transport::{Attached, Connections, Endpoint},
+    util::{
+        clock::{now, sleep_until},
+        log_budget::{LogBudget, Loudness},
+    },
 };
 
 /// The targets of what is logged here; see the crate's documentation.
@@ -354,15 +356,4 @@ async fn next(rpc: &mut Option<Running>) -> Option<Event> {
         Some(rpc) => cooperative(rpc.next()).await,
         None => pending().await,
     }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => pending().await,
-    }
-}
-
-fn now() -> Instant {
-    time::Instant::now().into_std()
 }

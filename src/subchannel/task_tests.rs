@@ -13,14 +13,13 @@ use tokio::{
 
 use super::{Config, Control, HealthCheck, Spec, Told, run};
 use crate::{
-    backoff::BackoffConfig,
     health::HealthOptions,
-    in_flight::InFlight,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
         Attached, Connection, Connections, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
+    util::{backoff::BackoffConfig, in_flight::InFlight},
 };
 
 const SERVING: i32 = 1;

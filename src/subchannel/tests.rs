@@ -11,10 +11,10 @@ use std::{
 
 use super::machine::{Config, Control, Effects, HealthCheck, Subchannel};
 use crate::{
-    backoff::BackoffConfig,
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::{Action, EndKind, Ended, HealthOptions, HealthStatus, OnUnimplemented, Rpc},
+    util::backoff::BackoffConfig,
 };
 
 const SERVING: i32 = 1;

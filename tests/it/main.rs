@@ -26,7 +26,7 @@ mod harness;
 mod health;
 mod hostile;
 mod lost;
-mod serving;
+mod ready_backends;
 mod shutdown;
 mod silence;
 mod simulation;

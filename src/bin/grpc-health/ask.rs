@@ -1,7 +1,7 @@
 //! Asking each backend of a target, for `check` and `list`.
 //!
 //! ```text
-//!   target ──► Channel, health checks off ──► discover::serving ──► a Connection each
+//!   target ──► Channel, health checks off ──► its READY backends ──► a connection each
 //! ```
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,8 +10,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time;
 use tonic::{Request, Response, Status as RpcStatus};
 use tonic_health_channel::{
-    BackendId, BackendStatus, Change, Channel, ConnectivityState, Endpoint, Status, StatusWatch,
-    discover::{self, Connection, Serving},
+    BackendConnection, BackendId, BackendStatus, Change, Channel, ConnectivityState, Endpoint,
+    ReadyBackends, Status, StatusWatch,
 };
 
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
 pub(crate) struct Target {
     pub(crate) name: String,
     channel: Channel,
-    serving: Serving,
-    connections: BTreeMap<BackendId, Connection>,
+    ready: ReadyBackends,
+    connections: BTreeMap<BackendId, BackendConnection>,
     patience: Duration,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Backend {
     pub(crate) label: String,
     /// Where it is. Empty if the target has named no backend: its source is meant.
     pub(crate) address: String,
-    pub(crate) connection: Result<Connection, Answer>,
+    pub(crate) connection: Result<BackendConnection, Answer>,
 }
 
 impl Target {
@@ -48,7 +48,7 @@ impl Target {
             let channel = builder.disable_service_config_updates().build();
             Self {
                 name: target.clone(),
-                serving: discover::serving(&channel),
+                ready: channel.ready_backends(),
                 channel,
                 connections: BTreeMap::new(),
                 patience: connect.connect_timeout(),
@@ -61,7 +61,7 @@ impl Target {
     pub(crate) async fn backends(&mut self) -> Vec<Backend> {
         let mut watch = self.channel.watch_status();
         let status = self.settled(&mut watch).await;
-        while let Some(Some(change)) = self.serving.next().now_or_never() {
+        while let Some(Some(change)) = self.ready.next().now_or_never() {
             match change {
                 Ok(Change::Insert(id, connection)) => {
                     self.connections.insert(id, connection);
@@ -130,10 +130,13 @@ impl Target {
 /// Makes a call of the health service, for at most `timeout`. Its request says so to the
 /// server.
 pub(crate) async fn call<Q, T>(
-    connection: &Connection,
+    connection: &BackendConnection,
     timeout: Duration,
     question: Q,
-    call: impl AsyncFnOnce(HealthClient<Connection>, Request<Q>) -> Result<Response<T>, RpcStatus>,
+    call: impl AsyncFnOnce(
+        HealthClient<BackendConnection>,
+        Request<Q>,
+    ) -> Result<Response<T>, RpcStatus>,
 ) -> Result<T, RpcStatus> {
     let client = HealthClient::new(connection.clone());
     let mut request = Request::new(question);

@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::{Backoff, BackoffConfig, next_start};
+use crate::util::backoff::{Backoff, BackoffConfig, next_start};
 
 /// A lookup that nobody asked for comes up to this part later than it could, so that
 /// the clients of a restarted fleet do not stay in step.
@@ -169,7 +169,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Machine, Pace};
-    use crate::backoff::BackoffConfig;
+    use crate::util::backoff::BackoffConfig;
 
     const MIN: u64 = 30;
     const REFRESH: u64 = 60;

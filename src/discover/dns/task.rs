@@ -3,14 +3,18 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 use futures_util::{Stream, stream};
-use tokio::{
-    select,
-    time::{self, Instant},
-};
+use tokio::select;
 use tower::discover::Change;
 
-use super::{Item, Options, lookup::Found, machine::Machine};
-use crate::error::{Error, ErrorKind};
+use super::{
+    lookup::Found,
+    machine::Machine,
+    source::{Item, Options},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    util::clock::{now, sleep_until},
+};
 
 /// The changes of the set, without end.
 pub(super) fn run(options: Options) -> impl Stream<Item = Item> + Send {
@@ -44,14 +48,8 @@ impl Task {
 
     async fn until_due(&mut self) {
         loop {
-            let due = async {
-                match self.machine.due() {
-                    Some(at) => time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             select! {
-                () = due => return,
+                () = sleep_until(self.machine.due()) => return,
                 () = self.options.refresh.requested() => self.machine.on_request(),
             }
         }
@@ -86,8 +84,4 @@ impl Task {
         let remove = changes.remove.into_iter().map(Change::Remove);
         self.untold.extend(remove.map(Ok));
     }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }

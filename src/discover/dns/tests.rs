@@ -10,8 +10,8 @@ use tokio::{
 use tower::discover::Change;
 
 use super::{
-    Dns, Item, dns,
     lookup::{Found, Resolver},
+    source::{Dns, Item, dns},
 };
 use crate::{
     Channel, ConnectivityState, Endpoint, Status,

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     error::{Cause, CauseKind},
-    in_flight::InFlight,
     transport::{
         endpoint::{ConnectionConfig, Executor},
         words::h2_error,
     },
+    util::in_flight::InFlight,
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last

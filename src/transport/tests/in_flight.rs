@@ -5,8 +5,8 @@ use super::{
     unary,
 };
 use crate::{
-    in_flight::InFlight,
     transport::{Connection, Outgoing},
+    util::in_flight::InFlight,
 };
 
 async fn counted() -> (InFlight, Connection, Peer) {

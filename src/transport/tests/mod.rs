@@ -49,7 +49,7 @@ use super::{
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
-use crate::in_flight::InFlight;
+use crate::util::in_flight::InFlight;
 
 const ADDRESS: &str = "backend.test:50051";
 

@@ -325,8 +325,8 @@ async fn other_balancers_see_the_first_connection() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
     let channel = builder.connections_per_backend(2).build();
-    let mut serving = discover::serving(&channel);
-    let mut next = async || match within("a change", serving.next()).await {
+    let mut backends = channel.ready_backends();
+    let mut next = async || match within("a change", backends.next()).await {
         Some(Ok(Change::Insert(id, connection))) => (id, connection),
         other => panic!("{other:?} is no new connection"),
     };

@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
     CauseKind, Change,
     ConnectivityState::{Ready, TransientFailure},
-    ErrorKind, RequestInfo, discover,
+    ErrorKind, RequestInfo,
 };
 
 use super::over;
@@ -297,7 +297,7 @@ async fn calls_through_towers_door_bring_credentials_too() {
             true => builder.allow_plaintext_credentials().build(),
             false => builder.build(),
         };
-        let first = within("a backend", discover::serving(&channel).next()).await;
+        let first = within("a backend", channel.ready_backends().next()).await;
         let Some(Ok(Change::Insert(_, connection))) = first else {
             panic!("there is one");
         };

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     connectivity::ConnectivityState,
-    snapshot::{BackendStatus, Status},
+    routing::{BackendStatus, Status},
 };
 
 /// Follows a channel's [`Status`]: the channel and every backend.
@@ -190,8 +190,8 @@ mod tests {
     use crate::{
         connectivity::ConnectivityState,
         health::HealthStatus,
-        in_flight::InFlight,
-        snapshot::{BackendId, BackendStatus},
+        routing::{BackendId, BackendStatus},
+        util::in_flight::InFlight,
     };
 
     /// Backends by their ids, each with a number that makes it what it is.

@@ -7,9 +7,8 @@ use std::{
 
 use futures_util::stream;
 
+use super::{Change, Channel, builder::ChannelBuilder};
 use crate::{
-    builder::ChannelBuilder,
-    channel::{Change, Channel},
     discover::{self, Dns},
     error::{Error, ErrorKind},
     transport::Endpoint,

@@ -10,10 +10,9 @@ use http::{Request, Response};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, body::Body};
 use tonic_health_channel::{
-    BackendId, Change, Channel,
+    BackendConnection, BackendId, Change, Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
-    ErrorKind,
-    discover::{self, Connection, Serving},
+    ErrorKind, ReadyBackends,
 };
 use tower::{
     Service, ServiceExt, balance::p2c::Balance, buffer::Buffer, load::Load, util::BoxCloneService,
@@ -30,41 +29,41 @@ type Balanced = BoxCloneService<Request<Body>, Response<Body>, Status>;
 
 /// Power of two choices over the READY backends.
 fn p2c(channel: &Channel) -> Balanced {
-    let balanced = Buffer::new(Balance::new(discover::serving(channel)), 64);
+    let balanced = Buffer::new(Balance::new(channel.ready_backends()), 64);
     BoxCloneService::new(balanced.map_err(Status::from_error))
 }
 
-async fn next(serving: &mut Serving) -> Option<Change<BackendId, Connection>> {
-    let change = within("a change of what is READY", serving.next()).await;
+async fn next(backends: &mut ReadyBackends) -> Option<Change<BackendId, BackendConnection>> {
+    let change = within("a change of what is READY", backends.next()).await;
     change.map(|Ok(change)| change)
 }
 
-async fn inserted(serving: &mut Serving) -> (BackendId, Connection) {
-    match next(serving).await {
+async fn inserted(backends: &mut ReadyBackends) -> (BackendId, BackendConnection) {
+    match next(backends).await {
         Some(Change::Insert(id, connection)) => (id, connection),
         other => panic!("{other:?} is no Insert"),
     }
 }
 
-async fn removed(serving: &mut Serving) -> BackendId {
-    match next(serving).await {
+async fn removed(backends: &mut ReadyBackends) -> BackendId {
+    match next(backends).await {
         Some(Change::Remove(id)) => id,
         other => panic!("{other:?} is no Remove"),
     }
 }
 
 /// The connection of the only backend.
-async fn only(channel: &Channel) -> Connection {
+async fn only(channel: &Channel) -> BackendConnection {
     until(channel, Ready).await;
-    inserted(&mut discover::serving(channel)).await.1
+    inserted(&mut channel.ready_backends()).await.1
 }
 
-fn start(connection: &Connection, name: &'static str) -> Pending {
+fn start(connection: &BackendConnection, name: &'static str) -> Pending {
     let mut client = GreeterClient::new(connection.clone());
     tokio::spawn(async move { Ok(client.say_hello(request(name)).await?.into_inner()) })
 }
 
-async fn hello(connection: &Connection) -> Result<HelloReply, Status> {
+async fn hello(connection: &BackendConnection) -> Result<HelloReply, Status> {
     outcome(start(connection, "you")).await
 }
 
@@ -85,19 +84,19 @@ async fn a_backend_appears_and_disappears_with_its_health() {
     let started = Backend::builder().scripted().not_serving(GREETER);
     let backend = started.start().await;
     let channel = health_checked(&[&backend]);
-    let mut serving = discover::serving(&channel);
+    let mut ready = channel.ready_backends();
     until(&channel, TransientFailure).await;
-    assert!(serving.next().now_or_never().is_none(), "nobody is healthy");
+    assert!(ready.next().now_or_never().is_none(), "nobody is healthy");
 
     for _ in 0..3 {
         backend.set_serving(GREETER).await;
-        let (id, connection) = inserted(&mut serving).await;
+        let (id, connection) = inserted(&mut ready).await;
         assert_eq!(id, channel.backends()[0].id());
         assert_eq!(connection.address(), backend.addr().to_string());
         hello(&connection).await.expect("it is healthy");
 
         backend.set_not_serving(GREETER).await;
-        assert_eq!(removed(&mut serving).await, id);
+        assert_eq!(removed(&mut ready).await, id);
     }
     assert_eq!(backend.connections(), 1, "it is one connection all along");
 }
@@ -108,21 +107,21 @@ async fn a_connection_that_was_replaced_unseen_is_inserted_anew() {
     let backend = Backend::builder().scripted().start().await;
     let channel = health_checked(&[&backend]);
     until(&channel, Ready).await;
-    let mut serving = discover::serving(&channel);
-    let (id, first) = inserted(&mut serving).await;
+    let mut ready = channel.ready_backends();
+    let (id, first) = inserted(&mut ready).await;
 
     // Flips that nobody looks at, on the same connection: nothing to tell.
     backend.set_not_serving(GREETER).await;
     until(&channel, TransientFailure).await;
     backend.set_serving(GREETER).await;
     until(&channel, Ready).await;
-    assert!(serving.next().now_or_never().is_none());
+    assert!(ready.next().now_or_never().is_none());
     hello(&first).await.expect("what was told still holds");
 
     backend.cut_connections();
     backend.until_connections(2).await;
     until(&channel, Ready).await;
-    let (again, second) = inserted(&mut serving).await;
+    let (again, second) = inserted(&mut ready).await;
     assert_eq!(again, id);
     hello(&second).await.expect("the new connection");
     let status = hello(&first).await.expect_err("the old one is gone");
@@ -139,20 +138,17 @@ async fn the_end_of_the_channel_ends_the_stream() {
     for closes in [true, false] {
         let channel = balanced(&[&a, &b], None).build();
         until_backends(&channel, &[Ready; 2]).await;
-        let mut serving = discover::serving(&channel);
-        let ids = [
-            inserted(&mut serving).await.0,
-            inserted(&mut serving).await.0,
-        ];
-        let mut unread = discover::serving(&channel);
+        let mut ready = channel.ready_backends();
+        let ids = [inserted(&mut ready).await.0, inserted(&mut ready).await.0];
+        let mut unread = channel.ready_backends();
         match closes {
             true => channel.close().await,
             false => drop(channel),
         }
-        let gone = [removed(&mut serving).await, removed(&mut serving).await];
+        let gone = [removed(&mut ready).await, removed(&mut ready).await];
         assert_eq!(gone, ids);
         for _ in 0..2 {
-            assert!(next(&mut serving).await.is_none(), "and for good");
+            assert!(next(&mut ready).await.is_none(), "and for good");
         }
         assert!(next(&mut unread).await.is_none());
         a.until_open_connections(0).await;
@@ -169,16 +165,16 @@ async fn a_view_that_nobody_polls_keeps_no_connection() {
     backends.insert("goes", goes.uri()).await;
     backends.insert("stays", stays.uri()).await;
     until_backends(&channel, &[Ready; 2]).await;
-    let mut serving = discover::serving(&channel);
-    let (first, _) = inserted(&mut serving).await;
+    let mut ready = channel.ready_backends();
+    let (first, _) = inserted(&mut ready).await;
 
     backends.remove("goes").await;
     goes.until_open_connections(0).await;
-    assert_eq!(removed(&mut serving).await, first);
-    inserted(&mut serving).await;
+    assert_eq!(removed(&mut ready).await, first);
+    inserted(&mut ready).await;
     drop(channel);
     stays.until_open_connections(0).await;
-    drop(serving);
+    drop(ready);
 }
 
 // D26

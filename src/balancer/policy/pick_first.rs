@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use crate::{
     connectivity::ConnectivityState::{self, Ready, TransientFailure},
-    snapshot::BackendId,
+    routing::BackendId,
 };
 
 /// gRFC A61, "Connection Attempt Delay".
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
-pub(super) struct PickFirst {
+pub(in crate::balancer) struct PickFirst {
     /// Draws the order of attempts, if it is not that of the source.
     shuffle: Option<fastrand::Rng>,
     progress: Progress,
@@ -80,7 +80,7 @@ impl PickFirst {
     }
 
     /// Somebody wants to connect: begins anew.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(in crate::balancer) fn begin(&mut self, now: Instant) {
         self.progress = Progress::begin(now, Vec::new());
         self.failing = false;
     }
@@ -170,7 +170,7 @@ mod tests {
     use super::{ATTEMPT_DELAY, Decision, PickFirst, Seen};
     use crate::{
         connectivity::ConnectivityState::{self, *},
-        snapshot::BackendId,
+        routing::BackendId,
     };
 
     /// What runs, and how it is.

@@ -21,11 +21,13 @@ use std::sync::{
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, watch};
 
+use super::{
+    picker::{Pick, Picker},
+    snapshot::{Routing, Status},
+};
 use crate::{
     error::{Error, ErrorKind},
-    picker::{Pick, Picker},
     service_config::ServiceConfig,
-    snapshot::{Routing, Status},
     transport::{Admitted, Connections, Queue},
 };
 

@@ -17,9 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::picker::Picker;
 use crate::{
-    connectivity::ConnectivityState, error::Cause, health::HealthStatus, in_flight::InFlight,
-    picker::Picker, service_config::ServiceConfig, transport::Connections,
+    connectivity::ConnectivityState, error::Cause, health::HealthStatus,
+    service_config::ServiceConfig, transport::Connections, util::in_flight::InFlight,
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.

@@ -13,19 +13,13 @@ use tokio::sync::mpsc;
 use tonic::body::Body;
 use tower_service::Service;
 
+use super::watch::{BackendWatch, StateWatch, StatusWatch};
 use crate::{
-    board::{Board, Command},
     call::{Call, Defaults},
     connectivity::ConnectivityState,
     error::{Error, ErrorKind},
-    snapshot::{BackendStatus, Status},
-    watch::{BackendWatch, StateWatch, StatusWatch},
+    routing::{BackendStatus, Board, Command, Status},
 };
-
-#[doc(no_inline)]
-pub use crate::transport::Endpoint;
-#[doc(no_inline)]
-pub use tower::discover::Change;
 
 /// A gRPC channel over one or many backends, of which it uses those that are
 /// healthy.

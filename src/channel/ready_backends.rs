@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Board ──status rings──► View: what is READY, less what was told
-//!     ▲ weakly                 │ Insert(id, Connection) · Remove(id)
+//!     ▲ weakly                 │ Insert(id, BackendConnection) · Remove(id)
 //!     └────────────────────────┘      ▼
 //!                              tower's Balance, or yours
 //!                                     │ poll_ready: a slot   call: a stream
@@ -30,86 +30,21 @@ use tonic::body::Body;
 use tower::{discover::Change, load::Load};
 use tower_service::Service;
 
+use super::{Channel, ResponseFuture};
 use crate::{
-    board::Board,
-    channel::{Channel, ResponseFuture},
     connectivity::ConnectivityState,
     error::{Cause, Error, ErrorKind},
-    snapshot::{BackendId, Status},
+    routing::{BackendId, Board, Status},
     transport::{
         self, Admitted, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
     },
 };
 
-/// The backends of `channel` that can take calls, as a tower
-/// [`Discover`](tower::discover::Discover) of their connections: for a balancer of
-/// tower's, or of your own, over what this crate keeps connected and
-/// health-checked.
-///
-/// A backend that becomes READY is an `Insert`, one that leaves READY a `Remove`.
-/// A READY backend with another connection than before is an `Insert` too; the old
-/// one takes no new calls. The first poll tells of those that are READY then.
-///
-/// ```no_run
-/// # use http::{Request, Response};
-/// # use tonic::body::Body;
-/// # struct GreeterClient(BoxCloneService<Request<Body>, Response<Body>, Status>);
-/// # impl GreeterClient {
-/// #     fn new(channel: BoxCloneService<Request<Body>, Response<Body>, Status>) -> Self {
-/// #         Self(channel)
-/// #     }
-/// # }
-/// use tonic::Status;
-/// use tonic_health_channel::{Channel, discover};
-/// use tower::{ServiceExt, balance::p2c::Balance, buffer::Buffer, util::BoxCloneService};
-///
-/// # fn example(channel: Channel) {
-/// let balance = Balance::new(discover::serving(&channel));
-/// // A balancer has one caller; a buffer before it has any number.
-/// let shared = Buffer::new(balance, 1024).map_err(Status::from_error);
-/// // Boxed, for the compiler cannot see that a client's calls on the bare type are `Send`.
-/// let client = GreeterClient::new(BoxCloneService::new(shared));
-/// # }
-/// ```
-///
-/// # Whose rules apply
-///
-/// Those for backends: source, connection backoff, health checks, call credentials, and
-/// the service config as far as it is about them. Those for calls do not, as the channel does not
-/// see them: `timeout`, `waitForReady` and message sizes of the service config,
-/// [`Endpoint::timeout`](crate::Endpoint::timeout), and transparent retry. A
-/// `grpc-timeout` goes to the server as it is, and nobody here keeps to it; tower has
-/// layers for all of these.
-///
-/// # How long it lasts
-///
-/// It does not keep the channel alive: hold a clone. When the channel closes, every
-/// backend is removed and the stream ends. tower's `Balance` takes no notice of an
-/// end, and has its callers wait for backends for ever.
-///
-/// To wait for a change is to need the channel, which leaves IDLE for it, as for a
-/// call. Calls count as use of it.
-pub fn serving(channel: &Channel) -> Serving {
-    let mut view = View {
-        board: Arc::downgrade(channel.board()),
-        status: channel.board().status(),
-        told: BTreeMap::new(),
-        ahead: VecDeque::new(),
-        ended: false,
-    };
-    view.status.mark_changed();
-    let changes = stream::unfold(view, async |mut view| {
-        let change = view.next().await?;
-        Some((Ok(change), view))
-    });
-    // A balancer polls on after the end.
-    Serving(Box::pin(changes.fuse()))
-}
+/// A stream of what becomes READY and what no longer is. Made by
+/// [`Channel::ready_backends`].
+pub struct ReadyBackends(Pin<Box<dyn Stream<Item = Item> + Send>>);
 
-/// A stream of what becomes READY and what no longer is. Made by [`serving`].
-pub struct Serving(Pin<Box<dyn Stream<Item = Item> + Send>>);
-
-type Item = Result<Change<BackendId, Connection>, Infallible>;
+type Item = Result<Change<BackendId, BackendConnection>, Infallible>;
 
 /// A connection to one READY backend. Clones share it.
 ///
@@ -131,7 +66,7 @@ type Item = Result<Change<BackendId, Connection>, Infallible>;
 /// The [load](Load) is the number of calls on the backend, as in
 /// [`BackendStatus::calls_in_flight`](crate::BackendStatus::calls_in_flight). The
 /// connection stays open for as long as somebody holds a clone.
-pub struct Connection {
+pub struct BackendConnection {
     inner: transport::Connection,
     /// That of its channel, to mark that there are calls.
     board: Weak<Board>,
@@ -158,8 +93,77 @@ struct View {
     ended: bool,
 }
 
+/// The way to balancers that are not ours.
+impl Channel {
+    /// The backends that can take calls, as a tower
+    /// [`Discover`](tower::discover::Discover) of their connections: for a balancer of
+    /// tower's, or of your own, over what this crate keeps connected and
+    /// health-checked.
+    ///
+    /// A backend that becomes READY is an `Insert`, one that leaves READY a `Remove`.
+    /// A READY backend with another connection than before is an `Insert` too; the old
+    /// one takes no new calls. The first poll tells of those that are READY then.
+    ///
+    /// ```no_run
+    /// # use http::{Request, Response};
+    /// # use tonic::body::Body;
+    /// # struct GreeterClient(BoxCloneService<Request<Body>, Response<Body>, Status>);
+    /// # impl GreeterClient {
+    /// #     fn new(channel: BoxCloneService<Request<Body>, Response<Body>, Status>) -> Self {
+    /// #         Self(channel)
+    /// #     }
+    /// # }
+    /// use tonic::Status;
+    /// use tonic_health_channel::Channel;
+    /// use tower::{ServiceExt, balance::p2c::Balance, buffer::Buffer, util::BoxCloneService};
+    ///
+    /// # fn example(channel: Channel) {
+    /// let balance = Balance::new(channel.ready_backends());
+    /// // A balancer has one caller; a buffer before it has any number.
+    /// let shared = Buffer::new(balance, 1024).map_err(Status::from_error);
+    /// // Boxed, for the compiler cannot see that a client's calls on the bare type are `Send`.
+    /// let client = GreeterClient::new(BoxCloneService::new(shared));
+    /// # }
+    /// ```
+    ///
+    /// # Whose rules apply
+    ///
+    /// Those for backends: source, connection backoff, health checks, call credentials, and
+    /// the service config as far as it is about them. Those for calls do not, as the
+    /// channel does not see them: `timeout`, `waitForReady` and message sizes of the service
+    /// config,
+    /// [`Endpoint::timeout`](crate::Endpoint::timeout), and transparent retry. A
+    /// `grpc-timeout` goes to the server as it is, and nobody here keeps to it; tower has
+    /// layers for all of these.
+    ///
+    /// # How long it lasts
+    ///
+    /// It does not keep the channel alive: hold a clone. When the channel closes, every
+    /// backend is removed and the stream ends. tower's `Balance` takes no notice of an
+    /// end, and has its callers wait for backends for ever.
+    ///
+    /// To wait for a change is to need the channel, which leaves IDLE for it, as for a
+    /// call. Calls count as use of it.
+    pub fn ready_backends(&self) -> ReadyBackends {
+        let mut view = View {
+            board: Arc::downgrade(self.board()),
+            status: self.board().status(),
+            told: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            ended: false,
+        };
+        view.status.mark_changed();
+        let changes = stream::unfold(view, async |mut view| {
+            let change = view.next().await?;
+            Some((Ok(change), view))
+        });
+        // A balancer polls on after the end.
+        ReadyBackends(Box::pin(changes.fuse()))
+    }
+}
+
 impl View {
-    async fn next(&mut self) -> Option<Change<BackendId, Connection>> {
+    async fn next(&mut self) -> Option<Change<BackendId, BackendConnection>> {
         loop {
             // What is ahead may have been overtaken, and nobody is told of that.
             if self.status.has_changed().unwrap_or(true) {
@@ -214,7 +218,7 @@ impl View {
         &mut self,
         id: BackendId,
         connection: Option<WeakConnection>,
-    ) -> Option<Change<BackendId, Connection>> {
+    ) -> Option<Change<BackendId, BackendConnection>> {
         let Some(weak) = connection else {
             self.told.remove(&id);
             return Some(Change::Remove(id));
@@ -223,12 +227,12 @@ impl View {
         self.told.insert(id, weak);
         Some(Change::Insert(
             id,
-            Connection::new(inner, self.board.clone()),
+            BackendConnection::new(inner, self.board.clone()),
         ))
     }
 }
 
-impl Stream for Serving {
+impl Stream for ReadyBackends {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
@@ -236,13 +240,13 @@ impl Stream for Serving {
     }
 }
 
-impl fmt::Debug for Serving {
+impl fmt::Debug for ReadyBackends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serving").finish_non_exhaustive()
+        f.debug_struct("ReadyBackends").finish_non_exhaustive()
     }
 }
 
-impl Connection {
+impl BackendConnection {
     fn new(inner: transport::Connection, board: Weak<Board>) -> Self {
         Self {
             inner,
@@ -265,7 +269,7 @@ impl Connection {
     }
 }
 
-impl Service<Request<Body>> for Connection {
+impl Service<Request<Body>> for BackendConnection {
     type Response = Response<Body>;
     type Error = Error;
     type Future = ResponseFuture;
@@ -325,7 +329,7 @@ async fn send(mut request: Outgoing, slot: Admitted) -> Result<Response<Body>, E
     Ok(response.map(Body::new))
 }
 
-impl Load for Connection {
+impl Load for BackendConnection {
     type Metric = usize;
 
     fn load(&self) -> usize {
@@ -334,15 +338,15 @@ impl Load for Connection {
 }
 
 /// A clone has no stream yet.
-impl Clone for Connection {
+impl Clone for BackendConnection {
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.board.clone())
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for BackendConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
+        f.debug_struct("BackendConnection")
             .field("address", &self.address())
             .field("is_ready", &matches!(self.turn, Turn::Ready(_)))
             .finish_non_exhaustive()
@@ -379,8 +383,8 @@ mod tests {
         let io = soon(dials.recv()).await.expect("a dial");
         let server = soon(h2::server::handshake(io)).await.expect("a client");
         let _peer = Peer::spawn(server);
-        let mut serving = serving(&channel);
-        let Some(Ok(Change::Insert(_, mut connection))) = soon(serving.next()).await else {
+        let mut backends = channel.ready_backends();
+        let Some(Ok(Change::Insert(_, mut connection))) = soon(backends.next()).await else {
             panic!("it is READY");
         };
 
@@ -397,7 +401,7 @@ mod tests {
             ConnectivityState::Idle,
             "a stream that is kept is no call"
         );
-        let Some(Ok(Change::Remove(_))) = soon(serving.next()).await else {
+        let Some(Ok(Change::Remove(_))) = soon(backends.next()).await else {
             panic!("it rests");
         };
     }

@@ -4,14 +4,13 @@ use http::Uri;
 use tower::{BoxError, discover::Change};
 use tower_service::Service;
 
-use super::ChannelBuilder;
+use super::{Channel, builder::ChannelBuilder};
 use crate::{
     call::Defaults,
-    channel::Channel,
     connectivity::ConnectivityState,
     discover::named,
     error::{Error, ErrorKind},
-    snapshot::Status,
+    routing::Status,
     transport::Endpoint,
 };
 
@@ -86,14 +85,12 @@ impl Endpoint {
         let change = Change::Insert((), self.clone());
         let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
         let source = named(source, |(), endpoint: &Endpoint| endpoint.address());
-        let builder = ChannelBuilder {
-            executor: self.get_executor().clone(),
-            eager,
-            defaults: Defaults {
-                header_timeout: self.call_timeout(),
-                ..Defaults::default()
-            },
-            ..ChannelBuilder::new(source)
+        let mut builder = ChannelBuilder::new(source);
+        builder.executor = self.get_executor().clone();
+        builder.eager = eager;
+        builder.defaults = Defaults {
+            header_timeout: self.call_timeout(),
+            ..Defaults::default()
         };
         builder.build()
     }

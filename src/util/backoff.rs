@@ -11,15 +11,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::instant::after;
 use crate::error::{Error, ErrorKind};
 
 /// Two attempts of one kind on one backend start at least this far apart,
 /// whatever an option or a backend says. A server that accepts, answers and
 /// hangs up at once would otherwise be asked again every round trip.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Stands for "never" where a delay does not fit into an [`Instant`].
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// How the delay between failed attempts grows.
 ///
@@ -178,9 +176,7 @@ impl Backoff {
 /// passed since its start, so that time spent failing counts as waiting, but
 /// not before `now`, and never sooner than [`MIN_INTERVAL`] after that start.
 pub(crate) fn next_start(now: Instant, started: Instant, delay: Duration) -> Instant {
-    started
-        .checked_add(delay.max(MIN_INTERVAL))
-        .map_or(now + FAR, |at| at.max(now))
+    after(started, delay.max(MIN_INTERVAL)).max(now)
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
-mod single;
-
 use std::{future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -15,15 +13,15 @@ use tower::{
     discover::{Change, Discover},
 };
 
+use super::Channel;
 use crate::{
-    backoff::BackoffConfig,
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
-    channel::Channel,
     discover::{self, RefreshHandle, Source, named},
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
+    util::backoff::BackoffConfig,
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on
@@ -50,9 +48,9 @@ pub struct ChannelBuilder {
     tell_backend: bool,
     credentials: Option<CallCredentials>,
     allow_plaintext_credentials: bool,
-    executor: Executor,
-    eager: bool,
-    defaults: Defaults,
+    pub(super) executor: Executor,
+    pub(super) eager: bool,
+    pub(super) defaults: Defaults,
 }
 
 /// Constructors. Those with a name of tonic's mean what they mean there.
@@ -167,7 +165,7 @@ impl Channel {
 }
 
 impl ChannelBuilder {
-    fn new(source: Source) -> Self {
+    pub(super) fn new(source: Source) -> Self {
         Self {
             source,
             service_config: None,
@@ -328,8 +326,8 @@ impl ChannelBuilder {
     /// not so behind a load balancer that shares connections out.
     ///
     /// Unlike gRFC A105, which opens connections as streams run out, these are always
-    /// open, so the service config's `connectionScaling` has no part in it. A view by
-    /// [`discover::serving`](crate::discover::serving) uses the first one alone.
+    /// open, so the service config's `connectionScaling` has no part in it.
+    /// [`Channel::ready_backends`] names the first one alone.
     ///
     /// # Panics
     ///

@@ -8,14 +8,19 @@
 
 use std::time::Instant;
 
-use super::{
-    machine::{Balancer, Effects, Phase},
-    pick_first::{Decision, PickFirst, Seen},
+use super::pick_first::{Decision, PickFirst, Seen};
+use crate::{
+    balancer::{
+        effects::Effects,
+        machine::{Balancer, Phase},
+    },
+    connectivity::ConnectivityState,
+    routing::BackendId,
+    service_config::LoadBalancingPolicy,
 };
-use crate::{connectivity::ConnectivityState, service_config::LoadBalancingPolicy};
 
 #[derive(Debug)]
-pub(super) enum Policy {
+pub(in crate::balancer) enum Policy {
     RoundRobin,
     PickFirst(PickFirst),
 }
@@ -105,10 +110,20 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
     }
 
+    /// Whether a subchannel of this backend runs at once.
+    pub(in crate::balancer) fn starts(&self, id: BackendId) -> bool {
+        let has = |backend| self.running.has(backend);
+        self.runs()
+            && match self.policy {
+                Policy::RoundRobin => true,
+                Policy::PickFirst(_) => self.backends.get(&id).is_some_and(has),
+            }
+    }
+
     /// What the states of the backends amount to. They are taken as reported: that
     /// TRANSIENT_FAILURE lasts until READY (gRFC A62) and that health is part of the
     /// state (gRFC A61) is the doing of each subchannel.
-    pub(super) fn aggregate(&self) -> ConnectivityState {
+    pub(in crate::balancer) fn aggregate(&self) -> ConnectivityState {
         let states = self.backends.values().map(|backend| backend.status.state);
         match (&self.policy, ConnectivityState::aggregate(states)) {
             (Policy::RoundRobin, all) => all,

@@ -1,0 +1,20 @@
+//! The channel, what makes one, and what follows one.
+//!
+//! ```text
+//!   target ─┐
+//!           ├─► builder ──build──► Channel (handle) ──► watch, ready_backends
+//!   connect ┘
+//! ```
+
+pub(crate) mod builder;
+mod connect;
+mod handle;
+pub(crate) mod ready_backends;
+mod target;
+pub(crate) mod watch;
+
+#[doc(no_inline)]
+pub use crate::transport::Endpoint;
+pub use handle::{Channel, ResponseFuture};
+#[doc(no_inline)]
+pub use tower::discover::Change;

@@ -1,0 +1,16 @@
+//! The routing in force: the balancer writes it, calls read it, handles follow it.
+//!
+//! ```text
+//!   balancer ──publish──► board ──► Routing { Picker, … }  ──► calls
+//!                              └──► Status                 ──► handles
+//! ```
+//!
+//! Three others meet here and know nothing of each other, so this is a room of its own.
+
+mod board;
+mod picker;
+mod snapshot;
+
+pub(crate) use board::{Board, Command};
+pub(crate) use picker::{Cursor, Pick, Picker};
+pub use snapshot::{BackendId, BackendStatus, Status};

@@ -1,0 +1,159 @@
+//! A service config that was read: what it says, and for which calls.
+
+use std::{collections::HashMap, str::FromStr};
+
+use super::{
+    json,
+    method::{MethodConfig, MethodName},
+    policy::LoadBalancingPolicy,
+};
+use crate::error::Error;
+
+/// How a channel treats its calls, as gRPC's service config says it.
+///
+/// Parse one from JSON. [`Default`] is the empty config, `{}`: `round_robin`
+/// without health checks, and no rule for any method.
+///
+/// ```
+/// use tonic_health_channel::{LoadBalancingPolicy, ServiceConfig};
+///
+/// let config: ServiceConfig = r#"{
+///     "loadBalancingConfig": [{"round_robin": {}}],
+///     "healthCheckConfig": {"serviceName": "demo.Greeter"}
+/// }"#.parse()?;
+/// assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin);
+/// assert_eq!(config.health_check_service(), Some("demo.Greeter"));
+///
+/// let error = r#"{"methodConfig": [{"timeout": "5m"}]}"#.parse::<ServiceConfig>().unwrap_err();
+/// assert_eq!(
+///     error.message(),
+///     r#"service config: methodConfig[0].timeout: must be a duration like "1.5s", got "5m""#,
+/// );
+/// # Ok::<(), tonic_health_channel::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceConfig {
+    pub(super) policy: LoadBalancingPolicy,
+    pub(super) health_check_service: Option<String>,
+    pub(super) methods: Vec<MethodConfig>,
+    /// Positions in `methods`; entries without a name are in none.
+    pub(super) methods_by_name: HashMap<MethodName, usize>,
+    pub(super) retry_throttling: Option<RetryThrottling>,
+    pub(super) max_connections_per_subchannel: Option<u32>,
+}
+
+/// When to stop retrying because too many calls fail (gRFC A6, "Throttling
+/// Retry Attempts and Hedged RPCs").
+///
+/// Both numbers count to the third decimal; further ones are cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryThrottling {
+    pub(super) max_tokens_thousandths: u32,
+    pub(super) token_ratio_thousandths: u32,
+}
+
+impl FromStr for ServiceConfig {
+    type Err = Error;
+
+    /// Reads a config from JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), whose
+    /// text names the first offending value: the path to it, the rule it breaks
+    /// and the value, shortened if it is long. Text that is not JSON is named by
+    /// line and column instead.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        json::parse(text)
+    }
+}
+
+impl ServiceConfig {
+    /// The policy in force: the first entry of `loadBalancingConfig` that this
+    /// channel knows; without that list `loadBalancingPolicy`, in any letter
+    /// case; without either, [`LoadBalancingPolicy::default`].
+    ///
+    /// Lists of which nothing is known do not get here, they are errors (A24).
+    pub fn policy(&self) -> LoadBalancingPolicy {
+        self.policy
+    }
+
+    /// The service whose health every backend is asked for (gRFC A17).
+    ///
+    /// `None`, the default, switches health checks off; so do a `null` or absent
+    /// `healthCheckConfig` and one without a `serviceName`. `Some("")` is not
+    /// the same: it asks for the health of the whole server.
+    pub fn health_check_service(&self) -> Option<&str> {
+        self.health_check_service.as_deref()
+    }
+
+    /// The entry of `methodConfig` for a call's HTTP/2 path, such as
+    /// `/pkg.Service/Method`.
+    ///
+    /// The most specific entry is taken alone, nothing is merged into it: one
+    /// that names service and method, else one that names the service, else the
+    /// one with the empty name `{}`. An entry whose `name` is absent or empty is
+    /// checked like the others, yet it applies to no call.
+    pub fn method_config(&self, path: &str) -> Option<&MethodConfig> {
+        if self.methods.is_empty() {
+            return None;
+        }
+        let service = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        [path, service, MethodName::ANY]
+            .into_iter()
+            .find_map(|name| self.methods_by_name.get(name))
+            .and_then(|position| self.methods.get(*position))
+    }
+
+    /// The limit on retries of the whole channel. Unset by default.
+    pub fn retry_throttling(&self) -> Option<&RetryThrottling> {
+        self.retry_throttling.as_ref()
+    }
+
+    /// How many connections a backend may have at once when one has no free
+    /// streams left (gRFC A105). Unset by default; 0 is kept as it was written. It has no
+    /// effect: what has is
+    /// [`connections_per_backend`](crate::ChannelBuilder::connections_per_backend).
+    pub fn max_connections_per_subchannel(&self) -> Option<u32> {
+        self.max_connections_per_subchannel
+    }
+
+    /// What this config asks for and the channel does not do.
+    ///
+    /// These fields were checked and can be read here, but a call is not treated
+    /// differently because of them. Empty means that all of the config applies.
+    pub fn fields_without_effect(&self) -> Vec<&'static str> {
+        let some_method = |has: fn(&MethodConfig) -> bool| self.methods.iter().any(has);
+        [
+            (
+                "methodConfig.retryPolicy",
+                some_method(|m| m.retry_policy().is_some()),
+            ),
+            (
+                "methodConfig.hedgingPolicy",
+                some_method(|m| m.hedging_policy().is_some()),
+            ),
+            ("retryThrottling", self.retry_throttling.is_some()),
+            (
+                "connectionScaling.maxConnectionsPerSubchannel",
+                self.max_connections_per_subchannel.is_some(),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(field, present)| present.then_some(field))
+        .collect()
+    }
+}
+
+impl RetryThrottling {
+    /// The tokens at the start, and the most there can be: above 0, at most 1000.
+    /// A failed attempt costs one; retries stop while half or fewer are left.
+    pub fn max_tokens(&self) -> f64 {
+        f64::from(self.max_tokens_thousandths) / 1000.0
+    }
+
+    /// The tokens that a successful call gives back: above 0.
+    pub fn token_ratio(&self) -> f64 {
+        f64::from(self.token_ratio_thousandths) / 1000.0
+    }
+}

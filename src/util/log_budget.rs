@@ -1,0 +1,56 @@
+//! How many lines of the log a peer can cause.
+
+use std::time::{Duration, Instant};
+
+use super::tally::Tally;
+
+/// Lines that one backend, or one channel, may bring into the log above DEBUG: what
+/// changes more often is nothing to read.
+const MOST_LINES: u32 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Keeps what a peer can cause from filling the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogBudget(Tally);
+
+/// How a line is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loudness {
+    /// At its own level.
+    Normal,
+    /// At its own level, with word that the next ones are not.
+    Last,
+    /// At DEBUG.
+    Muted,
+}
+
+impl LogBudget {
+    /// For one more line, `now`.
+    pub(crate) fn spend(&mut self, now: Instant) -> Loudness {
+        match self.0.count(now, MINUTE) {
+            ..MOST_LINES => Loudness::Normal,
+            MOST_LINES => Loudness::Last,
+            _ => Loudness::Muted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{LogBudget, Loudness};
+
+    #[test]
+    fn the_log_is_loud_again_in_the_next_minute() {
+        let start = Instant::now();
+        let mut budget = LogBudget::default();
+        for _ in 1..60 {
+            assert_eq!(budget.spend(start), Loudness::Normal);
+        }
+        assert_eq!(budget.spend(start), Loudness::Last);
+        assert_eq!(budget.spend(start), Loudness::Muted);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(budget.spend(later), Loudness::Normal);
+    }
+}

@@ -1,0 +1,8 @@
+//! What several modules use and none of them owns.
+
+pub(crate) mod backoff;
+pub(crate) mod clock;
+pub(crate) mod in_flight;
+pub(crate) mod instant;
+pub(crate) mod log_budget;
+pub(crate) mod tally;
