@@ -19,7 +19,7 @@ const PURE: [&str; 28] = [
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
     "src/balancer/pace.rs",
-    "src/balancer/policy/in_force.rs",
+    "src/balancer/apply_policy.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/round_robin.rs",
     "src/bin/grpc-health/grid.rs",

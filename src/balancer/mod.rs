@@ -9,6 +9,7 @@
 //! [`machine`], [`backend`] and [`policy`] hold the rules and do nothing by themselves;
 //! [`task`] does.
 
+mod apply_policy;
 mod backend;
 mod config;
 mod effects;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// gRFC A61, "Connection Attempt Delay".
-pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+pub(in crate::balancer) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(in crate::balancer) struct PickFirst {
@@ -48,7 +48,7 @@ enum Progress {
 /// What a look at the backends led to.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Decision {
+pub(in crate::balancer) enum Decision {
     /// The subchannels of these are to run, and no other.
     Run(Vec<BackendId>),
     /// The selected backend is not READY any more: back to IDLE.
@@ -57,16 +57,20 @@ pub(super) enum Decision {
 
 /// A backend, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    pub(super) id: BackendId,
-    pub(super) state: ConnectivityState,
-    pub(super) is_ipv6: bool,
+pub(in crate::balancer) struct Seen {
+    pub(in crate::balancer) id: BackendId,
+    pub(in crate::balancer) state: ConnectivityState,
+    pub(in crate::balancer) is_ipv6: bool,
 }
 
 impl PickFirst {
     /// Begins with what runs already. With a seed for a random order, if that is
     /// wanted.
-    pub(super) fn take_over(now: Instant, shuffle: Option<u64>, running: Vec<BackendId>) -> Self {
+    pub(in crate::balancer) fn take_over(
+        now: Instant,
+        shuffle: Option<u64>,
+        running: Vec<BackendId>,
+    ) -> Self {
         Self {
             shuffle: shuffle.map(fastrand::Rng::with_seed),
             progress: Progress::begin(now, running),
@@ -75,7 +79,7 @@ impl PickFirst {
     }
 
     /// From the next attempt on.
-    pub(super) fn shuffle(&mut self, shuffle: Option<u64>) {
+    pub(in crate::balancer) fn shuffle(&mut self, shuffle: Option<u64>) {
         self.shuffle = shuffle.map(fastrand::Rng::with_seed);
     }
 
@@ -86,7 +90,7 @@ impl PickFirst {
     }
 
     /// Looks at the backends as they are now, in the order of the source.
-    pub(super) fn look(&mut self, now: Instant, backends: &[Seen]) -> Decision {
+    pub(in crate::balancer) fn look(&mut self, now: Instant, backends: &[Seen]) -> Decision {
         let seen = |id| backends.iter().find(|seen| seen.id == id);
         if let Progress::Selected(id) = self.progress {
             match seen(id) {
@@ -119,7 +123,7 @@ impl PickFirst {
     }
 
     /// When to look again, if nothing happens before.
-    pub(super) fn deadline(&self, backends: usize) -> Option<Instant> {
+    pub(in crate::balancer) fn deadline(&self, backends: usize) -> Option<Instant> {
         match &self.progress {
             Progress::Pass { attempted, next_at } if attempted.len() < backends => Some(*next_at),
             Progress::Pass { .. } | Progress::Selected(_) => None,
@@ -127,7 +131,7 @@ impl PickFirst {
     }
 
     /// Whether calls fail until a backend is READY.
-    pub(super) fn is_failing(&self) -> bool {
+    pub(in crate::balancer) fn is_failing(&self) -> bool {
         self.failing
     }
 }

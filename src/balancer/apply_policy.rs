@@ -8,22 +8,14 @@
 
 use std::time::Instant;
 
-use super::pick_first::{Decision, PickFirst, Seen};
-use crate::{
-    balancer::{
-        effects::Effects,
-        machine::{Balancer, Phase},
-    },
-    connectivity::ConnectivityState,
-    routing::BackendId,
-    service_config::LoadBalancingPolicy,
+use super::{
+    effects::Effects,
+    machine::{Balancer, Phase},
+    policy::{Decision, PickFirst, Policy, Seen},
 };
-
-#[derive(Debug)]
-pub(in crate::balancer) enum Policy {
-    RoundRobin,
-    PickFirst(PickFirst),
-}
+use crate::{
+    connectivity::ConnectivityState, routing::BackendId, service_config::LoadBalancingPolicy,
+};
 
 impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// The service config names this policy. `seed` is for what it leaves to chance.
@@ -111,7 +103,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// Whether a subchannel of this backend runs at once.
-    pub(in crate::balancer) fn starts(&self, id: BackendId) -> bool {
+    pub(super) fn starts(&self, id: BackendId) -> bool {
         let has = |backend| self.running.has(backend);
         self.runs()
             && match self.policy {
@@ -123,7 +115,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// What the states of the backends amount to. They are taken as reported: that
     /// TRANSIENT_FAILURE lasts until READY (gRFC A62) and that health is part of the
     /// state (gRFC A61) is the doing of each subchannel.
-    pub(in crate::balancer) fn aggregate(&self) -> ConnectivityState {
+    pub(super) fn aggregate(&self) -> ConnectivityState {
         let states = self.backends.values().map(|backend| backend.status.state);
         match (&self.policy, ConnectivityState::aggregate(states)) {
             (Policy::RoundRobin, all) => all,
