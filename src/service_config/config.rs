@@ -1,13 +1,11 @@
 //! A service config that was read: what it says, and for which calls.
 
-use std::{collections::HashMap, str::FromStr};
+use std::collections::HashMap;
 
 use super::{
-    json,
     method::{MethodConfig, MethodName},
     policy::LoadBalancingPolicy,
 };
-use crate::error::Error;
 
 /// How a channel treats its calls, as gRPC's service config says it.
 ///
@@ -50,22 +48,6 @@ pub struct ServiceConfig {
 pub struct RetryThrottling {
     pub(super) max_tokens_thousandths: u32,
     pub(super) token_ratio_thousandths: u32,
-}
-
-impl FromStr for ServiceConfig {
-    type Err = Error;
-
-    /// Reads a config from JSON.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), whose
-    /// text names the first offending value: the path to it, the rule it breaks
-    /// and the value, shortened if it is long. Text that is not JSON is named by
-    /// line and column instead.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        json::parse(text)
-    }
 }
 
 impl ServiceConfig {

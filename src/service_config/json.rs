@@ -4,7 +4,7 @@
 //! the place to read and rejects it there, so that path and value of an error
 //! are never put together by hand.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use tonic::Code;
 
@@ -24,7 +24,23 @@ const MOST_ATTEMPTS: u32 = 5;
 /// The longest that protobuf's `Duration` may be: ten thousand years.
 const LONGEST: Duration = Duration::from_secs(315_576_000_000);
 
-pub(super) fn parse(text: &str) -> Result<ServiceConfig> {
+impl FromStr for ServiceConfig {
+    type Err = Error;
+
+    /// Reads a config from JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), whose
+    /// text names the first offending value: the path to it, the rule it breaks
+    /// and the value, shortened if it is long. Text that is not JSON is named by
+    /// line and column instead.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text)
+    }
+}
+
+fn parse(text: &str) -> Result<ServiceConfig> {
     if text.trim().is_empty() {
         return Err(invalid("(root): must be an object, got an empty text"));
     }

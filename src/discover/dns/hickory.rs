@@ -13,7 +13,7 @@ use hickory_resolver::{
 use tokio::{sync::mpsc, time};
 
 use super::{
-    lookup::{Found, MOST_ADDRESSES},
+    found::{Found, MOST_ADDRESSES},
     target::{Host, Target},
     txt,
 };

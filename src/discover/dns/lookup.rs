@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::time;
 
+use super::found::{Found, MOST_ADDRESSES};
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
 use super::target::{Host, Target};
@@ -12,11 +13,6 @@ use super::tests::Script;
 use crate::error::Error;
 #[cfg(not(feature = "hickory"))]
 use crate::error::ErrorKind;
-
-/// The most addresses that are taken from a name: each is a backend with a connection of
-/// its own, and who forges an answer is not to choose how many we make. Two and a half
-/// times what one answer can hold.
-pub(super) const MOST_ADDRESSES: usize = 10_000;
 
 /// Who is asked.
 #[derive(Clone)]
@@ -27,14 +23,6 @@ pub(super) enum Resolver {
     Hickory(Box<Hickory>),
     #[cfg(test)]
     Scripted(Script),
-}
-
-/// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) addresses: Vec<SocketAddr>,
-    /// For how long, if it was said.
-    pub(super) valid: Option<Duration>,
 }
 
 impl Resolver {

@@ -6,10 +6,12 @@
 //!   (when to look)               (the system, or hickory.rs)                  (task.rs)
 //! ```
 
+mod found;
 #[cfg(feature = "hickory")]
 mod hickory;
 mod lookup;
 mod machine;
+mod options;
 mod source;
 mod target;
 mod task;

@@ -1,19 +1,25 @@
 //! The source that users hold: its options, and the stream of changes.
 
+#[cfg(feature = "hickory")]
+use std::net::SocketAddr;
 use std::{
     fmt,
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::Stream;
-use tower::discover::Change;
 
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
-use super::{lookup::Resolver, machine::Pace, target::Target, task};
+use super::{
+    lookup::Resolver,
+    machine::Pace,
+    options::{Item, Options},
+    target::Target,
+    task,
+};
 use crate::{
     discover::RefreshHandle, error::Error, transport::Endpoint, util::backoff::BackoffConfig,
 };
@@ -46,19 +52,6 @@ pub struct Dns {
     pub(super) options: Options,
     /// From the first poll on.
     running: Option<Pin<Box<dyn Stream<Item = Item> + Send>>>,
-}
-
-pub(super) type Item = Result<Change<SocketAddr, Endpoint>, Error>;
-
-#[derive(Clone)]
-pub(super) struct Options {
-    pub(super) target: Target,
-    /// With the authority of the target.
-    pub(super) template: Endpoint,
-    pub(super) refresh: RefreshHandle,
-    pub(super) pace: Pace,
-    pub(super) lookup_timeout: Duration,
-    pub(super) resolver: Resolver,
 }
 
 /// A backend for each address of `target`, which is `host`, `host:port`, or an IP

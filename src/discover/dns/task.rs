@@ -7,9 +7,9 @@ use tokio::select;
 use tower::discover::Change;
 
 use super::{
-    lookup::Found,
+    found::Found,
     machine::Machine,
-    source::{Item, Options},
+    options::{Item, Options},
 };
 use crate::{
     error::{Error, ErrorKind},

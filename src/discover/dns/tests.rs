@@ -10,8 +10,10 @@ use tokio::{
 use tower::discover::Change;
 
 use super::{
-    lookup::{Found, Resolver},
-    source::{Dns, Item, dns},
+    found::Found,
+    lookup::Resolver,
+    options::Item,
+    source::{Dns, dns},
 };
 use crate::{
     Channel, ConnectivityState, Endpoint, Status,
