@@ -4,12 +4,16 @@
 
 #[path = "tidy/english.rs"]
 mod english;
+#[path = "tidy/structure.rs"]
+mod structure;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
 const PURE: [&str; 28] = [
@@ -118,9 +122,6 @@ const EDGES: [(&str, &str); 11] = [
 
 /// Each file above this is a question: has it two reasons to change?
 const MAX_LINES: usize = 600;
-
-/// Folders of the library whose `mod.rs` may have logic still.
-const LOGIC_IN_MOD: [&str; 1] = ["src/transport/"];
 
 /// Where there is code.
 const FOLDERS: [&str; 5] = ["src", "tests", "examples", "benches", "fuzz"];
@@ -332,37 +333,6 @@ fn files_have_one_reason_to_change() {
     assert_none(&long.collect::<Vec<_>>());
 }
 
-/// In the library: what is to be changed there is found by the name of its file.
-#[test]
-fn a_mod_rs_is_docs_and_exports() {
-    let mut complaints = Vec::new();
-    for source in library() {
-        let path = &source.path;
-        let may = LOGIC_IN_MOD.iter().any(|folder| path.starts_with(folder));
-        if may || !path.ends_with("/mod.rs") {
-            continue;
-        }
-        let lines = source.code.lines().filter(|line| !line.starts_with("#["));
-        let code = lines.collect::<Vec<_>>().join("\n");
-        let mut items = code.split(';').map(str::trim);
-        if let Some(other) = items.find(|item| !item.is_empty() && !is_export(item)) {
-            let line = other.lines().next().unwrap_or(other);
-            complaints.push(format!("{path}: `{line}` is neither `mod` nor `use`"));
-        }
-    }
-    assert_none(&complaints);
-}
-
-/// Whether this item is a `mod` or a `use`, of any visibility.
-fn is_export(item: &str) -> bool {
-    let item = match item.strip_prefix("pub(") {
-        Some(rest) => rest.split_once(')').map_or(rest, |(_, item)| item),
-        None => item.strip_prefix("pub").unwrap_or(item),
-    };
-    let item = item.trim_start();
-    item.starts_with("mod ") || item.starts_with("use ")
-}
-
 #[test]
 fn nothing_is_left_undone() {
     // Put together here, so that this file does not find itself.
@@ -465,4 +435,68 @@ fn the_readme_gives_the_two_commands() {
             "README.md has no line `{command}`, which .ci/run calls"
         );
     }
+}
+
+/// The layers of `transport`, from the ground up. Each uses only those before it.
+const TRANSPORT: [&str; 7] = [
+    "words",
+    "io",
+    "endpoint",
+    "connection",
+    "exchange",
+    "h2",
+    "dial",
+];
+
+/// The only two files that need each other: limits are part of admission to a connection,
+/// and serve the queue from those they admit to.
+const PAIR: [&str; 2] = [
+    "src/transport/connection/call_limits.rs",
+    "src/transport/connection/connection.rs",
+];
+
+fn structure() -> Structure {
+    let sources = library();
+    let sources = sources.iter();
+    Structure::of(sources.map(|source| (source.path.as_str(), source.text.as_str())))
+}
+
+#[test]
+fn no_two_files_need_each_other() {
+    let circles = structure().circles().into_iter();
+    let circles = circles.filter(|circle| *circle != PAIR);
+    let complaints = circles.map(|circle| format!("a circle: {}", circle.join(", ")));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_layers_of_transport_use_those_below_them() {
+    let layer = |file: &str| {
+        let below = file.strip_prefix("src/transport/")?;
+        let name = below.split('/').next()?.trim_end_matches(".rs");
+        TRANSPORT.iter().position(|layer| *layer == name)
+    };
+    let mut complaints = Vec::new();
+    for (from, to_all) in structure().edges {
+        for to in to_all {
+            if let (Some(low), Some(high)) = (layer(&from), layer(&to))
+                && low < high
+            {
+                let (low, high) = (TRANSPORT[low], TRANSPORT[high]);
+                complaints.push(format!("{from}: `{low}` uses `{high}`, above it: {to}"));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn mod_rs_has_no_logic() {
+    let doors = library().into_iter();
+    let doors = doors.filter(|source| source.path.ends_with("/mod.rs"));
+    let complaints = doors.flat_map(|source| {
+        let logic = structure::logic(&source.text).into_iter();
+        logic.map(move |item| format!("{}: {item}: move it to a file of its own", source.path))
+    });
+    assert_none(&complaints.collect::<Vec<_>>());
 }
