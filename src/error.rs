@@ -151,7 +151,7 @@ const LONGEST_CAUSE: usize = 1 << 10;
 
 /// What a peer says, as part of a text of ours: one line, not too long, and nothing in
 /// it that a terminal or a log takes for more than text.
-pub(crate) fn in_words_of_a_peer(text: &str) -> Cow<'_, str> {
+pub(crate) fn sanitize_peer_text(text: &str) -> Cow<'_, str> {
     tame(text, LONGEST_WORD_OF_A_PEER)
 }
 
@@ -219,7 +219,7 @@ mod tests {
 
     #[track_caller]
     fn check(said: &str, repeated: &str) {
-        assert_eq!(in_words_of_a_peer(said), repeated);
+        assert_eq!(sanitize_peer_text(said), repeated);
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
         check(&"x".repeat(256), &"x".repeat(256));
         check(&"x".repeat(257), &format!("{}…", "x".repeat(256)));
         check(&"é".repeat(200), &format!("{}…", "é".repeat(128)));
-        let escaped = in_words_of_a_peer(&"\n".repeat(1 << 20)).into_owned();
+        let escaped = sanitize_peer_text(&"\n".repeat(1 << 20)).into_owned();
         assert_eq!(escaped, format!("{}…", "\\n".repeat(128)));
     }
 

@@ -23,7 +23,7 @@ use super::{
     machine::{EndKind, Ended},
 };
 use crate::{
-    error::{Error, ErrorKind, in_words_of_a_peer},
+    error::{Error, ErrorKind, sanitize_peer_text},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
     transport::{Admitted, Connection, OpenError, Outgoing, Reservation, ResponseBody},
 };
@@ -119,7 +119,7 @@ impl From<Status> for Ended {
         };
         let text = match status.message() {
             "" => format!("{:?}", status.code()),
-            message => format!("{:?}: {}", status.code(), in_words_of_a_peer(message)),
+            message => format!("{:?}: {}", status.code(), sanitize_peer_text(message)),
         };
         Self { kind, text }
     }
@@ -135,7 +135,7 @@ fn compressed_by(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// has no health service.
 fn not_offered(encoding: &HeaderValue) -> Error {
     let encoding = String::from_utf8_lossy(encoding.as_bytes());
-    let encoding = in_words_of_a_peer(&encoding);
+    let encoding = sanitize_peer_text(&encoding);
     let text = format!("the answer is compressed by `{encoding}`, which was not offered");
     Error::with_status(ErrorKind::Stream, Status::internal(text))
 }

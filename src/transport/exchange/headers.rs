@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::{
-    error::{Error, ErrorKind, in_words_of_a_peer},
+    error::{Error, ErrorKind, sanitize_peer_text},
     transport::connection::Connection,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Op
             return None;
         }
         let content = String::from_utf8_lossy(content);
-        let content = in_words_of_a_peer(&content);
+        let content = sanitize_peer_text(&content);
         format!("HTTP 200 OK with content-type `{content}`")
     } else {
         format!("HTTP {code}")

@@ -7,7 +7,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::{address::Target, connector::BoxIo};
-use crate::{error::in_words_of_a_peer, transport::words::io_error};
+use crate::{error::sanitize_peer_text, transport::words::io_error};
 
 /// The most that a proxy may say before the tunnel begins.
 const LONGEST_ANSWER: u64 = 8 << 10;
@@ -147,7 +147,7 @@ fn verdict(status_line: &[u8]) -> Result<(), String> {
     };
     match (version.starts_with("HTTP/1."), status.as_bytes()) {
         (true, [b'2', _, _, ..]) => Ok(()),
-        (true, _) => Err(format!("it answered {}", in_words_of_a_peer(status))),
+        (true, _) => Err(format!("it answered {}", sanitize_peer_text(status))),
         (false, _) => Err("it does not speak HTTP/1".to_owned()),
     }
 }

@@ -10,7 +10,7 @@ use h2::{Reason, client::SendRequest};
 use tonic::{Code, Status};
 
 use super::io_error;
-use crate::error::{Cause, CauseKind, in_words_of_a_peer};
+use crate::error::{Cause, CauseKind, sanitize_peer_text};
 
 /// What the reader of frames says of one that is not there whole.
 const CUT_OFF: &str = "bytes remaining on stream";
@@ -87,7 +87,7 @@ pub(in crate::transport) fn describe_h2(error: &h2::Error) -> String {
         Some(io) => io_error::describe_io(io),
         None if is_from_peer(error) => {
             let said = error.to_string();
-            format!("GOAWAY from the peer: {}", in_words_of_a_peer(&said))
+            format!("GOAWAY from the peer: {}", sanitize_peer_text(&said))
         }
         None if error.is_go_away() && error.is_library() => broken(error),
         None => error.to_string(),

@@ -19,7 +19,7 @@ use tokio_rustls::{
 
 use super::prepared::{H2, Prepared};
 use crate::{
-    error::in_words_of_a_peer,
+    error::sanitize_peer_text,
     transport::{
         io::{
             connector::BoxIo,
@@ -106,7 +106,7 @@ fn describe_tls(error: &Error) -> String {
         ) => "the server's certificate is not valid yet".to_owned(),
         Error::InvalidCertificate(why) => {
             let why = why.to_string();
-            format!("the server's certificate: {}", in_words_of_a_peer(&why))
+            format!("the server's certificate: {}", sanitize_peer_text(&why))
         }
         Error::AlertReceived(Alert::CertificateRequired) => {
             "the server asks for a client certificate".to_owned()
