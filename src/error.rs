@@ -152,10 +152,10 @@ const LONGEST_CAUSE: usize = 1 << 10;
 /// What a peer says, as part of a text of ours: one line, not too long, and nothing in
 /// it that a terminal or a log takes for more than text.
 pub(crate) fn sanitize_peer_text(text: &str) -> Cow<'_, str> {
-    tame(text, LONGEST_WORD_OF_A_PEER)
+    escape(text, LONGEST_WORD_OF_A_PEER)
 }
 
-fn tame(text: &str, longest: usize) -> Cow<'_, str> {
+fn escape(text: &str, longest: usize) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     if text.len() <= longest && text.bytes().all(is_plain) {
         return Cow::Borrowed(text);
@@ -180,7 +180,7 @@ impl Cause {
     /// Whatever is in `text`, a cause is one line of text, and not too long.
     pub(crate) fn new(kind: CauseKind, text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        let text = match tame(&text, LONGEST_CAUSE) {
+        let text = match escape(&text, LONGEST_CAUSE) {
             Cow::Borrowed(_) => text,
             Cow::Owned(tamed) => tamed.into(),
         };
