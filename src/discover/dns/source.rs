@@ -92,7 +92,7 @@ pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
     let resolver = Resolver::of(&target)?;
     let backoff = BackoffConfig::default();
     let options = Options {
-        template: template.known_as(target.authority()),
+        template: template.with_authority(target.authority()),
         target,
         refresh: RefreshHandle::new(),
         pace: Pace {

@@ -194,7 +194,7 @@ impl Endpoint {
 
     /// The same options, and the same scheme, for a server that is known as
     /// `authority`.
-    pub(crate) fn known_as(&self, authority: uri::Authority) -> Self {
+    pub(crate) fn with_authority(&self, authority: uri::Authority) -> Self {
         let scheme = self.uri.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let parts = uri::Builder::new().scheme(scheme).authority(authority);
         let uri = parts.path_and_query("/").build();

@@ -54,7 +54,10 @@ fn a_server_is_verified_by_its_name_wherever_it_is_reached() {
     let address = "10.0.0.1:8443".parse().expect("an address");
     verifies(&named(trusting()).located_at(address), "greeter.example");
     let authority = "other.example:1".parse().expect("an authority");
-    verifies(&named(trusting()).known_as(authority), "other.example");
+    verifies(
+        &named(trusting()).with_authority(authority),
+        "other.example",
+    );
     let elsewhere = trusting().domain_name("domain.example");
     verifies(&named(elsewhere).located_at(address), "domain.example");
 }
