@@ -105,7 +105,7 @@ impl Channel {
                     let address = SocketAddr::new(ip, given.unwrap_or(port));
                     let authority = address.to_string().parse();
                     let authority = authority.expect("an address and a port are an authority");
-                    let endpoint = template.with_authority(authority).located_at(address);
+                    let endpoint = template.with_authority(authority).with_address(address);
                     Ok::<_, Infallible>(Change::Insert(address, endpoint))
                 });
                 Ok(Self::balance(stream::iter(changes.collect::<Vec<_>>())))

@@ -78,7 +78,7 @@ impl Task {
 
     fn on_answer(&mut self, found: Found) {
         let changes = self.machine.on_answer(now(), found.addresses, found.valid);
-        let at = |address| self.options.template.clone().located_at(address);
+        let at = |address| self.options.template.clone().with_address(address);
         let insert = |address| Ok(Change::Insert(address, at(address)));
         self.untold.extend(changes.insert.into_iter().map(insert));
         let remove = changes.remove.into_iter().map(Change::Remove);

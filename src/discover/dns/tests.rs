@@ -128,7 +128,7 @@ impl Rig {
 }
 
 fn template_at(address: SocketAddr) -> Endpoint {
-    Endpoint::from_static("http://shop.example:50051").located_at(address)
+    Endpoint::from_static("http://shop.example:50051").with_address(address)
 }
 
 const A: &str = "10.0.0.1:50051";
@@ -259,7 +259,7 @@ async fn an_address_in_place_of_a_name_is_itself() {
     let at = |target: &str, address: &str| {
         let uri: http::Uri = format!("http://{target}").parse().expect("a URI");
         let address: SocketAddr = address.parse().expect("an address");
-        (address, Endpoint::from(uri).located_at(address))
+        (address, Endpoint::from(uri).with_address(address))
     };
     for (target, address) in [
         ("10.0.0.1:50051", "10.0.0.1:50051"),

@@ -212,7 +212,7 @@ impl Endpoint {
 
     /// The same endpoint, reached at `address`. Who it is stays: scheme and authority
     /// of requests are those of the URI.
-    pub(crate) fn located_at(self, address: SocketAddr) -> Self {
+    pub(crate) fn with_address(self, address: SocketAddr) -> Self {
         Self {
             located: Some(Located::Tcp(address)),
             ..self

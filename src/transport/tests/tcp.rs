@@ -101,13 +101,13 @@ async fn a_located_endpoint_is_dialled_where_it_is_and_keeps_its_name() {
     let address = listener.local_addr().expect("bound");
     serve(listener);
     let named = Endpoint::from_static("http://no-such-host.invalid:50051");
-    let located = named.clone().located_at(address);
+    let located = named.clone().with_address(address);
     let connection = outcome(located.clone()).await.expect("connects");
     assert_eq!(connection.address(), address.to_string());
     let (_, authority) = located.request_origin();
     assert_eq!(authority, "no-such-host.invalid:50051");
     assert_ne!(located, named);
-    assert_eq!(located, named.located_at(address));
+    assert_eq!(located, named.with_address(address));
 }
 
 /// `localhost` is `::1` first on many systems, and nobody listens there.

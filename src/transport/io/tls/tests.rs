@@ -52,14 +52,14 @@ fn a_server_is_verified_by_its_name_wherever_it_is_reached() {
         endpoint.tls_config(config).expect("a config")
     };
     let address = "10.0.0.1:8443".parse().expect("an address");
-    verifies(&named(trusting()).located_at(address), "greeter.example");
+    verifies(&named(trusting()).with_address(address), "greeter.example");
     let authority = "other.example:1".parse().expect("an authority");
     verifies(
         &named(trusting()).with_authority(authority),
         "other.example",
     );
     let elsewhere = trusting().domain_name("domain.example");
-    verifies(&named(elsewhere).located_at(address), "domain.example");
+    verifies(&named(elsewhere).with_address(address), "domain.example");
 }
 
 #[test]
