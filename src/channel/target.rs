@@ -117,7 +117,7 @@ impl Channel {
             }
             Target::Uri(uri) => {
                 let there = Endpoint::from_shared(uri.to_owned())?;
-                let backends = discover::list([template.moved_to(&there)])?;
+                let backends = discover::list([template.with_target_of(&there)])?;
                 Ok(Self::balance(backends))
             }
         }

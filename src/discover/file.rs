@@ -224,7 +224,8 @@ impl Reader {
         // First what is new, so that the set is not empty in between. What is not
         // new is named too: it costs nothing, and ends an error that was told.
         let template = &self.options.template;
-        let insert = |there: &Endpoint| Change::Insert(there.name(), template.moved_to(there));
+        let insert =
+            |there: &Endpoint| Change::Insert(there.name(), template.with_target_of(there));
         let inserts = endpoints.iter().map(insert);
         let gone = self.named.difference(&names).cloned();
         self.ahead

@@ -143,7 +143,7 @@ impl Endpoint {
     }
 
     /// The same in all but where it is: there.
-    pub(crate) fn moved_to(&self, there: &Self) -> Self {
+    pub(crate) fn with_target_of(&self, there: &Self) -> Self {
         Self {
             uri: there.uri.clone(),
             located: there.located.clone(),
