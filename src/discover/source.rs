@@ -1,4 +1,4 @@
-//! The door between a source with keys of its own and the balancer.
+//! The adapter between a source with keys of its own and the balancer.
 
 use std::{collections::HashMap, future::poll_fn, hash::Hash, pin::Pin, sync::Arc};
 
@@ -35,26 +35,26 @@ where
     D::Key: Hash + Eq + Clone + Send + 'static,
     D::Error: Into<BoxError>,
 {
-    let door = Door {
+    let keyed = KeyedSource {
         source: Box::pin(source),
         ids: HashMap::new(),
         next: 0,
         label,
     };
-    Box::pin(stream::unfold(door, async |mut door| {
-        let named = door.next().await?;
-        Some((named, door))
+    Box::pin(stream::unfold(keyed, async |mut keyed| {
+        let named = keyed.next().await?;
+        Some((named, keyed))
     }))
 }
 
-struct Door<D: Discover> {
+struct KeyedSource<D: Discover> {
     source: Pin<Box<D>>,
     ids: HashMap<D::Key, u64>,
     next: u64,
     label: fn(&D::Key, &Endpoint) -> String,
 }
 
-impl<D> Door<D>
+impl<D> KeyedSource<D>
 where
     D: Discover<Service = Endpoint>,
     D::Key: Hash + Eq + Clone,
