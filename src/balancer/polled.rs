@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{self, Instant};
 
-use crate::discover::{Named, Source};
+use crate::discover::{BackendChange, Source};
 
 /// How long a source that failed is left alone: at first, and at most.
 const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -19,7 +19,7 @@ pub(super) struct Polled {
 }
 
 pub(super) enum FromSource {
-    Named(Named),
+    Changed(BackendChange),
     Failed { text: String, retry: Duration },
     Ended,
 }
@@ -49,7 +49,7 @@ impl Polled {
         match source.next().await {
             Some(Ok(named)) => {
                 self.retry = SOURCE_RETRY.0;
-                FromSource::Named(named)
+                FromSource::Changed(named)
             }
             Some(Err(error)) => {
                 let retry = self.retry;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     connectivity::ConnectivityState,
-    discover::{Named, RefreshHandle, Source},
+    discover::{BackendChange, RefreshHandle, Source},
     error::{Cause, CauseKind},
     health::HealthOptions,
     routing::{BackendId, Board, Command, Cursor},
@@ -246,7 +246,7 @@ impl Worker {
 
     fn take_name(&mut self, named: FromSource) -> bool {
         let effects = match named {
-            FromSource::Named(Named::Insert {
+            FromSource::Changed(BackendChange::Insert {
                 id,
                 label,
                 endpoint,
@@ -255,7 +255,9 @@ impl Worker {
                 self.machine
                     .on_insert(now(), BackendId(id), label, address, *endpoint)
             }
-            FromSource::Named(Named::Remove { id }) => self.machine.on_remove(BackendId(id)),
+            FromSource::Changed(BackendChange::Remove { id }) => {
+                self.machine.on_remove(BackendId(id))
+            }
             FromSource::Failed { text, retry } => {
                 let error = Cause::new(CauseKind::NameResolver, &*text);
                 warn!(target: DISCOVER, error = error.text(), ?retry, "failed");

@@ -12,7 +12,7 @@ use crate::transport::Endpoint;
 
 /// A change of the set, in terms that no longer depend on the source.
 #[derive(Debug)]
-pub(crate) enum Named {
+pub(crate) enum BackendChange {
     Insert {
         /// The same for a key for as long as the source keeps it, and never used
         /// again for another.
@@ -26,7 +26,7 @@ pub(crate) enum Named {
 }
 
 /// A source with its type and its keys taken off.
-pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<Named, BoxError>> + Send>>;
+pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<BackendChange, BoxError>> + Send>>;
 
 /// Gives every key of `source` a number and a label.
 pub(crate) fn named<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
@@ -62,7 +62,7 @@ where
 {
     /// The next change that means something: a key removed that was never
     /// inserted does not.
-    async fn next(&mut self) -> Option<Result<Named, BoxError>> {
+    async fn next(&mut self) -> Option<Result<BackendChange, BoxError>> {
         loop {
             let change = poll_fn(|cx| self.source.as_mut().poll_discover(cx)).await?;
             match change.map_err(Into::into) {
@@ -70,20 +70,20 @@ where
                 Ok(Change::Insert(key, endpoint)) => return Some(Ok(self.insert(key, endpoint))),
                 Ok(Change::Remove(key)) => {
                     if let Some(id) = self.ids.remove(&key) {
-                        return Some(Ok(Named::Remove { id }));
+                        return Some(Ok(BackendChange::Remove { id }));
                     }
                 }
             }
         }
     }
 
-    fn insert(&mut self, key: D::Key, endpoint: Endpoint) -> Named {
+    fn insert(&mut self, key: D::Key, endpoint: Endpoint) -> BackendChange {
         let label = (self.label)(&key, &endpoint).into();
         let id = *self.ids.entry(key).or_insert_with(|| {
             self.next += 1;
             self.next
         });
-        Named::Insert {
+        BackendChange::Insert {
             id,
             label,
             endpoint: Box::new(endpoint),
