@@ -17,7 +17,7 @@ use super::Channel;
 use crate::{
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
-    discover::{self, RefreshHandle, Source, named},
+    discover::{self, RefreshHandle, Source, assign_ids},
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
@@ -75,7 +75,7 @@ impl Channel {
         D::Key: Hash + Eq + Clone + std::fmt::Debug + Send + Sync + 'static,
         D::Error: Into<BoxError>,
     {
-        ChannelBuilder::new(named(source, label))
+        ChannelBuilder::new(assign_ids(source, label))
     }
 
     /// The builder of a channel to one endpoint.
@@ -155,7 +155,7 @@ impl Channel {
         K: Hash + Eq + Send + Clone + 'static,
     {
         let (changes, source) = discover::push(capacity);
-        let source = named(source, |_, endpoint: &Endpoint| endpoint.address());
+        let source = assign_ids(source, |_, endpoint: &Endpoint| endpoint.address());
         let builder = ChannelBuilder {
             executor,
             ..ChannelBuilder::new(source)

@@ -8,7 +8,7 @@ use super::{Channel, builder::ChannelBuilder};
 use crate::{
     call::Defaults,
     connectivity::ConnectivityState,
-    discover::named,
+    discover::assign_ids,
     error::{Error, ErrorKind},
     routing::Status,
     transport::Endpoint,
@@ -84,7 +84,7 @@ impl Endpoint {
     fn single(&self, eager: bool) -> Channel {
         let change = Change::Insert((), self.clone());
         let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
-        let source = named(source, |(), endpoint: &Endpoint| endpoint.address());
+        let source = assign_ids(source, |(), endpoint: &Endpoint| endpoint.address());
         let mut builder = ChannelBuilder::new(source);
         builder.executor = self.get_executor().clone();
         builder.eager = eager;

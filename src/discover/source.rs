@@ -29,7 +29,7 @@ pub(crate) enum BackendChange {
 pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<BackendChange, BoxError>> + Send>>;
 
 /// Gives every key of `source` a number and a label.
-pub(crate) fn named<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
+pub(crate) fn assign_ids<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
 where
     D: Discover<Service = Endpoint> + Send + 'static,
     D::Key: Hash + Eq + Clone + Send + 'static,
