@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{self, Instant};
 
-use crate::discover::{BackendChange, Source};
+use crate::discover::{BackendChange, BackendChanges};
 
 /// How long a source that failed is left alone: at first, and at most.
 const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -13,7 +13,7 @@ const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 /// A source that is left alone for a while after an error, and for ever after
 /// its end.
 pub(super) struct Polled {
-    source: Option<Source>,
+    source: Option<BackendChanges>,
     retry: Duration,
     rests_until: Option<Instant>,
 }
@@ -25,7 +25,7 @@ pub(super) enum FromSource {
 }
 
 impl Polled {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: BackendChanges) -> Self {
         Self {
             source: Some(source),
             retry: SOURCE_RETRY.0,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     connectivity::ConnectivityState,
-    discover::{BackendChange, RefreshHandle, Source},
+    discover::{BackendChange, BackendChanges, RefreshHandle},
     error::{Cause, CauseKind},
     health::HealthOptions,
     routing::{BackendId, Board, Command, Cursor},
@@ -81,7 +81,7 @@ pub(crate) type ConfigUpdates =
 /// The worker, and the board it publishes on. The channel ends when the senders
 /// of `commands` are dropped.
 pub(crate) fn new(
-    source: Source,
+    source: BackendChanges,
     mut settings: Settings,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> (Arc<Board>, impl Future<Output = ()> + Send) {

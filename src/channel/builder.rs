@@ -17,7 +17,7 @@ use super::Channel;
 use crate::{
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
-    discover::{self, RefreshHandle, Source, assign_ids},
+    discover::{self, BackendChanges, RefreshHandle, assign_ids},
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
@@ -34,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// A channel in the making. Made by [`Channel::balance`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct ChannelBuilder {
-    source: Source,
+    source: BackendChanges,
     service_config: Option<ServiceConfig>,
     config_updates: Option<ConfigUpdates>,
     config_updates_disabled: bool,
@@ -165,7 +165,7 @@ impl Channel {
 }
 
 impl ChannelBuilder {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: BackendChanges) -> Self {
         Self {
             source,
             service_config: None,

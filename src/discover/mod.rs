@@ -42,4 +42,4 @@ pub use file::{File, file};
 pub use list::{List, list};
 pub use push::{Push, push};
 pub use refresh::RefreshHandle;
-pub(crate) use source::{BackendChange, Source, assign_ids};
+pub(crate) use source::{BackendChange, BackendChanges, assign_ids};

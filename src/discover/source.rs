@@ -26,10 +26,11 @@ pub(crate) enum BackendChange {
 }
 
 /// A source with its type and its keys taken off.
-pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<BackendChange, BoxError>> + Send>>;
+pub(crate) type BackendChanges =
+    Pin<Box<dyn Stream<Item = Result<BackendChange, BoxError>> + Send>>;
 
 /// Gives every key of `source` a number and a label.
-pub(crate) fn assign_ids<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> Source
+pub(crate) fn assign_ids<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> BackendChanges
 where
     D: Discover<Service = Endpoint> + Send + 'static,
     D::Key: Hash + Eq + Clone + Send + 'static,
