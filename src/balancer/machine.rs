@@ -45,7 +45,7 @@ pub(crate) struct Balancer<E, C> {
     pub(super) phase: Phase,
     pub(super) policy: Policy,
     config: Config,
-    source: Source,
+    source: SourceState,
     /// The last error of the source, until it names a backend or removes one.
     source_error: Option<Cause>,
     /// By id, which is the order in which the source named them: ids grow.
@@ -85,7 +85,7 @@ enum Config {
 
 /// What the source of backends has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum SourceState {
     Silent,
     Heard,
     Ended { heard: bool },
@@ -103,7 +103,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 true => Config::InForce,
                 false => Config::Awaited,
             },
-            source: Source::Silent,
+            source: SourceState::Silent,
             source_error: None,
             backends: BTreeMap::new(),
             running: Running::default(),
@@ -191,9 +191,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.cause();
         self.source = match self.source {
-            Source::Silent => Source::Ended { heard: false },
-            Source::Heard => Source::Ended { heard: true },
-            ended @ Source::Ended { .. } => ended,
+            SourceState::Silent => SourceState::Ended { heard: false },
+            SourceState::Heard => SourceState::Ended { heard: true },
+            ended @ SourceState::Ended { .. } => ended,
         };
         Effects::changed(self.cause() != before)
     }
@@ -316,7 +316,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             (Phase::Active, Config::InForce) => {}
         }
         match (self.source, &self.source_error) {
-            (Source::Silent, None) => Connecting,
+            (SourceState::Silent, None) => Connecting,
             _ => self.aggregate(),
         }
     }
@@ -338,10 +338,14 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             return None;
         }
         let text = match self.source {
-            Source::Silent => return None,
-            Source::Heard => "no backends",
-            Source::Ended { heard: true } => "no backends: the source removed them all and ended",
-            Source::Ended { heard: false } => "no backends: the source ended without naming one",
+            SourceState::Silent => return None,
+            SourceState::Heard => "no backends",
+            SourceState::Ended { heard: true } => {
+                "no backends: the source removed them all and ended"
+            }
+            SourceState::Ended { heard: false } => {
+                "no backends: the source ended without naming one"
+            }
         };
         Some(Cause::new(CauseKind::NoBackends, text))
     }
@@ -351,8 +355,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let before = self.cause();
         self.source_error = None;
         self.source = match self.source {
-            Source::Silent | Source::Heard => Source::Heard,
-            Source::Ended { .. } => Source::Ended { heard: true },
+            SourceState::Silent | SourceState::Heard => SourceState::Heard,
+            SourceState::Ended { .. } => SourceState::Ended { heard: true },
         };
         self.cause() != before
     }
