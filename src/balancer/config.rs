@@ -14,13 +14,13 @@ use crate::error::Cause;
 #[derive(Debug)]
 pub(super) struct Configs<T> {
     default: Option<T>,
-    source: Source<T>,
+    source: ResolvedConfig<T>,
     /// Why the last word of the source is not in force.
     rejected: Option<Cause>,
 }
 
 #[derive(Debug)]
-enum Source<T> {
+enum ResolvedConfig<T> {
     /// It has not said anything valid.
     Awaited,
     Said(T),
@@ -34,9 +34,9 @@ impl<T: Clone + Default> Configs<T> {
         Self {
             default,
             source: if awaited {
-                Source::Awaited
+                ResolvedConfig::Awaited
             } else {
-                Source::None
+                ResolvedConfig::None
             },
             rejected: None,
         }
@@ -46,8 +46,8 @@ impl<T: Clone + Default> Configs<T> {
     pub(super) fn on_update(&mut self, update: Result<Option<T>, Cause>) {
         self.rejected = None;
         match update {
-            Ok(Some(config)) => self.source = Source::Said(config),
-            Ok(None) => self.source = Source::None,
+            Ok(Some(config)) => self.source = ResolvedConfig::Said(config),
+            Ok(None) => self.source = ResolvedConfig::None,
             Err(cause) => self.rejected = Some(cause),
         }
     }
@@ -55,18 +55,18 @@ impl<T: Clone + Default> Configs<T> {
     /// The source will say nothing more. If it never said anything, it has no
     /// config.
     pub(super) fn on_end(&mut self) {
-        if matches!(self.source, Source::Awaited) && self.rejected.is_none() {
-            self.source = Source::None;
+        if matches!(self.source, ResolvedConfig::Awaited) && self.rejected.is_none() {
+            self.source = ResolvedConfig::None;
         }
     }
 
     /// `None` while calls have to wait for a config, or fail for want of one.
     pub(super) fn in_force(&self) -> Option<T> {
         match &self.source {
-            Source::Said(config) => Some(config.clone()),
-            Source::None => Some(self.default.clone().unwrap_or_default()),
-            Source::Awaited if self.rejected.is_some() => self.default.clone(),
-            Source::Awaited => None,
+            ResolvedConfig::Said(config) => Some(config.clone()),
+            ResolvedConfig::None => Some(self.default.clone().unwrap_or_default()),
+            ResolvedConfig::Awaited if self.rejected.is_some() => self.default.clone(),
+            ResolvedConfig::Awaited => None,
         }
     }
 
