@@ -6,7 +6,7 @@ use http::{HeaderValue, uri};
 
 use super::executor::Executor;
 #[cfg(feature = "_tls-any")]
-use crate::transport::io::Source;
+use crate::transport::io::TlsSource;
 
 /// How long sent data may stay unacknowledged before the kernel gives up (gRFC A18
 /// and its default).
@@ -91,7 +91,7 @@ pub(in crate::transport) struct LimitOptions {
 #[derive(Clone, Default, PartialEq)]
 pub(in crate::transport) struct Security {
     #[cfg(feature = "_tls-any")]
-    pub(crate) tls: Source,
+    pub(crate) tls: TlsSource,
 }
 
 /// What a connection takes over from its endpoint.

@@ -7,7 +7,7 @@ use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use super::endpoint::Endpoint;
 use crate::{
     error::{Error, ErrorKind},
-    transport::io::{ClientTlsConfig, Prepared, Source, TlsReload},
+    transport::io::{ClientTlsConfig, Prepared, TlsReload, TlsSource},
 };
 
 /// TLS, with the feature `tls-ring` or `tls-aws-lc`.
@@ -60,7 +60,7 @@ impl Endpoint {
     /// [`ErrorKind::InvalidEndpoint`] if there is no host to verify.
     pub fn tls_reload(self, reload: &TlsReload) -> Result<Self, Error> {
         self.refuse_unix()?;
-        self.with_tls(Source::Reloaded(reload.clone()))
+        self.with_tls(TlsSource::Reloaded(reload.clone()))
     }
 
     fn prepared(
@@ -70,7 +70,7 @@ impl Endpoint {
     ) -> Result<Self, Error> {
         self.refuse_unix()?;
         match Prepared::new(config, verifier) {
-            Ok(prepared) => self.with_tls(Source::Fixed(Arc::new(prepared))),
+            Ok(prepared) => self.with_tls(TlsSource::Fixed(Arc::new(prepared))),
             Err(why) => Err(self.invalid(&why)),
         }
     }
@@ -83,7 +83,7 @@ impl Endpoint {
         }
     }
 
-    fn with_tls(mut self, source: Source) -> Result<Self, Error> {
+    fn with_tls(mut self, source: TlsSource) -> Result<Self, Error> {
         if self.is_secure() {
             source
                 .client(self.host())

@@ -19,4 +19,4 @@ pub(super) use sniff::{ReadActivity, SniffedIo};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};
 #[cfg(feature = "_tls-any")]
-pub(super) use tls::{Prepared, Source};
+pub(super) use tls::{Prepared, TlsSource};

@@ -1,7 +1,7 @@
 //! TLS: whom a client trusts, and who it says it is.
 //!
 //! ```text
-//!   ClientTlsConfig ──Prepared::new──► Prepared ◄──Source── Endpoint
+//!   ClientTlsConfig ──Prepared::new──► Prepared ◄──TlsSource── Endpoint
 //!   (what the user said)               (rustls' view)  │
 //!          ▲                                           ▼
 //!          └── TlsReload exchanges it        Client: one handshake
@@ -23,4 +23,4 @@ pub use config::ClientTlsConfig;
 pub use pem::{Certificate, Identity};
 pub(in crate::transport) use prepared::Prepared;
 pub use reload::TlsReload;
-pub(in crate::transport) use source::Source;
+pub(in crate::transport) use source::TlsSource;

@@ -11,7 +11,7 @@ use super::{
 
 /// Where the config of an endpoint comes from.
 #[derive(Clone, Default)]
-pub(in crate::transport) enum Source {
+pub(in crate::transport) enum TlsSource {
     /// Nobody said anything: the roots that are enabled by feature.
     #[default]
     EnabledRoots,
@@ -19,7 +19,7 @@ pub(in crate::transport) enum Source {
     Reloaded(TlsReload),
 }
 
-impl Source {
+impl TlsSource {
     /// What secures one connection to `host`.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Source {
 
 /// Configs that say the same are equal, so a source that makes a new one each time
 /// changes nothing.
-impl PartialEq for Source {
+impl PartialEq for TlsSource {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::EnabledRoots, Self::EnabledRoots) => true,
