@@ -24,7 +24,7 @@ use super::{
     connection::{Attached, Connection},
     endpoint::{Endpoint, TcpOptions},
     h2,
-    io::{BoxIo, Connector, Located, Progress, Target, UnixName},
+    io::{BoxIo, Connector, HostPort, Located, Progress, UnixName},
     words::io_error,
 };
 use crate::error::{Cause, CauseKind};
@@ -72,7 +72,7 @@ async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Stri
         return connect_unix(name).await;
     }
     let (target, address) = match endpoint.located {
-        Some(Located::Tcp(address)) => (Target::of(address), Some(address)),
+        Some(Located::Tcp(address)) => (HostPort::of(address), Some(address)),
         _ => (target, None),
     };
     match endpoint.proxy.as_ref().and_then(|proxy| proxy.to(&target)) {
@@ -133,7 +133,7 @@ async fn secured(
 
 async fn connect_tcp(
     endpoint: &Endpoint,
-    target: &Target,
+    target: &HostPort,
     address: Option<SocketAddr>,
     progress: &Progress,
 ) -> Result<BoxIo, String> {
@@ -173,7 +173,7 @@ async fn connect_unix(_: &UnixName) -> Result<BoxIo, String> {
     Err("this system has no Unix sockets".to_owned())
 }
 
-async fn look_up(target: &Target) -> Result<Vec<SocketAddr>, String> {
+async fn look_up(target: &HostPort) -> Result<Vec<SocketAddr>, String> {
     let found = tokio::net::lookup_host((target.host.as_str(), target.port))
         .await
         .map_err(|error| format!("name `{}` does not resolve: {error}", target.host))?;

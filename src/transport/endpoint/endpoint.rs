@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    transport::io::{Connector, Located, Proxy, Target, UnixName},
+    transport::io::{Connector, HostPort, Located, Proxy, UnixName},
 };
 
 /// What every request says of its sender, after the application's own words.
@@ -264,7 +264,7 @@ impl Endpoint {
     }
 
     /// What to dial, or why this URI names nothing that can be dialled.
-    pub(in crate::transport) fn target(&self) -> Result<Target, String> {
+    pub(in crate::transport) fn target(&self) -> Result<HostPort, String> {
         match self.uri.scheme_str() {
             Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
@@ -274,7 +274,7 @@ impl Endpoint {
         if host.is_empty() {
             return Err("there is no host".to_owned());
         }
-        Ok(Target {
+        Ok(HostPort {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: self.port()?.unwrap_or(self.default_port()),
         })

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 /// Host and port, taken apart.
 #[derive(Clone, Debug)]
-pub(in crate::transport) struct Target {
+pub(in crate::transport) struct HostPort {
     pub(in crate::transport) host: String,
     pub(in crate::transport) port: u16,
 }
@@ -25,7 +25,7 @@ pub(in crate::transport) enum UnixName {
     Abstract(String),
 }
 
-impl Target {
+impl HostPort {
     /// An address, without a name.
     pub(in crate::transport) fn of(address: SocketAddr) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl UnixName {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),

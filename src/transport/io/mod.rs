@@ -10,7 +10,7 @@ mod sniff;
 #[cfg(feature = "_tls-any")]
 mod tls;
 
-pub(super) use address::{Located, Target, UnixName};
+pub(super) use address::{HostPort, Located, UnixName};
 #[cfg(test)]
 pub(super) use connector::Io;
 pub(super) use connector::{BoxIo, Connector, Progress};

@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{address::Target, connector::BoxIo};
+use super::{address::HostPort, connector::BoxIo};
 use crate::{error::sanitize_peer_text, transport::words::io_error};
 
 /// The most that a proxy may say before the tunnel begins.
@@ -57,7 +57,7 @@ impl Proxy {
     }
 
     /// The way to `target`, unless it is to be reached without a proxy.
-    pub(in crate::transport) fn to(&self, target: &Target) -> Option<Hop> {
+    pub(in crate::transport) fn to(&self, target: &HostPort) -> Option<Hop> {
         let uri = format!("https://{target}").parse().ok()?;
         self.matcher.intercept(&uri).map(Hop)
     }
@@ -81,9 +81,9 @@ pub(in crate::transport) struct Hop(Intercept);
 
 impl Hop {
     /// The proxy itself.
-    pub(in crate::transport) fn target(&self) -> Target {
+    pub(in crate::transport) fn target(&self) -> HostPort {
         let host = self.0.uri().host().unwrap_or_default();
-        Target {
+        HostPort {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: self.0.uri().port_u16().unwrap_or(80),
         }
@@ -156,10 +156,10 @@ fn verdict(status_line: &[u8]) -> Result<(), String> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::{BoxIo, Proxy, Target, verdict};
+    use super::{BoxIo, HostPort, Proxy, verdict};
 
     fn proxied(proxy: &Proxy, host: &str) -> Option<String> {
-        let target = Target {
+        let target = HostPort {
             host: host.to_owned(),
             port: 50051,
         };
@@ -216,7 +216,7 @@ mod tests {
 
     async fn through(answer: &[u8]) -> Result<BoxIo, String> {
         let proxy = Proxy::new("http://proxy", "").expect("a URI");
-        let target = Target {
+        let target = HostPort {
             host: "backend.test".to_owned(),
             port: 50051,
         };
