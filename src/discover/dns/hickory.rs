@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time};
 
 use super::{
     found::{Found, MOST_ADDRESSES},
-    target::{Host, Target},
+    target::{DnsTarget, Host},
     txt,
 };
 use crate::{error::Error, service_config::ServiceConfig};
@@ -85,7 +85,7 @@ impl Hickory {
     /// config too.
     pub(super) async fn look_up(
         &mut self,
-        target: &Target,
+        target: &DnsTarget,
         port: u16,
         limit: Duration,
     ) -> Result<Found, String> {
@@ -138,7 +138,7 @@ impl Hickory {
 }
 
 impl Configs {
-    async fn look_up(&mut self, resolver: &TokioResolver, target: &Target, patience: Duration) {
+    async fn look_up(&mut self, resolver: &TokioResolver, target: &DnsTarget, patience: Duration) {
         let host = match &target.host {
             Host::Name(name) | Host::Service { name, .. } => name,
             Host::Address(_) => return self.tell("", None),
@@ -193,7 +193,11 @@ fn text(lookup: &Lookup) -> Option<String> {
         })
 }
 
-async fn addresses(resolver: &TokioResolver, target: &Target, port: u16) -> Result<Found, Failure> {
+async fn addresses(
+    resolver: &TokioResolver,
+    target: &DnsTarget,
+    port: u16,
+) -> Result<Found, Failure> {
     match &target.host {
         Host::Service { full, .. } => service(resolver, full).await,
         Host::Name(name) => host(resolver, name, port).await,

@@ -7,7 +7,7 @@ use tokio::time;
 use super::found::{Found, MOST_ADDRESSES};
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
-use super::target::{Host, Target};
+use super::target::{DnsTarget, Host};
 #[cfg(test)]
 use super::tests::Script;
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(super) enum Resolver {
 
 impl Resolver {
     /// Who can be asked for `target`: SRV records are beyond the system's resolver.
-    pub(super) fn of(target: &Target) -> Result<Self, Error> {
+    pub(super) fn of(target: &DnsTarget) -> Result<Self, Error> {
         match target.host {
             Host::Address(_) | Host::Name(_) => Ok(Self::System),
             #[cfg(feature = "hickory")]
@@ -44,7 +44,7 @@ impl Resolver {
     /// where the name ends.
     pub(super) async fn look_up(
         &mut self,
-        target: &Target,
+        target: &DnsTarget,
         default_port: u16,
         limit: Duration,
     ) -> Result<Found, String> {

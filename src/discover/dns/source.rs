@@ -17,7 +17,7 @@ use super::{
     lookup::Resolver,
     machine::Pace,
     options::{Item, Options},
-    target::Target,
+    target::DnsTarget,
     task,
 };
 use crate::{
@@ -88,7 +88,7 @@ pub struct Dns {
 /// [`Channel::dns`](crate::Channel::dns) does the same in one step, and
 /// [`Channel::target`](crate::Channel::target) from one string.
 pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
-    let target = Target::parse(target)?;
+    let target = DnsTarget::parse(target)?;
     let resolver = Resolver::of(&target)?;
     let backoff = BackoffConfig::default();
     let options = Options {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 
 /// What is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct DnsTarget {
     pub(super) host: Host,
     /// `None`: that of the scheme, or of the records.
     pub(super) port: Option<u16>,
@@ -25,7 +25,7 @@ pub(super) enum Host {
     },
 }
 
-impl Target {
+impl DnsTarget {
     /// Reads `host`, `host:port`, `1.2.3.4:port`, `[::1]:port`, or
     /// `_service._proto.name`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
@@ -110,7 +110,7 @@ impl Host {
 }
 
 /// As it was given.
-impl fmt::Display for Target {
+impl fmt::Display for DnsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
@@ -127,12 +127,12 @@ impl fmt::Display for Target {
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, Target};
+    use super::{DnsTarget, Host};
     use crate::error::ErrorKind;
 
     #[track_caller]
     fn is_read(text: &str, port: Option<u16>, authority: &str) -> Host {
-        let target = Target::parse(text).expect("a target");
+        let target = DnsTarget::parse(text).expect("a target");
         assert_eq!(target.port, port);
         assert_eq!(target.to_string(), text);
         assert_eq!(target.authority(), authority);
@@ -141,7 +141,7 @@ mod tests {
 
     #[track_caller]
     fn is_rejected(text: &str, rule: &str) {
-        let error = Target::parse(text).expect_err("must be rejected");
+        let error = DnsTarget::parse(text).expect_err("must be rejected");
         assert_eq!(error.kind(), ErrorKind::InvalidEndpoint);
         assert_eq!(error.message(), format!("target `{text}`: {rule}"));
     }
