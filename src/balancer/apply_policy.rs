@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::{
     effects::Effects,
     machine::{Balancer, Phase},
-    policy::{Decision, PickFirst, Policy, Seen},
+    policy::{BackendView, Decision, PickFirst, Policy},
 };
 use crate::{
     connectivity::ConnectivityState, routing::BackendId, service_config::LoadBalancingPolicy,
@@ -68,7 +68,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             return Effects::none();
         };
         let was_failing = pick_first.is_failing();
-        let seen = self.backends.values().map(|backend| Seen {
+        let seen = self.backends.values().map(|backend| BackendView {
             id: backend.status.id,
             state: backend.status.state,
             is_ipv6: backend.status.address.starts_with('['),

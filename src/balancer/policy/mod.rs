@@ -6,5 +6,5 @@ mod pick_first;
 mod policy;
 mod round_robin;
 
-pub(super) use pick_first::{Decision, PickFirst, Seen};
+pub(super) use pick_first::{BackendView, Decision, PickFirst};
 pub(super) use policy::Policy;

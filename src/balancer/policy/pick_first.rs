@@ -57,7 +57,7 @@ pub(in crate::balancer) enum Decision {
 
 /// A backend, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::balancer) struct Seen {
+pub(in crate::balancer) struct BackendView {
     pub(in crate::balancer) id: BackendId,
     pub(in crate::balancer) state: ConnectivityState,
     pub(in crate::balancer) is_ipv6: bool,
@@ -90,7 +90,7 @@ impl PickFirst {
     }
 
     /// Looks at the backends as they are now, in the order of the source.
-    pub(in crate::balancer) fn look(&mut self, now: Instant, backends: &[Seen]) -> Decision {
+    pub(in crate::balancer) fn look(&mut self, now: Instant, backends: &[BackendView]) -> Decision {
         let seen = |id| backends.iter().find(|seen| seen.id == id);
         if let Progress::Selected(id) = self.progress {
             match seen(id) {
@@ -139,11 +139,11 @@ impl PickFirst {
 /// The one to attempt after `last`: of the other IP family, if there is such, so that
 /// a family that is cut off costs one delay and not one for each of its addresses.
 fn next(
-    last: Option<&Seen>,
-    waiting: Vec<&Seen>,
+    last: Option<&BackendView>,
+    waiting: Vec<&BackendView>,
     shuffle: Option<&mut fastrand::Rng>,
 ) -> Option<BackendId> {
-    let other = |seen: &&&Seen| last.is_none_or(|last| last.is_ipv6 != seen.is_ipv6);
+    let other = |seen: &&&BackendView| last.is_none_or(|last| last.is_ipv6 != seen.is_ipv6);
     let others: Vec<_> = waiting.iter().filter(other).copied().collect();
     let choice = if others.is_empty() { waiting } else { others };
     let next = match shuffle {
@@ -171,7 +171,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{ATTEMPT_DELAY, Decision, PickFirst, Seen};
+    use super::{ATTEMPT_DELAY, BackendView, Decision, PickFirst};
     use crate::{
         connectivity::ConnectivityState::{self, *},
         routing::BackendId,
@@ -181,7 +181,7 @@ mod tests {
     struct World {
         now: Instant,
         rules: PickFirst,
-        seen: Vec<Seen>,
+        seen: Vec<BackendView>,
     }
 
     impl World {
@@ -225,8 +225,8 @@ mod tests {
         }
     }
 
-    fn idle(id: u64) -> Seen {
-        Seen {
+    fn idle(id: u64) -> BackendView {
+        BackendView {
             id: BackendId(id),
             state: Idle,
             is_ipv6: id.is_multiple_of(2),
