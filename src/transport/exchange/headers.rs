@@ -14,7 +14,11 @@ pub(super) const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
 /// its own. A page that comes with 200 is none of them, and no message either.
-pub(super) fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Option<Error> {
+pub(super) fn http_error(
+    code: StatusCode,
+    seen: &KnownHeaders<'_>,
+    address: &str,
+) -> Option<Error> {
     let what = if code == StatusCode::OK {
         let content = seen.content_type?.as_bytes();
         if content.starts_with(b"application/grpc") {
@@ -47,13 +51,13 @@ pub(super) fn http_error(code: StatusCode, seen: &Seen<'_>, address: &str) -> Op
 /// What this crate looks at in the headers and the trailers of a response, all in one
 /// pass: there are few, and asking for each by its name costs more.
 #[derive(Default)]
-pub(super) struct Seen<'a> {
+pub(super) struct KnownHeaders<'a> {
     content_type: Option<&'a HeaderValue>,
     pub(super) has_status: bool,
     details: Option<&'a HeaderValue>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> KnownHeaders<'a> {
     pub(super) fn of(headers: &'a HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {

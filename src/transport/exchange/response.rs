@@ -14,7 +14,7 @@ use tokio::time::{self, Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::{
-    headers::{STATUS_DETAILS, Seen, http_error, missing_status},
+    headers::{KnownHeaders, STATUS_DETAILS, http_error, missing_status},
     message_limit::MessageLimit,
     request_body::{RequestBodyPump, RequestBodyTask},
 };
@@ -65,7 +65,7 @@ impl Exchange {
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
         let (mut head, stream) = response.into_parts();
-        let seen = Seen::of(&head.headers);
+        let seen = KnownHeaders::of(&head.headers);
         if let Some(error) = http_error(head.status, &seen, self.connection().address()) {
             return Err(error);
         }
@@ -199,7 +199,7 @@ impl ResponseBody {
         }
         match ready!(live.stream.poll_trailers(cx)) {
             Ok(Some(mut trailers)) => {
-                let seen = Seen::of(&trailers);
+                let seen = KnownHeaders::of(&trailers);
                 let has_status = self.has_status || seen.has_status;
                 if seen.has_broken_details() {
                     trailers.remove(STATUS_DETAILS);
