@@ -93,11 +93,11 @@ impl Outgoing {
     pub(crate) fn new(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
-        let Seen {
+        let CallerHeaders {
             te_trailers,
             user_agent,
             hop_by_hop,
-        } = Seen::of(&headers);
+        } = CallerHeaders::of(&headers);
         if hop_by_hop {
             for name in &HOP_BY_HOP {
                 headers.remove(name);
@@ -331,13 +331,13 @@ fn add_all(headers: &mut HeaderMap, added: HeaderMap) {
 /// What of a caller's headers is looked at, in one pass: a generated client sends two or
 /// three, and asking for each by its name costs more.
 #[derive(Default)]
-struct Seen {
+struct CallerHeaders {
     te_trailers: bool,
     user_agent: bool,
     hop_by_hop: bool,
 }
 
-impl Seen {
+impl CallerHeaders {
     fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
