@@ -23,7 +23,7 @@ use crate::util::backoff::{Backoff, next_start};
 pub(super) struct Extras {
     wanted: usize,
     up: usize,
-    phase: Phase,
+    phase: DialPhase,
     /// When the last dial began, be it that of the first connection: two of one
     /// backend are never closer than [`MIN_INTERVAL`](crate::util::backoff::MIN_INTERVAL).
     dialled: Instant,
@@ -31,7 +31,7 @@ pub(super) struct Extras {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum DialPhase {
     Complete,
     Dialling,
     Waiting { at: Instant },
@@ -43,7 +43,7 @@ impl Extras {
         let mut extras = Self {
             wanted,
             up: 0,
-            phase: Phase::Complete,
+            phase: DialPhase::Complete,
             dialled,
             backoff,
         };
@@ -53,7 +53,7 @@ impl Extras {
 
     /// The dial succeeded.
     pub(super) fn on_joined(&mut self) {
-        if let Phase::Dialling = self.phase {
+        if let DialPhase::Dialling = self.phase {
             self.up += 1;
             self.backoff.reset();
             self.go_on(Duration::ZERO);
@@ -62,7 +62,7 @@ impl Extras {
 
     /// The dial failed.
     pub(super) fn on_failed(&mut self) {
-        if let Phase::Dialling = self.phase {
+        if let DialPhase::Dialling = self.phase {
             self.back_off();
         }
     }
@@ -75,7 +75,7 @@ impl Extras {
     pub(super) fn on_lost(&mut self) {
         debug_assert!(self.up > 0, "lost more than there were");
         self.up = self.up.saturating_sub(1);
-        if let Phase::Complete = self.phase {
+        if let DialPhase::Complete = self.phase {
             self.back_off();
         }
     }
@@ -83,8 +83,8 @@ impl Extras {
     /// Whether to dial now.
     pub(super) fn on_deadline(&mut self, now: Instant) -> bool {
         match self.phase {
-            Phase::Waiting { at } if at <= now => self.dial(now),
-            Phase::Waiting { .. } | Phase::Dialling | Phase::Complete => false,
+            DialPhase::Waiting { at } if at <= now => self.dial(now),
+            DialPhase::Waiting { .. } | DialPhase::Dialling | DialPhase::Complete => false,
         }
     }
 
@@ -92,15 +92,15 @@ impl Extras {
     pub(super) fn reset_backoff(&mut self, now: Instant) -> bool {
         self.backoff.reset();
         match self.phase {
-            Phase::Waiting { .. } => self.dial(now),
-            Phase::Dialling | Phase::Complete => false,
+            DialPhase::Waiting { .. } => self.dial(now),
+            DialPhase::Dialling | DialPhase::Complete => false,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { at } => Some(at),
-            Phase::Dialling | Phase::Complete => None,
+            DialPhase::Waiting { at } => Some(at),
+            DialPhase::Dialling | DialPhase::Complete => None,
         }
     }
 
@@ -114,7 +114,7 @@ impl Extras {
     }
 
     fn dial(&mut self, now: Instant) -> bool {
-        self.phase = Phase::Dialling;
+        self.phase = DialPhase::Dialling;
         self.dialled = now;
         true
     }
@@ -127,11 +127,11 @@ impl Extras {
     /// The next dial comes so long after the last one, if one is missing.
     fn go_on(&mut self, delay: Duration) {
         self.phase = match self.up < self.wanted {
-            true => Phase::Waiting {
+            true => DialPhase::Waiting {
                 // What is past is due.
                 at: next_start(self.dialled, self.dialled, delay),
             },
-            false => Phase::Complete,
+            false => DialPhase::Complete,
         };
     }
 }
