@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::{
     effects::Effects,
-    machine::{Balancer, Phase},
+    machine::{Balancer, ChannelPhase},
     policy::{BackendView, Decision, PickFirst, Policy},
 };
 use crate::{
@@ -25,7 +25,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         policy: LoadBalancingPolicy,
         seed: u64,
     ) -> Effects<E> {
-        if self.phase == Phase::Closed {
+        if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let before = self.state();

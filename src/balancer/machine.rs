@@ -42,7 +42,7 @@ use crate::{
 /// its connections.
 #[derive(Debug)]
 pub(crate) struct Balancer<E, C> {
-    pub(super) phase: Phase,
+    pub(super) phase: ChannelPhase,
     pub(super) policy: Policy,
     config: Config,
     source: SourceState,
@@ -66,7 +66,7 @@ pub(crate) struct Publication<C> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ChannelPhase {
     /// Nothing runs until somebody wants to connect.
     Idle,
     Active,
@@ -97,7 +97,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// [`on_config`](Self::on_config).
     pub(crate) fn new(started: bool, configured: bool) -> Self {
         Self {
-            phase: if started { Phase::Active } else { Phase::Idle },
+            phase: if started {
+                ChannelPhase::Active
+            } else {
+                ChannelPhase::Idle
+            },
             policy: Policy::RoundRobin,
             config: match configured {
                 true => Config::InForce,
@@ -120,7 +124,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         address: Arc<str>,
         endpoint: E,
     ) -> Effects<E> {
-        if self.phase == Phase::Closed {
+        if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let mut effects = Effects::changed(self.hear());
@@ -160,7 +164,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// The source takes a backend back. Calls in flight on it are not ours.
     pub(crate) fn on_remove(&mut self, id: BackendId) -> Effects<E> {
-        if self.phase == Phase::Closed {
+        if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let mut effects = Effects::changed(self.hear());
@@ -176,7 +180,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// The source reports that it cannot do its work now. Its backends stay.
     pub(crate) fn on_discovery_error(&mut self, text: impl Into<Arc<str>>) -> Effects<E> {
-        if self.phase == Phase::Closed {
+        if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let before = (self.state(), self.cause());
@@ -186,7 +190,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// The source will say nothing more. Its backends stay.
     pub(crate) fn on_discovery_end(&mut self) -> Effects<E> {
-        if self.phase == Phase::Closed {
+        if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let before = self.cause();
@@ -200,11 +204,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// Somebody wants to connect: leaves IDLE.
     pub(crate) fn on_connect(&mut self, now: Instant) -> Effects<E> {
-        if self.phase != Phase::Idle {
+        if self.phase != ChannelPhase::Idle {
             return Effects::none();
         }
         let before = self.state();
-        self.phase = Phase::Active;
+        self.phase = ChannelPhase::Active;
         if let Policy::PickFirst(pick_first) = &mut self.policy {
             pick_first.begin(now);
         }
@@ -217,11 +221,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// every subchannel. The backends stay, for [`on_connect`](Self::on_connect).
     /// Calls in flight on them are not ours.
     pub(crate) fn on_idle(&mut self, now: Instant) -> Effects<E> {
-        if self.phase != Phase::Active {
+        if self.phase != ChannelPhase::Active {
             return Effects::none();
         }
         let before = self.state();
-        self.phase = Phase::Idle;
+        self.phase = ChannelPhase::Idle;
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
             let outgoing = backend.rest(&mut self.running);
@@ -233,7 +237,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// A service config is in force, for the first time or again.
     pub(crate) fn on_config(&mut self, now: Instant) -> Effects<E> {
-        if self.phase == Phase::Closed || self.config == Config::InForce {
+        if self.phase == ChannelPhase::Closed || self.config == Config::InForce {
             return Effects::none();
         }
         let before = (self.state(), self.cause());
@@ -247,7 +251,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// is in force stays in force.
     pub(crate) fn on_config_rejected(&mut self, cause: Cause) -> Effects<E> {
         let rejected = Config::Rejected(cause);
-        let is_late = self.phase == Phase::Closed || self.config == Config::InForce;
+        let is_late = self.phase == ChannelPhase::Closed || self.config == Config::InForce;
         if is_late || self.config == rejected {
             return Effects::none();
         }
@@ -284,8 +288,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// Closes the channel for good: no input means anything after this one.
     pub(crate) fn on_shutdown(&mut self) -> Effects<E> {
-        let mut effects = Effects::changed(self.phase != Phase::Closed);
-        self.phase = Phase::Closed;
+        let mut effects = Effects::changed(self.phase != ChannelPhase::Closed);
+        self.phase = ChannelPhase::Closed;
         self.source_error = None;
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
@@ -309,11 +313,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     pub(super) fn state(&self) -> ConnectivityState {
         match (self.phase, &self.config) {
-            (Phase::Closed, _) => return Shutdown,
-            (Phase::Idle, _) => return Idle,
-            (Phase::Active, Config::Awaited) => return Connecting,
-            (Phase::Active, Config::Rejected(_)) => return TransientFailure,
-            (Phase::Active, Config::InForce) => {}
+            (ChannelPhase::Closed, _) => return Shutdown,
+            (ChannelPhase::Idle, _) => return Idle,
+            (ChannelPhase::Active, Config::Awaited) => return Connecting,
+            (ChannelPhase::Active, Config::Rejected(_)) => return TransientFailure,
+            (ChannelPhase::Active, Config::InForce) => {}
         }
         match (self.source, &self.source_error) {
             (SourceState::Silent, None) => Connecting,
@@ -323,18 +327,19 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// Whether subchannels may run.
     pub(super) fn runs(&self) -> bool {
-        self.phase == Phase::Active && self.config == Config::InForce
+        self.phase == ChannelPhase::Active && self.config == Config::InForce
     }
 
     /// Why the channel, or its set of backends, is not what it should be.
     fn cause(&self) -> Option<Cause> {
-        if let (Config::Rejected(cause), false) = (&self.config, self.phase == Phase::Closed) {
+        if let (Config::Rejected(cause), false) = (&self.config, self.phase == ChannelPhase::Closed)
+        {
             return Some(cause.clone());
         }
         if self.source_error.is_some() {
             return self.source_error.clone();
         }
-        if !self.backends.is_empty() || self.phase == Phase::Closed {
+        if !self.backends.is_empty() || self.phase == ChannelPhase::Closed {
             return None;
         }
         let text = match self.source {
