@@ -10,7 +10,7 @@ use crate::util::tally::Tally;
 
 /// Ten times the messages of a backend that flips a hundred times a second; or what
 /// such a one has said to a client that was suspended for ten.
-pub(super) const MOST_MESSAGES: u32 = 1_000;
+pub(super) const MAX_MESSAGES: u32 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The messages of one connection, of one `Watch` after the other.
@@ -35,7 +35,7 @@ pub(super) enum Pace {
 impl Flood {
     /// A message, on a `Watch` that `started` then.
     pub(super) fn on_message(&mut self, now: Instant, started: Instant) -> Pace {
-        if self.messages.count(now, SECOND) > MOST_MESSAGES {
+        if self.messages.count(now, SECOND) > MAX_MESSAGES {
             self.suspected = true;
             return Pace::TooMuch;
         }

@@ -29,7 +29,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::{
         action::{Action, Notice, Rpc},
-        flood::{Flood, MOST_MESSAGES, Pace},
+        flood::{Flood, MAX_MESSAGES, Pace},
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
         verdict::Verdict,
@@ -329,7 +329,7 @@ impl Watch {
 
     /// The pause counts from now: the `Watch` may have run for long.
     fn end_flood(&mut self, now: Instant) -> Action {
-        self.fail(format!("more than {MOST_MESSAGES} messages in a second"));
+        self.fail(format!("more than {MAX_MESSAGES} messages in a second"));
         let delay = self.retry_delay(EndKind::Other, false);
         Action {
             stop: true,

@@ -11,7 +11,7 @@ use std::{
 use super::{
     HealthOptions, HealthStatus, OnNotFound, OnUnimplemented,
     action::{Action, Rpc},
-    flood::MOST_MESSAGES,
+    flood::MAX_MESSAGES,
     machine::{EndKind, Ended, Watch, effective},
 };
 use crate::{
@@ -891,7 +891,7 @@ fn walk(seed: u64, steps: usize) {
 
 /// As many messages as are too many, all `now`. Returns what the last one does.
 fn flood(watch: &mut Watch, now: Instant) -> Action {
-    for _ in 0..MOST_MESSAGES {
+    for _ in 0..MAX_MESSAGES {
         assert_eq!(watch.on_response(now, SERVING), Action::default());
         assert_eq!(
             watch.state(),

@@ -19,7 +19,7 @@ use crate::error::Error;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// More attempts than this are never made, whatever a config says (gRFC A6).
-const MOST_ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
 /// The longest that protobuf's `Duration` may be: ten thousand years.
 const LONGEST: Duration = Duration::from_secs(315_576_000_000);
@@ -236,7 +236,7 @@ fn thousandths(field: &Field<'_>) -> Option<u32> {
 fn max_attempts(field: &Field<'_>) -> Result<u32> {
     let attempts = field.as_u32().filter(|attempts| *attempts >= 2);
     attempts
-        .map(|attempts| attempts.min(MOST_ATTEMPTS))
+        .map(|attempts| attempts.min(MAX_ATTEMPTS))
         .ok_or_else(|| field.rejected("must be an integer of at least 2"))
 }
 

@@ -6,7 +6,7 @@ use super::tally::Tally;
 
 /// Lines that one backend, or one channel, may bring into the log above DEBUG: what
 /// changes more often is nothing to read.
-const MOST_LINES: u32 = 60;
+const MAX_LINES: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Keeps what a peer can cause from filling the log.
@@ -28,8 +28,8 @@ impl LogBudget {
     /// For one more line, `now`.
     pub(crate) fn spend(&mut self, now: Instant) -> Loudness {
         match self.0.count(now, MINUTE) {
-            ..MOST_LINES => Loudness::Normal,
-            MOST_LINES => Loudness::Last,
+            ..MAX_LINES => Loudness::Normal,
+            MAX_LINES => Loudness::Last,
             _ => Loudness::Muted,
         }
     }

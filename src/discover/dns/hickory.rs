@@ -13,14 +13,14 @@ use hickory_resolver::{
 use tokio::{sync::mpsc, time};
 
 use super::{
-    found::{Found, MOST_ADDRESSES},
+    found::{Found, MAX_ADDRESSES},
     target::{DnsTarget, Host},
     txt,
 };
 use crate::{error::Error, service_config::ServiceConfig};
 
 /// The most hosts that a service may have, and how many of them are looked up at a time.
-const MOST_HOSTS: usize = 1_000;
+const MAX_HOSTS: usize = 1_000;
 const AT_A_TIME: usize = 64;
 
 /// How long a service config may keep addresses waiting: one try at one name server.
@@ -237,8 +237,8 @@ async fn service(resolver: &TokioResolver, name: &str) -> Result<Found, Failure>
 /// All of them together. A host without an address is left out; one of which nobody
 /// knows makes the whole unknown, for to leave it out would be to remove it.
 async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Failure> {
-    if records.len() > MOST_HOSTS {
-        let why = format!("more than {MOST_HOSTS} hosts");
+    if records.len() > MAX_HOSTS {
+        let why = format!("more than {MAX_HOSTS} hosts");
         return Err(Failure::NoAnswer(why));
     }
     let mut all = Found {
@@ -264,7 +264,7 @@ async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Fail
             }
         }
         // What is too many is said by who asked.
-        if all.addresses.len() > MOST_ADDRESSES {
+        if all.addresses.len() > MAX_ADDRESSES {
             break;
         }
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::time;
 
-use super::found::{Found, MOST_ADDRESSES};
+use super::found::{Found, MAX_ADDRESSES};
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
 use super::target::{DnsTarget, Host};
@@ -65,8 +65,8 @@ impl Resolver {
         };
         match time::timeout(limit, lookup).await {
             Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
-            Ok(Ok(found)) if found.addresses.len() > MOST_ADDRESSES => {
-                Err(format!("has more than {MOST_ADDRESSES} addresses"))
+            Ok(Ok(found)) if found.addresses.len() > MAX_ADDRESSES => {
+                Err(format!("has more than {MAX_ADDRESSES} addresses"))
             }
             Ok(outcome) => outcome,
             Err(_) => Err(format!("was not looked up within {limit:?}")),
