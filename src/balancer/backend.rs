@@ -42,7 +42,7 @@ pub(super) struct Pending<E> {
 
 /// The subchannels that were started and not stopped, and whose they are.
 #[derive(Debug, Default)]
-pub(super) struct Running {
+pub(super) struct RunningSubchannels {
     pub(super) owners: BTreeMap<SubchannelId, BackendId>,
     created: u64,
 }
@@ -150,7 +150,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
 
     /// Lets go of its subchannels; what the source named last is for the next
     /// time. The ones to be stopped.
-    pub(super) fn rest(&mut self, running: &mut Running) -> Vec<SubchannelId> {
+    pub(super) fn rest(&mut self, running: &mut RunningSubchannels) -> Vec<SubchannelId> {
         let pending = self.pending.take().map(|pending| pending.subchannel);
         let ids = [Some(self.current.id), pending.as_ref().map(|p| p.id)];
         if let Some(pending) = pending {
@@ -231,7 +231,7 @@ fn is_trouble(before: &BackendStatus, now: &BackendStatus) -> bool {
     left || failed
 }
 
-impl Running {
+impl RunningSubchannels {
     pub(super) fn create<E>(&mut self, address: Arc<str>, endpoint: E) -> Subchannel<E> {
         Subchannel {
             id: self.next_id(),

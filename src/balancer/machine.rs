@@ -27,7 +27,7 @@
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use super::{
-    backend::{Backend, Running, untried},
+    backend::{Backend, RunningSubchannels, untried},
     effects::{Effects, SubchannelId},
     policy::Policy,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Balancer<E, C> {
     source_error: Option<Cause>,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
-    pub(super) running: Running,
+    pub(super) running: RunningSubchannels,
 }
 
 /// What calls and users see, at one moment.
@@ -110,7 +110,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             source: SourceState::Silent,
             source_error: None,
             backends: BTreeMap::new(),
-            running: Running::default(),
+            running: RunningSubchannels::default(),
         }
     }
 
