@@ -144,7 +144,7 @@ struct Worker {
     settings: Settings,
     /// What all subchannels go by.
     control: watch::Sender<Control>,
-    subchannels: HashMap<SubchannelId, Running>,
+    subchannels: HashMap<SubchannelId, RunningSubchannel>,
     commands: mpsc::UnboundedReceiver<Command>,
     config_updates: Option<ConfigUpdates>,
     reports: mpsc::Receiver<Told<SubchannelId>>,
@@ -155,7 +155,7 @@ struct Worker {
 }
 
 /// A subchannel that runs.
-struct Running {
+struct RunningSubchannel {
     /// Dropping it stops the subchannel.
     _stop: oneshot::Sender<()>,
     /// Where calls are sent, while it is READY.
@@ -422,7 +422,7 @@ impl Worker {
             },
             reports: self.reports_in.clone(),
         };
-        let running = Running {
+        let running = RunningSubchannel {
             _stop: stop,
             connections: None,
         };
