@@ -33,7 +33,7 @@ pub(crate) use action::{Action, Notice};
 #[cfg(test)]
 pub(crate) use machine::EndKind;
 pub(crate) use machine::{Ended, Watch, effective};
-pub(crate) use watch::{Event, Prober, Running};
+pub(crate) use watch::{Event, HealthRpc, RunningRpc};
 pub use {
     options::{HealthOptions, OnNotFound, OnUnimplemented},
     status::HealthStatus,

@@ -41,16 +41,16 @@ pub(crate) enum Event {
 
 /// Health RPCs on one connection, one at a time.
 #[derive(Clone)]
-pub(crate) struct Prober {
+pub(crate) struct HealthRpc {
     connection: Connection,
     /// Made by the first RPC, kept until the last clone is gone.
     reservation: Arc<OnceCell<Reservation>>,
 }
 
 /// An RPC that runs. Dropping it cancels the RPC.
-pub(crate) type Running = Pin<Box<dyn Stream<Item = Event> + Send>>;
+pub(crate) type RunningRpc = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
-impl Prober {
+impl HealthRpc {
     pub(crate) fn new(connection: Connection) -> Self {
         Self {
             connection,
@@ -59,7 +59,7 @@ impl Prober {
     }
 
     /// Asks about `service`.
-    pub(crate) fn start(&self, rpc: Rpc, service: &str) -> Running {
+    pub(crate) fn start(&self, rpc: Rpc, service: &str) -> RunningRpc {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
@@ -78,9 +78,9 @@ impl Prober {
 }
 
 /// One answer for each message, then how it ended.
-fn watch(prober: Prober, request: HealthCheckRequest) -> impl Stream<Item = Event> {
+fn watch(health_rpc: HealthRpc, request: HealthCheckRequest) -> impl Stream<Item = Event> {
     let started = async move {
-        match prober.client().await.watch(request).await {
+        match health_rpc.client().await.watch(request).await {
             Ok(response) => answers(response.into_inner()).left_stream(),
             Err(status) => {
                 let ended = ready(Event::Ended(Ended::from(status)));
@@ -102,8 +102,8 @@ fn answers(messages: Streaming<HealthCheckResponse>) -> impl Stream<Item = Event
     })
 }
 
-async fn check(prober: Prober, request: HealthCheckRequest) -> Event {
-    let answer = prober.client().await.check(request).await;
+async fn check(health_rpc: HealthRpc, request: HealthCheckRequest) -> Event {
+    let answer = health_rpc.client().await.check(request).await;
     Event::Checked(match answer {
         Ok(answer) => Ok(answer.into_inner().status),
         Err(status) => Err(Ended::from(status)),

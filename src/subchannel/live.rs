@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{
     error::{Cause, CauseKind},
-    health::Prober,
+    health::HealthRpc,
     transport::{Attached, Connection, Connections, Endpoint, Stage, dial},
 };
 
@@ -32,8 +32,8 @@ pub(super) struct Live {
 /// to itself.
 struct First {
     calls: Connection,
-    prober: Prober,
-    /// Health is checked, so the prober's slot may be taken.
+    health_rpc: HealthRpc,
+    /// Health is checked, so the health_rpc's slot may be taken.
     checked: bool,
     /// Calls and a `Watch` are on the same connection.
     shared: bool,
@@ -142,8 +142,8 @@ impl Live {
     }
 
     /// Where health is asked about.
-    pub(super) fn prober(&self) -> &Prober {
-        &self.first.prober
+    pub(super) fn health_rpc(&self) -> &HealthRpc {
+        &self.first.health_rpc
     }
 
     /// Health is checked from now on, or not any more: then calls get the slot
@@ -192,7 +192,7 @@ impl First {
             checked,
             shared: checked && watched == calls,
             stages: [watched.stage(), calls.stage()],
-            prober: Prober::new(watched),
+            health_rpc: HealthRpc::new(watched),
             calls,
         }
     }

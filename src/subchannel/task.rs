@@ -18,7 +18,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
-    health::{Action, Event, Notice, Running},
+    health::{Action, Event, Notice, RunningRpc},
     transport::{Attached, Connections, Endpoint},
     util::{
         clock::{now, sleep_until},
@@ -74,7 +74,7 @@ struct Task<I> {
     machine: Subchannel,
     dialling: Option<BoxFuture<'static, Result<Live, Cause>>>,
     live: Option<Live>,
-    rpc: Option<Running>,
+    rpc: Option<RunningRpc>,
     told: Option<Report>,
     log: LogBudget,
 }
@@ -216,7 +216,7 @@ impl<I: Copy> Task<I> {
                 service = &**service,
                 "health check"
             );
-            self.rpc = Some(live.prober().start(rpc, service));
+            self.rpc = Some(live.health_rpc().start(rpc, service));
         }
         if let Some(notice) = notice {
             self.log(notice);
@@ -350,7 +350,7 @@ async fn changed(control: &mut watch::Receiver<Control>) -> Control {
     }
 }
 
-async fn next(rpc: &mut Option<Running>) -> Option<Event> {
+async fn next(rpc: &mut Option<RunningRpc>) -> Option<Event> {
     match rpc {
         // A server may send faster than this task can run out of messages.
         Some(rpc) => cooperative(rpc.next()).await,
