@@ -23,7 +23,7 @@ pub(super) struct Flood {
 
 /// What a message means for the `Watch`, besides what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum MessageVerdict {
     /// It works, so the backoff begins anew.
     Good,
     /// It works, as it did before the last flood: the backoff stays as it is.
@@ -34,15 +34,15 @@ pub(super) enum Pace {
 
 impl Flood {
     /// A message, on a `Watch` that `started` then.
-    pub(super) fn on_message(&mut self, now: Instant, started: Instant) -> Pace {
+    pub(super) fn on_message(&mut self, now: Instant, started: Instant) -> MessageVerdict {
         if self.messages.count(now, SECOND) > MAX_MESSAGES {
             self.suspected = true;
-            return Pace::TooMuch;
+            return MessageVerdict::TooMuch;
         }
         self.suspected &= now.saturating_duration_since(started) < SECOND;
         match self.suspected {
-            true => Pace::Suspected,
-            false => Pace::Good,
+            true => MessageVerdict::Suspected,
+            false => MessageVerdict::Good,
         }
     }
 }

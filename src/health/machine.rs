@@ -29,7 +29,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::{
         action::{Action, Notice, Rpc},
-        flood::{Flood, MAX_MESSAGES, Pace},
+        flood::{Flood, MAX_MESSAGES, MessageVerdict},
         options::{HealthOptions, OnNotFound, OnUnimplemented},
         status::HealthStatus,
         verdict::Verdict,
@@ -168,9 +168,9 @@ impl Watch {
         match self.phase {
             Phase::Asking { started, .. } | Phase::Listening { started } => {
                 match self.flood.on_message(now, started) {
-                    Pace::Good => self.backoff.reset(),
-                    Pace::Suspected => {}
-                    Pace::TooMuch => return self.end_flood(now),
+                    MessageVerdict::Good => self.backoff.reset(),
+                    MessageVerdict::Suspected => {}
+                    MessageVerdict::TooMuch => return self.end_flood(now),
                 }
                 self.phase = Phase::Listening { started };
                 self.failures = 0;
