@@ -22,7 +22,7 @@ const PURE: [&str; 28] = [
     "src/balancer/effects.rs",
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
-    "src/balancer/pace.rs",
+    "src/balancer/publish_throttle.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/round_robin.rs",

@@ -15,9 +15,9 @@ mod config;
 mod effects;
 mod idle;
 mod machine;
-mod pace;
 mod policy;
 mod polled;
+mod publish_throttle;
 mod task;
 #[cfg(test)]
 mod tests;

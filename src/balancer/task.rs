@@ -17,8 +17,8 @@ use super::{
     effects::{Effects, Start, SubchannelId},
     idle::Idleness,
     machine::Balancer,
-    pace::Pace,
     polled::{FromSource, Polled},
+    publish_throttle::PublishThrottle,
 };
 use crate::{
     connectivity::ConnectivityState,
@@ -105,7 +105,7 @@ pub(crate) fn new(
         cursor,
         board: board.clone(),
         generation: 0,
-        pace: Pace::new(now()),
+        publish_throttle: PublishThrottle::new(now()),
         idleness: None,
         in_flight: HashMap::new(),
         settings,
@@ -136,7 +136,7 @@ struct Worker {
     cursor: Arc<Cursor>,
     board: Arc<Board>,
     generation: u64,
-    pace: Pace,
+    publish_throttle: PublishThrottle,
     /// While the channel is not IDLE, and could be.
     idleness: Option<Idleness>,
     /// The calls of every backend that may have some, also of those removed.
@@ -187,10 +187,10 @@ impl Worker {
                 () = self.board.woken() => self.connect(),
                 () = sleep_until(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
                 () = sleep_until(self.machine.deadline()) => false,
-                () = sleep_until(self.pace.due()) => false,
+                () = sleep_until(self.publish_throttle.due()) => false,
             };
             let effects = self.machine.settle(now());
-            if self.apply(effects) || changed || self.pace.is_due(now()) {
+            if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
                 self.publish();
             }
         }
@@ -228,7 +228,8 @@ impl Worker {
         }
         if changed {
             let published = self.board.routing().status.state();
-            self.pace.on_news(now, self.machine.state() != published);
+            self.publish_throttle
+                .on_news(now, self.machine.state() != published);
         }
     }
 
@@ -434,7 +435,8 @@ impl Worker {
         self.generation += 1;
         let publication = self.machine.publication();
         let (status, picker) = publication.split(self.generation, &self.cursor);
-        self.pace.on_published(now(), status.backends().len());
+        self.publish_throttle
+            .on_published(now(), status.backends().len());
         let before = self.board.routing().status.state();
         if before != status.state() {
             let (to, backends) = (status.state(), status.backends().len());

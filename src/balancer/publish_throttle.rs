@@ -16,12 +16,12 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 /// When what subchannels have reported is due for publication. It can wait: a
 /// subchannel takes its connections out of use by itself.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct PublishThrottle {
     is_behind: bool,
     next: Instant,
 }
 
-impl Pace {
+impl PublishThrottle {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             is_behind: false,
@@ -63,52 +63,52 @@ impl Pace {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Pace;
+    use super::PublishThrottle;
 
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn nothing_is_due_without_news() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        assert_eq!(pace.due(), None);
-        pace.on_news(now, false);
-        assert!(pace.is_due(now), "nothing was published before");
-        pace.on_published(now, 1_000);
-        assert_eq!(pace.due(), None);
+        let mut throttle = PublishThrottle::new(now);
+        assert_eq!(throttle.due(), None);
+        throttle.on_news(now, false);
+        assert!(throttle.is_due(now), "nothing was published before");
+        throttle.on_published(now, 1_000);
+        assert_eq!(throttle.due(), None);
     }
 
     #[test]
     fn news_of_many_backends_wait_longer_the_more_there_are() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut throttle = PublishThrottle::new(now);
         for (backends, rest) in [(199, 0), (200, 4), (1_000, 20), (10_000, 100)] {
-            pace.on_published(now, backends);
-            pace.on_news(now, false);
-            assert_eq!(pace.due(), Some(now + rest * MS), "{backends} backends");
-            assert!(pace.is_due(now + rest * MS));
+            throttle.on_published(now, backends);
+            throttle.on_news(now, false);
+            assert_eq!(throttle.due(), Some(now + rest * MS), "{backends} backends");
+            assert!(throttle.is_due(now + rest * MS));
         }
     }
 
     #[test]
     fn news_that_come_later_do_not_wait() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.on_published(now, 1_000);
+        let mut throttle = PublishThrottle::new(now);
+        throttle.on_published(now, 1_000);
         let later = now + 60 * MS;
-        pace.on_news(later, false);
-        assert!(pace.is_due(later));
-        assert!(!pace.is_due(now + 19 * MS));
+        throttle.on_news(later, false);
+        assert!(throttle.is_due(later));
+        assert!(!throttle.is_due(now + 19 * MS));
     }
 
     #[test]
     fn news_that_make_the_channel_another_do_not_wait() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        pace.on_published(now, 1_000);
-        pace.on_news(now, false);
-        pace.on_news(now + MS, true);
-        pace.on_news(now + MS, false);
-        assert!(pace.is_due(now + MS));
+        let mut throttle = PublishThrottle::new(now);
+        throttle.on_published(now, 1_000);
+        throttle.on_news(now, false);
+        throttle.on_news(now + MS, true);
+        throttle.on_news(now + MS, false);
+        assert!(throttle.is_due(now + MS));
     }
 }
