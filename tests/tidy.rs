@@ -76,7 +76,7 @@ const SPAWNS: [&str; 6] = [
 
 /// Where one may sleep, or wait for the first of several things.
 const WAITS: [&str; 18] = [
-    "src/balancer/polled.rs",
+    "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
     "src/call/deadline.rs",

@@ -16,8 +16,8 @@ mod effects;
 mod idle;
 mod machine;
 mod policy;
-mod polled;
 mod publish_throttle;
+mod source_with_retry;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,8 @@ use super::{
     effects::{Effects, Start, SubchannelId},
     idle::Idleness,
     machine::Balancer,
-    polled::{FromSource, Polled},
     publish_throttle::PublishThrottle,
+    source_with_retry::{FromSource, SourceWithRetry},
 };
 use crate::{
     connectivity::ConnectivityState,
@@ -118,7 +118,7 @@ pub(crate) fn new(
         config_updates,
         reports,
         reports_in,
-        source: Polled::new(source),
+        source: SourceWithRetry::new(source),
         log: LogBudget::default(),
     };
     worker.adopt(config);
@@ -150,7 +150,7 @@ struct Worker {
     reports: mpsc::Receiver<Told<SubchannelId>>,
     /// A copy for each subchannel; ours keeps `reports` open.
     reports_in: mpsc::Sender<Told<SubchannelId>>,
-    source: Polled,
+    source: SourceWithRetry,
     log: LogBudget,
 }
 

@@ -12,7 +12,7 @@ const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// A source that is left alone for a while after an error, and for ever after
 /// its end.
-pub(super) struct Polled {
+pub(super) struct SourceWithRetry {
     source: Option<BackendChanges>,
     retry: Duration,
     rests_until: Option<Instant>,
@@ -24,7 +24,7 @@ pub(super) enum FromSource {
     Ended,
 }
 
-impl Polled {
+impl SourceWithRetry {
     pub(super) fn new(source: BackendChanges) -> Self {
         Self {
             source: Some(source),
