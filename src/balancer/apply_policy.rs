@@ -87,7 +87,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 (false, true) => effects.stop.extend(backend.rest(&mut self.running)),
                 (true, true) | (false, false) => continue,
             }
-            effects.changed |= backend.show_untried(now, run.contains(id));
+            effects.changed |= backend.reset_status(now, run.contains(id));
         }
         effects
     }

@@ -193,8 +193,8 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
     }
 
     /// Shows it as it is before its first report.
-    pub(super) fn show_untried(&mut self, now: Instant, runs: bool) -> bool {
-        self.show(now, &untried(runs), None)
+    pub(super) fn reset_status(&mut self, now: Instant, runs: bool) -> bool {
+        self.show(now, &initial_report(runs), None)
     }
 
     /// A failure is noticed once: it is not a new one each time it is reported.
@@ -212,7 +212,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
 }
 
 /// What is shown of a subchannel before its first report.
-pub(super) fn untried(runs: bool) -> Report {
+pub(super) fn initial_report(runs: bool) -> Report {
     Report {
         state: if runs { Connecting } else { Idle },
         health: HealthStatus::NotChecked,

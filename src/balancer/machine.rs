@@ -27,7 +27,7 @@
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use super::{
-    backend::{Backend, RunningSubchannels, untried},
+    backend::{Backend, RunningSubchannels, initial_report},
     effects::{Effects, SubchannelId},
     policy::Policy,
 };
@@ -142,7 +142,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let starts = self.starts(id);
         let subchannel = self.running.create(address, endpoint);
-        let report = untried(starts);
+        let report = initial_report(starts);
         let Some(backend) = self.backends.get_mut(&id) else {
             let backend = Backend::new(now, id, label, subchannel, report);
             if starts {
@@ -230,7 +230,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         for backend in self.backends.values_mut() {
             let outgoing = backend.rest(&mut self.running);
             effects.stop.extend(outgoing);
-            effects.changed |= backend.show_untried(now, false);
+            effects.changed |= backend.reset_status(now, false);
         }
         effects
     }

@@ -16,7 +16,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             if !self.running.has(backend) {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);
-                effects.changed |= backend.show_untried(now, true);
+                effects.changed |= backend.reset_status(now, true);
             }
         }
         effects
