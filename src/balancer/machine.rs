@@ -127,7 +127,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
-        let mut effects = Effects::changed(self.hear());
+        let mut effects = Effects::changed(self.mark_source_healthy());
         match self.backends.get_mut(&id) {
             Some(backend) if *backend.wanted() == endpoint => return effects,
             // The source is back at what is in use: forget the replacement.
@@ -167,7 +167,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
-        let mut effects = Effects::changed(self.hear());
+        let mut effects = Effects::changed(self.mark_source_healthy());
         if let Some(backend) = self.backends.remove(&id) {
             effects.changed = true;
             let pending = backend.pending.map(|pending| pending.subchannel.id);
@@ -356,7 +356,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// Takes note that the source is well. Whether that can be seen.
-    fn hear(&mut self) -> bool {
+    fn mark_source_healthy(&mut self) -> bool {
         let before = self.cause();
         self.source_error = None;
         self.source = match self.source {
