@@ -178,7 +178,7 @@ impl Worker {
                     Some(Command::Close) | None => break,
                 },
                 _ = self.reports.recv_many(&mut told, BATCH) => {
-                    self.gather(&mut told).await;
+                    self.drain_pending_reports(&mut told).await;
                     self.take_reports(&mut told);
                     false
                 }
@@ -202,7 +202,7 @@ impl Worker {
     /// Takes along the reports that are on their way: backends come up in crowds,
     /// and each publication costs as much as there are backends. Nothing waits
     /// for it, as a subchannel takes its connection out of use by itself.
-    async fn gather(&mut self, told: &mut Vec<Told<SubchannelId>>) {
+    async fn drain_pending_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) {
         task::yield_now().await;
         while told.len() < BATCH
             && let Ok(another) = self.reports.try_recv()
