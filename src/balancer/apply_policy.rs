@@ -75,7 +75,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         });
         let run = match pick_first.look(now, &seen.collect::<Vec<_>>()) {
             Decision::Run(run) => run,
-            Decision::Rest => return self.on_idle(now),
+            Decision::GoIdle => return self.on_idle(now),
         };
         let mut effects = Effects::changed(pick_first.is_failing() != was_failing);
         for (id, backend) in &mut self.backends {
@@ -84,7 +84,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                     let start = self.running.start(&backend.status, &backend.current);
                     effects.start.push(start);
                 }
-                (false, true) => effects.stop.extend(backend.rest(&mut self.running)),
+                (false, true) => effects.stop.extend(backend.go_idle(&mut self.running)),
                 (true, true) | (false, false) => continue,
             }
             effects.changed |= backend.reset_status(now, run.contains(id));

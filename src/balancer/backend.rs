@@ -150,7 +150,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
 
     /// Lets go of its subchannels; what the source named last is for the next
     /// time. The ones to be stopped.
-    pub(super) fn rest(&mut self, running: &mut RunningSubchannels) -> Vec<SubchannelId> {
+    pub(super) fn go_idle(&mut self, running: &mut RunningSubchannels) -> Vec<SubchannelId> {
         let pending = self.pending.take().map(|pending| pending.subchannel);
         let ids = [Some(self.current.id), pending.as_ref().map(|p| p.id)];
         if let Some(pending) = pending {

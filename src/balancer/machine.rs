@@ -228,7 +228,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.phase = ChannelPhase::Idle;
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
-            let outgoing = backend.rest(&mut self.running);
+            let outgoing = backend.go_idle(&mut self.running);
             effects.stop.extend(outgoing);
             effects.changed |= backend.reset_status(now, false);
         }

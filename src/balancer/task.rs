@@ -170,7 +170,7 @@ impl Worker {
             let changed = select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Connect) => self.connect(),
-                    Some(Command::EnterIdle) => self.rest(),
+                    Some(Command::EnterIdle) => self.go_idle(),
                     Some(Command::ResetConnectBackoff) => {
                         self.control.send_modify(|control| control.backoff_resets += 1);
                         false
@@ -353,10 +353,10 @@ impl Worker {
         let in_flight = self.in_flight.values().any(|calls| calls.now() > 0);
         let busy = self.board.take_activity() || in_flight;
         let idleness = self.idleness.as_mut();
-        idleness.is_some_and(|idleness| idleness.look(now(), busy)) && self.rest()
+        idleness.is_some_and(|idleness| idleness.look(now(), busy)) && self.go_idle()
     }
 
-    fn rest(&mut self) -> bool {
+    fn go_idle(&mut self) -> bool {
         self.idleness = None;
         let effects = self.machine.on_idle(now());
         self.apply(effects)

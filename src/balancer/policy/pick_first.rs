@@ -52,7 +52,7 @@ pub(in crate::balancer) enum Decision {
     /// The subchannels of these are to run, and no other.
     Run(Vec<BackendId>),
     /// The selected backend is not READY any more: back to IDLE.
-    Rest,
+    GoIdle,
 }
 
 /// A backend, as far as it matters here.
@@ -95,7 +95,7 @@ impl PickFirst {
         if let Progress::Selected(id) = self.progress {
             match seen(id) {
                 Some(seen) if seen.state == Ready => return Decision::Run(vec![id]),
-                Some(_) => return Decision::Rest,
+                Some(_) => return Decision::GoIdle,
                 // The source took it back: it has others in mind.
                 None => self.progress = Progress::begin(now, Vec::new()),
             }
@@ -312,7 +312,7 @@ mod tests {
         world.set(1, Ready);
         world.runs(&[1]);
         world.set(1, Connecting);
-        assert_eq!(world.look(), Decision::Rest);
+        assert_eq!(world.look(), Decision::GoIdle);
         world.rules.begin(world.now);
         world.seen = vec![idle(1), idle(2)];
         world.runs(&[1]);
@@ -350,7 +350,7 @@ mod tests {
             let mut world = World::new(4, Some(seed));
             match world.look() {
                 Decision::Run(run) => run[0].0,
-                Decision::Rest => panic!("nothing was selected"),
+                Decision::GoIdle => panic!("nothing was selected"),
             }
         };
         let firsts: BTreeSet<_> = (0..100).map(first).collect();
