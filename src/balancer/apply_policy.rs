@@ -38,7 +38,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 shuffle_address_list: shuffle,
             } => {
                 self.pick_first(now, shuffle.then_some(seed));
-                self.settle(now)
+                self.apply_policy(now)
             }
         };
         effects.changed |= self.state() != before;
@@ -60,7 +60,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// To be called when several inputs have been taken in, before what they led to is
     /// published, and at the [`deadline`](Self::deadline).
-    pub(crate) fn settle(&mut self, now: Instant) -> Effects<E> {
+    pub(crate) fn apply_policy(&mut self, now: Instant) -> Effects<E> {
         if !self.runs() {
             return Effects::none();
         }
@@ -92,7 +92,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         effects
     }
 
-    /// When [`settle`](Self::settle) has something to do, if nothing happens before.
+    /// When [`apply_policy`](Self::apply_policy) has something to do, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.policy {
             Policy::PickFirst(pick_first) if self.runs() => {

@@ -271,7 +271,7 @@ impl RunningSubchannels {
         self.owners.remove(&id).map(|_| id)
     }
 
-    pub(super) fn settle<E>(&mut self, shown: Shown, effects: &mut Effects<E>) {
+    pub(super) fn add_effects<E>(&mut self, shown: Shown, effects: &mut Effects<E>) {
         effects.changed |= shown.changed;
         effects.trouble |= shown.trouble;
         effects

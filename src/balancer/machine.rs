@@ -158,7 +158,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             effects.start.push(start);
         }
         let shown = backend.replace(now, subchannel, report);
-        self.running.settle(shown, &mut effects);
+        self.running.add_effects(shown, &mut effects);
         effects
     }
 
@@ -281,7 +281,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         // One that nobody stopped cannot be in SHUTDOWN, which does not count.
         if report.state != Shutdown {
             let shown = backend.on_report(now, from, report, connection);
-            self.running.settle(shown, &mut effects);
+            self.running.add_effects(shown, &mut effects);
         }
         effects
     }

@@ -189,7 +189,7 @@ impl Worker {
                 () = sleep_until(self.machine.deadline()) => false,
                 () = sleep_until(self.publish_throttle.due()) => false,
             };
-            let effects = self.machine.settle(now());
+            let effects = self.machine.apply_policy(now());
             if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
                 self.publish();
             }

@@ -111,7 +111,7 @@ fn refused() -> Cause {
 /// One turn of the task: an input, and what it comes to.
 fn apply(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
     let mut effects = take(machine, now, input);
-    let settled = machine.settle(now);
+    let settled = machine.apply_policy(now);
     effects.start.extend(settled.start);
     effects.stop.extend(settled.stop);
     effects.changed |= settled.changed;
@@ -143,7 +143,7 @@ fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
             machine.on_policy(now, policy, 0)
         }
         Input::RoundRobin => machine.on_policy(now, LoadBalancingPolicy::RoundRobin, 0),
-        Input::Nothing => machine.settle(now),
+        Input::Nothing => machine.apply_policy(now),
         Input::Close => machine.on_shutdown(),
     }
 }
