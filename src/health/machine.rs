@@ -7,7 +7,7 @@
 //!           └──────── Retrying ◄────┴─┘ ended        Checking ──────► Off
 //!                                                     │    ▲   UNIMPLEMENTED
 //!                                                     ▼    │
-//! renew, from anywhere ─► Asking                     Resting
+//! renew, from anywhere ─► Asking                     Pausing
 //! ```
 //!
 //! What is done ([`Phase`]) and what is reported ([`Verdict`]) are apart: the
@@ -69,7 +69,7 @@ enum Phase {
         polling: Polling,
     },
     /// Nothing runs; the next `Check` starts then.
-    Resting { at: Instant, polling: Polling },
+    Pausing { at: Instant, polling: Polling },
     /// Nothing will run again on this connection.
     Off,
 }
@@ -178,7 +178,7 @@ impl Watch {
             }
             Phase::Retrying { .. }
             | Phase::Checking { .. }
-            | Phase::Resting { .. }
+            | Phase::Pausing { .. }
             | Phase::Off => {}
         }
         Action::default()
@@ -191,7 +191,7 @@ impl Watch {
             Phase::Listening { started } => (started, true),
             Phase::Retrying { .. }
             | Phase::Checking { .. }
-            | Phase::Resting { .. }
+            | Phase::Pausing { .. }
             | Phase::Off => return Action::default(),
         };
         if ended.kind == EndKind::Unimplemented {
@@ -211,7 +211,7 @@ impl Watch {
             Phase::Asking { .. }
             | Phase::Listening { .. }
             | Phase::Retrying { .. }
-            | Phase::Resting { .. }
+            | Phase::Pausing { .. }
             | Phase::Off => return Action::default(),
         };
         match result {
@@ -224,14 +224,14 @@ impl Watch {
                 EndKind::NotFound | EndKind::Other => self.fail_check(&ended.text),
             },
         }
-        self.rest(now, started, polling)
+        self.pause(now, started, polling)
     }
 
     /// When [`on_deadline`](Self::on_deadline) has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Asking { deadline, .. } | Phase::Checking { deadline, .. } => deadline,
-            Phase::Retrying { at } | Phase::Resting { at, .. } => Some(at),
+            Phase::Retrying { at } | Phase::Pausing { at, .. } => Some(at),
             Phase::Listening { .. } | Phase::Off => None,
         }
     }
@@ -249,12 +249,12 @@ impl Watch {
                 polling,
             } if at <= now => self.give_up_check(now, started, polling),
             Phase::Retrying { at } if at <= now => self.begin_watch(now),
-            Phase::Resting { at, polling } if at <= now => self.begin_check(now, polling),
+            Phase::Pausing { at, polling } if at <= now => self.begin_check(now, polling),
             Phase::Asking { .. }
             | Phase::Listening { .. }
             | Phase::Retrying { .. }
             | Phase::Checking { .. }
-            | Phase::Resting { .. }
+            | Phase::Pausing { .. }
             | Phase::Off => Action::default(),
         }
     }
@@ -290,7 +290,7 @@ impl Watch {
     /// When the next question is asked, while none is open.
     pub(crate) fn next_attempt(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Retrying { at } | Phase::Resting { at, .. } => Some(at),
+            Phase::Retrying { at } | Phase::Pausing { at, .. } => Some(at),
             Phase::Asking { .. }
             | Phase::Listening { .. }
             | Phase::Checking { .. }
@@ -341,7 +341,7 @@ impl Watch {
         self.fail_check(&format!("no answer in {:?}", polling.timeout));
         Action {
             stop: true,
-            ..self.rest(now, started, polling)
+            ..self.pause(now, started, polling)
         }
     }
 
@@ -368,12 +368,12 @@ impl Watch {
         Action::default()
     }
 
-    fn rest(&mut self, now: Instant, started: Instant, polling: Polling) -> Action {
+    fn pause(&mut self, now: Instant, started: Instant, polling: Polling) -> Action {
         let at = next_start(now, started, polling.interval);
         if at <= now {
             return self.begin_check(now, polling);
         }
-        self.phase = Phase::Resting { at, polling };
+        self.phase = Phase::Pausing { at, polling };
         Action::default()
     }
 
@@ -422,7 +422,7 @@ impl Phase {
     fn runs(self) -> bool {
         match self {
             Self::Asking { .. } | Self::Listening { .. } | Self::Checking { .. } => true,
-            Self::Retrying { .. } | Self::Resting { .. } | Self::Off => false,
+            Self::Retrying { .. } | Self::Pausing { .. } | Self::Off => false,
         }
     }
 }
