@@ -73,7 +73,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             state: backend.status.state,
             is_ipv6: backend.status.address.starts_with('['),
         });
-        let run = match pick_first.look(now, &seen.collect::<Vec<_>>()) {
+        let run = match pick_first.decide(now, &seen.collect::<Vec<_>>()) {
             Decision::Run(run) => run,
             Decision::GoIdle => return self.on_idle(now),
         };

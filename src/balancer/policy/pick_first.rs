@@ -90,7 +90,11 @@ impl PickFirst {
     }
 
     /// Looks at the backends as they are now, in the order of the source.
-    pub(in crate::balancer) fn look(&mut self, now: Instant, backends: &[BackendView]) -> Decision {
+    pub(in crate::balancer) fn decide(
+        &mut self,
+        now: Instant,
+        backends: &[BackendView],
+    ) -> Decision {
         let seen = |id| backends.iter().find(|seen| seen.id == id);
         if let Progress::Selected(id) = self.progress {
             match seen(id) {
@@ -201,7 +205,7 @@ mod tests {
         }
 
         fn look(&mut self) -> Decision {
-            let decision = self.rules.look(self.now, &self.seen);
+            let decision = self.rules.decide(self.now, &self.seen);
             if let Decision::Run(run) = &decision {
                 for seen in &mut self.seen {
                     match (run.contains(&seen.id), seen.state) {
