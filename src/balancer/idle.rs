@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::util::instant::after;
 
-const LOOKS_PER_TIMEOUT: u32 = 8;
+const CHECKS_PER_TIMEOUT: u32 = 8;
 
 /// The shortest idle timeout, as in gRPC for C++ and Java.
 pub(super) const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) struct Idleness {
     timeout: Duration,
     /// The last look at which there had been a call.
     quiet_since: Instant,
-    next_look: Instant,
+    next_check: Instant,
 }
 
 impl Idleness {
@@ -34,20 +34,20 @@ impl Idleness {
         let mut idleness = Self {
             timeout: timeout.max(MIN_TIMEOUT),
             quiet_since: now,
-            next_look: now,
+            next_check: now,
         };
         idleness.schedule(now);
         idleness
     }
 
     /// When to look again.
-    pub(super) fn next_look(&self) -> Instant {
-        self.next_look
+    pub(super) fn next_check(&self) -> Instant {
+        self.next_check
     }
 
     /// Looks: `busy` if there is a call, or was one since the last look. Whether
     /// the channel is to be IDLE now.
-    pub(super) fn look(&mut self, now: Instant, busy: bool) -> bool {
+    pub(super) fn check_activity(&mut self, now: Instant, busy: bool) -> bool {
         if busy {
             self.quiet_since = now;
         }
@@ -57,7 +57,7 @@ impl Idleness {
 
     fn schedule(&mut self, now: Instant) {
         // A timeout beyond all time is never reached.
-        self.next_look = after(now, self.timeout / LOOKS_PER_TIMEOUT);
+        self.next_check = after(now, self.timeout / CHECKS_PER_TIMEOUT);
     }
 }
 
@@ -77,10 +77,10 @@ mod tests {
         let mut idleness = Idleness::new(start, timeout);
         let mut last = start;
         loop {
-            let now = idleness.next_look();
+            let now = idleness.next_check();
             let marks = calls.iter().map(|at| start + Duration::from_secs(*at));
             let busy = marks.into_iter().any(|at| last < at && at <= now);
-            if idleness.look(now, busy) {
+            if idleness.check_activity(now, busy) {
                 return now - start;
             }
             last = now;
@@ -101,8 +101,8 @@ mod tests {
     fn a_timeout_without_end_is_no_panic() {
         let start = Instant::now();
         let mut idleness = Idleness::new(start, Duration::MAX);
-        let look = idleness.next_look();
-        assert!(!idleness.look(look, false));
+        let look = idleness.next_check();
+        assert!(!idleness.check_activity(look, false));
     }
 
     proptest! {

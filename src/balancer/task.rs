@@ -185,7 +185,7 @@ impl Worker {
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
-                () = sleep_until(self.idleness.as_ref().map(Idleness::next_look)) => self.look(),
+                () = sleep_until(self.idleness.as_ref().map(Idleness::next_check)) => self.check_idle(),
                 () = sleep_until(self.machine.deadline()) => false,
                 () = sleep_until(self.publish_throttle.due()) => false,
             };
@@ -348,12 +348,12 @@ impl Worker {
 
     /// Looks whether there are calls, and lets go of the connections if there have
     /// been none for the idle timeout.
-    fn look(&mut self) -> bool {
+    fn check_idle(&mut self) -> bool {
         self.in_flight.retain(|_, calls| !calls.is_last());
         let in_flight = self.in_flight.values().any(|calls| calls.now() > 0);
         let busy = self.board.take_activity() || in_flight;
         let idleness = self.idleness.as_mut();
-        idleness.is_some_and(|idleness| idleness.look(now(), busy)) && self.go_idle()
+        idleness.is_some_and(|idleness| idleness.check_activity(now(), busy)) && self.go_idle()
     }
 
     fn go_idle(&mut self) -> bool {
