@@ -167,7 +167,7 @@ impl View {
         loop {
             // What is ahead may have been overtaken, and nobody is told of that.
             if self.status.has_changed().unwrap_or(true) {
-                self.look();
+                self.refresh();
             }
             while let Some((id, connection)) = self.ahead.pop_front() {
                 if let Some(change) = self.tell(id, connection) {
@@ -179,12 +179,12 @@ impl View {
             }
             // It fails if the channel is gone, which the look sees.
             let _ = self.status.changed().await;
-            self.look();
+            self.refresh();
         }
     }
 
     /// Finds out what to tell; wakes a channel that rests.
-    fn look(&mut self) {
+    fn refresh(&mut self) {
         // First the status: routing is published before it.
         let state = self.status.borrow_and_update().state();
         let board = self.board.upgrade();
