@@ -27,7 +27,7 @@ pub(super) struct WireIo<T> {
 enum Stage {
     Before(Frames),
     /// It is taken in; what came behind it is for later.
-    Told(Bytes),
+    Announced(Bytes),
     /// A read has brought nothing, and what `h2` does next is to write.
     Writing(Bytes),
     /// All that could be written is; what came behind the GOAWAY is next.
@@ -65,12 +65,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for WireIo<T> {
                 let outcome = Pin::new(&mut this.io).poll_read(cx, buf);
                 let came = &buf.filled()[before..];
                 if let Some(end) = frames.end_of_goaway(came) {
-                    this.stage = Stage::Told(Bytes::copy_from_slice(&came[end..]));
+                    this.stage = Stage::Announced(Bytes::copy_from_slice(&came[end..]));
                     buf.set_filled(before + end);
                 }
                 outcome
             }
-            Stage::Told(rest) | Stage::Writing(rest) => {
+            Stage::Announced(rest) | Stage::Writing(rest) => {
                 this.stage = Stage::Writing(std::mem::take(rest));
                 Poll::Pending
             }
