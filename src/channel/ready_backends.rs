@@ -1,7 +1,7 @@
 //! The READY backends of a channel, for balancers that are not ours.
 //!
 //! ```text
-//!   Board ──status rings──► View: what is READY, less what was told
+//!   Board ──status rings──► View: what is READY, less what was announced already
 //!     ▲ weakly                 │ Insert(id, BackendConnection) · Remove(id)
 //!     └────────────────────────┘      ▼
 //!                              tower's Balance, or yours
@@ -12,7 +12,7 @@
 //!
 //! A view holds neither the channel nor, between two polls, any connection: it
 //! remembers names. Two connections of one backend have different names, so one
-//! that was lost and replaced unseen is told of.
+//! that was lost and replaced between two polls is announced too.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -82,12 +82,12 @@ enum Turn {
     Ready(Admitted),
 }
 
-/// What a user was told, and what there is.
+/// What was announced to a user, and what there is.
 struct View {
     board: Weak<Board>,
     status: watch::Receiver<Arc<Status>>,
-    told: BTreeMap<BackendId, WeakConnection>,
-    /// What is to be told, as of the last look.
+    announced: BTreeMap<BackendId, WeakConnection>,
+    /// What is to be announced, as of the last refresh.
     ahead: VecDeque<(BackendId, Option<WeakConnection>)>,
     /// The channel is closed, as of the last look: nothing comes after what is ahead.
     ended: bool,
@@ -148,7 +148,7 @@ impl Channel {
         let mut view = View {
             board: Arc::downgrade(self.board()),
             status: self.board().status(),
-            told: BTreeMap::new(),
+            announced: BTreeMap::new(),
             ahead: VecDeque::new(),
             ended: false,
         };
@@ -165,12 +165,12 @@ impl Channel {
 impl View {
     async fn next(&mut self) -> Option<Change<BackendId, BackendConnection>> {
         loop {
-            // What is ahead may have been overtaken, and nobody is told of that.
+            // A newer status may have overtaken what is ahead.
             if self.status.has_changed().unwrap_or(true) {
                 self.refresh();
             }
             while let Some((id, connection)) = self.ahead.pop_front() {
-                if let Some(change) = self.tell(id, connection) {
+                if let Some(change) = self.announce(id, connection) {
                     return Some(change);
                 }
             }
@@ -200,10 +200,12 @@ impl View {
             .map(Connections::first)
             .map(|connection| (BackendId(connection.backend()), connection))
             .collect();
-        let told = &self.told;
-        let gone = told.keys().filter(|id| !ready.contains_key(id));
+        let announced = &self.announced;
+        let gone = announced.keys().filter(|id| !ready.contains_key(id));
         let is_new = |(id, connection): &(&BackendId, &&transport::Connection)| {
-            told.get(id).is_none_or(|told| !told.is(connection))
+            announced
+                .get(id)
+                .is_none_or(|announced| !announced.is(connection))
         };
         let new = ready.iter().filter(is_new);
         self.ahead = gone
@@ -214,17 +216,17 @@ impl View {
 
     /// The change, unless its connection is gone already: then so is what it was
     /// published by, and there is more to look at.
-    fn tell(
+    fn announce(
         &mut self,
         id: BackendId,
         connection: Option<WeakConnection>,
     ) -> Option<Change<BackendId, BackendConnection>> {
         let Some(weak) = connection else {
-            self.told.remove(&id);
+            self.announced.remove(&id);
             return Some(Change::Remove(id));
         };
         let inner = weak.upgrade()?;
-        self.told.insert(id, weak);
+        self.announced.insert(id, weak);
         Some(Change::Insert(
             id,
             BackendConnection::new(inner, self.board.clone()),
