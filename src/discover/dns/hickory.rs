@@ -44,7 +44,7 @@ pub(super) struct Hickory {
 struct Configs {
     updates: mpsc::UnboundedSender<ConfigUpdate>,
     /// The text that was told last, if any was.
-    told: Option<Option<String>>,
+    sent: Option<Option<String>>,
 }
 
 /// A lookup that did not find what it was for.
@@ -72,7 +72,7 @@ impl Hickory {
         let (updates, updated) = mpsc::unbounded_channel();
         self.configs = Some(Configs {
             updates,
-            told: None,
+            sent: None,
         });
         let next = async |mut updated: mpsc::UnboundedReceiver<_>| {
             let update = updated.recv().await?;
@@ -141,22 +141,22 @@ impl Configs {
     async fn look_up(&mut self, resolver: &TokioResolver, target: &DnsTarget, patience: Duration) {
         let host = match &target.host {
             Host::Name(name) | Host::Service { name, .. } => name,
-            Host::Address(_) => return self.tell("", None),
+            Host::Address(_) => return self.send("", None),
         };
         let name = format!("_grpc_config.{host}");
         let lookup = time::timeout(patience, resolver.txt_lookup(name.as_str()));
         match lookup.await.unwrap_or(Err(NetError::Timeout)) {
-            Ok(lookup) => self.tell(&name, text(&lookup)),
-            Err(error) if error.is_no_records_found() => self.tell(&name, None),
+            Ok(lookup) => self.send(&name, text(&lookup)),
+            Err(error) if error.is_no_records_found() => self.send(&name, None),
             // Name servers that do not know the type, and hours without any, must not
             // keep calls waiting for a config that few have.
-            Err(_) if self.told.is_none() => self.tell(&name, None),
+            Err(_) if self.sent.is_none() => self.send(&name, None),
             Err(_) => {}
         }
     }
 
-    fn tell(&mut self, name: &str, text: Option<String>) {
-        if self.told.as_ref() == Some(&text) {
+    fn send(&mut self, name: &str, text: Option<String>) {
+        if self.sent.as_ref() == Some(&text) {
             return;
         }
         let update = match &text {
@@ -165,7 +165,7 @@ impl Configs {
         };
         // A channel that is gone does not want to know.
         let _ = self.updates.send(update);
-        self.told = Some(text);
+        self.sent = Some(text);
     }
 }
 
