@@ -27,7 +27,7 @@ use crate::{
     health::HealthOptions,
     routing::{BackendId, Board, Command, Cursor},
     service_config::{LoadBalancingPolicy, ServiceConfig},
-    subchannel::{self, Config, Control, HealthCheck, Spec, Told},
+    subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
         AnsweredBy, Attached, CallCredentials, CallLimits, Connections, Endpoint, Restraint,
     },
@@ -147,9 +147,9 @@ struct Worker {
     subchannels: HashMap<SubchannelId, RunningSubchannel>,
     commands: mpsc::UnboundedReceiver<Command>,
     config_updates: Option<ConfigUpdates>,
-    reports: mpsc::Receiver<Told<SubchannelId>>,
+    reports: mpsc::Receiver<ReportMessage<SubchannelId>>,
     /// A copy for each subchannel; ours keeps `reports` open.
-    reports_in: mpsc::Sender<Told<SubchannelId>>,
+    reports_in: mpsc::Sender<ReportMessage<SubchannelId>>,
     source: SourceWithRetry,
     log: LogBudget,
 }
@@ -164,7 +164,7 @@ struct RunningSubchannel {
 
 impl Worker {
     async fn run(mut self) {
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         loop {
             // In no order: a flood of one kind must not starve the others.
             let changed = select! {
@@ -177,9 +177,9 @@ impl Worker {
                     }
                     Some(Command::Close) | None => break,
                 },
-                _ = self.reports.recv_many(&mut told, BATCH) => {
-                    self.drain_pending_reports(&mut told).await;
-                    self.take_reports(&mut told);
+                _ = self.reports.recv_many(&mut messages, BATCH) => {
+                    self.drain_pending_reports(&mut messages).await;
+                    self.take_reports(&mut messages);
                     false
                 }
                 named = self.source.next() => self.take_names(named),
@@ -202,23 +202,23 @@ impl Worker {
     /// Takes along the reports that are on their way: backends come up in crowds,
     /// and each publication costs as much as there are backends. Nothing waits
     /// for it, as a subchannel takes its connection out of use by itself.
-    async fn drain_pending_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) {
+    async fn drain_pending_reports(&mut self, messages: &mut Vec<ReportMessage<SubchannelId>>) {
         task::yield_now().await;
-        while told.len() < BATCH
+        while messages.len() < BATCH
             && let Ok(another) = self.reports.try_recv()
         {
-            told.push(another);
+            messages.push(another);
         }
     }
 
-    fn take_reports(&mut self, told: &mut Vec<Told<SubchannelId>>) {
+    fn take_reports(&mut self, messages: &mut Vec<ReportMessage<SubchannelId>>) {
         let now = now();
         let mut changed = false;
-        for Told {
+        for ReportMessage {
             from,
             report,
             connections,
-        } in told.drain(..)
+        } in messages.drain(..)
         {
             if let Some(running) = self.subchannels.get_mut(&from) {
                 running.connections.clone_from(&connections);

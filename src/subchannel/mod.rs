@@ -15,4 +15,4 @@ mod task_tests;
 mod tests;
 
 pub(crate) use machine::{Config, Control, HealthCheck, Report};
-pub(crate) use task::{Spec, Told, run};
+pub(crate) use task::{ReportMessage, Spec, run};

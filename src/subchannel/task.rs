@@ -40,12 +40,12 @@ pub(crate) struct Spec<I> {
     pub(crate) control: watch::Receiver<Control>,
     /// What every connection to the backend has.
     pub(crate) attached: Attached,
-    pub(crate) reports: mpsc::Sender<Told<I>>,
+    pub(crate) reports: mpsc::Sender<ReportMessage<I>>,
 }
 
 /// A report on its way to the balancer.
 #[derive(Debug)]
-pub(crate) struct Told<I> {
+pub(crate) struct ReportMessage<I> {
     pub(crate) from: I,
     pub(crate) report: Report,
     /// Come with READY, and only then.
@@ -62,7 +62,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         dialling: None,
         live: None,
         rpc: None,
-        told: None,
+        sent: None,
         log: LogBudget::default(),
     };
     task.apply(effects);
@@ -75,7 +75,7 @@ struct Task<I> {
     dialling: Option<BoxFuture<'static, Result<Live, Cause>>>,
     live: Option<Live>,
     rpc: Option<RunningRpc>,
-    told: Option<Report>,
+    sent: Option<Report>,
     log: LogBudget,
 }
 
@@ -90,7 +90,7 @@ enum Input {
 impl<I: Copy> Task<I> {
     async fn run(&mut self, mut stop: oneshot::Receiver<()>) {
         loop {
-            if self.tell().await.is_err() {
+            if self.send_report().await.is_err() {
                 return;
             }
             let deadline = self.machine.deadline();
@@ -227,9 +227,9 @@ impl<I: Copy> Task<I> {
     /// balancer, if there is anything new to tell.
     ///
     /// Fails when the balancer is gone.
-    async fn tell(&mut self) -> Result<(), ()> {
+    async fn send_report(&mut self) -> Result<(), ()> {
         let report = self.machine.report();
-        if self.told.as_ref() == Some(&report) {
+        if self.sent.as_ref() == Some(&report) {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
@@ -238,13 +238,13 @@ impl<I: Copy> Task<I> {
         }
         self.log_change(&report);
         let live = self.live.as_ref().filter(|_| ready);
-        let told = Told {
+        let message = ReportMessage {
             from: self.spec.id,
             report: report.clone(),
             connections: live.map(Live::calls),
         };
-        self.told = Some(report);
-        self.spec.reports.send(told).await.map_err(|_| ())
+        self.sent = Some(report);
+        self.spec.reports.send(message).await.map_err(|_| ())
     }
 
     fn drop_connections(&mut self) {
@@ -262,7 +262,7 @@ impl<I: Copy> Task<I> {
             state: to, health, ..
         } = now;
         let cause = now.cause.as_ref().map(display);
-        let from = self.told.as_ref().map(|told| told.state);
+        let from = self.sent.as_ref().map(|sent| sent.state);
         if from == Some(*to) {
             let connections = now.connections;
             debug!(target: BACKEND, backend, state = %to, %health, cause, connections, "backend");

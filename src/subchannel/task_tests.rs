@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, Control, HealthCheck, Spec, Told, run};
+use super::{Config, Control, HealthCheck, ReportMessage, Spec, run};
 use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
@@ -28,7 +28,7 @@ const NOT_SERVING: i32 = 2;
 /// A subchannel, and what it dials.
 struct Rig {
     control: watch::Sender<Control>,
-    told: mpsc::Receiver<Told<()>>,
+    sent: mpsc::Receiver<ReportMessage<()>>,
     dials: mpsc::UnboundedReceiver<DuplexStream>,
     /// The peer's limit of streams.
     limit: u32,
@@ -43,7 +43,7 @@ impl Rig {
     fn with(connections: usize, health: HealthCheck, limit: u32) -> Self {
         let connections = NonZeroUsize::new(connections).expect("at least one");
         let (endpoint, dials) = dialled_endpoint();
-        let (reports, told) = mpsc::channel(8);
+        let (reports, sent) = mpsc::channel(8);
         let (stop, stopped) = oneshot::channel();
         let control = watch::Sender::new(Control {
             health,
@@ -74,7 +74,7 @@ impl Rig {
         tokio::spawn(run(spec, stopped));
         Self {
             control,
-            told,
+            sent,
             dials,
             limit,
             _stop: stop,
@@ -103,21 +103,21 @@ impl Rig {
 
     /// The next report has to say READY, with so many connections for calls.
     async fn has(&mut self, connections: usize) -> Connections {
-        let told = soon(self.told.recv()).await.expect("a report");
-        assert_eq!(told.report.connections, connections);
-        told.connections.expect("with READY")
+        let message = soon(self.sent.recv()).await.expect("a report");
+        assert_eq!(message.report.connections, connections);
+        message.connections.expect("with READY")
     }
 
     /// The next report has to say this.
     #[track_caller]
     fn tells(&mut self, expected: &str) -> impl Future<Output = Option<Connection>> {
-        let told = soon(self.told.recv());
+        let message = soon(self.sent.recv());
         async move {
-            let Told {
+            let ReportMessage {
                 report,
                 connections,
                 ..
-            } = told.await.expect("a report");
+            } = message.await.expect("a report");
             assert_eq!(format!("{} {}", report.state, report.health), expected);
             connections.map(|connections| connections.first().clone())
         }
