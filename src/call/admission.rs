@@ -2,7 +2,7 @@
 
 use tokio::select;
 
-use super::deadline::{Limit, expired, within};
+use super::deadline::{Deadline, Limit};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
@@ -30,11 +30,11 @@ pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Option<Admitted>
 pub(super) async fn admit(
     board: &Board,
     patient: bool,
-    limit: Option<Limit>,
+    deadline: &mut Deadline,
 ) -> Result<Admitted, Error> {
-    within(limit, wait(board, patient))
-        .await
-        .unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+    let limit = deadline.limit();
+    let admitted = deadline.wait(limit, wait(board, patient)).await;
+    admitted.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
 
 pub(super) async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
@@ -90,7 +90,7 @@ pub(super) fn ask_again(
 
 pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
     let why = board.routing().status.explain(now());
-    expired(limit, &format!("for a backend: {why}"))
+    limit.expired(&format!("for a backend: {why}"))
 }
 
 fn unavailable(status: &Status) -> Error {
