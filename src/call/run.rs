@@ -11,7 +11,7 @@ use tokio::time::{self, Instant};
 use tonic::{Code, body::Body};
 
 use super::{
-    admission::{admit, ask_again, expired_without_backend, try_admit},
+    admission::{Admission, admit, ask, expired_without_backend, try_admit},
     deadline::{Deadline, Limit},
     rules::{Defaults, MethodRules, WaitForReady},
 };
@@ -82,7 +82,7 @@ impl Call {
                     return Ok(rules);
                 }
                 // There is no backend to send to; it may be IDLE, or have failed.
-                ask_again(board, patient, &mut None)?;
+                ask(board, patient)?;
                 // The board outlives this borrow, and with it the bell.
                 let _ = bell.changed().await;
             }
@@ -109,9 +109,11 @@ impl Call {
         loop {
             let patient = self.is_patient();
             let admitted = match try_admit(board, patient)? {
-                Some(admitted) => admitted,
+                Admission::Now(admitted) => admitted,
                 // Boxed to keep it out of the future of calls that need not wait.
-                None => Box::pin(admit(board, patient, &mut self.deadline)).await?,
+                Admission::Later { had_turn } => {
+                    Box::pin(admit(board, patient, had_turn, &mut self.deadline)).await?
+                }
             };
             self.request.prefetch().await?;
             let limit = self.deadline.limit_on(admitted.connection().call_timeout());
