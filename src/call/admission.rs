@@ -2,7 +2,7 @@
 
 use tokio::select;
 
-use super::deadline::{Limit, expired, within};
+use super::deadline::{Deadline, Limit};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
@@ -10,39 +10,71 @@ use crate::{
     util::clock::now,
 };
 
-/// The answer, if there is one without waiting. Never overtakes a call that
-/// waits for a slot.
-pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Option<Admitted>, Error> {
+/// What a call is told that asks for a slot.
+pub(super) enum Admission {
+    Now(Admitted),
+    /// It has to wait. It has had its turn if it found every READY backend full.
+    Later {
+        had_turn: bool,
+    },
+}
+
+/// The answer without waiting. Never overtakes a call that waits for a slot.
+pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Admission, Error> {
     let routing = board.routing();
-    Ok(match routing.picker.pick() {
-        Pick::Send(mut candidates) if board.queue().is_empty() => {
+    let overtakes = !board.queue().is_empty();
+    let pick = match overtakes {
+        false => routing.picker.pick(),
+        true => routing.picker.peek(),
+    };
+    let had_turn = match pick {
+        Pick::Send(mut candidates) if !overtakes => {
             let round = candidates.round();
-            candidates.find_map(|backend| backend.admit(round))
+            if let Some(admitted) = candidates.find_map(|backend| backend.admit(round)) {
+                return Ok(Admission::Now(admitted));
+            }
+            true
         }
-        Pick::Send(_) | Pick::Wait | Pick::Connect => None,
-        Pick::Fail if patient => None,
+        Pick::Send(_) | Pick::Wait | Pick::Connect => false,
+        Pick::Fail if patient => false,
         Pick::Fail => return Err(unavailable(&routing.status)),
         Pick::Closed => return Err(closed()),
-    })
+    };
+    Ok(Admission::Later { had_turn })
 }
 
 /// A slot on a READY backend's connection, as soon as there is one.
 pub(super) async fn admit(
     board: &Board,
     patient: bool,
-    limit: Option<Limit>,
+    had_turn: bool,
+    deadline: &mut Deadline,
 ) -> Result<Admitted, Error> {
-    within(limit, wait(board, patient))
-        .await
-        .unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+    let limit = deadline.limit();
+    let admitted = deadline.wait(limit, wait(board, patient, had_turn)).await;
+    admitted.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
 
-pub(super) async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error> {
+pub(super) async fn wait(
+    board: &Board,
+    patient: bool,
+    mut had_turn: bool,
+) -> Result<Admitted, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
     let mut place: Option<Place<Admitted>> = None;
     loop {
-        ask_again(board, patient, &mut place)?;
+        match ask(board, patient)? {
+            true => {
+                // First join, then look for free slots, in a routing loaded
+                // after that: whoever frees or publishes one before is seen
+                // here, and whoever does so after sees this place.
+                place.get_or_insert_with(|| board.queue().join());
+                serve_queue(board, had_turn);
+            }
+            false => place = None,
+        }
+        had_turn = place.is_some();
         match &mut place {
             Some(place) => select! {
                 biased;
@@ -57,40 +89,36 @@ pub(super) async fn wait(board: &Board, patient: bool) -> Result<Admitted, Error
     }
 }
 
-/// Asks the picker in force, and takes or leaves the place in the queue for
-/// a slot accordingly.
-pub(super) fn ask_again(
-    board: &Board,
-    patient: bool,
-    place: &mut Option<Place<Admitted>>,
-) -> Result<(), Error> {
+/// Whether there are backends to send to. Wakes a channel that is IDLE.
+pub(super) fn ask(board: &Board, patient: bool) -> Result<bool, Error> {
     let routing = board.routing();
-    match routing.picker.pick() {
-        Pick::Send(_) => {
-            // First join, then look for free slots, in a routing loaded
-            // after that: whoever frees or publishes one before is seen
-            // here, and whoever does so after sees this place.
-            if place.is_none() {
-                *place = Some(board.queue().join());
-            }
-            if let Pick::Send(candidates) = board.routing().picker.pick() {
-                candidates.for_each(Connections::serve_queue);
-            }
-            return Ok(());
-        }
+    match routing.picker.peek() {
+        Pick::Send(_) => return Ok(true),
         Pick::Wait => {}
         Pick::Connect => board.wake(),
         Pick::Fail if patient => {}
         Pick::Fail => return Err(unavailable(&routing.status)),
         Pick::Closed => return Err(closed()),
     }
-    *place = None;
-    Ok(())
+    Ok(false)
+}
+
+/// Gives free slots to calls that wait, beginning with the backend whose turn it is: that
+/// of the call that comes here, which takes it unless it has had one.
+fn serve_queue(board: &Board, had_turn: bool) {
+    let routing = board.routing();
+    let pick = match had_turn {
+        true => routing.picker.peek(),
+        false => routing.picker.pick(),
+    };
+    if let Pick::Send(candidates) = pick {
+        candidates.for_each(Connections::serve_queue);
+    }
 }
 
 pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
     let why = board.routing().status.explain(now());
-    expired(limit, &format!("for a backend: {why}"))
+    limit.expired(&format!("for a backend: {why}"))
 }
 
 fn unavailable(status: &Status) -> Error {

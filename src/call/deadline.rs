@@ -1,54 +1,155 @@
-//! The time of a call: what bounds it, and its error once that has come.
+//! The time of a call: what bounds it, what the server is told of it, and the error once it
+//! is over.
 
 use std::{future::Future, time::Duration};
 
+use http::HeaderMap;
 use tokio::time::{self, Instant};
 
-use crate::error::{Error, ErrorKind};
+use super::timeout_header;
+use crate::{
+    error::{Error, ErrorKind},
+    transport::Outgoing,
+};
+
+/// The time of one call.
+pub(super) struct Deadline {
+    times: Option<Times>,
+    /// The server is to be told another time than `grpc-timeout` says.
+    is_retold: bool,
+    /// The time to the response headers is bounded from the start, the wait included: so
+    /// the timeout of the only endpoint is counted already.
+    counts_endpoint: bool,
+}
 
 /// The time a call has, if it is bounded.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
-    pub(super) started: Instant,
+struct Times {
+    started: Instant,
     /// When there have to be response headers.
-    pub(super) bound: Instant,
+    bound: Instant,
     /// When the whole call has to be over.
-    pub(super) deadline: Option<Instant>,
+    end: Option<Instant>,
 }
 
 /// When a wait has to be over, and how much time it was given.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     pub(super) at: Instant,
-    pub(super) allowed: Duration,
+    allowed: Duration,
+}
+
+impl Deadline {
+    /// From now on. The `grpc-timeout` in `headers` bounds the whole call, the response
+    /// body included; `header_timeout` the time to the response headers.
+    pub(super) fn new(headers: &HeaderMap, header_timeout: Option<Duration>) -> Self {
+        let timeout = timeout_header::of(headers);
+        Self {
+            times: Times::new(timeout.map(|timeout| timeout.time), header_timeout),
+            is_retold: timeout.is_some_and(|timeout| timeout.is_retold),
+            counts_endpoint: header_timeout.is_some(),
+        }
+    }
+
+    /// The service config says this, from now on. The shorter one counts.
+    pub(super) fn shorten(&mut self, timeout: Duration) {
+        let now = Instant::now();
+        let at = now.checked_add(timeout);
+        let own = self.end();
+        if let Some(at) = at.filter(|at| own.is_none_or(|own| *at < own)) {
+            let started = self.times.map_or(now, |times| times.started);
+            self.times = Some(Times {
+                started,
+                bound: match timeout.is_zero() {
+                    true => started,
+                    false => self.times.map_or(at, |times| times.bound.min(at)),
+                },
+                end: Some(at),
+            });
+            self.is_retold = true;
+        }
+    }
+
+    /// The outcome of `waited`, or the limit if that comes first. After a wait what the
+    /// caller wrote is more than what is left.
+    pub(super) async fn wait<F: Future>(
+        &mut self,
+        limit: Option<Limit>,
+        waited: F,
+    ) -> Result<F::Output, Limit> {
+        self.is_retold = true;
+        match limit {
+            None => Ok(waited.await),
+            Some(limit) => time::timeout_at(limit.at, waited).await.map_err(|_| limit),
+        }
+    }
+
+    /// Puts the time that is left on the request. One that goes out at once says what the
+    /// caller wrote, if that is short.
+    pub(super) fn tell(&mut self, request: &mut Outgoing) {
+        let Some(end) = self.end() else { return };
+        if self.is_retold {
+            let left = end.saturating_duration_since(Instant::now());
+            timeout_header::set(request.headers_mut(), left);
+        }
+        // Another attempt would be.
+        self.is_retold = true;
+        request.renew_timeout();
+    }
+
+    /// When the whole call has to be over.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.times.and_then(|times| times.end)
+    }
+
+    /// Whether the call was given no time at all.
+    pub(super) fn is_zero(&self) -> bool {
+        self.times.is_some_and(|times| times.bound == times.started)
+    }
+
+    /// What bounds the call, wherever it waits.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.times.map(|times| Limit {
+            at: times.bound,
+            allowed: times.bound - times.started,
+        })
+    }
+
+    /// What bounds the call from here on, on an endpoint that has this timeout.
+    pub(super) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
+        let of_endpoint = endpoint.filter(|_| !self.counts_endpoint);
+        let of_endpoint = of_endpoint.and_then(|allowed| {
+            let at = Instant::now().checked_add(allowed)?;
+            Some(Limit { at, allowed })
+        });
+        self.limit()
+            .into_iter()
+            .chain(of_endpoint)
+            .min_by_key(|limit| limit.at)
+    }
 }
 
 impl Times {
-    pub(super) fn new(timeout: Option<Duration>, header_timeout: Option<Duration>) -> Option<Self> {
+    fn new(timeout: Option<Duration>, header_timeout: Option<Duration>) -> Option<Self> {
+        // A call without a bound does not ask what time it is.
         let shorter = timeout.into_iter().chain(header_timeout).min()?;
         let started = Instant::now();
         Some(Self {
             started,
             // A time too far off to be told is no bound.
             bound: started.checked_add(shorter)?,
-            deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
+            end: timeout.and_then(|timeout| started.checked_add(timeout)),
         })
     }
 }
 
-/// The outcome of `waited`, or the limit if that comes first.
-pub(super) async fn within<F: Future>(limit: Option<Limit>, waited: F) -> Result<F::Output, Limit> {
-    match limit {
-        None => Ok(waited.await),
-        Some(limit) => time::timeout_at(limit.at, waited).await.map_err(|_| limit),
+impl Limit {
+    /// The error of a call whose time has run out, with what it waited for.
+    pub(super) fn expired(self, waiting: &str) -> Error {
+        let allowed = self.allowed;
+        Error::new(
+            ErrorKind::DeadlineExceeded,
+            format!("deadline exceeded after {allowed:?}, waiting {waiting}"),
+        )
     }
-}
-
-/// The error of a call whose time has run out, with what it waited for.
-pub(super) fn expired(limit: Limit, waiting: &str) -> Error {
-    let allowed = limit.allowed;
-    Error::new(
-        ErrorKind::DeadlineExceeded,
-        format!("deadline exceeded after {allowed:?}, waiting {waiting}"),
-    )
 }

@@ -11,10 +11,9 @@ use tokio::time::{self, Instant};
 use tonic::{Code, body::Body};
 
 use super::{
-    admission::{admit, ask_again, expired_without_backend, try_admit},
-    deadline::{Limit, Times, expired, within},
+    admission::{Admission, admit, ask, expired_without_backend, try_admit},
+    deadline::{Deadline, Limit},
     rules::{Defaults, MethodRules, WaitForReady},
-    timeout_header,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -25,32 +24,25 @@ use crate::{
 /// One call, from the moment it is made.
 pub(crate) struct Call {
     request: Outgoing,
-    times: Option<Times>,
-    defaults: Defaults,
+    deadline: Deadline,
     /// What the caller says; the service config's word and the channel's come after.
     wait_for_ready: Option<bool>,
+    channel_waits_for_ready: bool,
     max_response: Option<u32>,
-    /// The server is to be told another time than `grpc-timeout` says.
-    retells_time: bool,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
     refused: bool,
 }
 
 impl Call {
-    /// The request's own `grpc-timeout` bounds the whole call, the response body
-    /// included.
     pub(crate) fn new(request: Request<Body>, defaults: Defaults) -> Self {
-        let timeout = timeout_header::of(request.headers());
         let wait_for_ready = request.extensions().get::<WaitForReady>();
         Self {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
+            deadline: Deadline::new(request.headers(), defaults.header_timeout),
             request: Outgoing::new(request),
-            // A call without a bound does not ask what time it is.
-            times: Times::new(timeout.map(|timeout| timeout.time), defaults.header_timeout),
-            defaults,
+            channel_waits_for_ready: defaults.wait_for_ready,
             max_response: None,
-            retells_time: timeout.is_some_and(|timeout| timeout.is_retold),
             refused: false,
         }
     }
@@ -68,21 +60,19 @@ impl Call {
             None => Box::pin(self.learn(board)).await?,
         };
         self.obey(rules);
-        if let Some(times) = self.times
-            && times.bound == times.started
-        {
+        if self.deadline.is_zero() {
             let text = "deadline exceeded before the call was sent: it was given no time";
             return Err(Error::new(ErrorKind::DeadlineExceeded, text));
         }
         let response = self.run(board).await?;
-        let deadline = self.times.and_then(|times| times.deadline);
-        Ok(response.map(|body| Body::new(body.with_deadline(deadline))))
+        let end = self.deadline.end();
+        Ok(response.map(|body| Body::new(body.with_deadline(end))))
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
     /// this call.
     async fn learn(&mut self, board: &Board) -> Result<MethodRules, Error> {
-        let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
+        let patient = self.is_patient();
         let path = self.request.path().to_owned();
         let learned = async {
             let _counted = board.start_waiting()?;
@@ -92,14 +82,14 @@ impl Call {
                     return Ok(rules);
                 }
                 // There is no backend to send to; it may be IDLE, or have failed.
-                ask_again(board, patient, &mut None)?;
+                ask(board, patient)?;
                 // The board outlives this borrow, and with it the bell.
                 let _ = bell.changed().await;
             }
         };
-        within(self.limit(), learned)
-            .await
-            .unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+        let limit = self.deadline.limit();
+        let learned = self.deadline.wait(limit, learned).await;
+        learned.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
     }
 
     /// Takes over what the service config says, where the caller has not said
@@ -110,43 +100,28 @@ impl Call {
         if let Some(max) = rules.max_request {
             self.request.limit_messages(max);
         }
-        let Some(timeout) = rules.timeout else { return };
-        let now = Instant::now();
-        let at = now.checked_add(timeout);
-        let own = self.times.and_then(|times| times.deadline);
-        if let Some(at) = at.filter(|at| own.is_none_or(|own| *at < own)) {
-            let started = self.times.map_or(now, |times| times.started);
-            self.times = Some(Times {
-                started,
-                bound: match timeout.is_zero() {
-                    true => started,
-                    false => self.times.map_or(at, |times| times.bound.min(at)),
-                },
-                deadline: Some(at),
-            });
-            self.retells_time = true;
+        if let Some(timeout) = rules.timeout {
+            self.deadline.shorten(timeout);
         }
     }
 
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let patient = self.wait_for_ready.unwrap_or(self.defaults.wait_for_ready);
+            let patient = self.is_patient();
             let admitted = match try_admit(board, patient)? {
-                Some(admitted) => admitted,
-                None => {
-                    self.retells_time = true;
-                    // Boxed to keep it out of the future of calls that need not wait.
-                    Box::pin(admit(board, patient, self.limit())).await?
+                Admission::Now(admitted) => admitted,
+                // Boxed to keep it out of the future of calls that need not wait.
+                Admission::Later { had_turn } => {
+                    Box::pin(admit(board, patient, had_turn, &mut self.deadline)).await?
                 }
             };
             self.request.prefetch().await?;
-            let limit = self.limit_on(&admitted);
+            let limit = self.deadline.limit_on(admitted.connection().call_timeout());
             if admitted.needs_credentials() {
-                self.retells_time = true;
                 // Boxed to keep it out of the future of calls that need none.
                 Box::pin(self.authorize(&admitted, limit)).await?;
             }
-            self.tell_time_left();
+            self.deadline.tell(&mut self.request);
             let mut exchange = match admitted.open(&mut self.request) {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
@@ -168,52 +143,16 @@ impl Call {
         }
     }
 
+    /// Whether it waits in TRANSIENT_FAILURE.
+    fn is_patient(&self) -> bool {
+        self.wait_for_ready.unwrap_or(self.channel_waits_for_ready)
+    }
+
     /// Has the request authorized.
     async fn authorize(&mut self, admitted: &Admitted, limit: Option<Limit>) -> Result<(), Error> {
-        within(limit, admitted.authorize(&mut self.request))
-            .await
-            .unwrap_or_else(|limit| Err(expired(limit, "for call credentials")))
-    }
-
-    /// What bounds the call, wherever it waits.
-    fn limit(&self) -> Option<Limit> {
-        self.times.map(|times| Limit {
-            at: times.bound,
-            allowed: times.bound - times.started,
-        })
-    }
-
-    /// What bounds the call from here on, now that it has a backend: its endpoint may
-    /// have a timeout, too.
-    fn limit_on(&self, admitted: &Admitted) -> Option<Limit> {
-        // The endpoint's bound may be the channel's own, which covers the wait too.
-        let of_endpoint = match self.defaults.header_timeout {
-            Some(_) => None,
-            None => admitted.connection().call_timeout(),
-        };
-        let of_endpoint = of_endpoint.and_then(|allowed| {
-            let at = Instant::now().checked_add(allowed)?;
-            Some(Limit { at, allowed })
-        });
-        self.limit()
-            .into_iter()
-            .chain(of_endpoint)
-            .min_by_key(|limit| limit.at)
-    }
-
-    /// The server is told the time that is left. A request that goes out at once
-    /// says what the caller wrote, if that is short.
-    fn tell_time_left(&mut self) {
-        let Some(deadline) = self.times.and_then(|times| times.deadline) else {
-            return;
-        };
-        if self.retells_time {
-            let left = deadline.saturating_duration_since(Instant::now());
-            timeout_header::set(self.request.headers_mut(), left);
-        }
-        // Another attempt would be.
-        self.retells_time = true;
-        self.request.renew_timeout();
+        let authorized = admitted.authorize(&mut self.request);
+        let authorized = self.deadline.wait(limit, authorized).await;
+        authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
     }
 }
 
@@ -244,7 +183,7 @@ async fn answer(
     if let Some(limit) = limit.filter(is_late) {
         let address = exchange.connection().address();
         return Err(Failed {
-            error: expired(limit, &format!("for the response of {address}")),
+            error: limit.expired(&format!("for the response of {address}")),
             unprocessed: false,
         });
     }

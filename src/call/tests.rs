@@ -1,22 +1,25 @@
 //! Calls that wait, against a balancer that publishes as fast as it can; and calls that a
 //! peer ends when their time does.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
 
 use http::Request;
 use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
-use super::admission::{try_admit, wait};
+use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
     routing::{Board, Cursor, Picker, Status},
     transport::{
-        Connections,
+        Admitted, Attached, Connections, Restraint, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
+    util::in_flight::InFlight,
 };
 
 const CALLERS: usize = 3;
@@ -54,8 +57,8 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
         let admitted = match try_admit(&board, false) {
-            Ok(None) => wait(&board, false).await,
-            Ok(Some(admitted)) => Ok(admitted),
+            Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn).await,
+            Ok(Admission::Now(admitted)) => Ok(admitted),
             Err(error) => Err(error),
         };
         let Err(error) = admitted else {
@@ -100,6 +103,103 @@ async fn a_million_publications_lose_no_caller_that_waits() {
     board.publish(status(PUBLICATIONS + 1), Picker::Shutdown, None);
     let ended = timeout(PATIENCE, callers.join_all()).await;
     assert!(ended.is_ok(), "shutdown reaches every caller");
+}
+
+/// As a call asks.
+async fn admitted(board: &Board) -> Admitted {
+    match try_admit(board, false).expect("no failure") {
+        Admission::Now(admitted) => admitted,
+        Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
+    }
+}
+
+/// A backend that allows this many streams, and its peer.
+async fn backend(board: &Board, backend: u64, streams: u32) -> (Connections, Peer) {
+    let (endpoint, mut dials) = dialled_endpoint();
+    let attached = Attached {
+        backend,
+        queue: board.queue().clone(),
+        in_flight: InFlight::default(),
+        answered_by: None,
+        credentials: None,
+        limits: None,
+        restraint: Restraint::default(),
+    };
+    let serve = async {
+        let theirs = dials.recv().await.expect("a dial");
+        let mut settings = h2::server::Builder::new();
+        settings.max_concurrent_streams(streams);
+        settings.handshake(theirs).await.expect("a client")
+    };
+    let both = async { tokio::join!(dial(endpoint, attached), serve) };
+    let (connection, server) = soon(both).await;
+    let connection = connection.expect("connects");
+    connection.offer(true);
+    let connections = Connections::new(connection, std::iter::empty());
+    (connections, Peer::spawn(server))
+}
+
+/// Backends 0 to `count`, of which the first has the first turn, and their peers.
+async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<Connections>, Vec<Peer>) {
+    let (mut backends, mut peers) = (Vec::new(), Vec::new());
+    for id in 0..count {
+        let (connections, peer) = backend(board, id, streams).await;
+        backends.push(connections);
+        peers.push(peer);
+    }
+    let cursor = Arc::new(Cursor::new(0));
+    let backends = backends.into();
+    (Picker::Ready { backends, cursor }, peers)
+}
+
+fn backends<'a>(calls: impl IntoIterator<Item = &'a Admitted>) -> Vec<u64> {
+    let calls = calls.into_iter();
+    calls.map(|call| call.connection().backend()).collect()
+}
+
+// R33
+#[tokio::test(start_paused = true)]
+async fn calls_that_waited_for_backends_take_turns() {
+    let board = Arc::new(Board::new(status(0), Picker::Connecting, None, 8));
+    let (picker, _peers) = ready(&board, 4, 100).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let board = board.clone();
+        calls.spawn(async move { admitted(&board).await });
+    }
+    tokio::task::yield_now().await;
+
+    board.publish(status(1), picker, None);
+    let calls = soon(calls.join_all()).await;
+    let mut turns = backends(&calls);
+    turns.sort_unstable();
+    assert_eq!(turns, [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+// R33
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
+    let board = Board::new(status(0), Picker::Connecting, None, CALLERS);
+    let (picker, _peers) = ready(&board, 3, 1).await;
+    board.publish(status(1), picker, None);
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(soon(admitted(&board)).await);
+    }
+    assert_eq!(backends(&calls), [0, 1, 2]);
+
+    let (mut fourth, mut fifth) = (pin!(admitted(&board)), pin!(admitted(&board)));
+    assert!(fourth.as_mut().now_or_never().is_none(), "all are full");
+    assert!(fifth.as_mut().now_or_never().is_none(), "all are full");
+    drop(calls);
+    let (fourth, fifth) = soon(async { tokio::join!(fourth, fifth) }).await;
+    assert_eq!(
+        backends([&fourth, &fifth]),
+        [0, 1],
+        "the first that came free"
+    );
+    drop((fourth, fifth));
+    assert_eq!(backends([&soon(admitted(&board)).await]), [2]);
 }
 
 /// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.

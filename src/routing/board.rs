@@ -122,7 +122,7 @@ impl Board {
             self.routing_bell.send_replace(());
         }
         if !self.queue.is_empty()
-            && let Pick::Send(candidates) = next.picker.pick()
+            && let Pick::Send(candidates) = next.picker.peek()
         {
             candidates.for_each(Connections::serve_queue);
         }

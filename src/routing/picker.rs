@@ -77,8 +77,19 @@ impl<C> Picker<C> {
     /// The answer for one call. Moves the cursor by one, however many of the
     /// candidates the call goes on to try.
     pub(crate) fn pick(&self) -> Pick<'_, C> {
+        self.answer(Cursor::advance)
+    }
+
+    /// What the next call would be answered. Takes no turn.
+    pub(crate) fn peek(&self) -> Pick<'_, C> {
+        self.answer(Cursor::turn)
+    }
+
+    fn answer(&self, turn: impl FnOnce(&Cursor) -> usize) -> Pick<'_, C> {
         match self {
-            Self::Ready { backends, cursor } => Pick::Send(Candidates::from(backends, cursor)),
+            Self::Ready { backends, cursor } => {
+                Pick::Send(Candidates::from(backends, turn(cursor)))
+            }
             Self::Connecting => Pick::Wait,
             Self::Idle => Pick::Connect,
             Self::Failing => Pick::Fail,
@@ -123,8 +134,7 @@ impl<C> Picker<C> {
 }
 
 impl<'a, C> Candidates<'a, C> {
-    fn from(backends: &'a [C], cursor: &Cursor) -> Self {
-        let turn = cursor.advance();
+    fn from(backends: &'a [C], turn: usize) -> Self {
         // Of nobody, it is nobody's turn: the call waits as if all were busy.
         let (first, round) = match backends.len() {
             0 => (0, 0),
@@ -164,6 +174,11 @@ impl Cursor {
         Self(AtomicUsize::new(seed))
     }
 
+    /// The turn that the next call takes.
+    fn turn(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Relaxed, because nothing else is read by it. After `usize::MAX` comes 0:
     /// the rotation may skip there, once.
     ///
@@ -171,7 +186,7 @@ impl Cursor {
     /// turns. Threads that count without a pause would pull it to and fro for each turn,
     /// which takes longer than counting.
     fn advance(&self) -> usize {
-        let mut turn = self.0.load(Ordering::Relaxed);
+        let mut turn = self.turn();
         while let Err(_taken) = self.0.compare_exchange_weak(
             turn,
             turn.wrapping_add(1),
@@ -179,7 +194,7 @@ impl Cursor {
             Ordering::Relaxed,
         ) {
             (0..PAUSE).for_each(|_| hint::spin_loop());
-            turn = self.0.load(Ordering::Relaxed);
+            turn = self.turn();
         }
         turn
     }
@@ -312,6 +327,21 @@ mod tests {
             };
             assert_eq!([b, c], [a + 1, a + 2], "{name}");
         }
+    }
+
+    // R33
+    #[test]
+    fn a_peek_takes_no_turn() {
+        let picker = ready(&["A", "B", "C"], &cursor(1));
+        for _ in 0..2 {
+            match picker.peek() {
+                Pick::Send(candidates) => {
+                    assert_eq!(candidates.copied().collect::<Vec<_>>(), ["B", "C", "A"]);
+                }
+                other => panic!("expected somebody to send to, got {other:?}"),
+            }
+        }
+        assert_eq!(picked(&picker), "B");
     }
 
     #[test]
