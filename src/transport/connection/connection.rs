@@ -92,16 +92,16 @@ impl Stage {
 /// slot to the call that has waited longest.
 pub(crate) struct Admitted {
     connection: Connection,
-    hold: Hold,
+    owner: SlotOwner,
 }
 
 /// What an [`Admitted`] has to give back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hold {
+enum SlotOwner {
     /// Nothing: a [`Reservation`] holds the slot, and what runs on it is no call.
-    Lent,
+    Watch,
     /// The slot alone: there is no call yet.
-    Ahead,
+    Held,
     /// The slot, and its place among the calls in flight.
     Call,
 }
@@ -140,7 +140,7 @@ impl Connection {
 
     /// A slot for a call, if there is one now.
     pub(crate) fn admit(&self) -> Option<Admitted> {
-        self.admit_ahead().map(Admitted::into_call)
+        self.admit_held().map(Admitted::into_call)
     }
 
     /// A slot for a call that is yet to be made: at once, or when there is one, or
@@ -152,20 +152,20 @@ impl Connection {
         place
     }
 
-    fn admit_ahead(&self) -> Option<Admitted> {
+    fn admit_held(&self) -> Option<Admitted> {
         let taken = match &self.0.attached.limits {
             None => self.0.slots.take(),
             Some(limits) => limits.take(&self.0.slots, self),
         };
         taken.then(|| Admitted {
             connection: self.clone(),
-            hold: Hold::Ahead,
+            owner: SlotOwner::Held,
         })
     }
 
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
-        self.0.door.serve(|| match self.admit_ahead() {
+        self.0.door.serve(|| match self.admit_held() {
             Some(admitted) => Some(Ok(admitted)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
@@ -381,7 +381,7 @@ impl Reservation {
     pub(crate) fn lend(&self) -> Admitted {
         Admitted {
             connection: self.0.clone(),
-            hold: Hold::Lent,
+            owner: SlotOwner::Watch,
         }
     }
 }
@@ -399,8 +399,8 @@ impl Admitted {
 
     /// Counts among the calls in flight from now on.
     pub(crate) fn into_call(mut self) -> Self {
-        if self.hold == Hold::Ahead {
-            self.hold = Hold::Call;
+        if self.owner == SlotOwner::Held {
+            self.owner = SlotOwner::Call;
             self.connection.0.attached.in_flight.enter();
         }
         self
@@ -420,10 +420,10 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if self.hold == Hold::Call {
+        if self.owner == SlotOwner::Call {
             self.connection.0.attached.in_flight.leave();
         }
-        if self.hold != Hold::Lent {
+        if self.owner != SlotOwner::Watch {
             self.connection.release_slot();
             if let Some(limits) = &self.connection.0.attached.limits {
                 limits.leave();
