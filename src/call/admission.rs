@@ -6,13 +6,13 @@ use super::deadline::{Deadline, Limit};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
-    transport::{Admitted, Connections, Place},
+    transport::{CallSlot, Connections, Place},
     util::clock::now,
 };
 
 /// What a call is told that asks for a slot.
 pub(super) enum Admission {
-    Now(Admitted),
+    Now(CallSlot),
     /// It has to wait. It has had its turn if it found every READY backend full.
     Later {
         had_turn: bool,
@@ -49,7 +49,7 @@ pub(super) async fn admit(
     patient: bool,
     had_turn: bool,
     deadline: &mut Deadline,
-) -> Result<Admitted, Error> {
+) -> Result<CallSlot, Error> {
     let limit = deadline.limit();
     let admitted = deadline.wait(limit, wait(board, patient, had_turn)).await;
     admitted.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
@@ -59,10 +59,10 @@ pub(super) async fn wait(
     board: &Board,
     patient: bool,
     mut had_turn: bool,
-) -> Result<Admitted, Error> {
+) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
-    let mut place: Option<Place<Admitted>> = None;
+    let mut place: Option<Place<CallSlot>> = None;
     loop {
         match ask(board, patient)? {
             true => {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     routing::Board,
-    transport::{Admitted, Exchange, Failed, OpenError, Outgoing, ResponseBody},
+    transport::{CallSlot, Exchange, Failed, OpenError, Outgoing, ResponseBody},
 };
 
 /// One call, from the moment it is made.
@@ -149,7 +149,7 @@ impl Call {
     }
 
     /// Has the request authorized.
-    async fn authorize(&mut self, admitted: &Admitted, limit: Option<Limit>) -> Result<(), Error> {
+    async fn authorize(&mut self, admitted: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
         let authorized = admitted.authorize(&mut self.request);
         let authorized = self.deadline.wait(limit, authorized).await;
         authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))

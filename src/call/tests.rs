@@ -16,7 +16,7 @@ use crate::{
     error::ErrorKind,
     routing::{Board, Cursor, Picker, Status},
     transport::{
-        Admitted, Attached, Connections, Restraint, dial,
+        Attached, CallSlot, Connections, Restraint, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
     util::in_flight::InFlight,
@@ -106,7 +106,7 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 }
 
 /// As a call asks.
-async fn admitted(board: &Board) -> Admitted {
+async fn admitted(board: &Board) -> CallSlot {
     match try_admit(board, false).expect("no failure") {
         Admission::Now(admitted) => admitted,
         Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
@@ -152,7 +152,7 @@ async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<Connections>,
     (Picker::Ready { backends, cursor }, peers)
 }
 
-fn backends<'a>(calls: impl IntoIterator<Item = &'a Admitted>) -> Vec<u64> {
+fn backends<'a>(calls: impl IntoIterator<Item = &'a CallSlot>) -> Vec<u64> {
     let calls = calls.into_iter();
     calls.map(|call| call.connection().backend()).collect()
 }

@@ -36,7 +36,7 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     routing::{BackendId, Board, Status},
     transport::{
-        self, Admitted, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
+        self, CallSlot, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
     },
 };
 
@@ -79,7 +79,7 @@ enum Turn {
     #[default]
     Unasked,
     Waiting(Place<Reserved>),
-    Ready(Admitted),
+    Ready(CallSlot),
 }
 
 /// What was announced to a user, and what there is.
@@ -316,7 +316,7 @@ impl Service<Request<Body>> for BackendConnection {
     }
 }
 
-async fn send(mut request: Outgoing, slot: Admitted) -> Result<Response<Body>, Error> {
+async fn send(mut request: Outgoing, slot: CallSlot) -> Result<Response<Body>, Error> {
     request.prefetch().await?;
     slot.authorize(&mut request).await?;
     let address = slot.connection().address().to_owned();

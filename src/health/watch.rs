@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, sanitize_peer_text},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
-    transport::{Admitted, Connection, OpenError, Outgoing, Reservation, ResponseBody},
+    transport::{CallSlot, Connection, OpenError, Outgoing, Reservation, ResponseBody},
 };
 
 /// More than any answer of this protocol takes.
@@ -141,7 +141,7 @@ fn not_offered(encoding: &HeaderValue) -> Error {
 }
 
 /// A service that carries one call, on the stream it was lent.
-struct OneCall(Option<Admitted>);
+struct OneCall(Option<CallSlot>);
 
 impl Service<Request<Body>> for OneCall {
     type Response = Response<ResponseBody>;

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     service_config::ServiceConfig,
-    transport::{Admitted, Connections, Queue},
+    transport::{CallSlot, Connections, Queue},
 };
 
 /// What the user of a channel may ask of its balancer.
@@ -46,7 +46,7 @@ pub(crate) struct Board {
     routing: ArcSwap<Routing>,
     routing_bell: watch::Sender<()>,
     status: watch::Sender<Arc<Status>>,
-    queue: Arc<Queue<Admitted>>,
+    queue: Arc<Queue<CallSlot>>,
     wake: Notify,
     /// There has been a call since somebody last looked.
     active: AtomicBool,
@@ -99,7 +99,7 @@ impl Board {
     }
 
     /// Where calls wait that found every READY backend full.
-    pub(crate) fn queue(&self) -> &Arc<Queue<Admitted>> {
+    pub(crate) fn queue(&self) -> &Arc<Queue<CallSlot>> {
         &self.queue
     }
 

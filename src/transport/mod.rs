@@ -4,7 +4,7 @@
 //!   Endpoint ──dial──► io ──handshake──► Connection (handle)    Driver (task)
 //!                                            │ admit                │ polls h2
 //!                                            ▼                      │ keeps the limit
-//!                                        Admitted ──open──► Exchange│ sees GOAWAY first
+//!                                        CallSlot ──open──► Exchange│ sees GOAWAY first
 //!                                            │                 │    ▼
 //!                                            └── slot held by ─┴► ResponseBody
 //! ```
@@ -36,11 +36,11 @@ mod io;
 pub(crate) mod tests;
 mod words;
 
+pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use connection::{
-    Admitted, Attached, CallCredentials, CallLimits, Connection, Connections, Place, Queue,
+    Attached, CallCredentials, CallLimits, CallSlot, Connection, Connections, Place, Queue,
     Reservation, Reserved, Restraint, Stage, WeakConnection,
 };
-pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor};

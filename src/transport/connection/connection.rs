@@ -44,7 +44,7 @@ pub(crate) struct Attached {
     /// The number of its backend.
     pub(crate) backend: u64,
     /// Calls of the channel that wait for a slot, here or elsewhere.
-    pub(crate) queue: Arc<Queue<Admitted>>,
+    pub(crate) queue: Arc<Queue<CallSlot>>,
     /// Calls of the backend.
     pub(crate) in_flight: InFlight,
     /// What each response says of the backend, if it is to say so.
@@ -90,12 +90,12 @@ impl Stage {
 
 /// A slot on a connection: the right to open one stream. Dropping it gives the
 /// slot to the call that has waited longest.
-pub(crate) struct Admitted {
+pub(crate) struct CallSlot {
     connection: Connection,
     owner: SlotOwner,
 }
 
-/// What an [`Admitted`] has to give back.
+/// What an [`CallSlot`] has to give back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SlotOwner {
     /// Nothing: a [`Reservation`] holds the slot, and what runs on it is no call.
@@ -107,7 +107,7 @@ enum SlotOwner {
 }
 
 /// A slot for a call that is yet to be made, or why there is none any more.
-pub(crate) type Reserved = Result<Admitted, Cause>;
+pub(crate) type Reserved = Result<CallSlot, Cause>;
 
 /// A slot kept for as long as the connection lives, so that the `Watch` can
 /// always be started again.
@@ -139,8 +139,8 @@ impl Connection {
     }
 
     /// A slot for a call, if there is one now.
-    pub(crate) fn admit(&self) -> Option<Admitted> {
-        self.admit_held().map(Admitted::into_call)
+    pub(crate) fn admit(&self) -> Option<CallSlot> {
+        self.admit_held().map(CallSlot::into_call)
     }
 
     /// A slot for a call that is yet to be made: at once, or when there is one, or
@@ -152,12 +152,12 @@ impl Connection {
         place
     }
 
-    fn admit_held(&self) -> Option<Admitted> {
+    fn admit_held(&self) -> Option<CallSlot> {
         let taken = match &self.0.attached.limits {
             None => self.0.slots.take(),
             Some(limits) => limits.take(&self.0.slots, self),
         };
-        taken.then(|| Admitted {
+        taken.then(|| CallSlot {
             connection: self.clone(),
             owner: SlotOwner::Held,
         })
@@ -378,8 +378,8 @@ impl Drop for ReservationTurn<'_> {
 
 impl Reservation {
     /// The right to open a stream on the reserved slot. One at a time.
-    pub(crate) fn lend(&self) -> Admitted {
-        Admitted {
+    pub(crate) fn lend(&self) -> CallSlot {
+        CallSlot {
             connection: self.0.clone(),
             owner: SlotOwner::Watch,
         }
@@ -392,7 +392,7 @@ impl Drop for Reservation {
     }
 }
 
-impl Admitted {
+impl CallSlot {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -418,7 +418,7 @@ impl Admitted {
     }
 }
 
-impl Drop for Admitted {
+impl Drop for CallSlot {
     fn drop(&mut self) {
         if self.owner == SlotOwner::Call {
             self.connection.0.attached.in_flight.leave();

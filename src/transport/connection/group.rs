@@ -2,7 +2,7 @@
 
 use std::{slice, sync::Arc};
 
-use super::connection::{Admitted, Connection};
+use super::connection::{CallSlot, Connection};
 
 /// The connections of one backend that are offered to calls: at least one.
 ///
@@ -39,7 +39,7 @@ impl Connections {
 
     /// A slot for a call, on the connection whose turn it is in this round of the
     /// channel's rotation, or on the next one that is not full.
-    pub(crate) fn admit(&self, round: usize) -> Option<Admitted> {
+    pub(crate) fn admit(&self, round: usize) -> Option<CallSlot> {
         let Some(all) = &self.all else {
             return self.first.admit();
         };

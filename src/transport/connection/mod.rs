@@ -20,7 +20,7 @@ mod slots;
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
 pub(crate) use connection::{
-    Admitted, Attached, Connection, Reservation, Reserved, Stage, WeakConnection,
+    Attached, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;

@@ -4,7 +4,7 @@ use super::{request::Outgoing, response::Exchange};
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{Admitted, RequestInfo, Stage},
+        connection::{CallSlot, RequestInfo, Stage},
         words::h2_error,
     },
 };
@@ -18,7 +18,7 @@ pub(crate) enum OpenError {
     Refused(Error),
 }
 
-impl Admitted {
+impl CallSlot {
     /// Asks the call credentials, if there are any, for what `request` needs to go
     /// out on this connection. What an earlier attempt was given is forgotten.
     ///

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{Admitted, Connection},
+        connection::{CallSlot, Connection},
         words::h2_error,
     },
 };
@@ -33,7 +33,7 @@ pub(crate) struct Exchange {
     response: ResponseFuture,
     pump: Option<Box<RequestBodyPump>>,
     /// Taken when the headers are there.
-    admitted: Option<Admitted>,
+    admitted: Option<CallSlot>,
 }
 
 /// A call that failed before its response headers.
@@ -48,7 +48,7 @@ impl Exchange {
     pub(super) fn new(
         response: ResponseFuture,
         pump: Option<Box<RequestBodyPump>>,
-        admitted: Admitted,
+        admitted: CallSlot,
     ) -> Self {
         Self {
             response,
@@ -154,7 +154,7 @@ struct Deadline {
 struct Live {
     stream: RecvStream,
     /// The slot, and with it the connection: it outlives its channel.
-    admitted: Admitted,
+    admitted: CallSlot,
     pump: Option<RequestBodyTask>,
 }
 

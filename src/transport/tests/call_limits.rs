@@ -6,13 +6,13 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Admitted, Attached, Connection, Endpoint, Queue, attached, soon,
+    Attached, CallSlot, Connection, Endpoint, Queue, attached, soon,
     wire::{Wire, wired_by},
 };
 use crate::transport::CallLimits;
 
 /// A backend of its own, with the bounds of an endpoint.
-fn bounded(queue: &Arc<Queue<Admitted>>, options: fn(Endpoint) -> Endpoint) -> Attached {
+fn bounded(queue: &Arc<Queue<CallSlot>>, options: fn(Endpoint) -> Endpoint) -> Attached {
     let endpoint = options(Endpoint::from_static("http://backend.test"));
     Attached {
         limits: CallLimits::of(&endpoint),

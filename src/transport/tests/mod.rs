@@ -44,7 +44,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    Admitted, Attached, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
+    Attached, CallSlot, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
     dial,
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
@@ -99,7 +99,7 @@ fn alone() -> Attached {
 }
 
 /// A backend of its own, of the channel with this queue.
-fn attached(queue: &Arc<Queue<Admitted>>) -> Attached {
+fn attached(queue: &Arc<Queue<CallSlot>>) -> Attached {
     Attached {
         backend: 0,
         queue: queue.clone(),

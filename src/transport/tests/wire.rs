@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Admitted, Attached, Connection, Endpoint, PIPE, Queue, attached, dial, endpoint_over, soon,
+    Attached, CallSlot, Connection, Endpoint, PIPE, Queue, attached, dial, endpoint_over, soon,
 };
 
 pub(super) const DATA: u8 = 0;
@@ -49,7 +49,7 @@ pub(super) async fn wired(limit: u32) -> (Connection, Wire) {
 }
 
 /// The same for a channel with this queue.
-pub(super) async fn wired_to(queue: &Arc<Queue<Admitted>>, limit: u32) -> (Connection, Wire) {
+pub(super) async fn wired_to(queue: &Arc<Queue<CallSlot>>, limit: u32) -> (Connection, Wire) {
     wired_by(|endpoint| endpoint, attached(queue), limit).await
 }
 
