@@ -30,8 +30,8 @@ pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Admission, Error
     let had_turn = match pick {
         Pick::Send(mut candidates) if !overtakes => {
             let round = candidates.round();
-            if let Some(admitted) = candidates.find_map(|backend| backend.admit(round)) {
-                return Ok(Admission::Now(admitted));
+            if let Some(slot) = candidates.find_map(|backend| backend.admit(round)) {
+                return Ok(Admission::Now(slot));
             }
             true
         }
@@ -51,8 +51,8 @@ pub(super) async fn admit(
     deadline: &mut Deadline,
 ) -> Result<CallSlot, Error> {
     let limit = deadline.limit();
-    let admitted = deadline.wait(limit, wait(board, patient, had_turn)).await;
-    admitted.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+    let slot = deadline.wait(limit, wait(board, patient, had_turn)).await;
+    slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
 
 pub(super) async fn wait(
@@ -78,7 +78,7 @@ pub(super) async fn wait(
         match &mut place {
             Some(place) => select! {
                 biased;
-                admitted = place => return Ok(admitted),
+                slot = place => return Ok(slot),
                 _ = bell.changed() => {}
             },
             None => {

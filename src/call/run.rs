@@ -108,21 +108,21 @@ impl Call {
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
             let patient = self.is_patient();
-            let admitted = match try_admit(board, patient)? {
-                Admission::Now(admitted) => admitted,
+            let slot = match try_admit(board, patient)? {
+                Admission::Now(slot) => slot,
                 // Boxed to keep it out of the future of calls that need not wait.
                 Admission::Later { had_turn } => {
                     Box::pin(admit(board, patient, had_turn, &mut self.deadline)).await?
                 }
             };
             self.request.prefetch().await?;
-            let limit = self.deadline.limit_on(admitted.connection().call_timeout());
-            if admitted.needs_credentials() {
+            let limit = self.deadline.limit_on(slot.connection().call_timeout());
+            if slot.needs_credentials() {
                 // Boxed to keep it out of the future of calls that need none.
-                Box::pin(self.authorize(&admitted, limit)).await?;
+                Box::pin(self.authorize(&slot, limit)).await?;
             }
             self.deadline.tell(&mut self.request);
-            let mut exchange = match admitted.open(&mut self.request) {
+            let mut exchange = match slot.open(&mut self.request) {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
                 // Never sent, so this is not a retry, and has no limit: the
@@ -149,8 +149,8 @@ impl Call {
     }
 
     /// Has the request authorized.
-    async fn authorize(&mut self, admitted: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
-        let authorized = admitted.authorize(&mut self.request);
+    async fn authorize(&mut self, slot: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
+        let authorized = slot.authorize(&mut self.request);
         let authorized = self.deadline.wait(limit, authorized).await;
         authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
     }

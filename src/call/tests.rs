@@ -56,13 +56,13 @@ fn status(generation: u64) -> Status {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let admitted = match try_admit(&board, false) {
+        let slot = match try_admit(&board, false) {
             Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn).await,
-            Ok(Admission::Now(admitted)) => Ok(admitted),
+            Ok(Admission::Now(slot)) => Ok(slot),
             Err(error) => Err(error),
         };
-        let Err(error) = admitted else {
-            panic!("admitted, although there is no connection");
+        let Err(error) = slot else {
+            panic!("slot, although there is no connection");
         };
         if error.kind() == ErrorKind::Closed {
             return;
@@ -106,9 +106,9 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 }
 
 /// As a call asks.
-async fn admitted(board: &Board) -> CallSlot {
+async fn slot(board: &Board) -> CallSlot {
     match try_admit(board, false).expect("no failure") {
-        Admission::Now(admitted) => admitted,
+        Admission::Now(slot) => slot,
         Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
     }
 }
@@ -165,7 +165,7 @@ async fn calls_that_waited_for_backends_take_turns() {
     let mut calls = JoinSet::new();
     for _ in 0..8 {
         let board = board.clone();
-        calls.spawn(async move { admitted(&board).await });
+        calls.spawn(async move { slot(&board).await });
     }
     tokio::task::yield_now().await;
 
@@ -184,11 +184,11 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     board.publish(status(1), picker, None);
     let mut calls = Vec::new();
     for _ in 0..3 {
-        calls.push(soon(admitted(&board)).await);
+        calls.push(soon(slot(&board)).await);
     }
     assert_eq!(backends(&calls), [0, 1, 2]);
 
-    let (mut fourth, mut fifth) = (pin!(admitted(&board)), pin!(admitted(&board)));
+    let (mut fourth, mut fifth) = (pin!(slot(&board)), pin!(slot(&board)));
     assert!(fourth.as_mut().now_or_never().is_none(), "all are full");
     assert!(fifth.as_mut().now_or_never().is_none(), "all are full");
     drop(calls);
@@ -199,7 +199,7 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
         "the first that came free"
     );
     drop((fourth, fifth));
-    assert_eq!(backends([&soon(admitted(&board)).await]), [2]);
+    assert_eq!(backends([&soon(slot(&board)).await]), [2]);
 }
 
 /// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.

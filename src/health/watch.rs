@@ -153,18 +153,17 @@ impl Service<Request<Body>> for OneCall {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let admitted = self.0.take();
+        let slot = self.0.take();
         Box::pin(async move {
-            let admitted = admitted.expect("one RPC for each client");
+            let slot = slot.expect("one RPC for each client");
             let mut request = Outgoing::new(request);
             // Whatever its code is, it is not the server's: the server may well have
             // a health service, and know the name.
-            admitted
-                .authorize(&mut request)
+            slot.authorize(&mut request)
                 .await
                 .map_err(|error| Error::new(ErrorKind::Credentials, error.message()))?;
             request.prefetch().await?;
-            let exchange = admitted.open(&mut request).map_err(|error| match error {
+            let exchange = slot.open(&mut request).map_err(|error| match error {
                 OpenError::Refused(error) => error,
                 OpenError::Unsent => Error::new(
                     ErrorKind::Unavailable,

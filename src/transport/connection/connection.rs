@@ -166,7 +166,7 @@ impl Connection {
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
         self.0.door.serve(|| match self.admit_held() {
-            Some(admitted) => Some(Ok(admitted)),
+            Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
         self.0.attached.queue.serve(|| self.admit());

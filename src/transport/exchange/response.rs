@@ -33,7 +33,7 @@ pub(crate) struct Exchange {
     response: ResponseFuture,
     pump: Option<Box<RequestBodyPump>>,
     /// Taken when the headers are there.
-    admitted: Option<CallSlot>,
+    slot: Option<CallSlot>,
 }
 
 /// A call that failed before its response headers.
@@ -48,19 +48,19 @@ impl Exchange {
     pub(super) fn new(
         response: ResponseFuture,
         pump: Option<Box<RequestBodyPump>>,
-        admitted: CallSlot,
+        slot: CallSlot,
     ) -> Self {
         Self {
             response,
             pump,
-            admitted: Some(admitted),
+            slot: Some(slot),
         }
     }
 
     /// Where the stream is, until it has a response.
     pub(crate) fn connection(&self) -> &Connection {
-        let admitted = self.admitted.as_ref().expect("there is no response yet");
-        admitted.connection()
+        let slot = self.slot.as_ref().expect("there is no response yet");
+        slot.connection()
     }
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
@@ -69,12 +69,12 @@ impl Exchange {
         if let Some(error) = http_error(head.status, &seen, self.connection().address()) {
             return Err(error);
         }
-        let admitted = self.admitted.take().expect("polled after completion");
+        let slot = self.slot.take().expect("polled after completion");
         let has_status = seen.has_status;
         if seen.has_broken_details() {
             head.headers.remove(STATUS_DETAILS);
         }
-        if let Some(backend) = admitted.connection().answered_by() {
+        if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
         let unfinished = self.pump.take();
@@ -82,9 +82,8 @@ impl Exchange {
         // request is not wanted.
         let live = (!stream.is_end_stream()).then(|| Live {
             stream,
-            pump: unfinished
-                .map(|pump| RequestBodyTask::start(pump, admitted.connection().executor())),
-            admitted,
+            pump: unfinished.map(|pump| RequestBodyTask::start(pump, slot.connection().executor())),
+            slot,
         });
         let body = ResponseBody {
             live,
@@ -154,7 +153,7 @@ struct Deadline {
 struct Live {
     stream: RecvStream,
     /// The slot, and with it the connection: it outlives its channel.
-    admitted: CallSlot,
+    slot: CallSlot,
     pump: Option<RequestBodyTask>,
 }
 
@@ -188,7 +187,7 @@ impl ResponseBody {
                     if let Some(limit) = &mut self.limit
                         && let Err(too_large) = limit.check(&data)
                     {
-                        let error = too_large.in_response(live.admitted.connection().address());
+                        let error = too_large.in_response(live.slot.connection().address());
                         return Poll::Ready(Some(Err(error.into())));
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -206,7 +205,7 @@ impl ResponseBody {
                 }
                 Poll::Ready(Some(match has_status {
                     true => Ok(Frame::trailers(trailers)),
-                    false => Err(missing_status(live.admitted.connection())),
+                    false => Err(missing_status(live.slot.connection())),
                 }))
             }
             Ok(None) => Poll::Ready(None),
@@ -242,7 +241,7 @@ impl Deadline {
 impl Live {
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
-        let of_stream = self.admitted.connection().on_stream_failed(error);
+        let of_stream = self.slot.connection().on_stream_failed(error);
         let of_request = self.pump.as_mut().and_then(RequestBodyTask::error);
         of_request.unwrap_or(of_stream)
     }
@@ -263,7 +262,7 @@ impl http_body::Body for ResponseBody {
             .as_mut()
             .is_some_and(|deadline| deadline.ends(&frame, cx));
         if expired && let Some(live) = this.live.take() {
-            let address = live.admitted.connection().address();
+            let address = live.slot.connection().address();
             let text = format!("deadline exceeded while the response of {address} was received");
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
