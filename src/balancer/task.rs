@@ -412,7 +412,7 @@ impl Worker {
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
-            attached: Attached {
+            context: Attached {
                 backend: backend.0,
                 queue: self.board.queue().clone(),
                 in_flight,

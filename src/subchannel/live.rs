@@ -62,10 +62,10 @@ impl Live {
     pub(super) async fn connect(
         label: Arc<str>,
         endpoint: Endpoint,
-        attached: Attached,
+        context: Attached,
         checked: bool,
     ) -> Result<Self, Cause> {
-        let first = dial(endpoint.clone(), attached.clone()).await?;
+        let first = dial(endpoint.clone(), context.clone()).await?;
         let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
         let calls = match checked && narrow {
             false => first.clone(),
@@ -76,7 +76,7 @@ impl Live {
                     "the server allows at most one stream per connection, which the health check \
                      needs; calls get a second connection"
                 );
-                dial(endpoint, attached).await?
+                dial(endpoint, context).await?
             }
         };
         Ok(Self {
@@ -87,8 +87,8 @@ impl Live {
     }
 
     /// Dials one connection more; [`next`](Self::next) tells the outcome.
-    pub(super) fn dial(&mut self, endpoint: Endpoint, attached: Attached) {
-        self.dialling = Some(Box::pin(dial(endpoint, attached)));
+    pub(super) fn dial(&mut self, endpoint: Endpoint, context: Attached) {
+        self.dialling = Some(Box::pin(dial(endpoint, context)));
     }
 
     pub(super) fn add(&mut self, connection: Connection) {

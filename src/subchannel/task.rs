@@ -39,7 +39,7 @@ pub(crate) struct Spec<I> {
     /// What its owner wants from moment to moment.
     pub(crate) control: watch::Receiver<Control>,
     /// What every connection to the backend has.
-    pub(crate) attached: Attached,
+    pub(crate) context: Attached,
     pub(crate) reports: mpsc::Sender<ReportMessage<I>>,
 }
 
@@ -200,12 +200,12 @@ impl<I: Copy> Task<I> {
             self.dialling = Some(Box::pin(Live::connect(
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
-                self.spec.attached.clone(),
+                self.spec.context.clone(),
                 self.machine.service().is_some(),
             )));
         }
         if let (true, Some(live)) = (dial_extra, &mut self.live) {
-            live.dial(self.spec.endpoint.clone(), self.spec.attached.clone());
+            live.dial(self.spec.endpoint.clone(), self.spec.context.clone());
         }
         let service = self.machine.service();
         if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {

@@ -60,7 +60,7 @@ impl Rig {
                 seed: 1,
             },
             control: control.subscribe(),
-            attached: Attached {
+            context: Attached {
                 backend: 0,
                 queue: Queue::new(),
                 in_flight: InFlight::default(),

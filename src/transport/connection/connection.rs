@@ -62,7 +62,7 @@ struct Shared {
     slots: Slots,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
-    attached: Attached,
+    context: Attached,
     stage: watch::Sender<Stage>,
     config: ConnectionConfig,
 }
@@ -118,7 +118,7 @@ impl Connection {
         send: SendRequest<Bytes>,
         limit: usize,
         config: ConnectionConfig,
-        attached: Attached,
+        context: Attached,
     ) -> Self {
         let slots = Slots::default();
         slots.set_limit(limit);
@@ -126,7 +126,7 @@ impl Connection {
             send,
             slots,
             door: Queue::new(),
-            attached,
+            context,
             stage: watch::Sender::new(Stage::Open { limit }),
             config,
         }))
@@ -153,7 +153,7 @@ impl Connection {
     }
 
     fn admit_held(&self) -> Option<CallSlot> {
-        let taken = match &self.0.attached.limits {
+        let taken = match &self.0.context.limits {
             None => self.0.slots.take(),
             Some(limits) => limits.take(&self.0.slots, self),
         };
@@ -169,7 +169,7 @@ impl Connection {
             Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
-        self.0.attached.queue.serve(|| self.admit());
+        self.0.context.queue.serve(|| self.admit());
     }
 
     /// Its backend has no more use for it: takes no new streams from now on. What
@@ -183,7 +183,7 @@ impl Connection {
     pub(crate) fn offer(&self, offered: bool) {
         self.0.slots.offer(offered);
         if offered {
-            if let Some(limits) = &self.0.attached.limits {
+            if let Some(limits) = &self.0.context.limits {
                 limits.on_offered(self);
             }
             self.serve_queue();
@@ -220,12 +220,12 @@ impl Connection {
 
     /// The number of its backend.
     pub(crate) fn backend(&self) -> u64 {
-        self.0.attached.backend
+        self.0.context.backend
     }
 
     /// How many calls its backend has, on this connection and on others.
     pub(crate) fn calls_in_flight(&self) -> usize {
-        self.0.attached.in_flight.now()
+        self.0.context.in_flight.now()
     }
 
     /// Whether anything is going on: a call, or what has a slot reserved.
@@ -239,7 +239,7 @@ impl Connection {
     }
 
     pub(in crate::transport) fn answered_by(&self) -> Option<&AnsweredBy> {
-        self.0.attached.answered_by.as_ref()
+        self.0.context.answered_by.as_ref()
     }
 
     /// How many streams are open, the reserved one included.
@@ -312,7 +312,7 @@ impl Connection {
 
     /// What every request on it has to bring, if there is such.
     pub(in crate::transport) fn credentials(&self) -> Option<&CallCredentials> {
-        self.0.attached.credentials.as_ref()
+        self.0.context.credentials.as_ref()
     }
 
     pub(crate) fn downgrade(&self) -> WeakConnection {
@@ -401,7 +401,7 @@ impl CallSlot {
     pub(crate) fn into_call(mut self) -> Self {
         if self.owner == SlotOwner::Held {
             self.owner = SlotOwner::Call;
-            self.connection.0.attached.in_flight.enter();
+            self.connection.0.context.in_flight.enter();
         }
         self
     }
@@ -421,11 +421,11 @@ impl CallSlot {
 impl Drop for CallSlot {
     fn drop(&mut self) {
         if self.owner == SlotOwner::Call {
-            self.connection.0.attached.in_flight.leave();
+            self.connection.0.context.in_flight.leave();
         }
         if self.owner != SlotOwner::Watch {
             self.connection.release_slot();
-            if let Some(limits) = &self.connection.0.attached.limits {
+            if let Some(limits) = &self.connection.0.context.limits {
                 limits.leave();
             }
         }

@@ -26,7 +26,7 @@ use crate::transport::{
 pub(in crate::transport) async fn handshake(
     io: BoxIo,
     endpoint: &Endpoint,
-    attached: Attached,
+    context: Attached,
 ) -> Result<Connection, String> {
     let (io, first_bytes) = SniffedIo::new(io);
     let read_activity = io.read_activity.clone();
@@ -48,7 +48,7 @@ pub(in crate::transport) async fn handshake(
     }
     let keepalive = Keepalive::new(
         &endpoint.keepalive,
-        &attached.restraint,
+        &context.restraint,
         read_activity,
         h2.ping_pong(),
     );
@@ -56,7 +56,7 @@ pub(in crate::transport) async fn handshake(
         send,
         h2.max_concurrent_send_streams(),
         endpoint.connection_config(),
-        attached,
+        context,
     );
     let driver = Driver::new(h2, keepalive, &connection);
     connection.executor().spawn(driver);

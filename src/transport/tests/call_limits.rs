@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Attached, CallSlot, Connection, Endpoint, Queue, attached, soon,
+    Attached, CallSlot, Connection, Endpoint, Queue, context, soon,
     wire::{Wire, wired_by},
 };
 use crate::transport::CallLimits;
@@ -16,12 +16,12 @@ fn bounded(queue: &Arc<Queue<CallSlot>>, options: fn(Endpoint) -> Endpoint) -> A
     let endpoint = options(Endpoint::from_static("http://backend.test"));
     Attached {
         limits: CallLimits::of(&endpoint),
-        ..attached(queue)
+        ..context(queue)
     }
 }
 
-async fn connected(attached: &Attached) -> (Connection, Wire) {
-    wired_by(|endpoint| endpoint, attached.clone(), 100).await
+async fn connected(context: &Attached) -> (Connection, Wire) {
+    wired_by(|endpoint| endpoint, context.clone(), 100).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,12 +91,12 @@ async fn a_message_goes_there_and_an_answer_comes_back() {
 async fn a_response_says_who_answered_if_it_is_to_say_so() {
     let backend = AnsweredBy::new("api-1".into(), "10.0.0.1:50051".into());
     for told in [None, Some(backend)] {
-        let attached = Attached {
+        let context = Attached {
             backend: 0,
             answered_by: told.clone(),
             ..alone()
         };
-        let (connection, mut peer) = connected_as(attached).await;
+        let (connection, mut peer) = connected_as(context).await;
         let exchange = open(&connection, unary("")).await;
         peer.next_call().await.answer_whole(b"");
         let response = soon(exchange).await.expect("headers");

@@ -1,7 +1,7 @@
 //! How many calls a backend has.
 
 use super::{
-    Attached, Peer, Queue, alone, attached, connected_as, data, frame, open, read, soon, streaming,
+    Attached, Peer, Queue, alone, connected_as, context, data, frame, open, read, soon, streaming,
     unary,
 };
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
 };
 
 async fn counted() -> (InFlight, Connection, Peer) {
-    let attached = alone();
-    let in_flight = attached.in_flight.clone();
-    let (connection, peer) = connected_as(attached).await;
+    let context = alone();
+    let in_flight = context.in_flight.clone();
+    let (connection, peer) = connected_as(context).await;
     (in_flight, connection, peer)
 }
 
@@ -77,10 +77,10 @@ async fn a_watch_is_no_call() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waited_in_the_queue_counts_where_it_was_admitted() {
     let queue = Queue::new();
-    let attached = attached(&queue);
-    let in_flight = attached.in_flight.clone();
+    let context = context(&queue);
+    let in_flight = context.in_flight.clone();
     let place = queue.join();
-    let (connection, _peer) = connected_as(attached).await;
+    let (connection, _peer) = connected_as(context).await;
     let admitted = soon(place).await;
     assert_eq!(in_flight.now(), 1);
     drop(admitted);

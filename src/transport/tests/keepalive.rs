@@ -139,10 +139,10 @@ async fn less_than_ten_seconds_are_ten() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
     const ENHANCE_YOUR_CALM: u32 = 11;
-    let attached = alone();
+    let context = alone();
     let mut made = Vec::new();
     for _ in 0..3 {
-        let (connection, wire) = wired_by(every_minute, attached.clone(), MANY).await;
+        let (connection, wire) = wired_by(every_minute, context.clone(), MANY).await;
         let call = open(&connection, unary("")).await;
         made.push((connection, wire, call));
     }
@@ -150,7 +150,7 @@ async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
         wire.goaway(1, ENHANCE_YOUR_CALM, b"too_many_pings").await;
         super::drains(connection).await;
     }
-    let (connection, mut wire) = wired_by(every_minute, attached, MANY).await;
+    let (connection, mut wire) = wired_by(every_minute, context, MANY).await;
     let _call = open(&connection, unary("")).await;
     let (_, took) = wire.next_ping().await;
     assert_about(took, seconds(120));
@@ -160,7 +160,7 @@ async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
 async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;
     let restraint = Restraint::default();
-    let attached = || Attached {
+    let context = || Attached {
         restraint: restraint.clone(),
         ..alone()
     };
@@ -170,7 +170,7 @@ async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
         (120, b"too_many_pings"),
         (240, b""),
     ] {
-        let (connection, mut wire) = wired_by(every_minute, attached(), MANY).await;
+        let (connection, mut wire) = wired_by(every_minute, context(), MANY).await;
         let _call = open(&connection, unary("")).await;
         let (ping, took) = wire.next_ping().await;
         assert_about(took, seconds(expected));

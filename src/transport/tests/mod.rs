@@ -95,11 +95,11 @@ fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
 
 /// The only backend of a channel.
 fn alone() -> Attached {
-    attached(&Queue::new())
+    context(&Queue::new())
 }
 
 /// A backend of its own, of the channel with this queue.
-fn attached(queue: &Arc<Queue<CallSlot>>) -> Attached {
+fn context(queue: &Arc<Queue<CallSlot>>) -> Attached {
     Attached {
         backend: 0,
         queue: queue.clone(),
@@ -139,11 +139,11 @@ async fn connected_to(settings: &server::Builder) -> (Connection, Peer) {
 }
 
 /// The same to a backend of which there is something to tell.
-async fn connected_as(attached: Attached) -> (Connection, Peer) {
+async fn connected_as(context: Attached) -> (Connection, Peer) {
     let (ours, theirs) = duplex(PIPE);
     shake_hands(
         endpoint_over(ours),
-        attached,
+        context,
         &server::Builder::new(),
         theirs,
     )
@@ -160,12 +160,12 @@ async fn connected_by(
 
 async fn shake_hands(
     endpoint: Endpoint,
-    attached: Attached,
+    context: Attached,
     settings: &server::Builder,
     theirs: DuplexStream,
 ) -> (Connection, Peer) {
     let serve = settings.handshake(theirs);
-    let both = async { tokio::join!(dial(endpoint, attached), serve) };
+    let both = async { tokio::join!(dial(endpoint, context), serve) };
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
     connection.offer(true);

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, CallSlot, Connection, Endpoint, PIPE, Queue, attached, dial, endpoint_over, soon,
+    Attached, CallSlot, Connection, Endpoint, PIPE, Queue, context, dial, endpoint_over, soon,
 };
 
 pub(super) const DATA: u8 = 0;
@@ -50,34 +50,34 @@ pub(super) async fn wired(limit: u32) -> (Connection, Wire) {
 
 /// The same for a channel with this queue.
 pub(super) async fn wired_to(queue: &Arc<Queue<CallSlot>>, limit: u32) -> (Connection, Wire) {
-    wired_by(|endpoint| endpoint, attached(queue), limit).await
+    wired_by(|endpoint| endpoint, context(queue), limit).await
 }
 
 /// The same with options of the endpoint.
 pub(super) async fn wired_by(
     options: impl FnOnce(Endpoint) -> Endpoint,
-    attached: Attached,
+    context: Attached,
     limit: u32,
 ) -> (Connection, Wire) {
     let (ours, theirs) = duplex(PIPE);
-    shake_hands(options(endpoint_over(ours)), theirs, attached, limit).await
+    shake_hands(options(endpoint_over(ours)), theirs, context, limit).await
 }
 
 /// The same with a pipe that holds so many bytes of the one who does not read.
 pub(super) async fn wired_through(pipe: usize, limit: u32) -> (Connection, Wire) {
     let (ours, theirs) = duplex(pipe);
-    shake_hands(endpoint_over(ours), theirs, attached(&Queue::new()), limit).await
+    shake_hands(endpoint_over(ours), theirs, context(&Queue::new()), limit).await
 }
 
 async fn shake_hands(
     endpoint: Endpoint,
     theirs: DuplexStream,
-    attached: Attached,
+    context: Attached,
     limit: u32,
 ) -> (Connection, Wire) {
     let mut wire = Wire(theirs);
     wire.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
-    let connection = soon(dial(endpoint, attached)).await;
+    let connection = soon(dial(endpoint, context)).await;
     let connection = connection.expect("connects");
     connection.offer(true);
     wire.read_preface().await;
