@@ -29,7 +29,7 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
-        AnsweredBy, Attached, CallCredentials, CallLimits, Connections, Endpoint, Restraint,
+        AnsweredBy, Attached, CallCredentials, CallLimits, ConnectionGroup, Endpoint, Restraint,
     },
     util::{
         backoff::BackoffConfig,
@@ -129,7 +129,7 @@ pub(crate) fn new(
 }
 
 struct Worker {
-    machine: Balancer<Endpoint, Connections>,
+    machine: Balancer<Endpoint, ConnectionGroup>,
     configs: Configs<Arc<ServiceConfig>>,
     /// The one in force.
     config: Option<Arc<ServiceConfig>>,
@@ -159,7 +159,7 @@ struct RunningSubchannel {
     /// Dropping it stops the subchannel.
     _stop: oneshot::Sender<()>,
     /// Where calls are sent, while it is READY.
-    connections: Option<Connections>,
+    connections: Option<ConnectionGroup>,
 }
 
 impl Worker {

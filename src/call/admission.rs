@@ -6,7 +6,7 @@ use super::deadline::{Deadline, Limit};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
-    transport::{CallSlot, Connections, Place},
+    transport::{CallSlot, ConnectionGroup, Place},
     util::clock::now,
 };
 
@@ -112,7 +112,7 @@ fn serve_queue(board: &Board, had_turn: bool) {
         false => routing.picker.pick(),
     };
     if let Pick::Send(candidates) = pick {
-        candidates.for_each(Connections::serve_queue);
+        candidates.for_each(ConnectionGroup::serve_queue);
     }
 }
 

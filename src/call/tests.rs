@@ -16,7 +16,7 @@ use crate::{
     error::ErrorKind,
     routing::{Board, Cursor, Picker, Status},
     transport::{
-        Attached, CallSlot, Connections, Restraint, dial,
+        Attached, CallSlot, ConnectionGroup, Restraint, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
     util::in_flight::InFlight,
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a channel can be seen to do that answers no call: it connects, it is
 /// idle, it has only full backends (here none).
-fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Connections> {
+fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<ConnectionGroup> {
     match rng.u8(..3) {
         0 => Picker::Connecting,
         1 => Picker::Idle,
@@ -114,7 +114,7 @@ async fn slot(board: &Board) -> CallSlot {
 }
 
 /// A backend that allows this many streams, and its peer.
-async fn backend(board: &Board, backend: u64, streams: u32) -> (Connections, Peer) {
+async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup, Peer) {
     let (endpoint, mut dials) = dialled_endpoint();
     let attached = Attached {
         backend,
@@ -135,12 +135,12 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (Connections, Pee
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
     connection.offer(true);
-    let connections = Connections::new(connection, std::iter::empty());
+    let connections = ConnectionGroup::new(connection, std::iter::empty());
     (connections, Peer::spawn(server))
 }
 
 /// Backends 0 to `count`, of which the first has the first turn, and their peers.
-async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<Connections>, Vec<Peer>) {
+async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<ConnectionGroup>, Vec<Peer>) {
     let (mut backends, mut peers) = (Vec::new(), Vec::new());
     for id in 0..count {
         let (connections, peer) = backend(board, id, streams).await;

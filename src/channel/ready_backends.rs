@@ -36,7 +36,7 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     routing::{BackendId, Board, Status},
     transport::{
-        self, CallSlot, Connections, OpenError, Outgoing, Place, Reserved, WeakConnection,
+        self, CallSlot, ConnectionGroup, OpenError, Outgoing, Place, Reserved, WeakConnection,
     },
 };
 
@@ -197,7 +197,7 @@ impl View {
         let ready: BTreeMap<_, _> = backends
             .unwrap_or_default()
             .iter()
-            .map(Connections::first)
+            .map(ConnectionGroup::first)
             .map(|connection| (BackendId(connection.backend()), connection))
             .collect();
         let announced = &self.announced;

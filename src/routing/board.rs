@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     service_config::ServiceConfig,
-    transport::{CallSlot, Connections, Queue},
+    transport::{CallSlot, ConnectionGroup, Queue},
 };
 
 /// What the user of a channel may ask of its balancer.
@@ -60,7 +60,7 @@ pub(crate) struct Waiting<'a>(&'a Board);
 impl Board {
     pub(crate) fn new(
         first: Status,
-        picker: Picker<Connections>,
+        picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
         max_waiting: usize,
     ) -> Self {
@@ -107,7 +107,7 @@ impl Board {
     pub(crate) fn publish(
         &self,
         status: Status,
-        picker: Picker<Connections>,
+        picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
     ) {
         let status = Arc::new(status);
@@ -124,7 +124,7 @@ impl Board {
         if !self.queue.is_empty()
             && let Pick::Send(candidates) = next.picker.peek()
         {
-            candidates.for_each(Connections::serve_queue);
+            candidates.for_each(ConnectionGroup::serve_queue);
         }
         // Last: whoever sees it may hold that calls have been told, too.
         self.status.send_replace(status);

@@ -20,13 +20,13 @@ use std::{
 use super::picker::Picker;
 use crate::{
     connectivity::ConnectivityState, error::Cause, health::HealthStatus,
-    service_config::ServiceConfig, transport::Connections, util::in_flight::InFlight,
+    service_config::ServiceConfig, transport::ConnectionGroup, util::in_flight::InFlight,
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
 #[derive(Debug)]
 pub(crate) struct Routing {
-    pub(crate) picker: Picker<Connections>,
+    pub(crate) picker: Picker<ConnectionGroup>,
     /// The one in force; none before the first is known.
     pub(crate) config: Option<Arc<ServiceConfig>>,
     pub(crate) status: Arc<Status>,

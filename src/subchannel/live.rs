@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     error::{Cause, CauseKind},
     health::HealthRpc,
-    transport::{Attached, Connection, Connections, Endpoint, Stage, dial},
+    transport::{Attached, Connection, ConnectionGroup, Endpoint, Stage, dial},
 };
 
 /// A target of what is logged; see the crate's documentation.
@@ -124,9 +124,9 @@ impl Live {
     }
 
     /// Where calls are sent.
-    pub(super) fn calls(&self) -> Connections {
+    pub(super) fn calls(&self) -> ConnectionGroup {
         let extras = self.extras.iter().map(|extra| extra.connection.clone());
-        Connections::new(self.first.calls.clone(), extras)
+        ConnectionGroup::new(self.first.calls.clone(), extras)
     }
 
     /// Lets calls use the connections, or not.

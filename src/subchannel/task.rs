@@ -19,7 +19,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, RunningRpc},
-    transport::{Attached, Connections, Endpoint},
+    transport::{Attached, ConnectionGroup, Endpoint},
     util::{
         clock::{now, sleep_until},
         log_budget::{LogBudget, Loudness},
@@ -49,7 +49,7 @@ pub(crate) struct ReportMessage<I> {
     pub(crate) from: I,
     pub(crate) report: Report,
     /// Come with READY, and only then.
-    pub(crate) connections: Option<Connections>,
+    pub(crate) connections: Option<ConnectionGroup>,
 }
 
 /// Runs a subchannel until `stop` resolves, by a message or by its sender's end.

@@ -16,7 +16,7 @@ use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Attached, Connection, Connections, Queue, Restraint,
+        Attached, Connection, ConnectionGroup, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
     util::{backoff::BackoffConfig, in_flight::InFlight},
@@ -102,7 +102,7 @@ impl Rig {
     }
 
     /// The next report has to say READY, with so many connections for calls.
-    async fn has(&mut self, connections: usize) -> Connections {
+    async fn has(&mut self, connections: usize) -> ConnectionGroup {
         let message = soon(self.sent.recv()).await.expect("a report");
         assert_eq!(message.report.connections, connections);
         message.connections.expect("with READY")
@@ -259,7 +259,7 @@ async fn health_that_is_switched_on_during_a_dial_gets_its_connection_too() {
 }
 
 /// A backend of two connections whose health is watched on the first.
-async fn watched_by_the_first(limit: u32) -> (Rig, [Peer; 2], Watched, Connections) {
+async fn watched_by_the_first(limit: u32) -> (Rig, [Peer; 2], Watched, ConnectionGroup) {
     let mut rig = Rig::with(2, of("A"), limit);
     rig.tells("CONNECTING not checked").await;
     let mut first = rig.accept().await;

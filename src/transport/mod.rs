@@ -38,7 +38,7 @@ mod words;
 
 pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use connection::{
-    Attached, CallCredentials, CallLimits, CallSlot, Connection, Connections, Place, Queue,
+    Attached, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup, Place, Queue,
     Reservation, Reserved, Restraint, Stage, WeakConnection,
 };
 pub(crate) use dial::dial;

@@ -9,13 +9,13 @@ use super::connection::{CallSlot, Connection};
 /// Nearly always it is just one, so that one is at hand: a pick then reads no more
 /// memory than it would for a [`Connection`].
 #[derive(Clone, Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionGroup {
     first: Connection,
     /// The first and the others, where there are others.
     all: Option<Arc<Vec<Connection>>>,
 }
 
-impl Connections {
+impl ConnectionGroup {
     pub(crate) fn new(first: Connection, others: impl Iterator<Item = Connection>) -> Self {
         let mut others = others.peekable();
         let all = others.peek().is_some().then(|| {
@@ -59,7 +59,7 @@ impl Connections {
 }
 
 /// They are equal if they are the same connections.
-impl PartialEq for Connections {
+impl PartialEq for ConnectionGroup {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()
     }

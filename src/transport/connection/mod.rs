@@ -24,6 +24,6 @@ pub(crate) use connection::{
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
-pub(crate) use group::Connections;
+pub(crate) use group::ConnectionGroup;
 pub(crate) use queue::{Place, Queue};
 pub(crate) use restraint::Restraint;

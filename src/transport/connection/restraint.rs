@@ -12,7 +12,7 @@ use std::{
 const MAX_DOUBLINGS: u32 = 16;
 
 /// How often a backend has said that PINGs come too often. Each time doubles the
-/// interval for its next connections; all of them share this. Connections that were
+/// interval for its next connections; all of them share this. ConnectionGroup that were
 /// made with one interval say it once, all together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restraint(Arc<AtomicU32>);
