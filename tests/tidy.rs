@@ -85,7 +85,7 @@ const WAITS: [&str; 18] = [
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
     "src/discover/file.rs",
-    "src/subchannel/live.rs",
+    "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
     "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",

@@ -5,8 +5,8 @@
 //! connection is lost. What it tells the balancer is always the whole state, a
 //! [`Report`], never a change.
 
+mod active_connections;
 mod extra;
-mod live;
 mod machine;
 mod task;
 #[cfg(test)]

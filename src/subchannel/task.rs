@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{debug, error, field::display, info, warn};
 
 use super::{
-    live::{Live, LiveEvent, dialled},
+    active_connections::{ActiveConnections, ConnectionEvent, dialled},
     machine::{Config, Control, Effects, Report, Subchannel},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         spec,
         machine,
         dialling: None,
-        live: None,
+        connections: None,
         rpc: None,
         sent: None,
         log: LogBudget::default(),
@@ -72,16 +72,16 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
 struct Task<I> {
     spec: Spec<I>,
     machine: Subchannel,
-    dialling: Option<BoxFuture<'static, Result<Live, Cause>>>,
-    live: Option<Live>,
+    dialling: Option<BoxFuture<'static, Result<ActiveConnections, Cause>>>,
+    connections: Option<ActiveConnections>,
     rpc: Option<RunningRpc>,
     sent: Option<Report>,
     log: LogBudget,
 }
 
 enum Input {
-    Dialled(Result<Live, Cause>),
-    Live(LiveEvent),
+    Dialled(Result<ActiveConnections, Cause>),
+    Connection(ConnectionEvent),
     Control(Control),
     Health(Option<Event>),
     Deadline,
@@ -101,11 +101,11 @@ impl<I: Copy> Task<I> {
                 biased;
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
-                event = live_event(&mut self.live) => Input::Live(event),
+                event = connection_event(&mut self.connections) => Input::Connection(event),
                 control = changed(&mut self.spec.control) => Input::Control(control),
-                event = next(&mut self.rpc) => match lost(&mut self.live).now_or_never() {
+                event = next(&mut self.rpc) => match lost(&mut self.connections).now_or_never() {
                     // Lost between the two: the Watch ended for that.
-                    Some(why) => Input::Live(LiveEvent::Lost(why)),
+                    Some(why) => Input::Connection(ConnectionEvent::Lost(why)),
                     None => Input::Health(event),
                 },
                 () = sleep_until(deadline) => Input::Deadline,
@@ -118,19 +118,19 @@ impl<I: Copy> Task<I> {
     /// One input for the machine.
     fn take(&mut self, now: Instant, input: Input) -> Effects {
         match input {
-            Input::Dialled(Ok(mut live)) => {
+            Input::Dialled(Ok(mut connections)) => {
                 debug!(target: BACKEND, backend = &*self.spec.label, "connected");
                 // That may have changed since the dial began.
-                live.check(self.machine.service().is_some());
-                self.live = Some(live);
+                connections.check(self.machine.service().is_some());
+                self.connections = Some(connections);
                 self.machine.on_connected(now)
             }
             Input::Dialled(Err(cause)) => self.machine.on_dial_failed(now, cause),
-            Input::Live(event) => self.take_event(now, event),
+            Input::Connection(event) => self.take_event(now, event),
             Input::Control(control) => {
                 let effects = self.machine.on_control(now, control);
-                if let Some(live) = &mut self.live {
-                    live.check(self.machine.service().is_some());
+                if let Some(connections) = &mut self.connections {
+                    connections.check(self.machine.service().is_some());
                 }
                 effects
             }
@@ -147,31 +147,31 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    fn take_event(&mut self, now: Instant, event: LiveEvent) -> Effects {
+    fn take_event(&mut self, now: Instant, event: ConnectionEvent) -> Effects {
         let backend = &*self.spec.label;
-        let Some(live) = &mut self.live else {
+        let Some(connections) = &mut self.connections else {
             return Effects::default();
         };
         match event {
-            LiveEvent::Lost(cause) => {
+            ConnectionEvent::Lost(cause) => {
                 debug!(target: BACKEND, backend, %cause, "connection lost");
-                match live.replace_first() {
+                match connections.replace_first() {
                     true => return self.machine.on_replaced(now),
                     false => return self.machine.on_disconnected(now, cause),
                 }
             }
-            LiveEvent::Dialled(Ok(connection)) => {
+            ConnectionEvent::Dialled(Ok(connection)) => {
                 debug!(target: BACKEND, backend, "one connection more");
-                live.add(connection);
+                connections.add(connection);
                 self.machine.on_extra_joined();
             }
-            LiveEvent::Dialled(Err(cause)) => {
+            ConnectionEvent::Dialled(Err(cause)) => {
                 debug!(target: BACKEND, backend, %cause, "no connection more");
                 self.machine.on_extra_failed();
             }
-            LiveEvent::ExtraLost(at, cause) => {
+            ConnectionEvent::ExtraLost(at, cause) => {
                 debug!(target: BACKEND, backend, %cause, "extra connection lost");
-                live.remove(at);
+                connections.remove(at);
                 self.machine.on_extra_lost();
             }
         }
@@ -197,18 +197,18 @@ impl<I: Copy> Task<I> {
             self.drop_connections();
         }
         if dial {
-            self.dialling = Some(Box::pin(Live::connect(
+            self.dialling = Some(Box::pin(ActiveConnections::connect(
                 self.spec.label.clone(),
                 self.spec.endpoint.clone(),
                 self.spec.context.clone(),
                 self.machine.service().is_some(),
             )));
         }
-        if let (true, Some(live)) = (dial_extra, &mut self.live) {
-            live.dial(self.spec.endpoint.clone(), self.spec.context.clone());
+        if let (true, Some(connections)) = (dial_extra, &mut self.connections) {
+            connections.dial(self.spec.endpoint.clone(), self.spec.context.clone());
         }
         let service = self.machine.service();
-        if let (Some(rpc), Some(service), Some(live)) = (start, service, &self.live) {
+        if let (Some(rpc), Some(service), Some(connections)) = (start, service, &self.connections) {
             debug!(
                 target: HEALTH,
                 backend = &*self.spec.label,
@@ -216,7 +216,7 @@ impl<I: Copy> Task<I> {
                 service = &**service,
                 "health check"
             );
-            self.rpc = Some(live.health_rpc().start(rpc, service));
+            self.rpc = Some(connections.health_rpc().start(rpc, service));
         }
         if let Some(notice) = notice {
             self.log(notice);
@@ -233,15 +233,15 @@ impl<I: Copy> Task<I> {
             return Ok(());
         }
         let ready = report.state == ConnectivityState::Ready;
-        if let Some(live) = &self.live {
-            live.offer(ready);
+        if let Some(connections) = &self.connections {
+            connections.offer(ready);
         }
         self.log_change(&report);
-        let live = self.live.as_ref().filter(|_| ready);
+        let connections = self.connections.as_ref().filter(|_| ready);
         let message = ReportMessage {
             from: self.spec.id,
             report: report.clone(),
-            connections: live.map(Live::calls),
+            connections: connections.map(ActiveConnections::calls),
         };
         self.sent = Some(report);
         self.spec.reports.send(message).await.map_err(|_| ())
@@ -249,8 +249,8 @@ impl<I: Copy> Task<I> {
 
     fn drop_connections(&mut self) {
         self.rpc = None;
-        if let Some(live) = self.live.take() {
-            live.let_go();
+        if let Some(connections) = self.connections.take() {
+            connections.let_go();
         }
     }
 
@@ -319,24 +319,24 @@ fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
 /// A subchannel that stops lets go of its connections, and calls on them go on.
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
-        if let Some(live) = &self.live {
-            live.let_go();
+        if let Some(connections) = &self.connections {
+            connections.let_go();
         }
     }
 }
 
-/// See [`Live::lost`].
-async fn lost(live: &mut Option<Live>) -> Cause {
-    match live {
-        Some(live) => live.lost().await,
+/// See [`ActiveConnections::lost`].
+async fn lost(connections: &mut Option<ActiveConnections>) -> Cause {
+    match connections {
+        Some(connections) => connections.lost().await,
         None => pending().await,
     }
 }
 
-/// See [`Live::next`].
-async fn live_event(live: &mut Option<Live>) -> LiveEvent {
-    match live {
-        Some(live) => live.next().await,
+/// See [`ActiveConnections::next`].
+async fn connection_event(connections: &mut Option<ActiveConnections>) -> ConnectionEvent {
+    match connections {
+        Some(connections) => connections.next().await,
         None => pending().await,
     }
 }

@@ -18,7 +18,7 @@ const HEALTH: &str = "tonic_health_channel::health";
 /// A backend's connections, and its health RPCs.
 ///
 /// [`let_go`](Self::let_go) before it is dropped: calls may hold the connections.
-pub(super) struct Live {
+pub(super) struct ActiveConnections {
     first: First,
     extras: Vec<Extra>,
     /// The dial of one more.
@@ -47,8 +47,8 @@ struct Extra {
 }
 
 /// What becomes of the connections.
-pub(super) enum LiveEvent {
-    /// See [`Live::lost`].
+pub(super) enum ConnectionEvent {
+    /// See [`ActiveConnections::lost`].
     Lost(Cause),
     /// The end of a dial for one more.
     Dialled(Result<Connection, Cause>),
@@ -56,7 +56,7 @@ pub(super) enum LiveEvent {
     ExtraLost(usize, Cause),
 }
 
-impl Live {
+impl ActiveConnections {
     /// Dials once, or twice where the peer allows at most one stream at a time and
     /// that one is needed for the `Watch`.
     pub(super) async fn connect(
@@ -169,7 +169,7 @@ impl Live {
     ///
     /// Nothing is missed: a dial goes on, and what has ended has still ended the next
     /// time.
-    pub(super) async fn next(&mut self) -> LiveEvent {
+    pub(super) async fn next(&mut self) -> ConnectionEvent {
         let Self {
             first,
             extras,
@@ -179,9 +179,9 @@ impl Live {
             // Those that end together end with their backend, which then is not to
             // look for another first one among them.
             biased;
-            (at, why) = first_to_end(extras) => LiveEvent::ExtraLost(at, why),
-            why = first.lost() => LiveEvent::Lost(why),
-            outcome = dialled(dialling) => LiveEvent::Dialled(outcome),
+            (at, why) = first_to_end(extras) => ConnectionEvent::ExtraLost(at, why),
+            why = first.lost() => ConnectionEvent::Lost(why),
+            outcome = dialled(dialling) => ConnectionEvent::Dialled(outcome),
         }
     }
 }
