@@ -29,7 +29,8 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
-        AnsweredBy, Attached, CallCredentials, CallLimits, ConnectionGroup, Endpoint, Restraint,
+        AnsweredBy, BackendContext, CallCredentials, CallLimits, ConnectionGroup, Endpoint,
+        Restraint,
     },
     util::{
         backoff::BackoffConfig,
@@ -412,7 +413,7 @@ impl Worker {
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
-            context: Attached {
+            context: BackendContext {
                 backend: backend.0,
                 queue: self.board.queue().clone(),
                 in_flight,

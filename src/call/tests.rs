@@ -16,7 +16,7 @@ use crate::{
     error::ErrorKind,
     routing::{Board, Cursor, Picker, Status},
     transport::{
-        Attached, CallSlot, ConnectionGroup, Restraint, dial,
+        BackendContext, CallSlot, ConnectionGroup, Restraint, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
     util::in_flight::InFlight,
@@ -116,7 +116,7 @@ async fn slot(board: &Board) -> CallSlot {
 /// A backend that allows this many streams, and its peer.
 async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup, Peer) {
     let (endpoint, mut dials) = dialled_endpoint();
-    let attached = Attached {
+    let context = BackendContext {
         backend,
         queue: board.queue().clone(),
         in_flight: InFlight::default(),
@@ -131,7 +131,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         settings.max_concurrent_streams(streams);
         settings.handshake(theirs).await.expect("a client")
     };
-    let both = async { tokio::join!(dial(endpoint, attached), serve) };
+    let both = async { tokio::join!(dial(endpoint, context), serve) };
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
     connection.offer(true);

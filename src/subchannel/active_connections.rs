@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     error::{Cause, CauseKind},
     health::HealthRpc,
-    transport::{Attached, Connection, ConnectionGroup, Endpoint, Stage, dial},
+    transport::{BackendContext, Connection, ConnectionGroup, Endpoint, Stage, dial},
 };
 
 /// A target of what is logged; see the crate's documentation.
@@ -62,7 +62,7 @@ impl ActiveConnections {
     pub(super) async fn connect(
         label: Arc<str>,
         endpoint: Endpoint,
-        context: Attached,
+        context: BackendContext,
         checked: bool,
     ) -> Result<Self, Cause> {
         let first = dial(endpoint.clone(), context.clone()).await?;
@@ -87,7 +87,7 @@ impl ActiveConnections {
     }
 
     /// Dials one connection more; [`next`](Self::next) tells the outcome.
-    pub(super) fn dial(&mut self, endpoint: Endpoint, context: Attached) {
+    pub(super) fn dial(&mut self, endpoint: Endpoint, context: BackendContext) {
         self.dialling = Some(Box::pin(dial(endpoint, context)));
     }
 

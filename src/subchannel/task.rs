@@ -19,7 +19,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Event, Notice, RunningRpc},
-    transport::{Attached, ConnectionGroup, Endpoint},
+    transport::{BackendContext, ConnectionGroup, Endpoint},
     util::{
         clock::{now, sleep_until},
         log_budget::{LogBudget, Loudness},
@@ -39,7 +39,7 @@ pub(crate) struct Spec<I> {
     /// What its owner wants from moment to moment.
     pub(crate) control: watch::Receiver<Control>,
     /// What every connection to the backend has.
-    pub(crate) context: Attached,
+    pub(crate) context: BackendContext,
     pub(crate) reports: mpsc::Sender<ReportMessage<I>>,
 }
 

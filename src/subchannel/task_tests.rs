@@ -16,7 +16,7 @@ use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        Attached, Connection, ConnectionGroup, Queue, Restraint,
+        BackendContext, Connection, ConnectionGroup, Queue, Restraint,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
     util::{backoff::BackoffConfig, in_flight::InFlight},
@@ -60,7 +60,7 @@ impl Rig {
                 seed: 1,
             },
             control: control.subscribe(),
-            context: Attached {
+            context: BackendContext {
                 backend: 0,
                 queue: Queue::new(),
                 in_flight: InFlight::default(),

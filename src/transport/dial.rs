@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Attached, Connection},
+    connection::{BackendContext, Connection},
     endpoint::{Endpoint, TcpOptions},
     h2,
     io::{BoxIo, Connector, HostPort, Located, Progress, UnixName},
@@ -45,14 +45,14 @@ const USER_TIMEOUTS: (Duration, Duration) = (
 /// # Cancel safety
 ///
 /// Dropping the future closes whatever was open.
-pub(crate) async fn dial(endpoint: Endpoint, attached: Attached) -> Result<Connection, Cause> {
+pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<Connection, Cause> {
     let deadline = endpoint.connect_deadline();
     let progress = Progress::new("starting");
     let attempt = async {
         let plain = connect(&endpoint, &progress);
         let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        h2::handshake(io, &endpoint, attached).await
+        h2::handshake(io, &endpoint, context).await
     };
     let outcome = match time::timeout(deadline, attempt).await {
         Ok(outcome) => outcome,

@@ -38,8 +38,8 @@ mod words;
 
 pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use connection::{
-    Attached, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup, Place, Queue,
-    Reservation, Reserved, Restraint, Stage, WeakConnection,
+    BackendContext, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup, Place,
+    Queue, Reservation, Reserved, Restraint, Stage, WeakConnection,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

@@ -40,7 +40,7 @@ pub(crate) struct WeakConnection(Weak<Shared>);
 /// What a connection has of its channel and of its backend. It outlives the
 /// connection, and the next one to the same backend gets it too.
 #[derive(Clone)]
-pub(crate) struct Attached {
+pub(crate) struct BackendContext {
     /// The number of its backend.
     pub(crate) backend: u64,
     /// Calls of the channel that wait for a slot, here or elsewhere.
@@ -62,7 +62,7 @@ struct Shared {
     slots: Slots,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
-    context: Attached,
+    context: BackendContext,
     stage: watch::Sender<Stage>,
     config: ConnectionConfig,
 }
@@ -118,7 +118,7 @@ impl Connection {
         send: SendRequest<Bytes>,
         limit: usize,
         config: ConnectionConfig,
-        context: Attached,
+        context: BackendContext,
     ) -> Self {
         let slots = Slots::default();
         slots.set_limit(limit);

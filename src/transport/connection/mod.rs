@@ -20,7 +20,7 @@ mod slots;
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
 pub(crate) use connection::{
-    Attached, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
+    BackendContext, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;

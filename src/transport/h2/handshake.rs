@@ -15,7 +15,7 @@ use super::{
     wire::WireIo,
 };
 use crate::transport::{
-    connection::{Attached, Connection},
+    connection::{BackendContext, Connection},
     endpoint::Endpoint,
     io::{BoxIo, SniffedIo},
     words::h2_error::{describe_h2, why_ended},
@@ -26,7 +26,7 @@ use crate::transport::{
 pub(in crate::transport) async fn handshake(
     io: BoxIo,
     endpoint: &Endpoint,
-    context: Attached,
+    context: BackendContext,
 ) -> Result<Connection, String> {
     let (io, first_bytes) = SniffedIo::new(io);
     let read_activity = io.read_activity.clone();

@@ -6,21 +6,21 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    Attached, CallSlot, Connection, Endpoint, Queue, context, soon,
+    BackendContext, CallSlot, Connection, Endpoint, Queue, context, soon,
     wire::{Wire, wired_by},
 };
 use crate::transport::CallLimits;
 
 /// A backend of its own, with the bounds of an endpoint.
-fn bounded(queue: &Arc<Queue<CallSlot>>, options: fn(Endpoint) -> Endpoint) -> Attached {
+fn bounded(queue: &Arc<Queue<CallSlot>>, options: fn(Endpoint) -> Endpoint) -> BackendContext {
     let endpoint = options(Endpoint::from_static("http://backend.test"));
-    Attached {
+    BackendContext {
         limits: CallLimits::of(&endpoint),
         ..context(queue)
     }
 }
 
-async fn connected(context: &Attached) -> (Connection, Wire) {
+async fn connected(context: &BackendContext) -> (Connection, Wire) {
     wired_by(|endpoint| endpoint, context.clone(), 100).await
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, duplex};
 use tonic::body::Body;
 
 use super::{
-    Attached, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
+    BackendContext, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
     endpoint_over, frame, header, ok, open, read, soon, unary, wire::wired,
 };
 use crate::transport::AnsweredBy;
@@ -91,7 +91,7 @@ async fn a_message_goes_there_and_an_answer_comes_back() {
 async fn a_response_says_who_answered_if_it_is_to_say_so() {
     let backend = AnsweredBy::new("api-1".into(), "10.0.0.1:50051".into());
     for told in [None, Some(backend)] {
-        let context = Attached {
+        let context = BackendContext {
             backend: 0,
             answered_by: told.clone(),
             ..alone()

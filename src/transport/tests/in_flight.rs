@@ -1,8 +1,8 @@
 //! How many calls a backend has.
 
 use super::{
-    Attached, Peer, Queue, alone, connected_as, context, data, frame, open, read, soon, streaming,
-    unary,
+    BackendContext, Peer, Queue, alone, connected_as, context, data, frame, open, read, soon,
+    streaming, unary,
 };
 use crate::{
     transport::{Connection, Outgoing},
@@ -90,7 +90,7 @@ async fn a_call_that_waited_in_the_queue_counts_where_it_was_admitted() {
 #[tokio::test(start_paused = true)]
 async fn the_next_connection_to_a_backend_goes_on_counting() {
     let before = alone();
-    let after = Attached::clone(&before);
+    let after = BackendContext::clone(&before);
     let in_flight = before.in_flight.clone();
     let (old, _old_peer) = connected_as(before).await;
     let (new, _new_peer) = connected_as(after).await;

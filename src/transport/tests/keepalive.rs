@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Attached, Endpoint, Restraint, alone, closes, open, read, soon, unary,
+    BackendContext, Endpoint, Restraint, alone, closes, open, read, soon, unary,
     wire::{WINDOW_UPDATE, Wire, wire_frame, wired, wired_by},
 };
 use crate::transport::Connection;
@@ -160,7 +160,7 @@ async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
 async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;
     let restraint = Restraint::default();
-    let context = || Attached {
+    let context = || BackendContext {
         restraint: restraint.clone(),
         ..alone()
     };

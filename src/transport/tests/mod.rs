@@ -44,8 +44,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    Attached, CallSlot, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint, Stage,
-    dial,
+    BackendContext, CallSlot, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint,
+    Stage, dial,
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
@@ -94,13 +94,13 @@ fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
 }
 
 /// The only backend of a channel.
-fn alone() -> Attached {
+fn alone() -> BackendContext {
     context(&Queue::new())
 }
 
 /// A backend of its own, of the channel with this queue.
-fn context(queue: &Arc<Queue<CallSlot>>) -> Attached {
-    Attached {
+fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
+    BackendContext {
         backend: 0,
         queue: queue.clone(),
         in_flight: InFlight::default(),
@@ -139,7 +139,7 @@ async fn connected_to(settings: &server::Builder) -> (Connection, Peer) {
 }
 
 /// The same to a backend of which there is something to tell.
-async fn connected_as(context: Attached) -> (Connection, Peer) {
+async fn connected_as(context: BackendContext) -> (Connection, Peer) {
     let (ours, theirs) = duplex(PIPE);
     shake_hands(
         endpoint_over(ours),
@@ -160,7 +160,7 @@ async fn connected_by(
 
 async fn shake_hands(
     endpoint: Endpoint,
-    context: Attached,
+    context: BackendContext,
     settings: &server::Builder,
     theirs: DuplexStream,
 ) -> (Connection, Peer) {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Attached, CallSlot, Connection, Endpoint, PIPE, Queue, context, dial, endpoint_over, soon,
+    BackendContext, CallSlot, Connection, Endpoint, PIPE, Queue, context, dial, endpoint_over, soon,
 };
 
 pub(super) const DATA: u8 = 0;
@@ -56,7 +56,7 @@ pub(super) async fn wired_to(queue: &Arc<Queue<CallSlot>>, limit: u32) -> (Conne
 /// The same with options of the endpoint.
 pub(super) async fn wired_by(
     options: impl FnOnce(Endpoint) -> Endpoint,
-    context: Attached,
+    context: BackendContext,
     limit: u32,
 ) -> (Connection, Wire) {
     let (ours, theirs) = duplex(PIPE);
@@ -72,7 +72,7 @@ pub(super) async fn wired_through(pipe: usize, limit: u32) -> (Connection, Wire)
 async fn shake_hands(
     endpoint: Endpoint,
     theirs: DuplexStream,
-    context: Attached,
+    context: BackendContext,
     limit: u32,
 ) -> (Connection, Wire) {
     let mut wire = Wire(theirs);
