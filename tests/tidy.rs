@@ -36,7 +36,7 @@ const PURE: [&str; 28] = [
     "src/health/machine.rs",
     "src/health/verdict.rs",
     "src/routing/picker.rs",
-    "src/subchannel/extra.rs",
+    "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",
     "src/transport/exchange/message_limit.rs",
     "src/util/backoff.rs",

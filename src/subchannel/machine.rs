@@ -18,7 +18,7 @@
 //! fail at once for as long as it lasts and do not wait during each attempt.
 //!
 //! All of that is about the first connection. A backend may have more for its calls,
-//! which are dialled beside it ([`Extras`]); they decide nothing, until one of them
+//! which are dialled beside it ([`ExtraConnections`]); they decide nothing, until one of them
 //! takes the place of a first one that is lost.
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::extra::Extras;
+use super::extra_connections::ExtraConnections;
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
@@ -64,7 +64,7 @@ enum Raw {
     Backoff { at: Instant },
     Connected {
         health: Option<Box<Watch>>,
-        extras: Box<Extras>,
+        extras: Box<ExtraConnections>,
     },
 }
 
@@ -158,7 +158,7 @@ impl Subchannel {
                 let extra = self.config.connections.get() - 1;
                 self.raw = Raw::Connected {
                     health,
-                    extras: Box::new(Extras::start(extra, started, backoff)),
+                    extras: Box::new(ExtraConnections::start(extra, started, backoff)),
                 };
                 self.remember_failure();
                 Effects::health(action)
@@ -211,23 +211,23 @@ impl Subchannel {
     /// of its health stays until there is news, which is asked for on the new first
     /// connection at once.
     pub(crate) fn on_replaced(&mut self, now: Instant) -> Effects {
-        self.with_extras(Extras::on_lost);
+        self.with_extras(ExtraConnections::on_lost);
         self.with_health(|watch| watch.renew(now))
     }
 
     /// The dial of an extra connection succeeded.
     pub(crate) fn on_extra_joined(&mut self) {
-        self.with_extras(Extras::on_joined);
+        self.with_extras(ExtraConnections::on_joined);
     }
 
     /// The dial of an extra connection failed.
     pub(crate) fn on_extra_failed(&mut self) {
-        self.with_extras(Extras::on_failed);
+        self.with_extras(ExtraConnections::on_failed);
     }
 
     /// An extra connection ended, or the server said that it will.
     pub(crate) fn on_extra_lost(&mut self) {
-        self.with_extras(Extras::on_lost);
+        self.with_extras(ExtraConnections::on_lost);
     }
 
     /// See [`Watch::on_response`].
@@ -384,7 +384,7 @@ impl Subchannel {
         }
     }
 
-    fn with_extras(&mut self, input: impl FnOnce(&mut Extras)) {
+    fn with_extras(&mut self, input: impl FnOnce(&mut ExtraConnections)) {
         match &mut self.raw {
             Raw::Connected { extras, .. } => input(extras),
             Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {}

@@ -6,7 +6,7 @@
 //! [`Report`], never a change.
 
 mod active_connections;
-mod extra;
+mod extra_connections;
 mod machine;
 mod task;
 #[cfg(test)]

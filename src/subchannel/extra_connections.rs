@@ -20,7 +20,7 @@ use crate::util::backoff::{Backoff, next_start};
 /// Inputs that say `true` want one to be dialled now. Between that and its outcome
 /// none says so again.
 #[derive(Debug)]
-pub(super) struct Extras {
+pub(super) struct ExtraConnections {
     wanted: usize,
     up: usize,
     phase: DialPhase,
@@ -37,7 +37,7 @@ enum DialPhase {
     Waiting { at: Instant },
 }
 
-impl Extras {
+impl ExtraConnections {
     /// The first connection is up, whose dial began when it was `dialled`.
     pub(super) fn start(wanted: usize, dialled: Instant, backoff: Backoff) -> Self {
         let mut extras = Self {
