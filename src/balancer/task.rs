@@ -30,7 +30,7 @@ use crate::{
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
         AnsweredBy, BackendContext, CallCredentials, CallLimits, ConnectionGroup, Endpoint,
-        Restraint,
+        KeepaliveThrottle,
     },
     util::{
         backoff::BackoffConfig,
@@ -420,7 +420,7 @@ impl Worker {
                 answered_by,
                 credentials: self.settings.credentials.clone(),
                 limits,
-                restraint: Restraint::default(),
+                keepalive_throttle: KeepaliveThrottle::default(),
             },
             reports: self.reports_in.clone(),
         };

@@ -16,7 +16,7 @@ use crate::{
     error::ErrorKind,
     routing::{Board, Cursor, Picker, Status},
     transport::{
-        BackendContext, CallSlot, ConnectionGroup, Restraint, dial,
+        BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
     util::in_flight::InFlight,
@@ -123,7 +123,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         answered_by: None,
         credentials: None,
         limits: None,
-        restraint: Restraint::default(),
+        keepalive_throttle: KeepaliveThrottle::default(),
     };
     let serve = async {
         let theirs = dials.recv().await.expect("a dial");

@@ -16,7 +16,7 @@ use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        BackendContext, Connection, ConnectionGroup, Queue, Restraint,
+        BackendContext, Connection, ConnectionGroup, KeepaliveThrottle, Queue,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
     util::{backoff::BackoffConfig, in_flight::InFlight},
@@ -67,7 +67,7 @@ impl Rig {
                 answered_by: None,
                 credentials: None,
                 limits: None,
-                restraint: Restraint::default(),
+                keepalive_throttle: KeepaliveThrottle::default(),
             },
             reports,
         };

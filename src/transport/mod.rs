@@ -38,8 +38,8 @@ mod words;
 
 pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use connection::{
-    BackendContext, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup, Place,
-    Queue, Reservation, Reserved, Restraint, Stage, WeakConnection,
+    BackendContext, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup,
+    KeepaliveThrottle, Place, Queue, Reservation, Reserved, Stage, WeakConnection,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

@@ -14,8 +14,8 @@ use super::{
     answered_by::AnsweredBy,
     call_limits::CallLimits,
     credentials::CallCredentials,
+    keepalive_throttle::KeepaliveThrottle,
     queue::{Place, Queue},
-    restraint::Restraint,
     slots::Slots,
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) struct BackendContext {
     /// How many calls its endpoint wants, if it has a bound.
     pub(crate) limits: Option<Arc<CallLimits>>,
     /// How much less often it is sent PINGs than its endpoint says.
-    pub(crate) restraint: Restraint,
+    pub(crate) keepalive_throttle: KeepaliveThrottle,
 }
 
 struct Shared {

@@ -13,8 +13,8 @@ mod call_limits;
 mod connection;
 mod credentials;
 mod group;
+mod keepalive_throttle;
 mod queue;
-mod restraint;
 mod slots;
 
 pub use answered_by::AnsweredBy;
@@ -25,5 +25,5 @@ pub(crate) use connection::{
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use group::ConnectionGroup;
+pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Place, Queue};
-pub(crate) use restraint::Restraint;

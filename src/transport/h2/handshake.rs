@@ -48,7 +48,7 @@ pub(in crate::transport) async fn handshake(
     }
     let keepalive = Keepalive::new(
         &endpoint.keepalive,
-        &context.restraint,
+        &context.keepalive_throttle,
         read_activity,
         h2.ping_pong(),
     );

@@ -23,12 +23,14 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::transport::{connection::Restraint, endpoint::KeepaliveOptions, io::ReadActivity};
+use crate::transport::{
+    connection::KeepaliveThrottle, endpoint::KeepaliveOptions, io::ReadActivity,
+};
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {
     ping_pong: PingPong,
-    restraint: Restraint,
+    keepalive_throttle: KeepaliveThrottle,
     /// How often the interval was doubled before it was this connection's.
     doublings: u32,
     interval: Duration,
@@ -54,15 +56,15 @@ impl Keepalive {
     /// `None` if the endpoint asks for none.
     pub(super) fn new(
         options: &KeepaliveOptions,
-        restraint: &Restraint,
+        keepalive_throttle: &KeepaliveThrottle,
         read_activity: ReadActivity,
         ping_pong: Option<PingPong>,
     ) -> Option<Self> {
-        let doublings = restraint.doublings();
-        let interval = Restraint::lengthen(options.interval?, doublings);
+        let doublings = keepalive_throttle.doublings();
+        let interval = KeepaliveThrottle::lengthen(options.interval?, doublings);
         Some(Self {
             ping_pong: ping_pong?,
-            restraint: restraint.clone(),
+            keepalive_throttle: keepalive_throttle.clone(),
             doublings,
             interval,
             timeout: options.timeout,
@@ -77,7 +79,7 @@ impl Keepalive {
     /// The backend says that PINGs come too often. Whether that is new, and changes
     /// anything.
     pub(super) fn calm_down(&self) -> bool {
-        self.restraint.double(self.doublings)
+        self.keepalive_throttle.double(self.doublings)
     }
 
     /// The time between the last sign of life and a PING.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    BackendContext, Endpoint, Restraint, alone, closes, open, read, soon, unary,
+    BackendContext, Endpoint, KeepaliveThrottle, alone, closes, open, read, soon, unary,
     wire::{WINDOW_UPDATE, Wire, wire_frame, wired, wired_by},
 };
 use crate::transport::Connection;
@@ -159,9 +159,9 @@ async fn a_server_that_minds_on_all_its_connections_is_sent_half_as_many() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;
-    let restraint = Restraint::default();
+    let keepalive_throttle = KeepaliveThrottle::default();
     let context = || BackendContext {
-        restraint: restraint.clone(),
+        keepalive_throttle: keepalive_throttle.clone(),
         ..alone()
     };
     for (expected, debug) in [

@@ -44,8 +44,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    BackendContext, CallSlot, Connection, Endpoint, Outgoing, Queue, ResponseBody, Restraint,
-    Stage, dial,
+    BackendContext, CallSlot, Connection, Endpoint, KeepaliveThrottle, Outgoing, Queue,
+    ResponseBody, Stage, dial,
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
@@ -107,7 +107,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         answered_by: None,
         credentials: None,
         limits: None,
-        restraint: Restraint::default(),
+        keepalive_throttle: KeepaliveThrottle::default(),
     }
 }
 

@@ -15,9 +15,9 @@ const MAX_DOUBLINGS: u32 = 16;
 /// interval for its next connections; all of them share this. ConnectionGroup that were
 /// made with one interval say it once, all together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Restraint(Arc<AtomicU32>);
+pub(crate) struct KeepaliveThrottle(Arc<AtomicU32>);
 
-impl Restraint {
+impl KeepaliveThrottle {
     /// How often it was doubled so far.
     pub(in crate::transport) fn doublings(&self) -> u32 {
         self.0.load(Relaxed)
