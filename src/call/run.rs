@@ -18,12 +18,12 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     routing::Board,
-    transport::{CallSlot, Exchange, Failed, OpenError, Outgoing, ResponseBody},
+    transport::{CallSlot, Exchange, Failed, OpenError, OutgoingRequest, ResponseBody},
 };
 
 /// One call, from the moment it is made.
 pub(crate) struct Call {
-    request: Outgoing,
+    request: OutgoingRequest,
     deadline: Deadline,
     /// What the caller says; the service config's word and the channel's come after.
     wait_for_ready: Option<bool>,
@@ -40,7 +40,7 @@ impl Call {
         Self {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
             deadline: Deadline::new(request.headers(), defaults.header_timeout),
-            request: Outgoing::new(request),
+            request: OutgoingRequest::new(request),
             channel_waits_for_ready: defaults.wait_for_ready,
             max_response: None,
             refused: false,

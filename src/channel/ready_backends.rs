@@ -36,7 +36,8 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     routing::{BackendId, Board, Status},
     transport::{
-        self, CallSlot, ConnectionGroup, OpenError, Outgoing, Place, Reserved, WeakConnection,
+        self, CallSlot, ConnectionGroup, OpenError, OutgoingRequest, Place, Reserved,
+        WeakConnection,
     },
 };
 
@@ -312,11 +313,11 @@ impl Service<Request<Body>> for BackendConnection {
             board.mark_active();
         }
         let slot = slot.into_call();
-        ResponseFuture::new(send(Outgoing::new(request), slot))
+        ResponseFuture::new(send(OutgoingRequest::new(request), slot))
     }
 }
 
-async fn send(mut request: Outgoing, slot: CallSlot) -> Result<Response<Body>, Error> {
+async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<Body>, Error> {
     request.prefetch().await?;
     slot.authorize(&mut request).await?;
     let address = slot.connection().address().to_owned();

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, sanitize_peer_text},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
-    transport::{CallSlot, Connection, OpenError, Outgoing, Reservation, ResponseBody},
+    transport::{CallSlot, Connection, OpenError, OutgoingRequest, Reservation, ResponseBody},
 };
 
 /// More than any answer of this protocol takes.
@@ -156,7 +156,7 @@ impl Service<Request<Body>> for OneCall {
         let slot = self.0.take();
         Box::pin(async move {
             let slot = slot.expect("one RPC for each client");
-            let mut request = Outgoing::new(request);
+            let mut request = OutgoingRequest::new(request);
             // Whatever its code is, it is not the server's: the server may well have
             // a health service, and know the name.
             slot.authorize(&mut request)

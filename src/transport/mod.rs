@@ -44,6 +44,8 @@ pub(crate) use connection::{
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor};
-pub(crate) use exchange::{Exchange, Failed, GRPC_TIMEOUT, OpenError, Outgoing, ResponseBody};
+pub(crate) use exchange::{
+    Exchange, Failed, GRPC_TIMEOUT, OpenError, OutgoingRequest, ResponseBody,
+};
 #[cfg(feature = "_tls-any")]
 pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};

@@ -1,7 +1,7 @@
 //! One exchange on one stream: the request going out, the response coming in.
 //!
 //! ```text
-//!   Outgoing ──open──► Exchange ──headers──► ResponseBody
+//!   OutgoingRequest ──open──► Exchange ──headers──► ResponseBody
 //!   head kept,         polls the response,    DATA, trailers; frees the slot
 //!   first frame kept   pumps the request      when the stream ends
 //!                          └─ unfinished ──► RequestBodyPump in a task, cancelled with the body
@@ -15,5 +15,5 @@ mod request_body;
 mod response;
 
 pub(crate) use open::OpenError;
-pub(crate) use request::{GRPC_TIMEOUT, Outgoing};
+pub(crate) use request::{GRPC_TIMEOUT, OutgoingRequest};
 pub(crate) use response::{Exchange, Failed, ResponseBody};

@@ -1,6 +1,6 @@
 //! From a slot to a stream: the request is authorized, and goes out.
 
-use super::{request::Outgoing, response::Exchange};
+use super::{request::OutgoingRequest, response::Exchange};
 use crate::{
     error::{Error, ErrorKind},
     transport::{
@@ -26,7 +26,7 @@ impl CallSlot {
     ///
     /// [`ErrorKind::Credentials`] if there is none to be had, or the connection is
     /// in plaintext.
-    pub(crate) async fn authorize(&self, request: &mut Outgoing) -> Result<(), Error> {
+    pub(crate) async fn authorize(&self, request: &mut OutgoingRequest) -> Result<(), Error> {
         let connection = self.connection();
         if let Some(credentials) = connection.credentials() {
             let config = connection.config();
@@ -37,7 +37,7 @@ impl CallSlot {
     }
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
-    pub(crate) fn open(self, request: &mut Outgoing) -> Result<Exchange, OpenError> {
+    pub(crate) fn open(self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
         let connection = self.connection();
         let config = connection.config();
         let head = request

@@ -49,7 +49,7 @@ const COPIED: usize = 1 << 10;
 ///
 /// No larger than it has to be: it is most of a call's future, and `malloc` is
 /// quick only up to a kilobyte.
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingRequest {
     method: Method,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
@@ -79,7 +79,7 @@ struct Sent {
 
 /// What follows the first frame.
 enum Rest {
-    /// Not looked at: [`Outgoing::prefetch`] has not run.
+    /// Not looked at: [`OutgoingRequest::prefetch`] has not run.
     Unknown(Body),
     /// Nothing: the request is whole, and can be sent again.
     Nothing,
@@ -89,7 +89,7 @@ enum Rest {
     Gone,
 }
 
-impl Outgoing {
+impl OutgoingRequest {
     pub(crate) fn new(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
@@ -356,7 +356,7 @@ mod tests {
     use http::{HeaderValue, Request, uri};
     use tonic::body::Body;
 
-    use super::Outgoing;
+    use super::OutgoingRequest;
 
     #[test]
     fn the_head_is_the_same_for_every_attempt() {
@@ -364,7 +364,7 @@ mod tests {
             .header("key", "one")
             .header("user-agent", "app")
             .header("key", "two");
-        let mut request = Outgoing::new(request.body(Body::empty()).expect("a request"));
+        let mut request = OutgoingRequest::new(request.body(Body::empty()).expect("a request"));
         let mut attempt = || {
             let authority = uri::Authority::from_static("10.0.0.1:50051");
             let agent = HeaderValue::from_static("channel");
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn credentials_are_for_one_attempt_and_stand_beside_what_the_caller_says() {
         let request = Request::post("/demo.v1.Greeter/SayHello").header("key", "own");
-        let mut request = Outgoing::new(request.body(Body::empty()).expect("a request"));
+        let mut request = OutgoingRequest::new(request.body(Body::empty()).expect("a request"));
         let mut attempt = |credentials: &[&'static str]| {
             let given = credentials.iter().map(|value| {
                 let name = http::HeaderName::from_static("key");

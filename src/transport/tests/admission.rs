@@ -9,7 +9,7 @@ use super::{
     Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, unary,
     wire::{self, HEADERS, MAX_CONCURRENT_STREAMS, wired, wired_to},
 };
-use crate::transport::Outgoing;
+use crate::transport::OutgoingRequest;
 
 /// A peer that allows `limit` streams.
 fn limited(limit: u32) -> server::Builder {
@@ -47,7 +47,7 @@ async fn at_a_limit_of_one_the_second_call_waits_for_the_first() {
     let admitted = soon(place).await;
     assert!(*admitted.connection() == connection);
     assert!(connection.admit().is_none(), "the place has the only slot");
-    let mut second = Outgoing::new(unary(""));
+    let mut second = OutgoingRequest::new(unary(""));
     second.prefetch().await.expect("a sound body");
     let second = admitted.open(&mut second).expect("an open stream");
     let stream = wire.next_request().await;
@@ -162,7 +162,7 @@ async fn a_peer_never_sees_more_streams_than_it_allows() {
         let Some(admitted) = connection.admit() else {
             panic!("every slot is free again");
         };
-        let mut request = Outgoing::new(unary(""));
+        let mut request = OutgoingRequest::new(unary(""));
         request.prefetch().await.expect("a sound body");
         drop(admitted.open(&mut request));
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::ErrorKind,
-    transport::{OpenError, Outgoing, Stage},
+    transport::{OpenError, OutgoingRequest, Stage},
 };
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -193,7 +193,7 @@ async fn a_connection_whose_driver_is_dropped_is_closed() {
 async fn a_request_that_http2_cannot_carry_is_refused_and_frees_its_slot() {
     let (connection, mut peer) = connected().await;
     let request = Request::post("backend.test:50051").body(Body::empty());
-    let mut request = Outgoing::new(request.expect("an authority is a URI"));
+    let mut request = OutgoingRequest::new(request.expect("an authority is a URI"));
     request.prefetch().await.expect("a sound body");
     let admitted = connection.admit().expect("a slot");
     match admitted.open(&mut request).map(drop) {
@@ -222,7 +222,7 @@ async fn odd_requests_are_carried_and_panic_nowhere() {
     ] {
         let request = Request::builder().method(method).uri(&uri);
         let request = request.body(Body::empty()).expect("a request");
-        let mut request = Outgoing::new(request);
+        let mut request = OutgoingRequest::new(request);
         request.prefetch().await.expect("a sound body");
         let admitted = connection.admit().expect("a slot");
         if let Ok(exchange) = admitted.open(&mut request) {

@@ -207,7 +207,7 @@ async fn what_a_call_left_unread_does_not_weigh_on_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_body_of_one_frame_is_replayable_and_a_stream_is_not() {
     let replayable = |request| async {
-        let mut request = super::Outgoing::new(request);
+        let mut request = super::OutgoingRequest::new(request);
         request.prefetch().await.expect("a sound body");
         request.is_replayable()
     };
@@ -229,7 +229,7 @@ async fn a_small_request_does_not_keep_the_buffer_it_came_in() {
     for (size, is_kept) in [(1_024, false), (1_025, true)] {
         let buffer = Arc::new([7; 8_192]);
         let message = Bytes::from_owner(Whole(buffer.clone())).slice(..size);
-        let mut request = super::Outgoing::new(unary(message));
+        let mut request = super::OutgoingRequest::new(unary(message));
         request.prefetch().await.expect("a sound body");
         assert_eq!(Arc::strong_count(&buffer) > 1, is_kept, "{size} bytes");
         assert!(request.is_replayable());

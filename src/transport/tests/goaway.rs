@@ -9,7 +9,7 @@ use super::{
         ACK, DATA, HEADERS, PING, PRIORITY, goaway, trailers, wire_frame, wired, wired_through,
     },
 };
-use crate::transport::{OpenError, Outgoing, exchange::Failed};
+use crate::transport::{OpenError, OutgoingRequest, exchange::Failed};
 
 #[track_caller]
 fn failed<T>(outcome: Result<T, Failed>) -> Failed {
@@ -116,7 +116,7 @@ async fn a_slot_taken_before_goaway_opens_no_stream_after_it() {
     assert_eq!(wire.next_request().await, 1);
     wire.goaway(1, 0, b"").await;
     drains(&connection).await;
-    let mut request = Outgoing::new(unary("again"));
+    let mut request = OutgoingRequest::new(unary("again"));
     request.prefetch().await.expect("a sound body");
     let refused = admitted.open(&mut request).map(drop);
     assert!(matches!(refused, Err(OpenError::Unsent)), "{refused:?}");
@@ -134,7 +134,7 @@ async fn a_streaming_request_that_was_not_sent_goes_whole_to_the_next_connection
     drains(&draining).await;
     let (frames, request) = streaming();
     frames.send(data(b"begin, ")).expect("a reader");
-    let mut request = Outgoing::new(request);
+    let mut request = OutgoingRequest::new(request);
     request.prefetch().await.expect("a sound body");
     let unsent = admitted.open(&mut request).map(drop);
     assert!(matches!(unsent, Err(OpenError::Unsent)), "{unsent:?}");
@@ -358,7 +358,7 @@ async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
 
     let text = drains(&connection).await;
     assert_eq!(text, "disconnected: all HTTP/2 stream numbers are used");
-    let mut request = Outgoing::new(unary(""));
+    let mut request = OutgoingRequest::new(unary(""));
     request.prefetch().await.expect("a sound body");
     let opened = admitted.open(&mut request);
     assert!(

@@ -5,7 +5,7 @@ use super::{
     streaming, unary,
 };
 use crate::{
-    transport::{Connection, Outgoing},
+    transport::{Connection, OutgoingRequest},
     util::in_flight::InFlight,
 };
 
@@ -65,7 +65,7 @@ async fn a_call_that_is_cancelled_or_fails_is_not_in_flight() {
 async fn a_watch_is_no_call() {
     let (in_flight, connection, mut peer) = counted().await;
     let reservation = connection.reserve().await;
-    let mut watch = Outgoing::new(unary("watch"));
+    let mut watch = OutgoingRequest::new(unary("watch"));
     watch.prefetch().await.expect("a sound body");
     let watch = reservation.lend().open(&mut watch).expect("open");
     let _at_peer = peer.next_call().await;

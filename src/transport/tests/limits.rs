@@ -7,8 +7,8 @@ use http_body_util::Full;
 use tonic::{Code, Status, body::Body};
 
 use super::{
-    Outgoing, assert_usable, connected, data, frame, ok, open, read, request, soon, streaming,
-    unary,
+    OutgoingRequest, assert_usable, connected, data, frame, ok, open, read, request, soon,
+    streaming, unary,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -29,8 +29,8 @@ fn message(length: u8) -> Bytes {
         .into()
 }
 
-fn limited(request: Request<Body>, max: u32) -> Outgoing {
-    let mut request = Outgoing::new(request);
+fn limited(request: Request<Body>, max: u32) -> OutgoingRequest {
+    let mut request = OutgoingRequest::new(request);
     request.limit_messages(max);
     request
 }

@@ -44,7 +44,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, body::Body};
 
 use super::{
-    BackendContext, CallSlot, Connection, Endpoint, KeepaliveThrottle, Outgoing, Queue,
+    BackendContext, CallSlot, Connection, Endpoint, KeepaliveThrottle, OutgoingRequest, Queue,
     ResponseBody, Stage, dial,
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
@@ -312,7 +312,7 @@ fn data(bytes: &'static [u8]) -> Result<Frame<Bytes>, Status> {
 
 /// Opens a stream for `request` on a slot of its own.
 async fn open(connection: &Connection, request: Request<Body>) -> Exchange {
-    let mut request = Outgoing::new(request);
+    let mut request = OutgoingRequest::new(request);
     request.prefetch().await.expect("a sound body");
     let admitted = connection.admit().expect("a free slot");
     admitted.open(&mut request).expect("an open stream")

@@ -199,7 +199,7 @@ async fn an_error_at_the_start_of_a_request_sends_nothing() {
     frames
         .send(Err(Status::data_loss("torn")))
         .expect("a reader");
-    let mut request = super::Outgoing::new(request);
+    let mut request = super::OutgoingRequest::new(request);
     let error = request.prefetch().await.expect_err("the body's error");
     assert_eq!(error.code(), Code::DataLoss);
 }

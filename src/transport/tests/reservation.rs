@@ -8,7 +8,7 @@ use super::{
     Queue, open, read, soon, unary,
     wire::{MAX_CONCURRENT_STREAMS, wired, wired_to},
 };
-use crate::transport::Outgoing;
+use crate::transport::OutgoingRequest;
 
 #[tokio::test(start_paused = true)]
 async fn a_reservation_waits_for_a_limit_above_zero() {
@@ -26,7 +26,7 @@ async fn a_reservation_keeps_its_slot_from_one_stream_to_the_next() {
     let (connection, mut wire) = wired(2).await;
     let reservation = connection.reserve().await;
     for _ in 0..2 {
-        let mut watch = Outgoing::new(unary("watch"));
+        let mut watch = OutgoingRequest::new(unary("watch"));
         watch.prefetch().await.expect("a sound body");
         let watch = reservation.lend().open(&mut watch).expect("open");
         let stream = wire.next_request().await;
