@@ -6,7 +6,7 @@ use super::deadline::{Deadline, Limit};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
-    transport::{CallSlot, ConnectionGroup, Place},
+    transport::{CallSlot, ConnectionGroup, Ticket},
     util::clock::now,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn wait(
 ) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
-    let mut place: Option<Place<CallSlot>> = None;
+    let mut place: Option<Ticket<CallSlot>> = None;
     loop {
         match ask(board, patient)? {
             true => {

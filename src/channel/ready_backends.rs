@@ -36,7 +36,7 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     routing::{BackendId, Board, Status},
     transport::{
-        self, CallSlot, ConnectionGroup, OpenError, OutgoingRequest, Place, Reserved,
+        self, CallSlot, ConnectionGroup, OpenError, OutgoingRequest, Reserved, Ticket,
         WeakConnection,
     },
 };
@@ -79,7 +79,7 @@ pub struct BackendConnection {
 enum Turn {
     #[default]
     Unasked,
-    Waiting(Place<Reserved>),
+    Waiting(Ticket<Reserved>),
     Ready(CallSlot),
 }
 

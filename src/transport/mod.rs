@@ -39,7 +39,7 @@ mod words;
 pub use connection::{AnsweredBy, RequestInfo};
 pub(crate) use connection::{
     BackendContext, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup,
-    KeepaliveThrottle, Place, Queue, Reservation, Reserved, Stage, WeakConnection,
+    KeepaliveThrottle, Queue, Reservation, Reserved, Stage, Ticket, WeakConnection,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

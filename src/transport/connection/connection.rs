@@ -15,7 +15,7 @@ use super::{
     call_limits::CallLimits,
     credentials::CallCredentials,
     keepalive_throttle::KeepaliveThrottle,
-    queue::{Place, Queue},
+    queue::{Queue, Ticket},
     slots::Slots,
 };
 use crate::{
@@ -146,7 +146,7 @@ impl Connection {
     /// A slot for a call that is yet to be made: at once, or when there is one, or
     /// word that there will be none. First come first served. Only once the
     /// connection is offered; to calls that can go elsewhere it comes first.
-    pub(crate) fn reserve_call(&self) -> Place<Reserved> {
+    pub(crate) fn reserve_call(&self) -> Ticket<Reserved> {
         let place = self.0.door.join();
         self.serve_queue();
         place

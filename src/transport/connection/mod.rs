@@ -26,4 +26,4 @@ pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(crate) use group::ConnectionGroup;
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
-pub(crate) use queue::{Place, Queue};
+pub(crate) use queue::{Queue, Ticket};

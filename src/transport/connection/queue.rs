@@ -23,13 +23,13 @@ pub(crate) struct Queue<T> {
 }
 
 struct Waiters<T> {
-    next_ticket: u64,
-    by_ticket: BTreeMap<u64, oneshot::Sender<T>>,
+    next_number: u64,
+    by_number: BTreeMap<u64, oneshot::Sender<T>>,
 }
 
 /// A place in a [`Queue`]: resolves to what was waited for. Dropping it leaves
 /// the queue, and passes on what had been handed over unseen.
-pub(crate) struct Place<T: 'static> {
+pub(crate) struct Ticket<T: 'static> {
     queue: Arc<Queue<T>>,
     ticket: u64,
     handed_over: oneshot::Receiver<T>,
@@ -39,8 +39,8 @@ impl<T> Queue<T> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             waiters: Mutex::new(Waiters {
-                next_ticket: 0,
-                by_ticket: BTreeMap::new(),
+                next_number: 0,
+                by_number: BTreeMap::new(),
             }),
             waiting: AtomicUsize::new(0),
         })
@@ -52,15 +52,15 @@ impl<T> Queue<T> {
 
     /// Takes the last place. The caller then serves the queue from every
     /// connection it could have used itself.
-    pub(crate) fn join(self: &Arc<Self>) -> Place<T> {
+    pub(crate) fn join(self: &Arc<Self>) -> Ticket<T> {
         let (hand_over, handed_over) = oneshot::channel();
         let mut waiters = self.lock();
-        let ticket = waiters.next_ticket;
-        waiters.next_ticket += 1;
-        waiters.by_ticket.insert(ticket, hand_over);
+        let ticket = waiters.next_number;
+        waiters.next_number += 1;
+        waiters.by_number.insert(ticket, hand_over);
         self.waiting.fetch_add(1, SeqCst);
         drop(waiters);
-        Place {
+        Ticket {
             queue: self.clone(),
             ticket,
             handed_over,
@@ -81,7 +81,7 @@ impl<T> Queue<T> {
 
     fn pop(&self) -> Option<oneshot::Sender<T>> {
         let mut waiters = self.lock();
-        let (_, oldest) = waiters.by_ticket.pop_first()?;
+        let (_, oldest) = waiters.by_number.pop_first()?;
         self.waiting.fetch_sub(1, SeqCst);
         Some(oldest)
     }
@@ -101,7 +101,7 @@ impl<T> fmt::Debug for Queue<T> {
     }
 }
 
-impl<T> Future for Place<T> {
+impl<T> Future for Ticket<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -110,10 +110,10 @@ impl<T> Future for Place<T> {
     }
 }
 
-impl<T> Drop for Place<T> {
+impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let mut waiters = self.queue.lock();
-        if waiters.by_ticket.remove(&self.ticket).is_some() {
+        if waiters.by_number.remove(&self.ticket).is_some() {
             self.queue.waiting.fetch_sub(1, SeqCst);
         }
     }
@@ -154,10 +154,10 @@ mod tests {
     fn twenty_thousand_places_left_leave_nothing_held() {
         let queue = Queue::<()>::new();
         let places: Vec<_> = (0..20_000).map(|_| queue.join()).collect();
-        assert_eq!(queue.lock().by_ticket.len(), 20_000);
+        assert_eq!(queue.lock().by_number.len(), 20_000);
         drop(places);
         assert!(queue.is_empty());
-        assert!(queue.lock().by_ticket.is_empty());
+        assert!(queue.lock().by_number.is_empty());
         assert_eq!(Arc::strong_count(&queue), 1);
     }
 }
