@@ -62,23 +62,23 @@ pub(super) async fn wait(
 ) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
     let mut bell = board.bell();
-    let mut place: Option<Ticket<CallSlot>> = None;
+    let mut ticket: Option<Ticket<CallSlot>> = None;
     loop {
         match ask(board, patient)? {
             true => {
                 // First join, then look for free slots, in a routing loaded
                 // after that: whoever frees or publishes one before is seen
-                // here, and whoever does so after sees this place.
-                place.get_or_insert_with(|| board.queue().join());
+                // here, and whoever does so after sees this ticket.
+                ticket.get_or_insert_with(|| board.queue().join());
                 serve_queue(board, had_turn);
             }
-            false => place = None,
+            false => ticket = None,
         }
-        had_turn = place.is_some();
-        match &mut place {
-            Some(place) => select! {
+        had_turn = ticket.is_some();
+        match &mut ticket {
+            Some(ticket) => select! {
                 biased;
-                slot = place => return Ok(slot),
+                slot = ticket => return Ok(slot),
                 _ = bell.changed() => {}
             },
             None => {

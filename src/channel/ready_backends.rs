@@ -290,11 +290,11 @@ impl Service<Request<Body>> for BackendConnection {
                     return Poll::Ready(Ok(()));
                 }
                 Turn::Unasked | Turn::Ready(_) => Turn::Waiting(self.inner.reserve_call()),
-                Turn::Waiting(mut place) => match Pin::new(&mut place).poll(cx) {
+                Turn::Waiting(mut ticket) => match Pin::new(&mut ticket).poll(cx) {
                     Poll::Ready(Ok(slot)) => Turn::Ready(slot),
                     Poll::Ready(Err(why)) => return Poll::Ready(Err(self.unavailable(&why))),
                     Poll::Pending => {
-                        self.turn = Turn::Waiting(place);
+                        self.turn = Turn::Waiting(ticket);
                         return Poll::Pending;
                     }
                 },

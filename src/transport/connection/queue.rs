@@ -27,11 +27,11 @@ struct Waiters<T> {
     by_number: BTreeMap<u64, oneshot::Sender<T>>,
 }
 
-/// A place in a [`Queue`]: resolves to what was waited for. Dropping it leaves
+/// A number in a [`Queue`]: resolves to what was waited for. Dropping it leaves
 /// the queue, and passes on what had been handed over unseen.
 pub(crate) struct Ticket<T: 'static> {
     queue: Arc<Queue<T>>,
-    ticket: u64,
+    number: u64,
     handed_over: oneshot::Receiver<T>,
 }
 
@@ -50,24 +50,24 @@ impl<T> Queue<T> {
         self.waiting.load(SeqCst) == 0
     }
 
-    /// Takes the last place. The caller then serves the queue from every
+    /// Takes the last ticket. The caller then serves the queue from every
     /// connection it could have used itself.
     pub(crate) fn join(self: &Arc<Self>) -> Ticket<T> {
         let (hand_over, handed_over) = oneshot::channel();
         let mut waiters = self.lock();
-        let ticket = waiters.next_number;
+        let number = waiters.next_number;
         waiters.next_number += 1;
-        waiters.by_number.insert(ticket, hand_over);
+        waiters.by_number.insert(number, hand_over);
         self.waiting.fetch_add(1, SeqCst);
         drop(waiters);
         Ticket {
             queue: self.clone(),
-            ticket,
+            number,
             handed_over,
         }
     }
 
-    /// Hands over what `take` yields, oldest place first, until nobody waits or
+    /// Hands over what `take` yields, oldest ticket first, until nobody waits or
     /// there is no more.
     pub(super) fn serve(&self, mut take: impl FnMut() -> Option<T>) {
         while !self.is_empty() {
@@ -113,7 +113,7 @@ impl<T> Future for Ticket<T> {
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let mut waiters = self.queue.lock();
-        if waiters.by_number.remove(&self.ticket).is_some() {
+        if waiters.by_number.remove(&self.number).is_some() {
             self.queue.waiting.fetch_sub(1, SeqCst);
         }
     }
@@ -128,7 +128,7 @@ mod tests {
     use super::Queue;
 
     #[test]
-    fn places_are_served_in_order_of_arrival() {
+    fn tickets_are_served_in_order_of_arrival() {
         let queue = Queue::new();
         let (first, second) = (queue.join(), queue.join());
         let mut tokens = vec!["token"];
@@ -139,23 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn a_place_left_after_hand_over_drops_the_token() {
+    fn a_ticket_left_after_hand_over_drops_the_token() {
         let queue = Queue::new();
-        let place = queue.join();
+        let ticket = queue.join();
         let token = Arc::new(());
         let mut tokens = vec![token.clone()];
         queue.serve(|| tokens.pop());
         assert_eq!(Arc::strong_count(&token), 2);
-        drop(place);
+        drop(ticket);
         assert_eq!(Arc::strong_count(&token), 1, "its drop frees the slot");
     }
 
     #[test]
-    fn twenty_thousand_places_left_leave_nothing_held() {
+    fn twenty_thousand_tickets_left_leave_nothing_held() {
         let queue = Queue::<()>::new();
-        let places: Vec<_> = (0..20_000).map(|_| queue.join()).collect();
+        let tickets: Vec<_> = (0..20_000).map(|_| queue.join()).collect();
         assert_eq!(queue.lock().by_number.len(), 20_000);
-        drop(places);
+        drop(tickets);
         assert!(queue.is_empty());
         assert!(queue.lock().by_number.is_empty());
         assert_eq!(Arc::strong_count(&queue), 1);

@@ -31,22 +31,22 @@ async fn at_a_limit_of_one_the_second_call_waits_for_the_first() {
     let first = open(&connection, unary("")).await;
     assert!(connection.admit().is_none());
 
-    let mut place = pin!(queue.join());
+    let mut ticket = pin!(queue.join());
     connection.serve_queue();
-    assert!(place.as_mut().now_or_never().is_none());
+    assert!(ticket.as_mut().now_or_never().is_none());
 
     let stream = wire.next_request().await;
     wire.answer(stream, b"done").await;
     let mut body = soon(first).await.expect("headers").into_body();
     assert!(
-        place.as_mut().now_or_never().is_none(),
+        ticket.as_mut().now_or_never().is_none(),
         "the first has not ended"
     );
     read(&mut body).await.expect("a body");
 
-    let admitted = soon(place).await;
+    let admitted = soon(ticket).await;
     assert!(*admitted.connection() == connection);
-    assert!(connection.admit().is_none(), "the place has the only slot");
+    assert!(connection.admit().is_none(), "the ticket has the only slot");
     let mut second = OutgoingRequest::new(unary(""));
     second.prefetch().await.expect("a sound body");
     let second = admitted.open(&mut second).expect("an open stream");
@@ -61,10 +61,10 @@ async fn a_cancelled_calls_slot_goes_to_the_one_that_waits() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 1).await;
     let first = open(&connection, unary("")).await;
-    let place = queue.join();
+    let ticket = queue.join();
     connection.serve_queue();
     drop(first);
-    drop(soon(place).await);
+    drop(soon(ticket).await);
     assert_eq!(connection.streams(), 0);
 }
 
@@ -73,12 +73,12 @@ async fn a_limit_of_zero_admits_nobody_until_it_is_raised() {
     let queue = Queue::new();
     let (connection, mut wire) = wired_to(&queue, 0).await;
     assert!(connection.admit().is_none());
-    let mut place = pin!(queue.join());
+    let mut ticket = pin!(queue.join());
     connection.serve_queue();
-    assert!(place.as_mut().now_or_never().is_none());
+    assert!(ticket.as_mut().now_or_never().is_none());
 
     wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
-    let admitted = soon(place).await;
+    let admitted = soon(ticket).await;
     assert!(connection.admit().is_none(), "one is one");
     drop(admitted);
     assert!(connection.admit().is_some());
@@ -108,26 +108,26 @@ async fn a_connection_that_is_not_offered_admits_nobody() {
     let (connection, _wire) = wired_to(&queue, 100).await;
     connection.offer(false);
     assert!(connection.admit().is_none());
-    let mut place = pin!(queue.join());
+    let mut ticket = pin!(queue.join());
     connection.serve_queue();
-    assert!(place.as_mut().now_or_never().is_none());
+    assert!(ticket.as_mut().now_or_never().is_none());
     connection.offer(true);
-    soon(place).await;
+    soon(ticket).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_thousand_places_left_on_a_full_connection_leave_nothing() {
+async fn twenty_thousand_tickets_left_on_a_full_connection_leave_nothing() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 1).await;
     let running = connection.admit().expect("a slot");
     let places: Vec<_> = (0..20_000)
         .map(|_| {
-            let place = queue.join();
+            let ticket = queue.join();
             connection.serve_queue();
-            place
+            ticket
         })
         .collect();
-    // The slot goes to the first place, from there to the next, and so on.
+    // The slot goes to the first ticket, from there to the next, and so on.
     drop(running);
     assert_eq!(connection.streams(), 1);
     drop(places);
@@ -190,12 +190,12 @@ async fn two_connections_serve_one_queue() {
     let (first, _first_wire) = wired_to(&queue, 1).await;
     let (second, _second_wire) = wired_to(&queue, 1).await;
     let busy = [first.admit(), second.admit()];
-    let place = queue.join();
+    let ticket = queue.join();
     first.serve_queue();
     second.serve_queue();
     let [_first_goes_on, second_ends] = busy;
     drop(second_ends);
-    assert!(*soon(place).await.connection() == second);
+    assert!(*soon(ticket).await.connection() == second);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,14 +222,14 @@ async fn nobody_is_forgotten_when_threads_race_for_the_slots() {
                         drop(connection.reserve().await);
                         continue;
                     }
-                    let place = match connection.admit() {
+                    let ticket = match connection.admit() {
                         Some(_admitted) => continue,
                         None => queue.join(),
                     };
                     connection.serve_queue();
                     // Every so often one gives up, served or not.
                     if (round + racer) % 7 != 0 {
-                        place.await;
+                        ticket.await;
                     }
                 }
             })

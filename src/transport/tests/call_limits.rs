@@ -33,11 +33,11 @@ async fn calls_beyond_the_concurrency_limit_wait_for_one_to_end() {
     assert!(first.is_some() && second.is_some());
     assert!(connection.admit().is_none());
 
-    let mut place = queue.join();
+    let mut ticket = queue.join();
     connection.serve_queue();
-    assert!((&mut place).now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
     drop(first);
-    let third = soon(place).await;
+    let third = soon(ticket).await;
     assert!(connection.admit().is_none());
     drop((second, third));
     assert!(connection.admit().is_some());
@@ -61,11 +61,11 @@ async fn a_backend_has_its_bound_over_all_its_connections() {
     let (now, _wire) = connected(&backend).await;
     assert!(now.admit().is_none(), "one is still going on");
 
-    let mut place = queue.join();
+    let mut ticket = queue.join();
     now.serve_queue();
-    assert!((&mut place).now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
     drop(call);
-    assert!(soon(place).await.connection() == &now);
+    assert!(soon(ticket).await.connection() == &now);
 }
 
 // D171
@@ -78,13 +78,13 @@ async fn room_under_the_bound_is_for_whichever_connection_has_a_stream() {
     let _goes_on = narrow.admit().expect("its only stream");
     let ends = wide.admit().expect("one of many");
 
-    let mut place = queue.join();
+    let mut ticket = queue.join();
     for connection in [&wide, &narrow] {
         connection.serve_queue();
     }
-    assert!((&mut place).now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
     drop(ends);
-    assert!(soon(place).await.connection() == &wide);
+    assert!(soon(ticket).await.connection() == &wide);
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,8 +103,8 @@ async fn calls_beyond_the_rate_wait_for_the_next_period() {
     let waiting: Vec<_> = (0..5).map(|_| queue.join()).collect();
     connection.serve_queue();
     let mut minutes = Vec::new();
-    for place in waiting {
-        drop(soon(place).await);
+    for ticket in waiting {
+        drop(soon(ticket).await);
         minutes.push(start.elapsed().as_secs() / 60);
     }
     assert_eq!(minutes, [1, 1, 2, 2, 3]);

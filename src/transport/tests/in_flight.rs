@@ -79,9 +79,9 @@ async fn a_call_that_waited_in_the_queue_counts_where_it_was_admitted() {
     let queue = Queue::new();
     let context = context(&queue);
     let in_flight = context.in_flight.clone();
-    let place = queue.join();
+    let ticket = queue.join();
     let (connection, _peer) = connected_as(context).await;
-    let admitted = soon(place).await;
+    let admitted = soon(ticket).await;
     assert_eq!(in_flight.now(), 1);
     drop(admitted);
     assert_eq!((connection.streams(), in_flight.now()), (0, 0));

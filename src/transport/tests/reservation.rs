@@ -48,16 +48,16 @@ async fn a_reservation_gets_the_next_free_slot_before_any_call() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 1).await;
     let running = open(&connection, unary("")).await;
-    let mut place = pin!(queue.join());
+    let mut ticket = pin!(queue.join());
     connection.serve_queue();
     let mut reserving = pin!(connection.reserve());
     assert!(reserving.as_mut().now_or_never().is_none());
     drop(running);
     let reservation = soon(reserving).await;
-    assert!(place.as_mut().now_or_never().is_none());
+    assert!(ticket.as_mut().now_or_never().is_none());
     assert!(connection.admit().is_none());
     drop(reservation);
-    soon(place).await;
+    soon(ticket).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,14 +73,14 @@ async fn a_reservation_given_up_holds_back_nothing() {
     }
     assert!(connection.admit().is_some());
 
-    let place = queue.join();
+    let ticket = queue.join();
     let running = connection.admit().expect("a slot");
     {
         let mut reserving = pin!(connection.reserve());
         assert!(reserving.as_mut().now_or_never().is_none());
         drop(running);
     }
-    soon(place).await;
+    soon(ticket).await;
 }
 
 // D26
@@ -113,8 +113,8 @@ async fn who_waits_for_a_connection_that_goes_hears_why() {
     connection.offer(false);
     assert!(!kept.is_good(), "calls may not use it now");
     connection.let_go();
-    for place in waiting.into_iter().chain([connection.reserve_call()]) {
-        let Err(why) = soon(place).await else {
+    for ticket in waiting.into_iter().chain([connection.reserve_call()]) {
+        let Err(why) = soon(ticket).await else {
             panic!("it takes no new streams");
         };
         assert_eq!(why.text(), "its backend is done with it");
