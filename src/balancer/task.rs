@@ -373,7 +373,7 @@ impl Worker {
             // would go to a call that waits, after all was told otherwise.
             let stopped = self.subchannels.remove(&id);
             if let Some(connections) = stopped.and_then(|running| running.connections) {
-                connections.let_go();
+                connections.stop_new_calls();
             }
         }
         for start in effects.start {

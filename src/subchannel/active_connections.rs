@@ -17,7 +17,7 @@ const HEALTH: &str = "tonic_health_channel::health";
 
 /// A backend's connections, and its health RPCs.
 ///
-/// [`let_go`](Self::let_go) before it is dropped: calls may hold the connections.
+/// [`stop_new_calls`](Self::stop_new_calls) before it is dropped: calls may hold the connections.
 pub(super) struct ActiveConnections {
     first: First,
     extras: Vec<Extra>,
@@ -99,7 +99,7 @@ impl ActiveConnections {
     }
 
     pub(super) fn remove(&mut self, at: usize) {
-        self.extras.remove(at).connection.let_go();
+        self.extras.remove(at).connection.stop_new_calls();
     }
 
     /// Puts an extra connection in the place of the first, if there is one that can
@@ -119,7 +119,7 @@ impl ActiveConnections {
         };
         let next = self.extras.remove(at).connection;
         let next = First::new(next.clone(), next, checked);
-        mem::replace(&mut self.first, next).calls.let_go();
+        mem::replace(&mut self.first, next).calls.stop_new_calls();
         true
     }
 
@@ -137,8 +137,8 @@ impl ActiveConnections {
     }
 
     /// No new calls from now on. Those there are go on.
-    pub(super) fn let_go(&self) {
-        self.calls().let_go();
+    pub(super) fn stop_new_calls(&self) {
+        self.calls().stop_new_calls();
     }
 
     /// Where health is asked about.

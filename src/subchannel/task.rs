@@ -250,7 +250,7 @@ impl<I: Copy> Task<I> {
     fn drop_connections(&mut self) {
         self.rpc = None;
         if let Some(connections) = self.connections.take() {
-            connections.let_go();
+            connections.stop_new_calls();
         }
     }
 
@@ -320,7 +320,7 @@ fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
         if let Some(connections) = &self.connections {
-            connections.let_go();
+            connections.stop_new_calls();
         }
     }
 }

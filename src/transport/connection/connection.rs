@@ -174,7 +174,7 @@ impl Connection {
 
     /// Its backend has no more use for it: takes no new streams from now on. What
     /// runs on it goes on.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn stop_new_calls(&self) {
         let why = Cause::new(CauseKind::Disconnected, "its backend is done with it");
         self.retire(Stage::Draining(why));
     }

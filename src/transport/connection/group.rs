@@ -52,9 +52,9 @@ impl ConnectionGroup {
         self.as_slice().iter().for_each(Connection::serve_queue);
     }
 
-    /// See [`Connection::let_go`].
-    pub(crate) fn let_go(&self) {
-        self.as_slice().iter().for_each(Connection::let_go);
+    /// See [`Connection::stop_new_calls`].
+    pub(crate) fn stop_new_calls(&self) {
+        self.as_slice().iter().for_each(Connection::stop_new_calls);
     }
 }
 

@@ -57,7 +57,7 @@ async fn a_backend_has_its_bound_over_all_its_connections() {
     let backend = bounded(&queue, |endpoint| endpoint.concurrency_limit(1));
     let (before, _wire) = connected(&backend).await;
     let call = before.admit().expect("the first");
-    before.let_go();
+    before.stop_new_calls();
     let (now, _wire) = connected(&backend).await;
     assert!(now.admit().is_none(), "one is still going on");
 

@@ -112,7 +112,7 @@ async fn who_waits_for_a_connection_that_goes_hears_why() {
     let waiting = [connection.reserve_call(), connection.reserve_call()];
     connection.offer(false);
     assert!(!kept.is_good(), "calls may not use it now");
-    connection.let_go();
+    connection.stop_new_calls();
     for ticket in waiting.into_iter().chain([connection.reserve_call()]) {
         let Err(why) = soon(ticket).await else {
             panic!("it takes no new streams");
