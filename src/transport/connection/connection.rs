@@ -176,7 +176,7 @@ impl Connection {
     /// runs on it goes on.
     pub(crate) fn stop_new_calls(&self) {
         let why = Cause::new(CauseKind::Disconnected, "its backend is done with it");
-        self.retire(Stage::Draining(why));
+        self.close_to_new_streams(Stage::Draining(why));
     }
 
     /// Lets calls use the connection, or not. What runs on it goes on.
@@ -253,8 +253,8 @@ impl Connection {
     }
 
     /// Takes no new streams from now on, for the reason in `stage`.
-    pub(in crate::transport) fn retire(&self, stage: Stage) {
-        self.0.slots.retire();
+    pub(in crate::transport) fn close_to_new_streams(&self, stage: Stage) {
+        self.0.slots.close_to_new_streams();
         self.0.stage.send_if_modified(|current| {
             let moves_down = matches!(
                 (&*current, &stage),
@@ -282,7 +282,7 @@ impl Connection {
             });
         let status = h2_error::status(error, end.as_ref(), self.address(), self.header_list());
         if let Some(why) = end {
-            self.retire(Stage::Draining(why));
+            self.close_to_new_streams(Stage::Draining(why));
         }
         status
     }

@@ -33,7 +33,7 @@ pub(super) struct Slots {
     /// Whether calls may use the connection: it is READY, health included.
     offered: AtomicBool,
     /// Set once, when no new stream can be opened any more.
-    retired: AtomicBool,
+    closed: AtomicBool,
     /// Reservations that wait. Each is owed a slot before any call, or calls
     /// that follow one another would keep the `Watch` out for ever.
     reserving: AtomicUsize,
@@ -73,7 +73,7 @@ impl Slots {
     }
 
     fn take_leaving(&self, held_back: usize) -> bool {
-        if self.retired.load(SeqCst) {
+        if self.closed.load(SeqCst) {
             return false;
         }
         let limit = self.limit.load(SeqCst).saturating_sub(held_back);
@@ -84,7 +84,7 @@ impl Slots {
 
     /// Whether one more stream could be opened now.
     pub(super) fn has_free(&self) -> bool {
-        !self.retired.load(SeqCst) && self.taken() < self.limit.load(SeqCst)
+        !self.closed.load(SeqCst) && self.taken() < self.limit.load(SeqCst)
     }
 
     /// Gives a slot back. The caller then serves the queue.
@@ -112,11 +112,11 @@ impl Slots {
 
     /// Whether calls may use the connection at all.
     pub(super) fn is_open(&self) -> bool {
-        self.offered.load(SeqCst) && !self.retired.load(SeqCst)
+        self.offered.load(SeqCst) && !self.closed.load(SeqCst)
     }
 
-    pub(super) fn retire(&self) {
-        self.retired.store(true, SeqCst);
+    pub(super) fn close_to_new_streams(&self) {
+        self.closed.store(true, SeqCst);
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -178,7 +178,7 @@ mod tests {
             "the Watch comes before the calls"
         );
         slots.offer(true);
-        slots.retire();
+        slots.close_to_new_streams();
         assert!(!slots.take());
         assert!(slots.reserve().now_or_never().is_none());
     }

@@ -54,7 +54,7 @@ impl CallSlot {
             Err(error) => match h2_error::end_on_open(&error, connection.send()) {
                 None => Err(refused(&error)),
                 Some(why) => {
-                    connection.retire(Stage::Draining(why));
+                    connection.close_to_new_streams(Stage::Draining(why));
                     Err(OpenError::Unsent)
                 }
             },

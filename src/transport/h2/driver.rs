@@ -137,7 +137,7 @@ impl Driver {
         if error.is_library() {
             return Some(why);
         }
-        connection.retire(Stage::Draining(why));
+        connection.close_to_new_streams(Stage::Draining(why));
         None
     }
 
@@ -164,7 +164,7 @@ impl Driver {
     /// Tells the handles, then closes the socket: that fails the streams, and the slots
     /// that they leave are not to be handed to calls that wait.
     fn close(&mut self, why: Cause, connection: &Connection) {
-        connection.retire(Stage::Closed(why));
+        connection.close_to_new_streams(Stage::Closed(why));
         self.h2 = None;
     }
 
@@ -194,7 +194,8 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
             let why = "the task that drove it was dropped";
-            connection.retire(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
+            connection
+                .close_to_new_streams(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
         }
     }
 }
