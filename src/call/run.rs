@@ -126,7 +126,7 @@ impl Call {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
                 // Never sent, so this is not a retry, and has no limit: the
-                // connection is retired, and the next pick passes it by.
+                // connection is closed to new streams, and the next pick passes it by.
                 Err(OpenError::Unsent) => continue,
             };
             match answer(&mut exchange, limit).await {

@@ -134,7 +134,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
     let both = async { tokio::join!(dial(endpoint, context), serve) };
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
-    connection.offer(true);
+    connection.set_pickable(true);
     let connections = ConnectionGroup::new(connection, std::iter::empty());
     (connections, Peer::spawn(server))
 }

@@ -130,9 +130,9 @@ impl ActiveConnections {
     }
 
     /// Lets calls use the connections, or not.
-    pub(super) fn offer(&self, offered: bool) {
+    pub(super) fn set_pickable(&self, pickable: bool) {
         for connection in self.calls().as_slice() {
-            connection.offer(offered);
+            connection.set_pickable(pickable);
         }
     }
 

@@ -223,7 +223,7 @@ impl<I: Copy> Task<I> {
         }
     }
 
-    /// Offers the connections to calls or takes the offer back, then tells the
+    /// Makes the connections pickable or not, then tells the
     /// balancer, if there is anything new to tell.
     ///
     /// Fails when the balancer is gone.
@@ -234,7 +234,7 @@ impl<I: Copy> Task<I> {
         }
         let ready = report.state == ConnectivityState::Ready;
         if let Some(connections) = &self.connections {
-            connections.offer(ready);
+            connections.set_pickable(ready);
         }
         self.log_change(&report);
         let connections = self.connections.as_ref().filter(|_| ready);

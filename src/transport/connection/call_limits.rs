@@ -4,7 +4,7 @@
 //! They are part of admission. A call that is beyond them is not admitted to any
 //! connection of the backend, as if each were full, and waits where calls wait for a
 //! free stream. When there is room again, the queue is served from the connections
-//! that are offered to calls then.
+//! that are pickable then.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -33,8 +33,8 @@ struct State {
     period: Option<(Instant, u64)>,
     /// Somebody serves the queue when the period ends.
     is_timed: bool,
-    /// Those that were offered to calls and may still be.
-    offered: Vec<WeakConnection>,
+    /// Those that were pickable and may still be.
+    pickable: Vec<WeakConnection>,
 }
 
 impl CallLimits {
@@ -95,16 +95,16 @@ impl CallLimits {
     }
 
     /// Calls go to this connection too from now on.
-    pub(super) fn on_offered(&self, connection: &Connection) {
-        let offered = &mut self.lock().offered;
-        offered.retain(|other| other.is_alive() && !other.is(connection));
-        offered.push(connection.downgrade());
+    pub(super) fn on_pickable(&self, connection: &Connection) {
+        let pickable = &mut self.lock().pickable;
+        pickable.retain(|other| other.is_alive() && !other.is(connection));
+        pickable.push(connection.downgrade());
     }
 
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         let mut served = 0;
-        while let Some(offered) = state.offered.get(served) {
-            let connection = offered.upgrade();
+        while let Some(pickable) = state.pickable.get(served) {
+            let connection = pickable.upgrade();
             // Admission takes the lock.
             drop(state);
             if let Some(connection) = connection {

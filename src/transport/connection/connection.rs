@@ -145,7 +145,7 @@ impl Connection {
 
     /// A slot for a call that is yet to be made: at once, or when there is one, or
     /// word that there will be none. First come first served. Only once the
-    /// connection is offered; to calls that can go elsewhere it comes first.
+    /// connection is pickable; to calls that can go elsewhere it comes first.
     pub(crate) fn reserve_call(&self) -> Ticket<Reserved> {
         let place = self.0.door.join();
         self.serve_queue();
@@ -180,17 +180,17 @@ impl Connection {
     }
 
     /// Lets calls use the connection, or not. What runs on it goes on.
-    pub(crate) fn offer(&self, offered: bool) {
-        self.0.slots.offer(offered);
-        if offered {
+    pub(crate) fn set_pickable(&self, pickable: bool) {
+        self.0.slots.set_pickable(pickable);
+        if pickable {
             if let Some(limits) = &self.0.context.limits {
-                limits.on_offered(self);
+                limits.on_pickable(self);
             }
             self.serve_queue();
         }
     }
 
-    /// A slot for the connection's own use, whether it is offered to calls or
+    /// A slot for the connection's own use, whether it is pickable or
     /// not. Waits while the peer allows no stream at all, or calls have them all;
     /// for ever, if the connection takes no new streams.
     ///
@@ -270,7 +270,7 @@ impl Connection {
 
     /// The status of a call whose stream failed with `error`.
     ///
-    /// If that is the end of the whole connection, it is retired before anyone
+    /// If that is the end of the whole connection, no new stream is opened on it before anyone
     /// can act upon the status: `h2` wakes its streams first, and the driver may
     /// still be on its way to say so.
     pub(in crate::transport) fn on_stream_failed(&self, error: &h2::Error) -> tonic::Status {
@@ -411,7 +411,7 @@ impl CallSlot {
         self.connection.credentials().is_some()
     }
 
-    /// Whether a call may still begin with it: the connection is offered to calls,
+    /// Whether a call may still begin with it: the connection is pickable,
     /// and takes new streams.
     pub(crate) fn is_good(&self) -> bool {
         self.connection.0.slots.is_open()

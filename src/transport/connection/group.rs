@@ -4,7 +4,7 @@ use std::{slice, sync::Arc};
 
 use super::connection::{CallSlot, Connection};
 
-/// The connections of one backend that are offered to calls: at least one.
+/// The connections of one backend that are pickable: at least one.
 ///
 /// Nearly always it is just one, so that one is at hand: a pick then reads no more
 /// memory than it would for a [`Connection`].

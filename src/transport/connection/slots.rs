@@ -9,11 +9,11 @@
 //! ```text
 //!   call ──take──► Slots of the picked connection ──► stream
 //!     └─ all full ──► Queue ◄── serve ── a slot freed · a limit raised ·
-//!                                        a connection offered · a newcomer
+//!                                        a connection pickable · a newcomer
 //! ```
 //!
 //! Whoever frees a slot, and whoever joins the queue, calls
-//! [`serve`](super::queue::Queue::serve). So no call waits while a connection that is offered
+//! [`serve`](super::queue::Queue::serve). So no call waits while a connection that is pickable
 //! has a free slot, and no newcomer overtakes those who wait.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -31,7 +31,7 @@ pub(super) struct Slots {
     /// The peer's limit.
     limit: AtomicUsize,
     /// Whether calls may use the connection: it is READY, health included.
-    offered: AtomicBool,
+    pickable: AtomicBool,
     /// Set once, when no new stream can be opened any more.
     closed: AtomicBool,
     /// Reservations that wait. Each is owed a slot before any call, or calls
@@ -42,13 +42,13 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Takes a slot for a call, unless the connection is full, not offered or
-    /// retired.
+    /// Takes a slot for a call, unless the connection is full, not pickable or
+    /// closed to new streams.
     pub(super) fn take(&self) -> bool {
-        self.offered.load(SeqCst) && self.take_leaving(self.reserving.load(SeqCst))
+        self.pickable.load(SeqCst) && self.take_leaving(self.reserving.load(SeqCst))
     }
 
-    /// Takes a slot for the `Watch`, offered or not, as soon as there is one.
+    /// Takes a slot for the `Watch`, pickable or not, as soon as there is one.
     /// Only between [`start_reserving`](Self::start_reserving) and
     /// [`end_reserving`](Self::end_reserving); else no bell rings.
     pub(super) async fn reserve(&self) {
@@ -106,13 +106,13 @@ impl Slots {
         }
     }
 
-    pub(super) fn offer(&self, offered: bool) {
-        self.offered.store(offered, SeqCst);
+    pub(super) fn set_pickable(&self, pickable: bool) {
+        self.pickable.store(pickable, SeqCst);
     }
 
     /// Whether calls may use the connection at all.
     pub(super) fn is_open(&self) -> bool {
-        self.offered.load(SeqCst) && !self.closed.load(SeqCst)
+        self.pickable.load(SeqCst) && !self.closed.load(SeqCst)
     }
 
     pub(super) fn close_to_new_streams(&self) {
@@ -130,11 +130,11 @@ mod tests {
 
     use super::Slots;
 
-    /// A connection with `limit` streams, offered.
+    /// A connection with `limit` streams, pickable.
     fn slots(limit: usize) -> Slots {
         let slots = Slots::default();
         slots.set_limit(limit);
-        slots.offer(true);
+        slots.set_pickable(true);
         slots
     }
 
@@ -169,15 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_or_retired_admits_no_call() {
+    fn what_is_not_pickable_or_closed_admits_no_call() {
         let slots = slots(2);
-        slots.offer(false);
+        slots.set_pickable(false);
         assert!(!slots.take());
         assert!(
             slots.reserve().now_or_never().is_some(),
             "the Watch comes before the calls"
         );
-        slots.offer(true);
+        slots.set_pickable(true);
         slots.close_to_new_streams();
         assert!(!slots.take());
         assert!(slots.reserve().now_or_never().is_none());

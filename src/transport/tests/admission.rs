@@ -103,15 +103,15 @@ async fn a_limit_lowered_below_what_runs_admits_nobody_until_enough_have_ended()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_not_offered_admits_nobody() {
+async fn a_connection_that_is_not_pickable_admits_no_call() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 100).await;
-    connection.offer(false);
+    connection.set_pickable(false);
     assert!(connection.admit().is_none());
     let mut ticket = pin!(queue.join());
     connection.serve_queue();
     assert!(ticket.as_mut().now_or_never().is_none());
-    connection.offer(true);
+    connection.set_pickable(true);
     soon(ticket).await;
 }
 

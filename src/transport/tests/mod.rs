@@ -168,7 +168,7 @@ async fn shake_hands(
     let both = async { tokio::join!(dial(endpoint, context), serve) };
     let (connection, server) = soon(both).await;
     let connection = connection.expect("connects");
-    connection.offer(true);
+    connection.set_pickable(true);
     (connection, Peer::spawn(server.expect("accepts")))
 }
 

@@ -13,7 +13,7 @@ use crate::transport::OutgoingRequest;
 #[tokio::test(start_paused = true)]
 async fn a_reservation_waits_for_a_limit_above_zero() {
     let (connection, mut wire) = wired(0).await;
-    connection.offer(false);
+    connection.set_pickable(false);
     let mut reserving = pin!(connection.reserve());
     assert!(reserving.as_mut().now_or_never().is_none());
     wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
@@ -110,7 +110,7 @@ async fn who_waits_for_a_connection_that_goes_hears_why() {
     let kept = soon(connection.reserve_call()).await.expect("a slot");
     assert!(kept.is_good());
     let waiting = [connection.reserve_call(), connection.reserve_call()];
-    connection.offer(false);
+    connection.set_pickable(false);
     assert!(!kept.is_good(), "calls may not use it now");
     connection.stop_new_calls();
     for ticket in waiting.into_iter().chain([connection.reserve_call()]) {

@@ -79,7 +79,7 @@ async fn shake_hands(
     wire.settings(&[(MAX_CONCURRENT_STREAMS, limit)]).await;
     let connection = soon(dial(endpoint, context)).await;
     let connection = connection.expect("connects");
-    connection.offer(true);
+    connection.set_pickable(true);
     wire.read_preface().await;
     wire.read_until(SETTINGS).await;
     // The windows that the client asked for hold from here.
