@@ -61,7 +61,7 @@ pub(super) async fn wait(
     mut had_turn: bool,
 ) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
-    let mut bell = board.bell();
+    let mut routing_changed = board.routing_changed();
     let mut ticket: Option<Ticket<CallSlot>> = None;
     loop {
         match ask(board, patient)? {
@@ -79,11 +79,11 @@ pub(super) async fn wait(
             Some(ticket) => select! {
                 biased;
                 slot = ticket => return Ok(slot),
-                _ = bell.changed() => {}
+                _ = routing_changed.changed() => {}
             },
             None => {
-                // The board outlives this borrow, and with it the bell.
-                let _ = bell.changed().await;
+                // The board outlives this borrow, and with it the sender.
+                let _ = routing_changed.changed().await;
             }
         }
     }

@@ -5,10 +5,10 @@
 //!   ┌─► pick ── Send ──► slot ──► open ──► exchange ──► response
 //!   │    │                │         │         └─ refused by the peer, once ─┐
 //!   │    │                └ all full└─ not sent ────────────────────────────┤
-//!   │    ├─ Wait ──► bell           │                                       │
-//!   │    ├─ Connect ─► wake, bell   │                                       │
+//!   │    ├─ Wait ──► wait           │                                       │
+//!   │    ├─ Connect ─► wake, wait   │                                       │
 //!   │    └─ Fail ──► UNAVAILABLE,   ▼                                       │
-//!   │                or bell: wait-for-ready                                │
+//!   │                or wait: wait-for-ready                                │
 //!   └────────────────────────────────◄──────────────────────────────────────┘
 //! ```
 //!

@@ -76,15 +76,15 @@ impl Call {
         let path = self.request.path().to_owned();
         let learned = async {
             let _counted = board.start_waiting()?;
-            let mut bell = board.bell();
+            let mut routing_changed = board.routing_changed();
             loop {
                 if let Some(rules) = MethodRules::on(board, &path) {
                     return Ok(rules);
                 }
                 // There is no backend to send to; it may be IDLE, or have failed.
                 ask(board, patient)?;
-                // The board outlives this borrow, and with it the bell.
-                let _ = bell.changed().await;
+                // The board outlives this borrow, and with it the sender.
+                let _ = routing_changed.changed().await;
             }
         };
         let limit = self.deadline.limit();

@@ -272,11 +272,11 @@ impl Visitor<'_> for EntryVisitor {
     }
 }
 
-/// Rings when something happens in the folder of a file, or has not for a while.
+/// Wakes the source when something happens in the folder of a file, or has not for a while.
 struct Watch {
     /// None where it is not watched at all.
     folder: Option<PathBuf>,
-    bell: Arc<Notify>,
+    folder_changed: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     /// To be placed, for the first time or again: nothing tells of a folder that has
     /// been replaced.
@@ -293,7 +293,7 @@ impl Watch {
         };
         Self {
             folder: options.watched.then(|| folder.to_owned()),
-            bell: Arc::new(Notify::new()),
+            folder_changed: Arc::new(Notify::new()),
             watcher: None,
             due: true,
             failure: None,
@@ -302,7 +302,7 @@ impl Watch {
 
     async fn changed(&mut self) {
         select! {
-            () = self.bell.notified() => time::sleep(SETTLE).await,
+            () = self.folder_changed.notified() => time::sleep(SETTLE).await,
             () = time::sleep(READ_EVERY) => self.due = true,
         }
     }
@@ -313,13 +313,13 @@ impl Watch {
     ) -> Option<impl FnOnce() -> notify::Result<RecommendedWatcher> + Send + use<>> {
         let due = mem::take(&mut self.due);
         let folder = self.folder.clone().filter(|_| due)?;
-        let (watcher, bell) = (self.watcher.take(), self.bell.clone());
+        let (watcher, folder_changed) = (self.watcher.take(), self.folder_changed.clone());
         Some(move || {
             let mut watcher = match watcher {
                 Some(watcher) => watcher,
                 None => notify::recommended_watcher(move |event| {
                     if is_change(event) {
-                        bell.notify_one();
+                        folder_changed.notify_one();
                     }
                 })?,
             };

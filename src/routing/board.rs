@@ -1,17 +1,18 @@
 //! Where the balancer publishes and calls read: one value in two halves, and
-//! the two bells that tell of a new one.
+//! the two wake-ups that follow a new one.
 //!
 //! ```text
 //!   balancer ──publish──► Routing (ArcSwap)   ◄──load── calls
-//!                         routing bell        ──rings── calls that wait, if they
+//!                         routing_changed     ──wakes── calls that wait, if they
 //!                                                       could get another answer
-//!                         Status (watch)      ──rings── users, for every change
+//!                         Status (watch)      ──wakes── users, for every change
 //!   balancer ◄──wake───────────────────────────────────── a call that finds IDLE
 //! ```
 //!
-//! A call that waits subscribes, *then* loads and picks, *then* awaits the bell:
+//! A call that waits subscribes, *then* loads and picks, *then* awaits
+//! `routing_changed`:
 //! in any other order a publication in between is a wake-up lost. Routing is
-//! stored before either bell rings.
+//! stored before either wake-up.
 
 use std::sync::{
     Arc,
@@ -41,14 +42,14 @@ pub(crate) enum Command {
 }
 
 /// What one channel has published. Shared by the channel's handles, its calls
-/// and its balancer; nobody's liveness hangs on it.
+/// and its balancer. It does not keep the channel alive.
 pub(crate) struct Board {
     routing: ArcSwap<Routing>,
-    routing_bell: watch::Sender<()>,
+    routing_changed: watch::Sender<()>,
     status: watch::Sender<Arc<Status>>,
     queue: Arc<Queue<CallSlot>>,
     wake: Notify,
-    /// There has been a call since somebody last looked.
+    /// There has been a call since the balancer last checked.
     active: AtomicBool,
     waiting: AtomicUsize,
     max_waiting: usize,
@@ -72,7 +73,7 @@ impl Board {
         };
         Self {
             routing: ArcSwap::from_pointee(routing),
-            routing_bell: watch::Sender::new(()),
+            routing_changed: watch::Sender::new(()),
             status: watch::Sender::new(status),
             queue: Queue::new(),
             wake: Notify::new(),
@@ -93,9 +94,9 @@ impl Board {
         self.status.subscribe()
     }
 
-    /// Rings when a call that waits should ask again.
-    pub(crate) fn bell(&self) -> watch::Receiver<()> {
-        self.routing_bell.subscribe()
+    /// Wakes a call that waits when it should ask again.
+    pub(crate) fn routing_changed(&self) -> watch::Receiver<()> {
+        self.routing_changed.subscribe()
     }
 
     /// Where calls wait that found every READY backend full.
@@ -119,7 +120,7 @@ impl Board {
         let last = self.routing.swap(next.clone());
         let first_config = last.config.is_none() && next.config.is_some();
         if first_config || last.picker.could_answer_differently(&next.picker) {
-            self.routing_bell.send_replace(());
+            self.routing_changed.send_replace(());
         }
         if !self.queue.is_empty()
             && let Pick::Send(candidates) = next.picker.peek()
@@ -144,8 +145,8 @@ impl Board {
         self.wake.notified().await;
     }
 
-    /// Leaves the mark of a call. It is there already on a busy channel, and then
-    /// nobody's cache is disturbed.
+    /// Sets the "active" flag. On a busy channel it is set already, and then the flag is
+    /// only read, so that no other thread's cache is disturbed.
     pub(crate) fn mark_active(&self) {
         if !self.active.load(Relaxed) {
             self.active.store(true, Relaxed);

@@ -122,7 +122,7 @@ impl<C> Picker<C> {
             // Such a call waits for streams of backends that are gone.
             (Self::Ready { .. }, _) => true,
             (_, Self::Ready { .. }) => true,
-            // It has not rung the bell yet, or must ring it again.
+            // It has not woken the channel yet, or must wake it again.
             (Self::Connecting | Self::Failing, Self::Idle) => true,
             (Self::Idle, Self::Idle) => false,
             (Self::Connecting | Self::Idle, Self::Failing) => true,

@@ -37,7 +37,7 @@ pub(super) struct Slots {
     /// Reservations that wait. Each is owed a slot before any call, or calls
     /// that follow one another would keep the `Watch` out for ever.
     reserving: AtomicUsize,
-    /// Rings for them when a slot may be free.
+    /// Wakes them when a slot may be free.
     freed: Notify,
 }
 
@@ -50,10 +50,10 @@ impl Slots {
 
     /// Takes a slot for the `Watch`, pickable or not, as soon as there is one.
     /// Only between [`start_reserving`](Self::start_reserving) and
-    /// [`end_reserving`](Self::end_reserving); else no bell rings.
+    /// [`end_reserving`](Self::end_reserving); else nothing wakes it.
     pub(super) async fn reserve(&self) {
         loop {
-            // Listens before it looks, so that no bell rings in between unheard.
+            // Subscribes before it looks, so that no wake-up in between is lost.
             let freed = self.freed.notified();
             if self.take_leaving(0) {
                 return;
@@ -90,17 +90,17 @@ impl Slots {
     /// Gives a slot back. The caller then serves the queue.
     pub(super) fn release(&self) {
         self.taken.fetch_sub(1, SeqCst);
-        self.ring();
+        self.wake_reserving();
     }
 
     /// Says whether the limit changed.
     pub(super) fn set_limit(&self, limit: usize) -> bool {
         let changed = self.limit.swap(limit, SeqCst) != limit;
-        self.ring();
+        self.wake_reserving();
         changed
     }
 
-    fn ring(&self) {
+    fn wake_reserving(&self) {
         if self.reserving.load(SeqCst) > 0 {
             self.freed.notify_waiters();
         }
