@@ -42,7 +42,7 @@ const PURE: [&str; 28] = [
     "src/util/backoff.rs",
     "src/util/instant.rs",
     "src/util/log_budget.rs",
-    "src/util/tally.rs",
+    "src/util/window_counter.rs",
     "tests/it/churn/plan.rs",
     "tests/it/support/fleet/plan.rs",
 ];

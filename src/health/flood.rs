@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::util::tally::Tally;
+use crate::util::window_counter::WindowCounter;
 
 /// Ten times the messages of a backend that flips a hundred times a second; or what
 /// such a one has said to a client that was suspended for ten.
@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The messages of one connection, of one `Watch` after the other.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
-    messages: Tally,
+    messages: WindowCounter,
     /// A `Watch` was ended for them, and no later one has gone well for a second.
     suspected: bool,
 }

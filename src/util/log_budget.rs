@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::tally::Tally;
+use super::window_counter::WindowCounter;
 
 /// Lines that one backend, or one channel, may bring into the log above DEBUG: what
 /// changes more often is nothing to read.
@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Keeps what a peer can cause from filling the log.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LogBudget(Tally);
+pub(crate) struct LogBudget(WindowCounter);
 
 /// How a line is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

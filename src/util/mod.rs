@@ -5,4 +5,4 @@ pub(crate) mod clock;
 pub(crate) mod in_flight;
 pub(crate) mod instant;
 pub(crate) mod log_budget;
-pub(crate) mod tally;
+pub(crate) mod window_counter;

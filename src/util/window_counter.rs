@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 /// passed, so within any span of its length there are at most twice as many as it
 /// may have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct WindowCounter {
     since: Option<Instant>,
     count: u32,
 }
 
-impl Tally {
+impl WindowCounter {
     /// One more, `now`: how many there are in its period.
     pub(crate) fn count(&mut self, now: Instant, period: Duration) -> u32 {
         let goes_on = self
@@ -33,10 +33,10 @@ mod tests {
     #[test]
     fn a_period_begins_with_the_first_after_the_last_has_passed() {
         let start = Instant::now();
-        let mut tally = Tally::default();
+        let mut counter = WindowCounter::default();
         let counts = [0, 999, 1_000, 1_500, 2_500, 3_499].map(|millis| {
             let now = start + Duration::from_millis(millis);
-            tally.count(now, Duration::from_secs(1))
+            counter.count(now, Duration::from_secs(1))
         });
         assert_eq!(counts, [1, 2, 1, 2, 1, 2]);
     }
@@ -44,9 +44,9 @@ mod tests {
     #[test]
     fn a_clock_that_stands_still_counts_on() {
         let now = Instant::now();
-        let mut tally = Tally::default();
+        let mut counter = WindowCounter::default();
         assert_eq!(
-            [0; 3].map(|_| tally.count(now, Duration::from_secs(1))),
+            [0; 3].map(|_| counter.count(now, Duration::from_secs(1))),
             [1, 2, 3]
         );
     }
