@@ -36,7 +36,7 @@ use crate::{
         backoff::BackoffConfig,
         clock::{now, sleep_until},
         in_flight::InFlight,
-        log_budget::{LogBudget, Loudness},
+        log_budget::{LogBudget, LogDecision},
     },
 };
 
@@ -443,10 +443,10 @@ impl Worker {
             let (to, backends) = (status.state(), status.backends().len());
             let cause = status.cause().map(display);
             match self.log.spend(now()) {
-                Loudness::Muted => {
+                LogDecision::Demote => {
                     debug!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
                 }
-                Loudness::Last | Loudness::Normal => {
+                LogDecision::EmitLast | LogDecision::Emit => {
                     info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
                 }
             }

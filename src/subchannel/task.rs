@@ -22,7 +22,7 @@ use crate::{
     transport::{BackendContext, ConnectionGroup, Endpoint},
     util::{
         clock::{now, sleep_until},
-        log_budget::{LogBudget, Loudness},
+        log_budget::{LogBudget, LogDecision},
     },
 };
 
@@ -270,10 +270,10 @@ impl<I: Copy> Task<I> {
         }
         let from = from.unwrap_or(ConnectivityState::Idle);
         match spend(&mut self.log, backend) {
-            Loudness::Normal | Loudness::Last => {
+            LogDecision::Emit | LogDecision::EmitLast => {
                 info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
             }
-            Loudness::Muted => {
+            LogDecision::Demote => {
                 debug!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
             }
         }
@@ -281,7 +281,7 @@ impl<I: Copy> Task<I> {
 
     fn log(&mut self, notice: Notice) {
         let backend = &*self.spec.label;
-        if spend(&mut self.log, backend) == Loudness::Muted {
+        if spend(&mut self.log, backend) == LogDecision::Demote {
             debug!(target: HEALTH, backend, ?notice, "once more");
             return;
         }
@@ -308,12 +308,12 @@ impl<I: Copy> Task<I> {
     }
 }
 
-fn spend(log: &mut LogBudget, backend: &str) -> Loudness {
-    let loudness = log.spend(now());
-    if loudness == Loudness::Last {
+fn spend(log: &mut LogBudget, backend: &str) -> LogDecision {
+    let decision = log.spend(now());
+    if decision == LogDecision::EmitLast {
         warn!(target: BACKEND, backend, "changes too often; for up to a minute at DEBUG");
     }
-    loudness
+    decision
 }
 
 /// A subchannel that stops lets go of its connections, and calls on them go on.

@@ -15,22 +15,22 @@ pub(crate) struct LogBudget(WindowCounter);
 
 /// How a line is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loudness {
+pub(crate) enum LogDecision {
     /// At its own level.
-    Normal,
+    Emit,
     /// At its own level, with word that the next ones are not.
-    Last,
+    EmitLast,
     /// At DEBUG.
-    Muted,
+    Demote,
 }
 
 impl LogBudget {
     /// For one more line, `now`.
-    pub(crate) fn spend(&mut self, now: Instant) -> Loudness {
+    pub(crate) fn spend(&mut self, now: Instant) -> LogDecision {
         match self.0.count(now, MINUTE) {
-            ..MAX_LINES => Loudness::Normal,
-            MAX_LINES => Loudness::Last,
-            _ => Loudness::Muted,
+            ..MAX_LINES => LogDecision::Emit,
+            MAX_LINES => LogDecision::EmitLast,
+            _ => LogDecision::Demote,
         }
     }
 }
@@ -39,18 +39,18 @@ impl LogBudget {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{LogBudget, Loudness};
+    use super::{LogBudget, LogDecision};
 
     #[test]
     fn the_log_is_loud_again_in_the_next_minute() {
         let start = Instant::now();
         let mut budget = LogBudget::default();
         for _ in 1..60 {
-            assert_eq!(budget.spend(start), Loudness::Normal);
+            assert_eq!(budget.spend(start), LogDecision::Emit);
         }
-        assert_eq!(budget.spend(start), Loudness::Last);
-        assert_eq!(budget.spend(start), Loudness::Muted);
+        assert_eq!(budget.spend(start), LogDecision::EmitLast);
+        assert_eq!(budget.spend(start), LogDecision::Demote);
         let later = start + Duration::from_secs(60);
-        assert_eq!(budget.spend(later), Loudness::Normal);
+        assert_eq!(budget.spend(later), LogDecision::Emit);
     }
 }
