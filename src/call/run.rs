@@ -57,9 +57,9 @@ impl Call {
         let rules = match MethodRules::on(board, self.request.path()) {
             Some(rules) => rules,
             // Boxed, as it is rare, to keep it out of every other call's future.
-            None => Box::pin(self.learn(board)).await?,
+            None => Box::pin(self.wait_for_config(board)).await?,
         };
-        self.obey(rules);
+        self.apply_method_config(rules);
         if self.deadline.is_zero() {
             let text = "deadline exceeded before the call was sent: it was given no time";
             return Err(Error::new(ErrorKind::DeadlineExceeded, text));
@@ -71,10 +71,10 @@ impl Call {
 
     /// Waits for the first service config: before that nobody knows the rules for
     /// this call.
-    async fn learn(&mut self, board: &Board) -> Result<MethodRules, Error> {
+    async fn wait_for_config(&mut self, board: &Board) -> Result<MethodRules, Error> {
         let patient = self.is_patient();
         let path = self.request.path().to_owned();
-        let learned = async {
+        let config = async {
             let _counted = board.start_waiting()?;
             let mut routing_changed = board.routing_changed();
             loop {
@@ -88,13 +88,13 @@ impl Call {
             }
         };
         let limit = self.deadline.limit();
-        let learned = self.deadline.wait(limit, learned).await;
-        learned.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+        let config = self.deadline.wait(limit, config).await;
+        config.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
     }
 
     /// Takes over what the service config says, where the caller has not said
     /// otherwise; of two timeouts the shorter counts.
-    fn obey(&mut self, rules: MethodRules) {
+    fn apply_method_config(&mut self, rules: MethodRules) {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
         self.max_response = rules.max_response;
         if let Some(max) = rules.max_request {
