@@ -86,7 +86,7 @@ impl Deadline {
 
     /// Puts the time that is left on the request. One that goes out at once says what the
     /// caller wrote, if that is short.
-    pub(super) fn tell(&mut self, request: &mut OutgoingRequest) {
+    pub(super) fn tell_time_left(&mut self, request: &mut OutgoingRequest) {
         let Some(end) = self.end() else { return };
         if self.is_retold {
             let left = end.saturating_duration_since(Instant::now());

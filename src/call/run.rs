@@ -121,7 +121,7 @@ impl Call {
                 // Boxed to keep it out of the future of calls that need none.
                 Box::pin(self.authorize(&slot, limit)).await?;
             }
-            self.deadline.tell(&mut self.request);
+            self.deadline.tell_time_left(&mut self.request);
             let mut exchange = match slot.open(&mut self.request) {
                 Ok(exchange) => exchange,
                 Err(OpenError::Refused(error)) => return Err(error),
