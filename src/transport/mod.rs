@@ -9,7 +9,7 @@
 //!                                            └── slot held by ─┴► ResponseBody
 //! ```
 //!
-//! Six layers, of which each uses only those below it:
+//! `dial` stands on six layers, each of which uses only those below it:
 //!
 //! ```text
 //!   dial          from an endpoint to a connection

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   OutgoingRequest ──open──► Exchange ──headers──► ResponseBody
-//!   head kept,         polls the response,    DATA, trailers; frees the slot
-//!   first frame kept   pumps the request      when the stream ends
-//!                          └─ unfinished ──► RequestBodyPump in a task, cancelled with the body
+//!   head kept,                polls the response,   DATA, trailers; frees the slot
+//!   first frame kept          pumps the request     when the stream ends
+//!                               └─ unfinished ──► RequestBodyTask, cancelled with the body
 //! ```
 
 mod headers;
