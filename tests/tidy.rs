@@ -151,6 +151,7 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
             match path.is_dir() {
                 true if path.ends_with("target") => {}
                 true => folders.push(path),
+                false if is_generated(&path) => {}
                 false if path.extension().is_some_and(|e| e == ending) => found.push(path),
                 false => {}
             }
@@ -158,6 +159,12 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Generated code has the name of its protobuf package: `grpc.health.v1.rs`.
+fn is_generated(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default();
+    name.to_string_lossy().contains('.')
 }
 
 fn read(path: &Path) -> Source {
