@@ -9,10 +9,20 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&str, &str); 1] = [(
-    include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
-    "src/pb/grpc.health.v1.rs",
-)];
+const GENERATED: [(&str, &str); 3] = [
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        "src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),
+        "crates/testing/src/pb/demo.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
+        "crates/testing/src/pb/grpc.health.v1.rs",
+    ),
+];
 
 #[test]
 fn generated_code_is_up_to_date() {

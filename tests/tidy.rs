@@ -32,7 +32,7 @@ const PURE: [&str; 23] = [
     "src/tally.rs",
     "src/transport/messages.rs",
     "tests/it/churn/plan.rs",
-    "tests/it/support/fleet/plan.rs",
+    "crates/testing/src/fleet/plan.rs",
 ];
 
 const NOT_PURE: [&str; 14] = [
@@ -129,7 +129,7 @@ const EDGES: [(&str, &str); 17] = [
 const MAX_LINES: usize = 500;
 
 /// Where there is code.
-const FOLDERS: [&str; 5] = ["src", "tests", "examples", "benches", "fuzz"];
+const FOLDERS: [&str; 6] = ["src", "crates", "tests", "examples", "benches", "fuzz"];
 
 struct Source {
     path: String,
@@ -370,11 +370,10 @@ fn nothing_is_left_undone() {
 #[test]
 fn tests_do_not_sleep_to_wait() {
     let mut complaints = Vec::new();
-    for path in files("tests/it", "rs") {
+    let folders = ["tests/it", "crates/testing/tests"];
+    for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
         let source = read(&path);
-        // The servers of the harness are slow on demand.
-        let is_harness = source.path.starts_with("tests/it/support/");
-        if !is_harness && source.code.contains("sleep(") {
+        if source.code.contains("sleep(") {
             complaints.push(format!("{}: await a state instead", source.path));
         }
     }

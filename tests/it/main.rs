@@ -1,9 +1,7 @@
 //! The crate seen from outside: real sockets, real servers, real time.
 //!
 //! One binary holds every integration test, because linking tonic once per file
-//! costs more than running them all. `support` is what the tests are written
-//! with; `harness` tests `support` itself with tonic's own channel as the client,
-//! so that a red test elsewhere is about the library.
+//! costs more than running them all. The tests are written with `crates/testing`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,7 +20,6 @@ mod connectivity;
 mod discover;
 mod drop_in;
 mod endpoints;
-mod harness;
 mod health;
 mod hostile;
 mod lost;
@@ -30,6 +27,5 @@ mod serving;
 mod shutdown;
 mod silence;
 mod simulation;
-mod support;
 #[cfg(feature = "tls-ring")]
 mod tls;

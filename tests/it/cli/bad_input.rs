@@ -1,7 +1,8 @@
 //! Arguments that make no sense, and servers that are none.
 
+use testing::{Authority, Backend, Peer, PeerScript, TlsFront, dead_addr};
+
 use super::run::{probe, run};
-use crate::support::{Authority, Backend, Peer, PeerScript, TlsFront, dead_addr};
 
 #[tokio::test]
 async fn arguments_that_make_no_sense() {

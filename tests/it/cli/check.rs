@@ -1,9 +1,10 @@
 //! `check`: one question to each backend for each service, and one exit code.
 
-use super::run::{Ended, run};
-use crate::support::{
+use testing::{
     Backend, CheckScript, GREETER, HealthKind, NOT_SERVING, Peer, PeerScript, dead_addr,
 };
+
+use super::run::{Ended, run};
 
 async fn check(targets: &[&str], more: &[&str]) -> Ended {
     run(&[&["check"], targets, more].concat()).await

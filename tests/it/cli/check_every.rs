@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testing::Backend;
 
 use super::run::Running;
-use crate::support::Backend;
 
 #[tokio::test]
 async fn after_the_first_round_only_what_changed_is_told() {

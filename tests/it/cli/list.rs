@@ -1,7 +1,8 @@
 //! `list`: what a server says of all its services (gRFC A90).
 
+use testing::{Backend, GREETER, NOT_SERVING, UNKNOWN, dead_addr};
+
 use super::run::run;
-use crate::support::{Backend, GREETER, NOT_SERVING, UNKNOWN, dead_addr};
 
 #[tokio::test]
 async fn services_are_listed_by_name() {

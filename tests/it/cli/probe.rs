@@ -3,12 +3,12 @@
 use std::process::Stdio;
 
 use http::HeaderMap;
+#[cfg(unix)]
+use testing::UnixDoor;
+use testing::{Backend, CheckScript, GREETER, HealthKind, UNKNOWN, dead_addr, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::run::{Ended, command, probe, run, run_command};
-#[cfg(unix)]
-use crate::support::UnixDoor;
-use crate::support::{Backend, CheckScript, GREETER, HealthKind, UNKNOWN, dead_addr, within};
 
 /// What the backend was last asked with.
 fn headers(backend: &Backend) -> HeaderMap {

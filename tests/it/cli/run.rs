@@ -7,12 +7,11 @@ use std::{
 };
 
 use serde_json::Value;
+use testing::{PATIENCE, within};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-
-use crate::support::{PATIENCE, within};
 
 pub(super) const COMMAND: &str = env!("CARGO_BIN_EXE_grpc-health");
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use testing::{Backend, PATIENCE, dead_addr, within};
 use tokio::{sync::watch, task, time};
 use vt100::{Parser, Screen};
 
 use super::run::{ASK_SHORTLY, COMMAND};
-use crate::support::{Backend, PATIENCE, dead_addr, within};
 
 /// A terminal in which the command runs.
 struct Terminal {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use tempfile::TempDir;
+use testing::{Authority, Backend, ServerTls, TlsFront};
 
 use super::run::{Ended, command, run, run_command};
-use crate::support::{Authority, Backend, ServerTls, TlsFront};
 
 /// PEM files that one test needs.
 struct Files(TempDir);

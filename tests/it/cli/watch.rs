@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::Value;
 use tempfile::TempDir;
-
-use super::run::{Running, object};
-use crate::support::{
+use testing::{
     Backend, CheckScript, GREETER, HealthKind, NOT_SERVING, Peer, PeerScript, dead_addr,
 };
+
+use super::run::{Running, object};
 
 fn start(targets: &[String], more: &[&str]) -> Running {
     let mut arguments = vec!["watch"];
@@ -225,14 +225,14 @@ async fn a_server_without_watch_is_asked_by_check() {
 #[tokio::test]
 async fn a_unix_socket_is_a_target() {
     let backend = Backend::start().await;
-    let door = crate::support::UnixDoor::to(backend.addr());
+    let door = testing::UnixDoor::to(backend.addr());
     let mut watch = start(&[format!("unix://{}", door.path())], &[]);
     watch.until_ending("READY SERVING").await;
 }
 
 #[tokio::test]
 async fn tls_is_spoken_where_it_is_asked_for() {
-    use crate::support::{Authority, TlsFront};
+    use testing::{Authority, TlsFront};
     let backend = Backend::start().await;
     let authority = Authority::new();
     let front = TlsFront::of(&backend, &authority).await;

@@ -1,7 +1,8 @@
 //! How `watch` ends, and what a script makes of it.
 
+use testing::{Backend, dead_addr};
+
 use super::run::{Running, run};
-use crate::support::{Backend, dead_addr};
 
 #[tokio::test]
 async fn until_serving_ends_when_the_last_backend_is() {

@@ -1,0 +1,85 @@
+//! A fleet of backends under load, and everything that can happen to it. What a backend
+//! is, is left open: a process of its own (`tests/chaos`), or a server in memory
+//! (`tests/it/simulation`).
+//!
+//! ```text
+//!   plan     seed ─► rounds of trouble, between which all is well
+//!   storm    performs the rounds on the hosts, and looks for what is left after each
+//!   link     the line to each host, and its weather
+//!   load     calls with numbers; each is judged by what was going on
+//!   service  answers them, and notes their numbers
+//!   ledger   what hosts have noted, against what callers have seen
+//! ```
+//!
+//! What has to hold:
+//!
+//! - every call ends, by its deadline and a little more; one that fails says why, with
+//!   UNAVAILABLE or that its time was up;
+//! - a call that was answered was processed once, one that failed at most once;
+//! - no call fails at a backend that has no trouble, nor while the channel knows of all
+//!   that are in trouble and of one that is not;
+//! - so a rolling restart, a slow line or flapping health cost no call at all;
+//! - a backend that is well again is READY within the bound of the backoff;
+//! - tasks come back to what they were.
+
+mod ledger;
+mod link;
+mod load;
+mod plan;
+mod service;
+mod storm;
+
+use std::time::Duration;
+
+use tonic_health_channel::Endpoint;
+
+pub use link::{Weather, join};
+pub use load::{Load, Notes};
+pub use plan::{Fault, Round, Trouble, round};
+pub use service::{Numbered, SERVICE};
+pub use storm::Fleet;
+
+use super::greeter;
+
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One backend, as those have it who trouble it.
+#[allow(
+    async_fn_in_trait,
+    reason = "a fleet runs on one thread, or spawns nothing"
+)]
+pub trait Host {
+    /// Where it is, whatever becomes of it.
+    fn endpoint(&self) -> Result<Endpoint>;
+
+    /// The numbers of all calls that came to it, in any of its lives.
+    fn ledger(&self) -> Result<Vec<u64>>;
+
+    /// It ends at once.
+    async fn kill(&mut self) -> Result<()>;
+
+    /// It ends when the calls that it has have ended, and says so to its clients.
+    async fn stop(&mut self) -> Result<()>;
+
+    /// A new life, in which it is SERVING.
+    async fn restart(&mut self) -> Result<()>;
+
+    /// It does nothing any more, or goes on.
+    fn pause(&mut self, pause: bool) -> Result<()>;
+
+    /// SERVING, or NOT_SERVING.
+    async fn serve(&mut self, serving: bool) -> Result<()>;
+
+    /// A fault of the line to it begins.
+    async fn disturb(&mut self, fault: Fault) -> Result<()>;
+
+    /// And ends.
+    async fn mend(&mut self, fault: Fault) -> Result<()>;
+
+    /// For how long after a silence that lasted so long bytes may be under way that were
+    /// sent in it.
+    fn afterwards(&self, _silence: Duration) -> Duration {
+        Duration::ZERO
+    }
+}
