@@ -19,6 +19,9 @@ use super::{
     greeter::{HelloReply, HelloRequest, greeter_server::Greeter},
 };
 
+/// The name under which every backend registers its greeter.
+pub const GREETER: &str = "demo.v1.Greeter";
+
 #[derive(Clone, Debug)]
 pub(crate) struct GreeterService {
     /// The backend's name, which every reply carries.

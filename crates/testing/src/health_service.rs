@@ -12,13 +12,18 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    NOT_SERVING, SERVICE_UNKNOWN, SERVING,
     health::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_server::Health,
     },
     scripts::{CheckScript, Plan, WatchScript},
 };
+
+/// Numbers of the health protocol, as `set_status` takes them.
+pub const UNKNOWN: i32 = 0;
+pub const SERVING: i32 = 1;
+pub const NOT_SERVING: i32 = 2;
+pub const SERVICE_UNKNOWN: i32 = 3;
 
 /// What the watchers look at.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! ```text
 //!   plan     seed ─► rounds of trouble, between which all is well
 //!   storm    performs the rounds on the hosts, and looks for what is left after each
+//!   host     what a backend is to those who trouble it
 //!   link     the line to each host, and its weather
 //!   load     calls with numbers; each is judged by what was going on
 //!   service  answers them, and notes their numbers
@@ -22,6 +23,7 @@
 //! - a backend that is well again is READY within the bound of the backoff;
 //! - tasks come back to what they were.
 
+mod host;
 mod ledger;
 mod link;
 mod load;
@@ -29,10 +31,7 @@ mod plan;
 mod service;
 mod storm;
 
-use std::time::Duration;
-
-use tonic_health_channel::Endpoint;
-
+pub use host::Host;
 pub use link::{Weather, join};
 pub use load::{Load, Notes};
 pub use plan::{Fault, Round, Trouble, round};
@@ -43,43 +42,3 @@ use super::greeter;
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// One backend, as those have it who trouble it.
-#[allow(
-    async_fn_in_trait,
-    reason = "a fleet runs on one thread, or spawns nothing"
-)]
-pub trait Host {
-    /// Where it is, whatever becomes of it.
-    fn endpoint(&self) -> Result<Endpoint>;
-
-    /// The numbers of all calls that came to it, in any of its lives.
-    fn ledger(&self) -> Result<Vec<u64>>;
-
-    /// It ends at once.
-    async fn kill(&mut self) -> Result<()>;
-
-    /// It ends when the calls that it has have ended, and says so to its clients.
-    async fn stop(&mut self) -> Result<()>;
-
-    /// A new life, in which it is SERVING.
-    async fn restart(&mut self) -> Result<()>;
-
-    /// It does nothing any more, or goes on.
-    fn pause(&mut self, pause: bool) -> Result<()>;
-
-    /// SERVING, or NOT_SERVING.
-    async fn serve(&mut self, serving: bool) -> Result<()>;
-
-    /// A fault of the line to it begins.
-    async fn disturb(&mut self, fault: Fault) -> Result<()>;
-
-    /// And ends.
-    async fn mend(&mut self, fault: Fault) -> Result<()>;
-
-    /// For how long after a silence that lasted so long bytes may be under way that were
-    /// sent in it.
-    fn afterwards(&self, _silence: Duration) -> Duration {
-        Duration::ZERO
-    }
-}
