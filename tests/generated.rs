@@ -9,10 +9,14 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&str, &str); 3] = [
+const GENERATED: [(&str, &str); 4] = [
     (
         include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        "crates/grpc-health/src/pb/grpc.health.v1.rs",
     ),
     (
         include_str!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),

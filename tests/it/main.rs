@@ -13,8 +13,6 @@ mod bad_input;
 mod balance;
 mod calls;
 mod churn;
-#[cfg(feature = "cli")]
-mod cli;
 mod config;
 mod connectivity;
 mod discover;

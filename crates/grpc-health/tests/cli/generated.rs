@@ -74,7 +74,7 @@ async fn there_is_a_page_about_every_command() {
 
 #[tokio::test]
 async fn the_documentation_knows_every_command_and_flag() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grpc-health.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/grpc-health.md");
     let text = fs::read_to_string(path).expect("docs/grpc-health.md");
     for command in commands().await {
         assert!(
