@@ -1,28 +1,42 @@
-//! Compiles `proto/` with protox, so that nobody needs `protoc`.
+//! Generates code from `proto/` with protox, so that a build needs no `protoc`.
 //!
-//! Two trees come out. The library includes the health *client* alone, which is
-//! all that its `tonic` features allow. Examples, tests and benches include
-//! `with_server/`, which has clients and servers of both services.
+//! A user's build does nothing here: what the library includes is checked in. The feature
+//! `_generate`, which only the package's own dev-dependencies turn on, generates two trees:
+//!
+//! - `with_server/`, with clients and servers of both services, for examples and benches;
+//! - beside it the health client alone, which `tests/generated.rs` compares with the one in
+//!   `src/pb/`.
 
-use std::{env, error::Error, fs, path::PathBuf};
-
-const PROTOS: [&str; 2] = ["grpc/health/v1/health.proto", "demo/v1/greeter.proto"];
+use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(PROTOS, ["proto"])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    let with_server = out.join("with_server");
-    fs::create_dir_all(&with_server)?;
-
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .build_server(false)
-        .out_dir(&out)
-        .compile_fds(descriptors.clone())?;
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .out_dir(&with_server)
-        .compile_fds(descriptors)?;
+    #[cfg(feature = "_generate")]
+    generate::all()?;
     Ok(())
+}
+
+#[cfg(feature = "_generate")]
+mod generate {
+    use std::{env, error::Error, fs, path::PathBuf};
+
+    const HEALTH: &str = "grpc/health/v1/health.proto";
+    const GREETER: &str = "demo/v1/greeter.proto";
+
+    pub(crate) fn all() -> Result<(), Box<dyn Error>> {
+        let out = PathBuf::from(env::var("OUT_DIR")?);
+        let with_server = out.join("with_server");
+        fs::create_dir_all(&with_server)?;
+
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .build_server(false)
+            .out_dir(&out)
+            .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .out_dir(&with_server)
+            .compile_fds(protox::compile([HEALTH, GREETER], ["proto"])?)?;
+        Ok(())
+    }
 }

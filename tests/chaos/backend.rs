@@ -11,6 +11,10 @@
 
 use std::{fs::OpenOptions, io::Write, path::Path, time::Duration};
 
+use testing::{
+    fleet::{Numbered, Result, SERVICE},
+    greeter::greeter_server::GreeterServer,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
@@ -21,11 +25,6 @@ use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
-};
-
-use crate::{
-    fleet::{Numbered, Result, SERVICE},
-    greeter::greeter_server::GreeterServer,
 };
 
 /// The first argument that makes this program a backend; the second is the file for

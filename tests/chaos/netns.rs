@@ -19,9 +19,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use testing::fleet::{Fault, Result};
 use tokio::io::AsyncWriteExt;
-
-use crate::fleet::{Fault, Result};
 
 /// What it takes and is not here, by name.
 #[derive(Debug)]
@@ -93,7 +92,7 @@ pub(crate) fn enter() -> Result<()> {
 
 /// Only returns if that fails.
 #[cfg(unix)]
-fn restart(how: &str) -> crate::fleet::Error {
+fn restart(how: &str) -> testing::fleet::Error {
     use std::os::unix::process::CommandExt;
 
     let program = match std::env::current_exe() {
@@ -107,7 +106,7 @@ fn restart(how: &str) -> crate::fleet::Error {
 }
 
 #[cfg(not(unix))]
-fn restart(_: &str) -> crate::fleet::Error {
+fn restart(_: &str) -> testing::fleet::Error {
     "--netns takes Linux".into()
 }
 

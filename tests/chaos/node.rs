@@ -23,11 +23,11 @@ use tokio::{
     time::timeout,
 };
 
+use testing::fleet::{Fault, Host, Result, Weather, join};
 use tonic_health_channel::Endpoint;
 
 use crate::{
     backend::ROLE,
-    fleet::{Fault, Host, Result, Weather, join},
     netns::{self, Filters},
 };
 

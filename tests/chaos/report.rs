@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
-use crate::fleet::{Notes, Result};
+use testing::fleet::{Notes, Result};
 
 /// Rows of the table that is printed; the file has all samples.
 const ROWS: usize = 24;

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testing::fleet::{Fleet, Host as _, Load, Result};
 use tokio::{
     runtime::{self, Handle},
     time::interval,
@@ -13,7 +14,6 @@ use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 use crate::{
     Options,
-    fleet::{Fleet, Host as _, Load, Result},
     netns::Filters,
     node::Node,
     report::{Samples, mib, resident_kib},

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, Peer, PeerScript, balanced, endpoint, hello, refusal, until, until_backends, within,
+};
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
     BackendStatus, BackoffConfig, CauseKind, Channel,
@@ -10,10 +13,6 @@ use tonic_health_channel::{
     Endpoint, ErrorKind, ServiceConfig, Uri, discover,
 };
 use tower::ServiceExt;
-
-use crate::support::{
-    Backend, Peer, PeerScript, balanced, endpoint, hello, refusal, until, until_backends, within,
-};
 
 #[test]
 fn an_endpoint_that_cannot_be_dialled_is_refused_with_the_reason() {

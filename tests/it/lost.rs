@@ -1,13 +1,12 @@
 //! A connection that is lost.
 
 use h2::Reason;
-use tonic::Code;
-use tonic_health_channel::ConnectivityState::{Connecting, Ready};
-
-use crate::support::{
+use testing::{
     Answer, Backend, H2Peer, balanced, balanced_at, health_checked, outcome, say, start, until,
     within,
 };
+use tonic::Code;
+use tonic_health_channel::ConnectivityState::{Connecting, Ready};
 
 /// The `Watch` ends with its connection, and may be heard first. If that counted
 /// as an answer about health, the backend would fail its calls while it is only

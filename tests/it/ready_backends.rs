@@ -7,6 +7,11 @@ use std::sync::{
 
 use futures_util::{FutureExt, StreamExt};
 use http::{Request, Response};
+use testing::{
+    Backend, GREETER, Pending, balanced, by_hand,
+    greeter::{HelloReply, greeter_client::GreeterClient},
+    health_checked, outcome, request, until, until_backends, until_that, within,
+};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, body::Body};
 use tonic_health_channel::{
@@ -16,12 +21,6 @@ use tonic_health_channel::{
 };
 use tower::{
     Service, ServiceExt, balance::p2c::Balance, buffer::Buffer, load::Load, util::BoxCloneService,
-};
-
-use crate::support::{
-    Backend, GREETER, Pending, balanced, by_hand,
-    greeter::{HelloReply, greeter_client::GreeterClient},
-    health_checked, outcome, request, until, until_backends, until_that, within,
 };
 
 /// tower's balancer, as each of many callers has it.

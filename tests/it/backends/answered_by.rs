@@ -1,5 +1,8 @@
 //! Which backend a response is of.
 
+use testing::{
+    Backend, balanced, by_hand, call, greeter, hello, request, until, until_ready, within,
+};
 use tonic::{Extensions, Request};
 use tonic_health_channel::{
     AnsweredBy, Channel,
@@ -7,9 +10,6 @@ use tonic_health_channel::{
 };
 
 use super::first;
-use crate::support::{
-    Backend, balanced, by_hand, call, greeter, hello, request, until, until_ready, within,
-};
 
 fn answered_by(extensions: &Extensions) -> Option<&AnsweredBy> {
     extensions.get::<AnsweredBy>()

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use testing::{
+    Backend, GREETER, WatchScript, balanced, by_hand, until, until_backends, until_ready,
+    until_that, within,
+};
 use tokio::task::JoinHandle;
 use tonic_health_channel::{
     BackendEvent, BackendStatus, BackendWatch, Channel,
@@ -11,10 +15,6 @@ use tonic_health_channel::{
 };
 
 use super::first;
-use crate::support::{
-    Backend, GREETER, WatchScript, balanced, by_hand, until, until_backends, until_ready,
-    until_that, within,
-};
 
 /// What somebody is told who follows the backends to the end of the channel: one
 /// line for each event, except those that leave state and health as they were.

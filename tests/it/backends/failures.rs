@@ -2,6 +2,10 @@
 
 use std::time::Instant;
 
+use testing::{
+    Backend, GREETER, UNKNOWN, WatchScript, balanced, health_checked, quick_health, until,
+    until_that,
+};
 use tonic::Code;
 use tonic_health_channel::{
     CauseKind,
@@ -10,10 +14,6 @@ use tonic_health_channel::{
 };
 
 use super::{HOUR, first, hourly};
-use crate::support::{
-    Backend, GREETER, UNKNOWN, WatchScript, balanced, health_checked, quick_health, until,
-    until_that,
-};
 
 #[tokio::test]
 async fn a_dead_backend_shows_why_since_when_and_when_it_is_tried_again() {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use testing::{
+    Answer, Backend, Chat, GREETER, H2Peer, WatchScript, balanced, balanced_at, by_hand,
+    health_checked, hello, outcome, say, start, until, until_backends, until_ready,
+};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
 };
 
 use super::first;
-use crate::support::{
-    Answer, Backend, Chat, GREETER, H2Peer, WatchScript, balanced, balanced_at, by_hand,
-    health_checked, hello, outcome, say, start, until, until_backends, until_ready,
-};
 
 /// The calls in flight on each backend, in the order of the source.
 fn in_flight(channel: &Channel) -> Vec<usize> {

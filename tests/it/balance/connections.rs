@@ -1,6 +1,10 @@
 //! Backends with several connections for their calls.
 
 use futures_util::StreamExt;
+use testing::{
+    Answer, Backend, GREETER, H2Peer, Pending, balanced, balanced_at, by_hand, endpoint, hello,
+    outcome, spread, start, until, until_backends, until_that, within,
+};
 use tonic::Code;
 use tonic_health_channel::{
     Change, Channel,
@@ -8,11 +12,6 @@ use tonic_health_channel::{
     Endpoint, discover,
 };
 use tower::ServiceExt;
-
-use crate::support::{
-    Answer, Backend, GREETER, H2Peer, Pending, balanced, balanced_at, by_hand, endpoint, hello,
-    outcome, spread, start, until, until_backends, until_that, within,
-};
 
 /// Awaits that each backend has so many connections for calls.
 async fn until_connected(channel: &Channel, connections: &[usize]) {

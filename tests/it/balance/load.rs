@@ -8,17 +8,16 @@ use std::{
     time::Duration,
 };
 
+use testing::{
+    Answer, Backend, GREETER, H2Peer, WatchScript, balanced, by_hand, health_checked, hello,
+    outcome, spread, start, until, until_backends, until_ready, within,
+};
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
     discover,
-};
-
-use crate::support::{
-    Answer, Backend, GREETER, H2Peer, WatchScript, balanced, by_hand, health_checked, hello,
-    outcome, spread, start, until, until_backends, until_ready, within,
 };
 
 /// Callers that begin a call whenever their last one was answered.

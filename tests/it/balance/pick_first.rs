@@ -1,17 +1,16 @@
 //! `pick_first`: one connection, no health checks, and policies that take over from
 //! one another.
 
+use testing::{
+    Backend, Configs, Logs, Peer, PeerScript, balanced, balanced_at, by_hand, dead_addr, hello,
+    quick_backoff, refusal, spread, until, until_backends, until_that, within,
+};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     HealthStatus, ServiceConfig,
 };
 use tracing::Level;
-
-use crate::support::{
-    Backend, Configs, Logs, Peer, PeerScript, balanced, balanced_at, by_hand, dead_addr, hello,
-    quick_backoff, refusal, spread, until, until_backends, until_that, within,
-};
 
 const PICK_FIRST: &str = r#"{"loadBalancingConfig": [{"pick_first": {}}]}"#;
 const CHECKED: &str = r#"{"loadBalancingConfig": [{"pick_first": {}}],

@@ -2,16 +2,15 @@
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
+use testing::{
+    Answer, Backend, H2Peer, Peer, PeerScript, WatchScript, balanced, by_hand, call, dead_addr,
+    endpoint, health_checked, hello, outcome, refusal, request_within, start, until,
+    until_backends, within,
+};
 use tonic::Code;
 use tonic_health_channel::{
     BackoffConfig,
     ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
-};
-
-use crate::support::{
-    Answer, Backend, H2Peer, Peer, PeerScript, WatchScript, balanced, by_hand, call, dead_addr,
-    endpoint, health_checked, hello, outcome, refusal, request_within, start, until,
-    until_backends, within,
 };
 
 // P01

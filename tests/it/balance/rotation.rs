@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
-
-use crate::support::{
+use testing::{
     Backend, GREETER, balanced, by_hand, dead_addr, endpoint, health_checked, hello, order,
     refusal, spread, until, until_backends, within,
 };
+use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
 
 /// Asserts that `order` repeats one round in which each of `names` has a turn.
 #[track_caller]

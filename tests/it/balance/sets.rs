@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, call, dead_addr, health_checked,
+    hello, outcome, refusal, request_within, spread, start, until, until_backends, until_ready,
+};
 use tonic::Code;
 use tonic_health_channel::{
     CauseKind,
     ConnectivityState::{Connecting, Ready, TransientFailure},
-};
-
-use crate::support::{
-    Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, call, dead_addr, health_checked,
-    hello, outcome, refusal, request_within, spread, start, until, until_backends, until_ready,
 };
 
 // R01, T08

@@ -1,14 +1,13 @@
 //! The states that a channel goes through, and what its calls hear in them.
 
+use testing::{
+    Backend, GREETER, H2Peer, NOT_SERVING, UNKNOWN, WatchScript, by_hand, dead_addr, endpoint,
+    health_checked, hello, refusal, until, until_backends, until_that, within,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic_health_channel::{
     CauseKind, Channel,
     ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
-};
-
-use crate::support::{
-    Backend, GREETER, H2Peer, NOT_SERVING, UNKNOWN, WatchScript, by_hand, dead_addr, endpoint,
-    health_checked, hello, refusal, until, until_backends, until_that, within,
 };
 
 /// What somebody sees who follows the channel to its end.

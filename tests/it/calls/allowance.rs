@@ -1,14 +1,13 @@
 //! A peer that changes its mind about how many streams it allows, beside a Watch and
 //! under a crowd of calls: none is lost, none hangs, none is sent beyond it.
 
+use testing::{
+    Answer, GREETER, H2Peer, Pending, balanced_at, outcome, start, until, until_backends, within,
+};
 use tonic::Code;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Ready},
-};
-
-use crate::support::{
-    Answer, GREETER, H2Peer, Pending, balanced_at, outcome, start, until, until_backends, within,
 };
 
 fn channel_to(peer: &H2Peer) -> Channel {

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use tokio::task::JoinSet;
-use tonic::{Code, Status};
-use tonic_health_channel::{Channel, ConnectivityState::Ready};
-
-use crate::support::{
+use testing::{
     Answer, Backend, GREETER, H2Peer, balanced, by_hand, checking, health_checked, hello, outcome,
     request, start, until_backends, within,
 };
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 /// Starts `n` calls at once and awaits them all. Every call has its own name.
 async fn crowd(channel: &Channel, n: usize) -> Vec<Result<String, Status>> {
     let mut calls = JoinSet::new();
     for i in 0..n {
-        let mut client = crate::support::greeter(channel);
+        let mut client = testing::greeter(channel);
         calls.spawn(async move {
             let reply = client.say_hello(request(&i.to_string())).await?;
             Ok(reply.into_inner().message)

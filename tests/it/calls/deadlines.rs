@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use testing::{
+    Answer, Backend, GREETER, H2Peer, HealthKind, WatchScript, balanced, by_hand, call, endpoint,
+    greeter, greeter::HelloRequest, outcome, request_within, say, start, until, within,
+};
 use tonic::{Code, Request};
 use tonic_health_channel::{ConnectivityState::Ready, Endpoint};
 
 use super::connected;
-use crate::support::{
-    Answer, Backend, GREETER, H2Peer, HealthKind, WatchScript, balanced, by_hand, call, endpoint,
-    greeter, greeter::HelloRequest, outcome, request_within, say, start, until, within,
-};
 
 /// A time that runs out.
 const SHORT: Duration = Duration::from_millis(150);
@@ -155,7 +155,7 @@ async fn the_endpoints_timeout_does_not_bound_the_response_stream() {
 
 #[tokio::test]
 async fn the_endpoints_timeout_covers_the_connect_of_a_single_channel() {
-    let silent = crate::support::Peer::start(crate::support::PeerScript::Silent).await;
+    let silent = testing::Peer::start(testing::PeerScript::Silent).await;
     let channel = endpoint(silent.uri()).timeout(SHORT).connect_lazy();
     let status = say(&channel, "you").await.expect_err("no connection");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");

@@ -1,18 +1,18 @@
 //! The four kinds of call, through generated clients.
 
 use futures_util::Stream;
+use testing::{
+    GREETER, SERVING, greeter,
+    greeter::{HelloReply, HelloRequest},
+    health::{HealthCheckRequest, health_client::HealthClient},
+    request, say, within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use tonic_health_channel::Channel;
 
 use super::connected;
-use crate::support::{
-    GREETER, SERVING, greeter,
-    greeter::{HelloReply, HelloRequest},
-    health::{HealthCheckRequest, health_client::HealthClient},
-    request, say, within,
-};
 
 /// Three quarters of what tonic accepts in one message.
 const LARGE: usize = 3 << 20;

@@ -1,16 +1,15 @@
 //! Messages larger than the service config allows.
 
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
-use tonic_health_channel::{Channel, ConnectivityState::Ready, ServiceConfig};
-
-use crate::support::{
+use testing::{
     Answer, Backend, Chat, Configs, H2Peer, balanced, balanced_at, greeter,
     greeter::{HelloReply, HelloRequest},
     hello, of_all_methods, outcome, request, say, start, until, within,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+use tonic_health_channel::{Channel, ConnectivityState::Ready, ServiceConfig};
 
 /// The rules of a method config for its requests and its responses.
 const REQUEST: &str = "maxRequestMessageBytes";

@@ -1,5 +1,6 @@
 //! What goes along with a call, in both directions.
 
+use testing::{call, greeter::greeter_client::GreeterClient, request, within};
 use tonic::{
     Request, Status,
     metadata::{MetadataMap, MetadataValue},
@@ -7,11 +8,10 @@ use tonic::{
 };
 
 use super::connected;
-use crate::support::{call, greeter::greeter_client::GreeterClient, request, within};
 
 const BYTES: &[u8] = &[0, 1, 0xff, 0xfe];
 
-fn tagged(name: &str) -> Request<crate::support::greeter::HelloRequest> {
+fn tagged(name: &str) -> Request<testing::greeter::HelloRequest> {
     let mut request = Request::new(request(name));
     let metadata = request.metadata_mut();
     metadata.insert("x-text", "yes".parse().expect("ASCII"));

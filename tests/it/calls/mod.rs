@@ -9,9 +9,8 @@ mod metadata;
 mod refused;
 mod wait_for_ready;
 
+use testing::{Backend, balanced, until};
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
-
-use crate::support::{Backend, balanced, until};
 
 /// A backend, and a READY channel to it without health checks.
 async fn connected() -> (Backend, Channel) {

@@ -6,15 +6,14 @@
 use std::time::Duration;
 
 use h2::Reason;
+use testing::{
+    Answer, Backend, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request,
+    request_within, start, until, until_backends, waiting_for_ready, within,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
-
-use crate::support::{
-    Answer, Backend, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request,
-    request_within, start, until, until_backends, waiting_for_ready, within,
-};
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
 

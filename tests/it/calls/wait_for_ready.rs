@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, GREETER, balanced, by_hand, call, health_checked, outcome, refusal, request_within,
+    start, start_patient, until, until_that, waiting_for_ready,
+};
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
     WaitForReady,
-};
-
-use crate::support::{
-    Backend, GREETER, balanced, by_hand, call, health_checked, outcome, refusal, request_within,
-    start, start_patient, until, until_that, waiting_for_ready,
 };
 
 // P04

@@ -8,6 +8,11 @@ use std::{
     time::Duration,
 };
 
+use testing::{
+    PATIENCE, greeter as client_on,
+    greeter::{HelloReply, HelloRequest},
+    request,
+};
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -17,12 +22,6 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Status};
 use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
-
-use crate::support::{
-    PATIENCE, greeter as client_on,
-    greeter::{HelloReply, HelloRequest},
-    request,
-};
 
 /// What is known of the world at one time.
 #[derive(Clone, Debug)]

@@ -34,13 +34,13 @@ use std::{
     time::Instant,
 };
 
+use testing::{hello, within};
 use tokio::{
     runtime::{self, Handle, Runtime},
     task::yield_now,
 };
 
 use self::{callers::End, plan::Plan, stage::Stage};
-use crate::support::{hello, within};
 
 /// Most of a run is waiting, for backoffs above all.
 const RUNS_PER_CORE: usize = 4;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
 
+use testing::{Backend, Backends, NOT_SERVING, PATIENCE, SERVING, by_hand, within};
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
@@ -19,7 +20,6 @@ use super::{
     plan::{Config, Health, KEYS, Plan, SERVICES, Step, Word, World},
     verdict::Evidence,
 };
-use crate::support::{Backend, Backends, NOT_SERVING, PATIENCE, SERVING, by_hand, within};
 
 type Update = Result<Option<ServiceConfig>, Error>;
 

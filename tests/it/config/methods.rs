@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use testing::{
+    Answer, Backend, Configs, H2Peer, balanced, balanced_at, call, greeter, hello, of_all_methods,
+    outcome, refusal, request, request_within, say, start, start_patient, until, waiting_for_ready,
+    within,
+};
 use tonic::{Code, Request};
 use tonic_health_channel::{
     Channel, ChannelBuilder,
     ConnectivityState::{Ready, TransientFailure},
-};
-
-use crate::support::{
-    Answer, Backend, Configs, H2Peer, balanced, balanced_at, call, greeter, hello, of_all_methods,
-    outcome, refusal, request, request_within, say, start, start_patient, until, waiting_for_ready,
-    within,
 };
 
 /// A time that runs out; in the config, `0.15s`.
@@ -95,7 +94,7 @@ async fn a_timeout_of_the_config_ends_calls_and_the_server_hears_of_it() {
 #[tokio::test]
 async fn a_timeout_of_the_config_covers_the_response_stream() {
     let (backend, channel) = connected(r#""timeout": "0.8s""#).await;
-    let held = crate::support::greeter::HelloRequest {
+    let held = testing::greeter::HelloRequest {
         name: "hold".into(),
         count: 1,
     };

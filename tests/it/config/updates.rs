@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use futures_util::stream;
+use testing::{
+    Backend, Configs, GREETER, Logs, balanced, by_hand, call, checking, hello, of_all_methods,
+    order, outcome, refusal, request_within, start, start_patient, until, until_backends,
+    waiting_for_ready,
+};
 use tonic::Code;
 use tonic_health_channel::{
     CauseKind, Channel,
@@ -10,12 +15,6 @@ use tonic_health_channel::{
     Error, ServiceConfig,
 };
 use tracing::Level;
-
-use crate::support::{
-    Backend, Configs, GREETER, Logs, balanced, by_hand, call, checking, hello, of_all_methods,
-    order, outcome, refusal, request_within, start, start_patient, until, until_backends,
-    waiting_for_ready,
-};
 
 const ZERO_TIMEOUT: &str = r#""timeout": "0s""#;
 
@@ -122,8 +121,8 @@ async fn an_invalid_later_config_changes_nothing() {
     let mut who = order(&channel, 2).await;
     who.sort();
     assert_eq!(who, ["A", "B"], "new backends are used");
-    let many = crate::support::greeter(&channel)
-        .say_hello_many(crate::support::request("you"))
+    let many = testing::greeter(&channel)
+        .say_hello_many(testing::request("you"))
         .await;
     let status = many.expect_err("the old config is in force");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");

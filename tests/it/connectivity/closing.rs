@@ -1,6 +1,11 @@
 //! Closing a channel while others hold it.
 
 use futures_util::FutureExt;
+use testing::{
+    Backend, GREETER, Peer, PeerScript, WatchScript, balanced, balanced_at, greeter,
+    greeter::HelloRequest, health_checked, hello, outcome, start, start_patient, until, until_that,
+    within,
+};
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
     Channel,
@@ -10,11 +15,6 @@ use tonic_health_channel::{
 use tower::ServiceExt;
 
 use super::hourly;
-use crate::support::{
-    Backend, GREETER, Peer, PeerScript, WatchScript, balanced, balanced_at, greeter,
-    greeter::HelloRequest, health_checked, hello, outcome, start, start_patient, until, until_that,
-    within,
-};
 
 /// How a call without a body fails on `channel`.
 async fn raw_failure(channel: &Channel) -> tonic_health_channel::Error {

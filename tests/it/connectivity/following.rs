@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use testing::{
+    Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, endpoint, health_checked, until,
+    until_backends, until_that, within,
+};
 use tokio::time::timeout;
 use tonic_health_channel::{
     BackendEvent, BackendStatus, BackendWatch,
     ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     StateWatch,
-};
-
-use crate::support::{
-    Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, endpoint, health_checked, until,
-    until_backends, until_that, within,
 };
 
 async fn next(states: &mut StateWatch) -> Option<ConnectivityState> {

@@ -8,16 +8,15 @@ use std::{
     time::Duration,
 };
 
+use testing::{
+    Backend, Chat, WatchScript, balanced, by_hand, call, health_checked, hello, outcome,
+    request_within, start, until, until_backends, within,
+};
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Idle, Ready},
-};
-
-use crate::support::{
-    Backend, Chat, WatchScript, balanced, by_hand, call, health_checked, hello, outcome,
-    request_within, start, until, until_backends, within,
 };
 
 async fn idle(channel: &Channel) {

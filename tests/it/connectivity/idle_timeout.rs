@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, Chat, GREETER, WatchScript, balanced, by_hand, hello, outcome, say, start, until,
+    until_ready,
+};
 use tokio::time::Instant;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Idle, Ready},
-};
-
-use crate::support::{
-    Backend, Chat, GREETER, WatchScript, balanced, by_hand, hello, outcome, say, start, until,
-    until_ready,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -4,6 +4,10 @@
 use std::convert::Infallible;
 
 use futures_util::{FutureExt, StreamExt, stream};
+use testing::{
+    Backend, GREETER, balanced, endpoint, hello, order, outcome, start, start_patient, until,
+    until_backends, until_that, within,
+};
 use tonic_health_channel::{
     Change, Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
@@ -11,10 +15,6 @@ use tonic_health_channel::{
 };
 
 use super::hourly;
-use crate::support::{
-    Backend, GREETER, balanced, endpoint, hello, order, outcome, start, start_patient, until,
-    until_backends, until_that, within,
-};
 
 /// Whether the source was asked since this was last called.
 fn asked(refresh: &RefreshHandle) -> bool {

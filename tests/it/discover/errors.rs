@@ -3,17 +3,16 @@
 use std::{io, time::Duration};
 
 use futures_util::{Stream, stream};
+use testing::{
+    Backend, endpoint, hello, outcome, quick_backoff, refusal, spread, start, until,
+    until_backends, within,
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic_health_channel::{
     CauseKind, Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
-};
-
-use crate::support::{
-    Backend, endpoint, hello, outcome, quick_backoff, refusal, spread, start, until,
-    until_backends, within,
 };
 
 type Said = Result<Change<&'static str, Endpoint>, io::Error>;

@@ -7,15 +7,14 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use tempfile::TempDir;
+use testing::{
+    Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that, within,
+};
 use tonic_health_channel::{
     CauseKind, Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
     discover::{self, File},
-};
-
-use crate::support::{
-    Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that, within,
 };
 
 /// A file in a folder of its own.

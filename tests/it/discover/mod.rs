@@ -8,15 +8,14 @@ mod names;
 mod system_names;
 mod targets;
 
+use testing::{
+    Backend, GREETER, WatchScript, by_hand, checking, endpoint, hello, order, outcome, refusal,
+    spread, start, until, until_backends, until_ready,
+};
 use tonic_health_channel::{
     Change, Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
     ErrorKind, discover,
-};
-
-use crate::support::{
-    Backend, GREETER, WatchScript, by_hand, checking, endpoint, hello, order, outcome, refusal,
-    spread, start, until, until_backends, until_ready,
 };
 
 // R07, R28

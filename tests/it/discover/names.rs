@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;
+use testing::{
+    Backend, GREETER, Mood, NameServer, hello, quick_backoff, refusal, spread, until, until_ready,
+    until_that,
+};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
     discover::{self, Dns, RefreshHandle},
-};
-
-use crate::support::{
-    Backend, GREETER, Mood, NameServer, hello, quick_backoff, refusal, spread, until, until_ready,
-    until_that,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -6,11 +6,8 @@
 
 use std::{env, fs, path::Path, process::Command, time::Duration};
 
+use testing::{Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that};
 use tonic_health_channel::{Channel, ConnectivityState::TransientFailure, Endpoint, discover};
-
-use crate::support::{
-    Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that,
-};
 
 /// The folder of the files in a child; not set in anybody else.
 const FILES: &str = "SYSTEM_NAMES";

@@ -2,9 +2,8 @@
 
 use std::{env, fs};
 
+use testing::{Backend, hello, spread, until, until_ready};
 use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint};
-
-use crate::support::{Backend, hello, spread, until, until_ready};
 
 fn channel(target: &str) -> Channel {
     Channel::target(target).expect("a target").build()

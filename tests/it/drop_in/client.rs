@@ -12,6 +12,11 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use testing::{
+    Answer, Backend, H2Peer, dead_addr,
+    greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
+    within,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::{StreamExt, iter};
 use tonic::{
@@ -21,11 +26,6 @@ use tower::{Service, ServiceExt};
 
 use super::EXPECTED;
 use super::transport::{Channel, Endpoint, channel::Change};
-use crate::support::{
-    Answer, Backend, H2Peer, dead_addr,
-    greeter::{HelloReply, HelloRequest, greeter_client::GreeterClient},
-    within,
-};
 
 /// A client as applications hold it: the type of its channel is spelled out.
 struct Application {
@@ -264,7 +264,7 @@ async fn a_connector_of_ones_own_makes_the_connection() {
 #[tokio::test]
 async fn a_unix_socket_is_an_endpoint() {
     let backend = Backend::start().await;
-    let door = crate::support::UnixDoor::to(backend.addr());
+    let door = testing::UnixDoor::to(backend.addr());
     for target in [
         format!("unix:{}", door.path()),
         format!("unix://{}", door.path()),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
-use crate::support::{
+use testing::{
     Authority, Backend, ServerTls, TlsFront,
     greeter::{HelloRequest, greeter_client::GreeterClient},
     within,
 };
+
+use super::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 fn endpoint(front: &TlsFront) -> Endpoint {
     Endpoint::from_shared(format!("https://{}", front.addr())).expect("a URI")

@@ -11,6 +11,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use testing::{Backend, GREETER, checking, hello, refusal, spread, until_backends, within};
 use tokio::net::TcpStream;
 use tonic_health_channel::{
     Change, Channel,
@@ -18,8 +19,6 @@ use tonic_health_channel::{
     Endpoint, Uri,
 };
 use tower::service_fn;
-
-use crate::support::{Backend, GREETER, checking, hello, refusal, spread, until_backends, within};
 
 /// Connects to `at` whatever the URI, and counts.
 fn to(

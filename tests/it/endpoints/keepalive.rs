@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use h2::Reason;
+use testing::{Answer, H2Peer, Logs, endpoint, hello, start, until};
 use tonic_health_channel::ConnectivityState::Ready;
-
-use crate::support::{Answer, H2Peer, Logs, endpoint, hello, start, until};
 
 #[tokio::test]
 async fn a_server_that_minds_pings_is_one_warning() {

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tonic_health_channel::{Change, Channel, ConnectivityState::Ready, Endpoint};
-
-use crate::support::{
+use testing::{
     Backend, endpoint, greeter, hello, outcome, refusal, request_within, start, until_backends,
     within,
 };
+use tokio::time::Instant;
+use tonic_health_channel::{Change, Channel, ConnectivityState::Ready, Endpoint};
 
 #[tokio::test]
 async fn a_call_beyond_the_concurrency_limit_waits_within_its_deadline() {

@@ -1,8 +1,7 @@
 //! Through an HTTP proxy, by CONNECT.
 
+use testing::{Backend, HttpProxy, UnixDoor, dead_addr, hello, refusal};
 use tonic_health_channel::{Channel, Endpoint, ErrorKind};
-
-use crate::support::{Backend, HttpProxy, UnixDoor, dead_addr, hello, refusal};
 
 const YES: &str = "HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n";
 

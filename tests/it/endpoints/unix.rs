@@ -1,13 +1,12 @@
 //! Backends at Unix sockets.
 
+use testing::{
+    Backend, GREETER, UnixDoor, checking, hello, refusal, spread, until_backends, within,
+};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint, discover,
-};
-
-use crate::support::{
-    Backend, GREETER, UnixDoor, checking, hello, refusal, spread, until_backends, within,
 };
 
 async fn connected(target: String) -> Channel {
@@ -63,7 +62,7 @@ async fn an_endpoint_may_be_an_abstract_unix_socket() {
     let backend = Backend::start().await;
     let name = format!("tonic-health-channel-{}", backend.addr());
     let listener = tokio::net::UnixListener::bind(format!("\0{name}")).expect("a socket");
-    let _relay = crate::support::relay_unix(listener, backend.addr());
+    let _relay = testing::relay_unix(listener, backend.addr());
     let channel = connected(format!("unix-abstract:{name}")).await;
     let reply = hello(&channel).await.expect("a reply");
     assert_eq!(reply.backend, backend.name());

@@ -1,5 +1,9 @@
 //! Servers without the health service.
 
+use testing::{
+    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, quick_health,
+    refusal, spread, until, until_backends,
+};
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
@@ -7,10 +11,6 @@ use tonic_health_channel::{
 };
 
 use super::{ends_with, errors, metronome, states, until_health, warnings};
-use crate::support::{
-    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, quick_health,
-    refusal, spread, until, until_backends,
-};
 
 // H02
 #[tokio::test]

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use h2::{SendStream, server};
 use http::{HeaderMap, HeaderValue, Response};
+use testing::{Backend, GREETER, Logs, balanced_at, hello, order, until_backends, until_that};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic_health_channel::{
     Channel,
@@ -23,9 +24,6 @@ use tonic_health_channel::{
 use tracing::Level;
 
 use super::{hourly, until_health};
-use crate::support::{
-    Backend, GREETER, Logs, balanced_at, hello, order, until_backends, until_that,
-};
 
 /// SERVING, behind the prefix of a message.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];

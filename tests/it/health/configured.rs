@@ -1,5 +1,9 @@
 //! Which configuration has which question asked.
 
+use testing::{
+    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, refusal,
+    until, until_backends,
+};
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
@@ -7,10 +11,6 @@ use tonic_health_channel::{
 };
 
 use super::{ends_with, warnings};
-use crate::support::{
-    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, refusal,
-    until, until_backends,
-};
 
 // H12, J14
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! A Watch ends with its connection, its backend or its channel, and takes no
 //! user's call with it.
 
+use testing::{
+    Backend, Chat, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, hello,
+    refusal, until, until_backends, within,
+};
 use tokio::runtime::Handle;
 use tonic::Code;
 use tonic_health_channel::ConnectivityState::{Ready, Shutdown, TransientFailure};
 
 use super::ends_with;
-use crate::support::{
-    Backend, Chat, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, hello,
-    refusal, until, until_backends, within,
-};
 
 // H03
 #[tokio::test]

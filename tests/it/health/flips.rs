@@ -1,15 +1,15 @@
 //! Messages on an open Watch decide who gets calls.
 
+use testing::{
+    Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced, by_hand,
+    health_checked, hello, refusal, spread, until, until_backends,
+};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
     HealthStatus,
 };
 
 use super::{states, until_health};
-use crate::support::{
-    Backend, GREETER, Logs, NOT_SERVING, SERVICE_UNKNOWN, UNKNOWN, WatchScript, balanced, by_hand,
-    health_checked, hello, refusal, spread, until, until_backends,
-};
 
 // H01
 #[tokio::test]

@@ -18,11 +18,10 @@ mod table;
 
 use std::time::Duration;
 
+use testing::{Backend, Logs, WatchScript, quick_health, until_that};
 use tonic::Code;
 use tonic_health_channel::{BackoffConfig, Channel, HealthOptions, HealthStatus};
 use tracing::Level;
-
-use crate::support::{Backend, Logs, WatchScript, quick_health, until_that};
 
 /// No two Watches of one backend start closer together than this.
 const FLOOR: Duration = Duration::from_millis(100);

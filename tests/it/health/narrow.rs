@@ -1,15 +1,15 @@
 //! Servers that allow few streams at a time, of which the Watch takes one.
 
+use testing::{
+    Answer, Backend, GREETER, H2Peer, Logs, balanced_at, health_checked, hello, refusal, spread,
+    until, within,
+};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
 };
 
 use super::warnings;
-use crate::support::{
-    Answer, Backend, GREETER, H2Peer, Logs, balanced_at, health_checked, hello, refusal, spread,
-    until, within,
-};
 
 #[tokio::test]
 async fn a_limit_of_one_gets_the_watch_a_connection_to_itself() {

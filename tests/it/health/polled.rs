@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, CheckScript, GREETER, HealthKind, Logs, PATIENCE, balanced, hello, quick_health,
+    refusal, until,
+};
 use tonic::Code;
 use tonic_health_channel::{
     Channel,
@@ -10,10 +14,6 @@ use tonic_health_channel::{
 };
 
 use super::{ends_with, errors, metronome, until_health, warnings};
-use crate::support::{
-    Backend, CheckScript, GREETER, HealthKind, Logs, PATIENCE, balanced, hello, quick_health,
-    refusal, until,
-};
 
 /// As often, and with as little patience, as the library does it.
 const OFTEN: Duration = Duration::from_millis(100);

@@ -1,6 +1,10 @@
 //! Health checks that another service config switches on, off, or to another
 //! name, while the channel is in use.
 
+use testing::{
+    Backend, Chat, Configs, GREETER, Logs, WatchScript, balanced, health_checked, hello, outcome,
+    refusal, spread, start, until, until_backends, until_that, within,
+};
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
@@ -8,10 +12,6 @@ use tonic_health_channel::{
 };
 
 use super::{ends_with, hourly, metronome, states, until_health, warnings};
-use crate::support::{
-    Backend, Chat, Configs, GREETER, Logs, WatchScript, balanced, health_checked, hello, outcome,
-    refusal, spread, start, until, until_backends, until_that, within,
-};
 
 // C11
 #[tokio::test]

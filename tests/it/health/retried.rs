@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use testing::{
+    Backend, GREETER, Logs, WatchScript, balanced, health_checked, hello, quick_health, refusal,
+    until,
+};
 use tonic::Code;
 use tonic_health_channel::{
     BackoffConfig, Channel,
@@ -10,10 +14,6 @@ use tonic_health_channel::{
 };
 
 use super::{FLOOR, ends_with, hourly, states, until_health};
-use crate::support::{
-    Backend, GREETER, Logs, WatchScript, balanced, health_checked, hello, quick_health, refusal,
-    until,
-};
 
 // H15
 #[tokio::test]

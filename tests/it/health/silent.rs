@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, GREETER, Logs, WatchScript, balanced, call, health_checked, hello, quick_health,
+    refusal, request, until, within,
+};
 use tonic::{Code, Request};
 use tonic_health_channel::{
     Channel,
@@ -10,10 +14,6 @@ use tonic_health_channel::{
 };
 
 use super::{hourly, states};
-use crate::support::{
-    Backend, GREETER, Logs, WatchScript, balanced, call, health_checked, hello, quick_health,
-    refusal, request, until, within,
-};
 
 // H09
 #[tokio::test]

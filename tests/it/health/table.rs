@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use testing::{
+    Backend, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, until, until_that,
+};
 use tonic::Code;
 use tonic_health_channel::{
     BackendStatus, CauseKind, Channel,
@@ -10,9 +13,6 @@ use tonic_health_channel::{
 };
 
 use super::{ends_with, hourly, until_health};
-use crate::support::{
-    Backend, GREETER, HealthKind, WatchScript, balanced, by_hand, health_checked, until, until_that,
-};
 
 #[tokio::test]
 async fn each_backend_is_told_with_its_state_its_health_and_the_reason() {

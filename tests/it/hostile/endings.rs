@@ -1,11 +1,11 @@
 //! Connections that end too early, or should and do not.
 
 use h2::Reason;
+use testing::{RawConnection, http2, outcome, start};
 use tonic::Code;
 use tonic_health_channel::CauseKind;
 
 use super::Stage;
-use crate::support::{RawConnection, http2, outcome, start};
 
 #[tokio::test]
 async fn a_peer_that_closes_after_its_settings_is_not_dialled_in_a_hurry() {

@@ -9,14 +9,14 @@ use std::sync::{
 };
 
 use h2::Reason;
+use testing::{
+    assert_growth,
+    http2::{self, END_HEADERS, PADDED, field, frame, headers},
+};
 use tonic::Code;
 use tonic_health_channel::{CauseKind, Endpoint};
 
 use super::Stage;
-use crate::support::{
-    assert_growth,
-    http2::{self, END_HEADERS, PADDED, field, frame, headers},
-};
 
 /// What a test may take, of which its process with both peers is a third.
 const MOST: u64 = 32 << 20;
@@ -85,7 +85,7 @@ async fn check_deaf(name: &str, times: u32, bytes: impl Flood) {
         let (written, all) = (Arc::new(AtomicUsize::new(0)), bytes(1, 0).len());
         let script = {
             let written = Arc::clone(&written);
-            move |mut wire: crate::support::RawConnection| {
+            move |mut wire: testing::RawConnection| {
                 let (bytes, written) = (bytes.clone(), Arc::clone(&written));
                 async move {
                     wire.open().await?;

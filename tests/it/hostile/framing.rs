@@ -2,11 +2,11 @@
 //! nothing is known of them, and the backend is connected to anew.
 
 use h2::Reason;
+use testing::http2::{self, END_HEADERS, frame, headers};
 use tonic::Code;
 use tonic_health_channel::CauseKind;
 
 use super::Stage;
-use crate::support::http2::{self, END_HEADERS, frame, headers};
 
 /// Asserts that what `bytes` makes of an open stream ends its connection, for a
 /// reason with this text.

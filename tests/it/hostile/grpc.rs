@@ -3,14 +3,14 @@
 //!
 //! What tonic reads, it tells in its own words, without the backend.
 
+use testing::{
+    GREETER, RawConnection,
+    http2::{self, END_STREAM, frame, headers},
+};
 use tonic::{Code, Status};
 use tonic_health_channel::CauseKind;
 
 use super::Stage;
-use crate::support::{
-    GREETER, RawConnection,
-    http2::{self, END_STREAM, frame, headers},
-};
 
 /// How a call ends that gets what `bytes` makes of its stream, while another on the
 /// same connection is answered.

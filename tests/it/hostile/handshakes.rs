@@ -2,10 +2,10 @@
 
 use std::{future::Future, io, time::Duration};
 
+use testing::{RawConnection, http2};
 use tonic_health_channel::CauseKind;
 
 use super::Stage;
-use crate::support::{RawConnection, http2};
 
 /// Asserts that a peer with this script cannot be connected to, for a reason with
 /// this text, and is tried again.

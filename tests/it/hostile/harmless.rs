@@ -1,10 +1,10 @@
 //! Frames that are wrong, or odd, and change nothing: both calls are answered.
 
 use h2::Reason;
+use testing::http2::{self, END_STREAM, answer, frame, headers};
 use tonic::Code;
 
 use super::Stage;
-use crate::support::http2::{self, END_STREAM, answer, frame, headers};
 
 /// Asserts that what `bytes` makes of an open stream, before or behind its answer,
 /// harms nobody.

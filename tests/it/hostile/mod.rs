@@ -27,15 +27,14 @@ mod streams;
 
 use std::{cell::Cell, future::Future, io, panic, sync::Once};
 
+use testing::{
+    Backend, Backends, Chat, RawConnection, RawPeer, by_hand, endpoint, greeter,
+    greeter::HelloReply, hello, http2, outcome, request, start, until_that, within,
+};
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 use tonic_health_channel::{
     BackendStatus, Cause, CauseKind, Channel, ConnectivityState::Ready, Endpoint,
-};
-
-use crate::support::{
-    Backend, Backends, Chat, RawConnection, RawPeer, by_hand, endpoint, greeter,
-    greeter::HelloReply, hello, http2, outcome, request, start, until_that, within,
 };
 
 /// Two dials of one backend are at least this far apart, in milliseconds.

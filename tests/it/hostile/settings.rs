@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use h2::Reason;
-use tokio::sync::Notify;
-use tonic::{Code, Request, Response, Status};
-use tonic_health_channel::{CauseKind, Endpoint};
-
-use super::Stage;
-use crate::support::{
+use testing::{
     RawConnection, call,
     greeter::{HelloReply, HelloRequest},
     hello,
     http2::{self, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS},
     request, request_within, within,
 };
+use tokio::sync::Notify;
+use tonic::{Code, Request, Response, Status};
+use tonic_health_channel::{CauseKind, Endpoint};
+
+use super::Stage;
 
 /// The window of a connection, and of a stream if nothing else is said.
 const WINDOW: usize = (1 << 16) - 1;

@@ -1,10 +1,10 @@
 //! Frames that end their stream: its call fails with INTERNAL, as gRPC has it for
 //! such errors, and the other call on the connection is answered.
 
+use testing::http2::{self, END_STREAM, frame, headers};
 use tonic::Code;
 
 use super::Stage;
-use crate::support::http2::{self, END_STREAM, frame, headers};
 
 /// Asserts that what `bytes` makes of an open stream ends that stream alone, for a
 /// reason with this text.

@@ -8,14 +8,13 @@ use std::{
     },
 };
 
-use tokio::{runtime::Handle, sync::mpsc, task::yield_now};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic_health_channel::ConnectivityState::Ready;
-
-use crate::support::{
+use testing::{
     Backend, GREETER, Peer, PeerScript, balanced, by_hand, endpoint, greeter, health_checked,
     hello, until_backends, within,
 };
+use tokio::{runtime::Handle, sync::mpsc, task::yield_now};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic_health_channel::ConnectivityState::Ready;
 
 /// Tasks that run on the current runtime.
 fn tasks() -> usize {

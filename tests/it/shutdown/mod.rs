@@ -5,6 +5,10 @@ mod leftovers;
 use std::pin::pin;
 
 use futures_util::FutureExt;
+use testing::{
+    Answer, Backend, H2Peer, WatchScript, balanced, by_hand, greeter, greeter::HelloRequest,
+    health_checked, hello, outcome, request, start, until, within,
+};
 use tokio::runtime::Runtime;
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
@@ -13,11 +17,6 @@ use tonic_health_channel::{
     ErrorKind, discover,
 };
 use tower::{Service, ServiceExt};
-
-use crate::support::{
-    Answer, Backend, H2Peer, WatchScript, balanced, by_hand, greeter, greeter::HelloRequest,
-    health_checked, hello, outcome, request, start, until, within,
-};
 
 #[tokio::test]
 async fn a_client_that_waits_outlives_the_channel_it_was_made_from() {

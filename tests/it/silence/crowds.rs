@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tonic_health_channel::{Channel, ConnectivityState::Ready};
-
-use crate::support::{
+use testing::{
     Answer, Backend, Flow, H2Peer, Valve, balanced, balanced_at, greeter, greeter::HelloRequest,
     hello, request, until, until_that, within,
 };
+use tokio::task::JoinSet;
+use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 /// More than `h2` by default remembers of cancelled streams.
 const CROWD: usize = 1_500;

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use tonic_health_channel::{Channel, ConnectivityState::Ready};
-
-use super::{DEADLINE, on_time};
-use crate::support::{
+use testing::{
     Backend, Backends, Flow, GREETER, Valve, by_hand, call, endpoint, hello, request_within, until,
     until_backends,
 };
+use tonic_health_channel::{Channel, ConnectivityState::Ready};
+
+use super::{DEADLINE, on_time};
 
 /// A channel over one backend behind a valve, to which others can be added.
 async fn behind_a_valve(service: Option<&str>) -> (Backend, Valve, Backends, Channel) {
@@ -30,7 +30,7 @@ async fn behind_a_valve(service: Option<&str>) -> (Backend, Valve, Backends, Cha
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_peer_that_takes_nothing_is_given_up_after_the_user_timeout() {
-    use crate::support::{greeter, outcome, request, spread, start};
+    use testing::{greeter, outcome, request, spread, start};
     use tonic::Code;
     use tonic_health_channel::ConnectivityState::TransientFailure;
 

@@ -8,11 +8,10 @@ mod unread;
 
 use std::time::Duration;
 
+use testing::{WITHHOLD, call, greeter::HelloRequest, request_within};
 use tokio::time::Instant;
 use tonic::{Code, Request};
 use tonic_health_channel::Channel;
-
-use crate::support::{WITHHOLD, call, greeter::HelloRequest, request_within};
 
 /// A time that runs out, but not before a server that is up has answered.
 const DEADLINE: Duration = Duration::from_millis(500);

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use testing::{
+    Backend, Flow, Valve, balanced, by_hand, hello, outcome, request_within, start, until,
+    until_backends,
+};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
 };
 
 use super::{DEADLINE, run_out, withholding};
-use crate::support::{
-    Backend, Flow, Valve, balanced, by_hand, hello, outcome, request_within, start, until,
-    until_backends,
-};
 
 /// A backend, and a READY channel to it alone.
 async fn connected() -> (Backend, Channel) {
@@ -74,7 +74,7 @@ async fn headers_that_come_byte_by_byte_end_at_the_deadline() {
     assert_eq!(channel.backends()[0].calls_in_flight(), 0);
     backends.insert("B", other.uri()).await;
     until_backends(&channel, &[Ready, Ready]).await;
-    let calls = (0..4).map(|_| crate::support::call(&channel, request_within("you", DEADLINE)));
+    let calls = (0..4).map(|_| testing::call(&channel, request_within("you", DEADLINE)));
     let outcomes = futures_util::future::join_all(calls).await;
     let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(answered, 2, "every other");
@@ -98,7 +98,7 @@ async fn settings_that_come_byte_by_byte_cost_the_connect_timeout() {
     let valve = Valve::before(backend.addr());
     valve.to_client(Flow::Drips);
     let (backends, builder) = by_hand(None);
-    let endpoint = crate::support::endpoint(valve.uri()).connect_timeout(CONNECT);
+    let endpoint = testing::endpoint(valve.uri()).connect_timeout(CONNECT);
     backends.insert_as("A", endpoint).await;
     let channel = builder.build();
     check_connect(channel.clone(), "waiting for the peer's HTTP/2 SETTINGS").await;
@@ -111,14 +111,14 @@ async fn settings_that_come_byte_by_byte_cost_the_connect_timeout() {
 #[cfg(feature = "tls-ring")]
 #[tokio::test]
 async fn a_tls_handshake_byte_by_byte_costs_the_connect_timeout() {
-    use crate::support::{Authority, TlsFront};
+    use testing::{Authority, TlsFront};
 
     let (backend, authority) = (Backend::start().await, Authority::new());
     let front = TlsFront::of(&backend, &authority).await;
     let valve = Valve::before(front.addr());
     valve.to_client(Flow::Drips);
     let (backends, builder) = by_hand(None);
-    let endpoint = crate::support::endpoint(format!("https://{}", valve.addr()))
+    let endpoint = testing::endpoint(format!("https://{}", valve.addr()))
         .connect_timeout(CONNECT)
         .tls_config(authority.trusted())
         .expect("a TLS config that makes sense");

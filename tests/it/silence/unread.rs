@@ -6,16 +6,16 @@ use std::{
 };
 
 use futures_util::Stream;
+use testing::{
+    Peer, PeerScript, balanced_at, greeter,
+    greeter::{HelloReply, HelloRequest},
+    request, until, within,
+};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tonic::{Code, Request, Response, Status};
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
 
 use super::{DEADLINE, on_time};
-use crate::support::{
-    Peer, PeerScript, balanced_at, greeter,
-    greeter::{HelloReply, HelloRequest},
-    request, until, within,
-};
 
 const MESSAGE: usize = 64 << 10;
 

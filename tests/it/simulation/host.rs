@@ -11,6 +11,10 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use testing::{
+    fleet::{Fault, Host, Numbered, Result, SERVICE, Weather, join},
+    greeter::greeter_server::GreeterServer,
+};
 use tokio::{
     io::{DuplexStream, duplex},
     sync::{mpsc, watch},
@@ -25,11 +29,6 @@ use tonic_health::{
 };
 use tonic_health_channel::{Endpoint, Uri};
 use tower::service_fn;
-
-use crate::support::{
-    fleet::{Fault, Host, Numbered, Result, SERVICE, Weather, join},
-    greeter::greeter_server::GreeterServer,
-};
 
 /// Bytes that either side may write ahead of the other.
 const PIPE: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! A fleet in memory, in time that is made: what [`fleet`](crate::support::fleet) says
+//! A fleet in memory, in time that is made: what [`fleet`](testing::fleet) says
 //! must hold, by the hundred seeds. Nothing here is real but tonic's servers and the
 //! channel: lines are pipes that break, fall silent or open one way only, and hours of
 //! backoff take no time.
@@ -27,10 +27,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testing::fleet::{Fault, Fleet, Load, Result, Round, Trouble};
 use tokio::runtime::{self, Handle};
 
 use self::host::Simulated;
-use crate::support::fleet::{Fault, Fleet, Load, Result, Round, Trouble};
 
 const CALLERS: u32 = 64;
 /// Calls a second.

@@ -8,6 +8,11 @@ use std::{
 
 use futures_util::StreamExt;
 use h2::Reason;
+use testing::{
+    Answer, Authority, Backend, GREETER, H2Peer, TlsFront, balanced, call, endpoint,
+    greeter::greeter_client::GreeterClient, hello, request, request_within, until, until_that,
+    within,
+};
 use tokio::sync::watch;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
@@ -17,11 +22,6 @@ use tonic_health_channel::{
 };
 
 use super::over;
-use crate::support::{
-    Answer, Authority, Backend, GREETER, H2Peer, TlsFront, balanced, call, endpoint,
-    greeter::greeter_client::GreeterClient, hello, request, request_within, until, until_that,
-    within,
-};
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const SAY_HELLO: &str = "/demo.v1.Greeter/SayHello";

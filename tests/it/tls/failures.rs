@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tonic_health_channel::{Certificate, ClientTlsConfig, ConnectivityState::TransientFailure};
-
-use super::{cause, failure, over};
-use crate::support::{
+use testing::{
     Authority, Backend, Peer, PeerScript, ServerTls, TlsFront, balanced_at, endpoint, until,
     until_that,
 };
+use tonic_health_channel::{Certificate, ClientTlsConfig, ConnectivityState::TransientFailure};
+
+use super::{cause, failure, over};
 
 // D90
 #[tokio::test]

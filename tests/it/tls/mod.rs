@@ -6,11 +6,10 @@ mod names;
 mod reload;
 mod serving;
 
+use testing::{checking, quick_backoff, quick_health, until, within};
 use tonic_health_channel::{
     CauseKind, Channel, ChannelBuilder, ConnectivityState::TransientFailure, Endpoint, discover,
 };
-
-use crate::support::{checking, quick_backoff, quick_health, until, within};
 
 /// A channel over `endpoints` in the making, with quick backoffs.
 fn over(endpoints: impl IntoIterator<Item = Endpoint>, service: Option<&str>) -> ChannelBuilder {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use testing::{Authority, Backend, Hello, ServerTls, TlsFront, endpoint, hello, until};
 use tokio_rustls::rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -11,7 +12,6 @@ use tokio_rustls::rustls::{
 use tonic_health_channel::{ClientTlsConfig, ConnectivityState::Ready, Uri};
 
 use super::over;
-use crate::support::{Authority, Backend, Hello, ServerTls, TlsFront, endpoint, hello, until};
 
 // D95
 #[tokio::test]

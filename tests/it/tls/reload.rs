@@ -1,5 +1,6 @@
 //! Certificates that change while a channel lives.
 
+use testing::{Authority, Backend, ServerTls, TlsFront, endpoint, hello, until, until_that};
 use tonic_health_channel::{
     ClientTlsConfig,
     ConnectivityState::{Ready, TransientFailure},
@@ -7,7 +8,6 @@ use tonic_health_channel::{
 };
 
 use super::{cause, over};
-use crate::support::{Authority, Backend, ServerTls, TlsFront, endpoint, hello, until, until_that};
 
 // D98
 #[tokio::test]

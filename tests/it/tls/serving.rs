@@ -1,5 +1,9 @@
 //! Behind TLS everything is as it is without.
 
+use testing::{
+    Authority, Backend, Chat, GREETER, TlsFront, hello, refusal, spread, until, until_backends,
+    until_that,
+};
 use tonic_health_channel::{
     Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
@@ -7,10 +11,6 @@ use tonic_health_channel::{
 };
 
 use super::over;
-use crate::support::{
-    Authority, Backend, Chat, GREETER, TlsFront, hello, refusal, spread, until, until_backends,
-    until_that,
-};
 
 // D147
 #[tokio::test]

@@ -1,0 +1,315 @@
+//! TLS servers and certificates, made for one test.
+//!
+//! A [`TlsFront`] ends the TLS of its connections and passes their bytes on to a
+//! [`Backend`](super::Backend), which is none the wiser: everything a backend can be
+//! made to do it can do behind TLS too.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
+use tokio::{
+    io::{AsyncReadExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    },
+};
+use tonic_health_channel::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use super::{Backend, counter::Counter, port::ReservedPort};
+
+/// Somebody who signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate that an [`Authority`] has signed, and its key.
+#[derive(Clone)]
+pub struct Signed {
+    chain: String,
+    key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let mut params = CertificateParams::default();
+        // By its name an authority is told from others.
+        let name = format!("authority {}", NUMBER.fetch_add(1, Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, key());
+        Self(issuer.expect("a certificate of an authority"))
+    }
+
+    /// A config that trusts this authority and nobody else.
+    pub fn trusted(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new().ca_certificate(self.certificate())
+    }
+
+    pub fn certificate(&self) -> Certificate {
+        Certificate::from_pem(self.pem())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// For a server at `127.0.0.1`, known also by `names`.
+    pub fn server(&self, names: &[&str]) -> Signed {
+        let names = ["127.0.0.1"].iter().chain(names);
+        self.sign(self.params(names.map(|name| name.to_string())))
+    }
+
+    /// For a server with this name, and not for its address.
+    pub fn only(&self, name: &str) -> Signed {
+        self.sign(self.params([name.to_owned()]))
+    }
+
+    /// For a server whose certificate has seen better days.
+    pub fn expired(&self) -> Signed {
+        let mut params = self.params(["127.0.0.1".to_owned()]);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(params)
+    }
+
+    pub fn client(&self, name: &str) -> Signed {
+        let mut params = self.params([name.to_owned()]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    fn params(&self, names: impl IntoIterator<Item = String>) -> CertificateParams {
+        let names: Vec<_> = names.into_iter().collect();
+        CertificateParams::new(names).expect("names that a certificate can have")
+    }
+
+    fn sign(&self, params: CertificateParams) -> Signed {
+        let key = key();
+        let signed = params.signed_by(&key, &self.0);
+        Signed {
+            chain: signed.expect("a certificate").pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+impl Signed {
+    /// The certificate and its key.
+    pub fn pem(&self) -> (String, String) {
+        (self.chain.clone(), self.key.clone())
+    }
+
+    pub fn identity(&self) -> Identity {
+        Identity::from_pem(&self.chain, &self.key)
+    }
+
+    /// A pair that does not fit.
+    pub fn with_key_of(&self, other: &Self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: other.key.clone(),
+        }
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let certificates = CertificateDer::pem_slice_iter(self.chain.as_bytes());
+        certificates.map(|one| one.expect("PEM")).collect()
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM")
+    }
+}
+
+/// How a server speaks TLS.
+pub struct ServerTls {
+    signed: Signed,
+    client_authority: Option<CertificateDer<'static>>,
+    alpn: Vec<Vec<u8>>,
+    hangs_up_on_the_rejected: bool,
+}
+
+impl ServerTls {
+    pub fn new(signed: &Signed) -> Self {
+        Self {
+            signed: signed.clone(),
+            client_authority: None,
+            alpn: vec![b"h2".to_vec()],
+            hangs_up_on_the_rejected: false,
+        }
+    }
+
+    /// Asks clients for a certificate of this authority.
+    pub fn asks_for(mut self, authority: &Authority) -> Self {
+        self.client_authority = Some(authority.0.der().clone());
+        self
+    }
+
+    /// Speaks these protocols and no other; none is no ALPN at all.
+    pub fn alpn(mut self, protocols: &[&str]) -> Self {
+        self.alpn = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        self
+    }
+
+    /// Closes without reading what a client that it turns away has sent, so that
+    /// the client is reset.
+    pub fn hangs_up_on_the_rejected(mut self) -> Self {
+        self.hangs_up_on_the_rejected = true;
+        self
+    }
+
+    fn config(&self) -> ServerConfig {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions that ring can do");
+        let builder = match &self.client_authority {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.clone()).expect("an authority");
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.signed.chain(), self.signed.key())
+            .expect("a certificate and its key");
+        config.alpn_protocols = self.alpn.clone();
+        config
+    }
+}
+
+/// What a client said of itself and of the server in its handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// The name it asked for (SNI), which an address is not.
+    pub server_name: Option<String>,
+    pub has_certificate: bool,
+}
+
+/// TLS in front of a backend, on a port of its own.
+pub struct TlsFront {
+    addr: SocketAddr,
+    /// Handshakes that went well.
+    pub handshakes: Counter,
+    last: Arc<Mutex<Hello>>,
+    acceptor: JoinHandle<()>,
+}
+
+impl TlsFront {
+    pub async fn start(backend: &Backend, tls: ServerTls) -> Self {
+        let port = ReservedPort::any();
+        let addr = port.addr();
+        let handshakes = Counter::new("TLS handshakes");
+        let last = Arc::new(Mutex::new(Hello::default()));
+        let passing = Passing {
+            acceptor: TlsAcceptor::from(Arc::new(tls.config())),
+            hangs_up_on_the_rejected: tls.hangs_up_on_the_rejected,
+            backend: backend.addr(),
+            handshakes: handshakes.clone(),
+            last: last.clone(),
+        };
+        Self {
+            addr,
+            handshakes,
+            last,
+            acceptor: tokio::spawn(accept(port.listen(), passing)),
+        }
+    }
+
+    /// With a certificate for `127.0.0.1`.
+    pub async fn of(backend: &Backend, authority: &Authority) -> Self {
+        Self::start(backend, ServerTls::new(&authority.server(&[]))).await
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn endpoint(&self, tls: ClientTlsConfig) -> Endpoint {
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.addr));
+        let endpoint = endpoint.expect("a URI").tls_config(tls);
+        endpoint.expect("a TLS config that makes sense")
+    }
+
+    /// What the last client said that came through.
+    pub fn last_hello(&self) -> Hello {
+        self.last.lock().expect("no holder panics").clone()
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// What happens to each connection.
+#[derive(Clone)]
+struct Passing {
+    acceptor: TlsAcceptor,
+    hangs_up_on_the_rejected: bool,
+    backend: SocketAddr,
+    handshakes: Counter,
+    last: Arc<Mutex<Hello>>,
+}
+
+async fn accept(listener: TcpListener, passing: Passing) {
+    let mut connections = JoinSet::new();
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(passing.clone().pass(stream));
+        }
+    }
+}
+
+impl Passing {
+    async fn pass(self, client: TcpStream) {
+        let handshake = self.acceptor.accept(client).into_fallible();
+        let mut client = match handshake.await {
+            Ok(stream) => stream,
+            Err((_, mut rejected)) => {
+                // Otherwise the alert, just sent, could be overtaken by a reset.
+                while !self.hangs_up_on_the_rejected
+                    && matches!(rejected.read(&mut [0; 1024]).await, Ok(1..))
+                {}
+                return;
+            }
+        };
+        let (_, session) = client.get_ref();
+        *self.last.lock().expect("no holder panics") = Hello {
+            server_name: session.server_name().map(str::to_owned),
+            has_certificate: session.peer_certificates().is_some(),
+        };
+        self.handshakes.add();
+        if let Ok(mut backend) = TcpStream::connect(self.backend).await {
+            // However that ends, it is the end of both.
+            let _ = copy_bidirectional(&mut client, &mut backend).await;
+        }
+    }
+}

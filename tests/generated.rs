@@ -1,0 +1,46 @@
+//! The generated code that is checked in is what `build.rs` makes of `proto/` today.
+//!
+//! After a change to `proto/`, or to the version of tonic that generates, this renews it:
+//!
+//! ```sh
+//! UPDATE_GENERATED=1 cargo test --test generated
+//! ```
+
+use std::{env, fs, path::Path};
+
+/// What `build.rs` has made, and the file that has to be the same.
+const GENERATED: [(&str, &str); 4] = [
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        "src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        "crates/grpc-health/src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),
+        "crates/testing/src/pb/demo.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
+        "crates/testing/src/pb/grpc.health.v1.rs",
+    ),
+];
+
+#[test]
+fn generated_code_is_up_to_date() {
+    let update = env::var_os("UPDATE_GENERATED").is_some();
+    for (fresh, path) in GENERATED {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if update {
+            fs::write(&file, fresh).expect("a file that can be written");
+        }
+        let checked_in = fs::read(&file).unwrap_or_default();
+        assert!(
+            checked_in == fresh.as_bytes(),
+            "{path} is not what `build.rs` makes of `proto/`. This renews it:\n\
+             UPDATE_GENERATED=1 cargo test --test generated"
+        );
+    }
+}
