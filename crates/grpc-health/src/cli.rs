@@ -58,8 +58,8 @@ pub(crate) fn run() -> Exit {
     match Cli::try_parse_from(arguments(env::args_os())) {
         Ok(cli) => match cli.command {
             Command::Probe(args) => probe::run(*args),
-            Command::Completions(args) => generate::completions(&args),
-            Command::Man(args) => generate::man(&args),
+            Command::Completions(args) => generate::completions(&args, Cli::command()),
+            Command::Man(args) => generate::man(&args, Cli::command()),
             Command::Watch(args) => block_on(watch::run(*args)),
             Command::List(args) => block_on(list::run(*args)),
             Command::Check(args) => block_on(check::run(*args)),

@@ -1,9 +1,9 @@
 //! Completions for shells and pages for `man`, made from what the command line is.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{cli::Cli, exit::Exit, output};
+use crate::{exit::Exit, output};
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
@@ -17,16 +17,14 @@ pub(crate) struct ManArgs {
     command: Option<String>,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
-    let mut cli = Cli::command();
+pub(crate) fn completions(args: &CompletionsArgs, mut cli: Command) -> Exit {
     let name = cli.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli, name, &mut script);
     output::print(&script)
 }
 
-pub(crate) fn man(args: &ManArgs) -> Exit {
-    let mut cli = Cli::command();
+pub(crate) fn man(args: &ManArgs, mut cli: Command) -> Exit {
     cli.build();
     let about = match &args.command {
         None => Some(&cli),
