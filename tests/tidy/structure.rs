@@ -1,4 +1,4 @@
-//! Which file of the library uses which, read from its syntax.
+//! Which file of a crate uses which, read from its syntax.
 //!
 //! A name is followed through `use` and `pub use` to the file that defines it, so that a
 //! `mod.rs`, which only exports, stands between no two files.
@@ -13,7 +13,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// The files of the library, and who uses whom. Paths begin with `src/`.
+/// The files of a crate, and who uses whom.
 pub(crate) struct Structure {
     pub(crate) edges: BTreeMap<String, BTreeSet<String>>,
 }
@@ -33,12 +33,15 @@ struct Module {
 type Modules = BTreeMap<Vec<String>, Module>;
 
 impl Structure {
-    /// Of these files, each with its text. Tests are not looked at.
+    /// Of the files below `root`, each with its text. Tests are not looked at.
     ///
     /// # Panics
     ///
     /// If a file is not Rust.
-    pub(crate) fn of<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn of<'a>(
+        root: &str,
+        sources: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         let mut modules = Modules::new();
         for (path, text) in sources {
             let file: File = syn::parse_file(text).unwrap_or_else(|error| {
@@ -50,7 +53,7 @@ impl Structure {
             };
             module.read(&file.items);
             module.visit_file(&file);
-            modules.insert(module_path(path), module);
+            modules.insert(module_path(root, path), module);
         }
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (at, module) in &modules {
@@ -120,17 +123,22 @@ pub(crate) fn logic(text: &str) -> Vec<String> {
 
 /// A file that only says what is below it.
 fn is_door(file: &str) -> bool {
-    file.ends_with("/mod.rs") || file == "src/lib.rs"
+    ["/mod.rs", "/lib.rs", "/main.rs"]
+        .iter()
+        .any(|door| file.ends_with(door))
 }
 
-fn module_path(file: &str) -> Vec<String> {
-    let below = Path::new(file).strip_prefix("src").expect("below src");
+fn module_path(root: &str, file: &str) -> Vec<String> {
+    let below = Path::new(file).strip_prefix(root).expect("below the root");
     let mut names: Vec<_> = below
         .with_extension("")
         .iter()
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    if matches!(names.last().map(String::as_str), Some("mod" | "lib")) {
+    if matches!(
+        names.last().map(String::as_str),
+        Some("mod" | "lib" | "main")
+    ) {
         names.pop();
     }
     names
