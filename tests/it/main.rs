@@ -11,6 +11,7 @@
 mod backends;
 mod bad_input;
 mod balance;
+mod callers;
 mod calls;
 mod churn;
 mod config;
