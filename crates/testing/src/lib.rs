@@ -1,5 +1,5 @@
 //! The harness that the tests of this workspace share: servers, what stands before them, and
-//! a client that looks.
+//! a channel with short backoffs.
 //!
 //! # Which test double to take
 //!

@@ -9,7 +9,7 @@ use super::{Fault, Result};
 /// One backend, as those have it who trouble it.
 #[allow(
     async_fn_in_trait,
-    reason = "a fleet runs on one thread, or spawns nothing"
+    reason = "none of its futures is spawned, so none has to be Send"
 )]
 pub trait Host {
     /// Where it is, whatever becomes of it.
