@@ -2,11 +2,15 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use h2::client::SendRequest;
 use tokio::sync::watch;
 
@@ -64,6 +68,8 @@ struct Shared {
     door: Arc<Queue<Reserved>>,
     context: BackendContext,
     stage: watch::Sender<Stage>,
+    /// Wakes the task that drives the connection.
+    driver: AtomicWaker,
     config: ConnectionConfig,
 }
 
@@ -106,6 +112,13 @@ enum SlotOwner {
     Call,
 }
 
+/// How many slots had been offered at one moment: by the channel's queue, and by the
+/// connection's own.
+pub(in crate::transport) struct Offers {
+    to_calls: u64,
+    reserved: u64,
+}
+
 /// A slot for a call that is yet to be made, or why there is none any more.
 pub(crate) type Reserved = Result<CallSlot, Cause>;
 
@@ -128,6 +141,7 @@ impl Connection {
             door: Queue::new(),
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
+            driver: AtomicWaker::new(),
             config,
         }))
     }
@@ -152,6 +166,18 @@ impl Connection {
         place
     }
 
+    /// Polls what [`reserve_call`](Self::reserve_call) gave.
+    pub(crate) fn poll_reserved(
+        &self,
+        ticket: &mut Ticket<Reserved>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reserved> {
+        if ticket.rejoin() {
+            self.serve_queue();
+        }
+        Pin::new(ticket).poll(cx)
+    }
+
     fn admit_held(&self) -> Option<CallSlot> {
         let taken = match &self.0.context.limits {
             None => self.0.slots.take(),
@@ -165,11 +191,41 @@ impl Connection {
 
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
-        self.0.door.serve(|| match self.admit_held() {
+        let reserved = self.0.door.serve(|| match self.admit_held() {
             Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
-        self.0.context.queue.serve(|| self.admit());
+        // What is offered and not taken by the driver's next poll goes to the next call.
+        if self.0.context.queue.serve(|| self.admit()) || reserved {
+            self.0.driver.wake();
+        }
+    }
+
+    /// The offers so far, if there is a slot that is offered and not taken.
+    pub(in crate::transport) fn offers(&self) -> Option<Offers> {
+        let Shared { door, context, .. } = &*self.0;
+        (door.has_offers() || context.queue.has_offers()).then(|| Offers {
+            to_calls: context.queue.offers(),
+            reserved: door.offers(),
+        })
+    }
+
+    /// Takes back the slots here that are among these offers and not taken, for the next
+    /// calls that wait: a program may never poll again what they were offered to.
+    pub(in crate::transport) fn pass_on(&self, offers: Offers) {
+        let here = |slot: &CallSlot| slot.connection() == self;
+        let reserved_here = |slot: &Reserved| slot.as_ref().is_ok_and(here);
+        let reserved = self.0.door.take_back(offers.reserved, reserved_here);
+        let slots = self.0.context.queue.take_back(offers.to_calls, here);
+        slots
+            .into_iter()
+            .chain(reserved.into_iter().flatten())
+            .for_each(CallSlot::give_back_unused);
+    }
+
+    /// Has the driver polled again whenever a slot is offered.
+    pub(in crate::transport) fn set_driver(&self, cx: &Context<'_>) {
+        self.0.driver.register(cx.waker());
     }
 
     /// Its backend has no more use for it: takes no new streams from now on. What
@@ -409,6 +465,13 @@ impl CallSlot {
     /// Whether requests have to be authorized before they go out.
     pub(crate) fn needs_credentials(&self) -> bool {
         self.connection.credentials().is_some()
+    }
+
+    /// Drops it. No call was made, so none counts against the endpoint's rate.
+    fn give_back_unused(self) {
+        if let Some(limits) = &self.connection.0.context.limits {
+            limits.refund();
+        }
     }
 
     /// Whether a call may still begin with it: the connection is pickable,

@@ -19,6 +19,7 @@ mod slots;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
+pub(super) use connection::Offers;
 pub(crate) use connection::{
     BackendContext, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
 };

@@ -14,7 +14,7 @@ use super::{close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo};
 use crate::{
     error::{Cause, CauseKind},
     transport::{
-        connection::{Connection, Stage, WeakConnection},
+        connection::{Connection, Offers, Stage, WeakConnection},
         io::SniffedIo,
         words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
     },
@@ -41,6 +41,8 @@ pub(super) struct Driver {
     handle: WeakConnection,
     /// The last poll was spent on waiting for callers.
     has_waited: bool,
+    /// The slots that callers had been offered before that poll.
+    offers: Option<Offers>,
 }
 
 impl Future for Driver {
@@ -76,6 +78,7 @@ impl Driver {
             close_timeout: CloseTimeout::default(),
             handle: connection.downgrade(),
             has_waited: false,
+            offers: None,
         }
     }
 
@@ -86,11 +89,20 @@ impl Driver {
     /// driver comes to find the requests of all of them, and writes them together. A
     /// single call has nobody to wait for.
     fn yield_to_callers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.handle.upgrade();
         self.has_waited = !self.has_waited
-            && self
-                .handle
-                .upgrade()
-                .is_some_and(|connection| connection.calls_in_flight() > 1);
+            && connection.as_ref().is_some_and(|connection| {
+                self.offers = connection.offers();
+                connection.calls_in_flight() > 1 || self.offers.is_some()
+            });
+        if !self.has_waited
+            && let Some(connection) = connection
+        {
+            connection.set_driver(cx);
+            if let Some(offers) = self.offers.take() {
+                connection.pass_on(offers);
+            }
+        }
         match self.has_waited {
             true => {
                 cx.waker().wake_by_ref();

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use h2::server;
 
 use super::{
-    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, unary,
+    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, taken, unary,
     wire::{self, HEADERS, MAX_CONCURRENT_STREAMS, wired, wired_to},
 };
 use crate::transport::OutgoingRequest;
@@ -73,12 +73,12 @@ async fn a_limit_of_zero_admits_nobody_until_it_is_raised() {
     let queue = Queue::new();
     let (connection, mut wire) = wired_to(&queue, 0).await;
     assert!(connection.admit().is_none());
-    let mut ticket = pin!(queue.join());
+    let mut ticket = queue.join();
     connection.serve_queue();
-    assert!(ticket.as_mut().now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
 
     wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
-    let admitted = soon(ticket).await;
+    let admitted = taken(&mut ticket, &connection).await;
     assert!(connection.admit().is_none(), "one is one");
     drop(admitted);
     assert!(connection.admit().is_some());
