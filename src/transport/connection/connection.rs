@@ -19,6 +19,7 @@ use super::{
     call_limits::CallLimits,
     credentials::CallCredentials,
     keepalive_throttle::KeepaliveThrottle,
+    open_streams::OpenStreams,
     queue::{Queue, Ticket},
     slots::Slots,
 };
@@ -64,6 +65,7 @@ pub(crate) struct BackendContext {
 struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
+    streams: OpenStreams,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
     context: BackendContext,
@@ -99,6 +101,8 @@ impl Stage {
 pub(crate) struct CallSlot {
     connection: Connection,
     owner: SlotOwner,
+    /// The number of the stream that was opened on it.
+    stream: Option<u32>,
 }
 
 /// What an [`CallSlot`] has to give back.
@@ -138,6 +142,7 @@ impl Connection {
         Self(Arc::new(Shared {
             send,
             slots,
+            streams: OpenStreams::default(),
             door: Queue::new(),
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
@@ -186,6 +191,7 @@ impl Connection {
         taken.then(|| CallSlot {
             connection: self.clone(),
             owner: SlotOwner::Held,
+            stream: None,
         })
     }
 
@@ -375,6 +381,40 @@ impl Connection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
+    /// Streams on which the peer has said END_STREAM.
+    pub(in crate::transport) fn on_responses_over(&self, streams: impl Iterator<Item = u32>) {
+        for stream in streams {
+            if self.0.streams.on_response_over(stream) {
+                self.release_call();
+            }
+        }
+    }
+
+    /// Streams that the peer has reset.
+    pub(in crate::transport) fn on_reset(&self, streams: impl Iterator<Item = u32>) {
+        for stream in streams {
+            if self.0.streams.remove(stream) {
+                self.release_call();
+            }
+        }
+    }
+
+    /// Our side of a stream is over.
+    pub(in crate::transport) fn on_request_over(&self, stream: u32) {
+        if self.0.streams.on_request_over(stream) {
+            self.release_call();
+        }
+    }
+
+    /// A call has no stream any more.
+    fn release_call(&self) {
+        self.0.context.in_flight.leave();
+        self.release_slot();
+        if let Some(limits) = &self.0.context.limits {
+            limits.leave();
+        }
+    }
+
     fn release_slot(&self) {
         self.0.slots.release();
         self.serve_queue();
@@ -438,6 +478,7 @@ impl Reservation {
         CallSlot {
             connection: self.0.clone(),
             owner: SlotOwner::Watch,
+            stream: None,
         }
     }
 }
@@ -467,6 +508,33 @@ impl CallSlot {
         self.connection.credentials().is_some()
     }
 
+    /// Opens its stream by `open`, which gives its number. The slot is free when both sides
+    /// of the stream are over, or when this is dropped.
+    pub(in crate::transport) fn open_by<T, E>(
+        &mut self,
+        request_over: bool,
+        open: impl FnOnce() -> Result<(u32, T), E>,
+    ) -> Result<T, E> {
+        if self.owner == SlotOwner::Watch {
+            return open().map(|(_, opened)| opened);
+        }
+        let (stream, opened) = self.connection.0.streams.open(request_over, open)?;
+        self.stream = Some(stream);
+        Ok(opened)
+    }
+
+    /// The number of its stream, if that is a call's.
+    pub(in crate::transport) fn stream(&self) -> Option<u32> {
+        self.stream
+    }
+
+    /// Whether the peer's side of its stream is over.
+    pub(in crate::transport) fn is_response_over(&self) -> bool {
+        let streams = &self.connection.0.streams;
+        self.stream
+            .is_some_and(|stream| streams.is_response_over(stream))
+    }
+
     /// Drops it. No call was made, so none counts against the endpoint's rate.
     fn give_back_unused(self) {
         if let Some(limits) = &self.connection.0.context.limits {
@@ -483,13 +551,19 @@ impl CallSlot {
 
 impl Drop for CallSlot {
     fn drop(&mut self) {
-        if self.owner == SlotOwner::Call {
-            self.connection.0.context.in_flight.leave();
+        // A stream that is over has given everything back.
+        let streams = &self.connection.0.streams;
+        if self.stream.is_some_and(|stream| !streams.remove(stream)) {
+            return;
         }
-        if self.owner != SlotOwner::Watch {
-            self.connection.release_slot();
-            if let Some(limits) = &self.connection.0.context.limits {
-                limits.leave();
+        match self.owner {
+            SlotOwner::Watch => {}
+            SlotOwner::Call => self.connection.release_call(),
+            SlotOwner::Held => {
+                self.connection.release_slot();
+                if let Some(limits) = &self.connection.0.context.limits {
+                    limits.leave();
+                }
             }
         }
     }

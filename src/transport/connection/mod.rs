@@ -14,6 +14,7 @@ mod connection;
 mod credentials;
 mod group;
 mod keepalive_throttle;
+mod open_streams;
 mod queue;
 mod slots;
 

@@ -37,8 +37,8 @@ impl CallSlot {
     }
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
-    pub(crate) fn open(self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
-        let connection = self.connection();
+    pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
+        let connection = self.connection().clone();
         let config = connection.config();
         let head = request
             .head(&config.scheme, &config.authority, &config.user_agent)
@@ -46,7 +46,12 @@ impl CallSlot {
         // A clone for each call, because a `SendRequest` that filled the peer's
         // limit refuses the next request for a moment; clones do not.
         let mut send = connection.send().clone();
-        match send.send_request(head, request.is_empty()) {
+        let is_empty = request.is_empty();
+        let opened = self.open_by(request.is_whole(), || {
+            let (response, stream) = send.send_request(head, is_empty)?;
+            Ok::<_, h2::Error>((response.stream_id().as_u32(), (response, stream)))
+        });
+        match opened {
             Ok((response, stream)) => {
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))

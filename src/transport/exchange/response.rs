@@ -31,9 +31,61 @@ use crate::{
 /// Dropping it cancels the call: RST_STREAM with CANCEL.
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Box<RequestBodyPump>>,
+    request: RequestBody,
     /// Taken when the headers are there.
     slot: Option<CallSlot>,
+}
+
+/// What is left of the request.
+enum RequestBody {
+    /// Not looked at yet: most of what is not whole at first is after one look.
+    New(Box<RequestBodyPump>),
+    /// It moves by itself.
+    Moving(RequestBodyTask),
+    Sent,
+}
+
+impl RequestBody {
+    fn poll(&mut self, cx: &mut Context<'_>, slot: &CallSlot) -> Result<(), Error> {
+        *self = match std::mem::replace(self, Self::Sent) {
+            Self::New(mut pump) => match pump.poll(cx) {
+                Poll::Pending => Self::Moving(RequestBodyTask::start(pump, slot)),
+                Poll::Ready(Ok(())) => {
+                    drop(pump);
+                    let stream = slot.stream().into_iter();
+                    stream.for_each(|stream| slot.connection().on_request_over(stream));
+                    Self::Sent
+                }
+                Poll::Ready(Err(error)) => {
+                    pump.cancel();
+                    return Err(error);
+                }
+            },
+            Self::Moving(mut task) => match task.poll_error(cx) {
+                Poll::Pending => Self::Moving(task),
+                Poll::Ready(error) => return Err(error),
+            },
+            Self::Sent => Self::Sent,
+        };
+        Ok(())
+    }
+
+    /// Its own error, if it had one.
+    fn error(&mut self) -> Option<Error> {
+        match self {
+            Self::Moving(task) => task.error(),
+            Self::New(_) | Self::Sent => None,
+        }
+    }
+
+    /// Its task, if the headers came before its end.
+    fn into_task(self, slot: &CallSlot) -> Option<RequestBodyTask> {
+        match self {
+            Self::New(pump) => Some(RequestBodyTask::start(pump, slot)),
+            Self::Moving(task) => Some(task),
+            Self::Sent => None,
+        }
+    }
 }
 
 /// A call that failed before its response headers.
@@ -52,7 +104,10 @@ impl Exchange {
     ) -> Self {
         Self {
             response,
-            pump,
+            request: match pump {
+                Some(pump) => RequestBody::New(pump),
+                None => RequestBody::Sent,
+            },
             slot: Some(slot),
         }
     }
@@ -77,14 +132,21 @@ impl Exchange {
         if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
-        let unfinished = self.pump.take();
-        // Headers that are all there is hold no slot, and what is left of the
-        // request is not wanted.
-        let live = (!stream.is_end_stream()).then(|| Live {
-            stream,
-            pump: unfinished.map(|pump| RequestBodyTask::start(pump, slot.connection().executor())),
-            slot,
-        });
+        let request = std::mem::replace(&mut self.request, RequestBody::Sent);
+        let request = request.into_task(&slot);
+        // Headers that are all there is are the end of the answer.
+        let live = match (stream.is_end_stream(), request) {
+            (false, request) => Some(Live {
+                stream,
+                slot,
+                request,
+            }),
+            (true, Some(request)) => {
+                request.detach(slot);
+                None
+            }
+            (true, None) => None,
+        };
         let body = ResponseBody {
             live,
             data_done: false,
@@ -101,18 +163,13 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(pump) = &mut this.pump {
-            match pump.poll(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => this.pump = None,
-                Poll::Ready(Err(error)) => {
-                    this.pump.take().into_iter().for_each(|pump| pump.cancel());
-                    return Poll::Ready(Err(Failed {
-                        error,
-                        unprocessed: false,
-                    }));
-                }
-            }
+        if let Some(slot) = &this.slot
+            && let Err(error) = this.request.poll(cx, slot)
+        {
+            return Poll::Ready(Err(Failed {
+                error,
+                unprocessed: false,
+            }));
         }
         Poll::Ready(match ready!(Pin::new(&mut this.response).poll(cx)) {
             Ok(response) => this.respond(response).map_err(|error| Failed {
@@ -121,8 +178,10 @@ impl Future for Exchange {
             }),
             Err(error) => {
                 let status = this.connection().on_stream_failed(&error);
+                let of_request = this.request.error();
                 Err(Failed {
-                    error: Error::with_status(ErrorKind::Stream, status),
+                    error: of_request
+                        .unwrap_or_else(|| Error::with_status(ErrorKind::Stream, status)),
                     unprocessed: h2_error::is_unprocessed(&error),
                 })
             }
@@ -154,7 +213,8 @@ struct Live {
     stream: RecvStream,
     /// The slot, and with it the connection: it outlives its channel.
     slot: CallSlot,
-    pump: Option<RequestBodyTask>,
+    /// What is left of the request, and moves by itself.
+    request: Option<RequestBodyTask>,
 }
 
 impl ResponseBody {
@@ -239,11 +299,19 @@ impl Deadline {
 }
 
 impl Live {
+    /// The answer is over. What is left of the request goes on.
+    fn end(self) {
+        let Self { slot, request, .. } = self;
+        if let Some(request) = request {
+            request.detach(slot);
+        }
+    }
+
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
         let of_stream = self.slot.connection().on_stream_failed(error);
-        let of_request = self.pump.as_mut().and_then(RequestBodyTask::error);
-        of_request.unwrap_or(of_stream)
+        let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
+        of_request.map_or(of_stream, Status::from)
     }
 }
 
@@ -267,8 +335,10 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
         }
         let frame = ready!(frame);
-        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-            this.live = None;
+        match &frame {
+            Some(Ok(frame)) if frame.is_data() => {}
+            Some(Err(_)) => this.live = None,
+            Some(Ok(_)) | None => this.live.take().into_iter().for_each(Live::end),
         }
         Poll::Ready(frame)
     }

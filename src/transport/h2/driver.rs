@@ -10,7 +10,11 @@ use bytes::Bytes;
 use h2::Reason;
 use tracing::warn;
 
-use super::{close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo};
+use super::{
+    close_timeout::CloseTimeout,
+    keepalive::Keepalive,
+    wire::{StreamEnds, WireIo},
+};
 use crate::{
     error::{Cause, CauseKind},
     transport::{
@@ -35,6 +39,8 @@ type Http2Connection = h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 pub(super) struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<Http2Connection>,
+    /// Streams that the peer has ended.
+    ends: StreamEnds,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
     close_timeout: CloseTimeout,
@@ -69,11 +75,13 @@ impl Future for Driver {
 impl Driver {
     pub(super) fn new(
         h2: Http2Connection,
+        ends: StreamEnds,
         keepalive: Option<Keepalive>,
         connection: &Connection,
     ) -> Self {
         Self {
             h2: Some(h2),
+            ends,
             keepalive,
             close_timeout: CloseTimeout::default(),
             handle: connection.downgrade(),
@@ -137,6 +145,11 @@ impl Driver {
     /// Takes over what the peer says of new streams: its limit, or a GOAWAY. The reason
     /// if the connection is to be closed for that.
     fn follow_peer(&mut self, connection: &Connection) -> Option<Cause> {
+        {
+            let mut ended = self.ends.lock();
+            connection.on_reset(ended.reset.drain(..));
+            connection.on_responses_over(ended.over.drain(..));
+        }
         let Some(error) = end_of(connection.send()) else {
             let h2 = self.h2.as_ref()?;
             connection.set_limit(h2.max_concurrent_send_streams());

@@ -15,6 +15,9 @@ async fn a_stream_that_is_fed_while_its_answer_is_awaited_is_sent() {
     for side in Side::BOTH {
         let backend = Backend::builder().serving(GREETER).start().await;
         let mut client = side.client(&backend);
+        within("a connection", client.say_hello(request("you")))
+            .await
+            .expect("an answer");
         let (names, body) = mpsc::channel(1);
         let mut answer = Box::pin(client.greet_all(ReceiverStream::new(body)));
         let fed = async {
