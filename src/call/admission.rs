@@ -1,9 +1,6 @@
 //! How a call gets a slot on a connection: at once, or by waiting for it.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
-};
+use std::future::poll_fn;
 
 use tokio::select;
 
@@ -97,13 +94,7 @@ pub(super) async fn wait(
 /// The slot of a ticket. One that was passed over, as it was not polled, looks for free slots
 /// as a newcomer does.
 async fn taken(board: &Board, ticket: &mut Ticket<CallSlot>) -> CallSlot {
-    poll_fn(|cx| {
-        if ticket.rejoin() {
-            serve_queue(board, true);
-        }
-        Pin::new(&mut *ticket).poll(cx)
-    })
-    .await
+    poll_fn(|cx| ticket.poll_and_serve(cx, || serve_queue(board, true))).await
 }
 
 /// Whether there are backends to send to. Wakes a channel that is IDLE.

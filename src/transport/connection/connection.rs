@@ -2,22 +2,20 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use h2::client::SendRequest;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     answered_by::AnsweredBy,
     call_limits::CallLimits,
     credentials::CallCredentials,
+    deadlines::{DeadlineKey, Deadlines, Expire},
     keepalive_throttle::KeepaliveThrottle,
     open_streams::OpenStreams,
     queue::{Queue, Ticket},
@@ -66,12 +64,13 @@ struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
     streams: OpenStreams,
+    deadlines: Deadlines,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
     context: BackendContext,
     stage: watch::Sender<Stage>,
     /// Wakes the task that drives the connection.
-    driver: AtomicWaker,
+    driver: Mutex<Option<Waker>>,
     config: ConnectionConfig,
 }
 
@@ -143,10 +142,11 @@ impl Connection {
             send,
             slots,
             streams: OpenStreams::default(),
+            deadlines: Deadlines::default(),
             door: Queue::new(),
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
-            driver: AtomicWaker::new(),
+            driver: Mutex::default(),
             config,
         }))
     }
@@ -177,10 +177,7 @@ impl Connection {
         ticket: &mut Ticket<Reserved>,
         cx: &mut Context<'_>,
     ) -> Poll<Reserved> {
-        if ticket.rejoin() {
-            self.serve_queue();
-        }
-        Pin::new(ticket).poll(cx)
+        ticket.poll_and_serve(cx, || self.serve_queue())
     }
 
     fn admit_held(&self) -> Option<CallSlot> {
@@ -203,7 +200,7 @@ impl Connection {
         });
         // What is offered and not taken by the driver's next poll goes to the next call.
         if self.0.context.queue.serve(|| self.admit()) || reserved {
-            self.0.driver.wake();
+            self.wake_driver();
         }
     }
 
@@ -229,9 +226,19 @@ impl Connection {
             .for_each(CallSlot::give_back_unused);
     }
 
-    /// Has the driver polled again whenever a slot is offered.
-    pub(in crate::transport) fn set_driver(&self, cx: &Context<'_>) {
-        self.0.driver.register(cx.waker());
+    /// Has this task polled again when a slot is offered, or a deadline is earlier.
+    pub(in crate::transport) fn set_driver(&self, driver: Waker) {
+        *self.lock_driver() = Some(driver);
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.lock_driver() {
+            driver.wake_by_ref();
+        }
+    }
+
+    fn lock_driver(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its backend has no more use for it: takes no new streams from now on. What
@@ -383,11 +390,8 @@ impl Connection {
 
     /// Streams on which the peer has said END_STREAM.
     pub(in crate::transport) fn on_responses_over(&self, streams: impl Iterator<Item = u32>) {
-        for stream in streams {
-            if self.0.streams.on_response_over(stream) {
-                self.release_call();
-            }
-        }
+        let over = self.0.streams.on_responses_over(streams);
+        (0..over).for_each(|_| self.release_call());
     }
 
     /// Streams that the peer has reset.
@@ -403,6 +407,35 @@ impl Connection {
     pub(in crate::transport) fn on_request_over(&self, stream: u32) {
         if self.0.streams.on_request_over(stream) {
             self.release_call();
+        }
+    }
+
+    /// Has the driver end `what` at this time, however little its reader does.
+    pub(in crate::transport) fn add_deadline(
+        &self,
+        at: Instant,
+        what: Weak<dyn Expire>,
+    ) -> DeadlineKey {
+        let key = self.0.deadlines.add(at, what);
+        self.wake_driver();
+        key
+    }
+
+    pub(in crate::transport) fn remove_deadline(&self, key: DeadlineKey) {
+        self.0.deadlines.remove(key);
+    }
+
+    /// The earliest deadline, if there is any.
+    pub(in crate::transport) fn next_deadline(&self) -> Option<Instant> {
+        self.0.deadlines.next()
+    }
+
+    /// Ends what is over by `now`.
+    pub(in crate::transport) fn expire(&self, now: Instant) {
+        for what in self.0.deadlines.take_until(now) {
+            if let Some(what) = what.upgrade() {
+                what.expire();
+            }
         }
     }
 
@@ -532,7 +565,7 @@ impl CallSlot {
     pub(in crate::transport) fn is_response_over(&self) -> bool {
         let streams = &self.connection.0.streams;
         self.stream
-            .is_some_and(|stream| streams.is_response_over(stream))
+            .is_none_or(|stream| streams.is_response_over(stream))
     }
 
     /// Drops it. No call was made, so none counts against the endpoint's rate.

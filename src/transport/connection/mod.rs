@@ -12,6 +12,7 @@ mod answered_by;
 mod call_limits;
 mod connection;
 mod credentials;
+mod deadlines;
 mod group;
 mod keepalive_throttle;
 mod open_streams;
@@ -26,6 +27,7 @@ pub(crate) use connection::{
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
+pub(super) use deadlines::{DeadlineKey, Expire};
 pub(crate) use group::ConnectionGroup;
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};

@@ -5,18 +5,16 @@
 //! side is over, because it sees every frame.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// By number (RFC 9113 §5.1.1).
+/// In the order of their numbers (RFC 9113 §5.1.1), in which they are opened.
 #[derive(Default)]
-pub(super) struct OpenStreams(Mutex<HashMap<u32, Sides, BuildHasherDefault<Spread>>>);
+pub(super) struct OpenStreams(Mutex<VecDeque<OpenStream>>);
 
-/// How far a stream is.
-#[derive(Clone, Copy)]
-struct Sides {
+struct OpenStream {
+    number: u32,
     request_over: bool,
     response_over: bool,
 }
@@ -24,8 +22,8 @@ struct Sides {
 impl OpenStreams {
     /// Opens a stream by `open`, which gives its number. Its request may be over with that.
     ///
-    /// The lock is held meanwhile, so that the driver does not see the end of a stream that
-    /// is not here yet.
+    /// The lock is held meanwhile: numbers are then in order here, and the driver does not
+    /// see the end of a stream that is not here yet.
     pub(super) fn open<T, E>(
         &self,
         request_over: bool,
@@ -33,80 +31,74 @@ impl OpenStreams {
     ) -> Result<(u32, T), E> {
         let mut streams = self.lock();
         let (number, opened) = open()?;
-        streams.insert(
+        streams.push_back(OpenStream {
             number,
-            Sides {
-                request_over,
-                response_over: false,
-            },
-        );
+            request_over,
+            response_over: false,
+        });
         Ok((number, opened))
     }
 
     /// Our side is over. Whether the stream is.
     pub(super) fn on_request_over(&self, number: u32) -> bool {
-        self.on_over(number, |sides| sides.request_over = true)
-    }
-
-    /// The peer's side is over, with END_STREAM. Whether the stream is.
-    pub(super) fn on_response_over(&self, number: u32) -> bool {
-        self.on_over(number, |sides| sides.response_over = true)
-    }
-
-    /// Whether the peer's side of an open stream is over.
-    pub(super) fn is_response_over(&self, number: u32) -> bool {
-        let sides = self.lock().get(&number).copied();
-        sides.is_none_or(|sides| sides.response_over)
-    }
-
-    /// The stream is over, both sides. Whether it was open here until now.
-    pub(super) fn remove(&self, number: u32) -> bool {
-        self.lock().remove(&number).is_some()
-    }
-
-    fn on_over(&self, number: u32, set: impl FnOnce(&mut Sides)) -> bool {
         let mut streams = self.lock();
-        let Some(sides) = streams.get_mut(&number) else {
+        let Some(at) = position(&streams, number) else {
             return false;
         };
-        set(sides);
-        let is_over = sides.request_over && sides.response_over;
+        streams[at].request_over = true;
+        let is_over = streams[at].response_over;
         if is_over {
-            streams.remove(&number);
+            streams.remove(at);
         }
         is_over
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Sides, BuildHasherDefault<Spread>>> {
+    /// The peer's side of these is over, with END_STREAM. How many are over with that.
+    pub(super) fn on_responses_over(&self, numbers: impl Iterator<Item = u32>) -> usize {
+        let mut streams = self.lock();
+        let mut over = 0;
+        for number in numbers {
+            let Some(at) = position(&streams, number) else {
+                continue;
+            };
+            streams[at].response_over = true;
+            if streams[at].request_over {
+                streams.remove(at);
+                over += 1;
+            }
+        }
+        over
+    }
+
+    /// Whether the peer's side of a stream is over.
+    pub(super) fn is_response_over(&self, number: u32) -> bool {
+        let streams = self.lock();
+        position(&streams, number).is_none_or(|at| streams[at].response_over)
+    }
+
+    /// The stream is over, both sides. Whether it was open here until now.
+    pub(super) fn remove(&self, number: u32) -> bool {
+        let mut streams = self.lock();
+        let at = position(&streams, number);
+        at.and_then(|at| streams.remove(at)).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<OpenStream>> {
         // What panics while it is held has opened no stream.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A hash for numbers that we choose: they differ in their low bits, and the table looks at
-/// the high ones too.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        self.0 = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(GOLDEN);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn position(streams: &VecDeque<OpenStream>, number: u32) -> Option<usize> {
+    streams
+        .binary_search_by_key(&number, |stream| stream.number)
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter::once;
+
     use super::OpenStreams;
 
     fn opened(request_over: bool) -> OpenStreams {
@@ -119,27 +111,25 @@ mod tests {
     #[test]
     fn a_stream_is_over_when_both_sides_are() {
         let streams = opened(false);
-        assert!(!streams.on_response_over(1));
-        assert!(streams.is_response_over(1));
+        assert_eq!(streams.on_responses_over(once(1)), 0);
         assert!(streams.on_request_over(1));
         assert!(!streams.remove(1), "it is over already");
         let streams = opened(false);
         assert!(!streams.on_request_over(1));
-        assert!(!streams.is_response_over(1));
-        assert!(streams.on_response_over(1));
+        assert_eq!(streams.on_responses_over(once(1)), 1);
     }
 
     #[test]
     fn a_request_may_be_over_from_the_start() {
-        assert!(opened(true).on_response_over(1));
+        assert_eq!(opened(true).on_responses_over(once(1)), 1);
     }
 
     #[test]
     fn streams_that_are_not_open_have_no_end() {
         let streams = opened(true);
-        assert!(!streams.on_response_over(3));
+        assert_eq!(streams.on_responses_over([3, 5].into_iter()), 0);
         assert!(streams.remove(1));
-        assert!(!streams.on_response_over(1));
+        assert_eq!(streams.on_responses_over(once(1)), 0);
     }
 
     #[test]
@@ -147,5 +137,20 @@ mod tests {
         let streams = OpenStreams::default();
         assert_eq!(streams.open(true, || Err::<(u32, ()), _>("no")), Err("no"));
         assert!(!streams.remove(1));
+    }
+
+    #[test]
+    fn many_end_in_any_order() {
+        let streams = OpenStreams::default();
+        for number in (1..200).step_by(2) {
+            let opened = streams.open(true, || Ok::<_, ()>((number, ())));
+            assert!(opened.is_ok());
+        }
+        let mut numbers: Vec<_> = (1..200).step_by(2).collect();
+        fastrand::Rng::with_seed(7).shuffle(&mut numbers);
+        for number in &numbers[..50] {
+            assert!(streams.remove(*number));
+        }
+        assert_eq!(streams.on_responses_over(numbers.into_iter()), 50);
     }
 }

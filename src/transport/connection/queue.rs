@@ -14,10 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    future::Future,
-    mem,
-    pin::Pin,
+    fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -52,7 +49,7 @@ struct Offer<T> {
     token: T,
 }
 
-/// A number in a [`Queue`]: resolves to what was waited for. Dropping it leaves
+/// A number in a [`Queue`], to be polled for what is waited for. Dropping it leaves
 /// the queue, and passes on what had been handed over unseen.
 pub(crate) struct Ticket<T: 'static> {
     queue: Arc<Queue<T>>,
@@ -162,16 +159,28 @@ impl<T> Queue<T> {
 }
 
 impl<T> Ticket<T> {
-    /// Whether it was passed over, and waits again from now on. The caller then serves the
-    /// queue, as after [`Queue::join`].
-    pub(crate) fn rejoin(&mut self) -> bool {
-        let mut tickets = self.queue.lock();
-        let was_passed_over = tickets.passed_over.remove(&self.number);
-        if was_passed_over {
-            tickets.waiting.insert(self.number, None);
+    /// Polls for what is waited for. Calls `serve` when the ticket was passed over: it waits
+    /// again from now on, and the queue is to be served as after [`Queue::join`].
+    pub(crate) fn poll_and_serve(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut serve: impl FnMut(),
+    ) -> Poll<T> {
+        loop {
+            let mut tickets = self.queue.lock();
+            if let Some(offer) = tickets.offered.remove(&self.number) {
+                self.queue.offered.fetch_sub(1, SeqCst);
+                return Poll::Ready(offer.token);
+            }
+            let waker = Some(cx.waker().clone());
+            tickets.waiting.insert(self.number, waker);
+            if !tickets.passed_over.remove(&self.number) {
+                return Poll::Pending;
+            }
             self.queue.waiting.fetch_add(1, SeqCst);
+            drop(tickets);
+            serve();
         }
-        was_passed_over
     }
 }
 
@@ -181,26 +190,6 @@ impl<T> fmt::Debug for Queue<T> {
             .field("waiting", &self.waiting)
             .field("offered", &self.offered)
             .finish()
-    }
-}
-
-impl<T> Future for Ticket<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.rejoin();
-        let mut tickets = self.queue.lock();
-        if let Some(offer) = tickets.offered.remove(&self.number) {
-            self.queue.offered.fetch_sub(1, SeqCst);
-            return Poll::Ready(offer.token);
-        }
-        let waker = tickets.waiting.get_mut(&self.number);
-        let waker = waker.expect("a ticket without a token waits");
-        match waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
-        Poll::Pending
     }
 }
 
@@ -223,11 +212,25 @@ impl<T> Drop for Ticket<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        future::Future,
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll, Waker},
+    };
 
     use futures_util::FutureExt;
 
-    use super::Queue;
+    use super::{Queue, Ticket};
+
+    /// For tests that poll their ticket whenever it is woken.
+    impl<T> Future for Ticket<T> {
+        type Output = T;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+            self.poll_and_serve(cx, || {})
+        }
+    }
 
     #[test]
     fn tickets_are_served_in_order_of_arrival() {
@@ -286,12 +289,17 @@ mod tests {
     fn a_ticket_that_was_passed_over_keeps_its_number() {
         let queue = Queue::new();
         let (mut first, second, third) = (queue.join(), queue.join(), queue.join());
+        let mut cx = Context::from_waker(Waker::noop());
         let mut tokens = vec!["one"];
         queue.serve(|| tokens.pop());
         pass_on(&queue);
         assert_eq!(second.now_or_never(), Some("one"));
-        assert!(first.rejoin(), "it is polled again");
-        assert!(!first.rejoin());
+        let mut served = 0;
+        for _ in 0..2 {
+            let polled = first.poll_and_serve(&mut cx, || served += 1);
+            assert!(polled.is_pending());
+        }
+        assert_eq!(served, 1, "it was passed over once");
         let mut tokens = vec!["two"];
         queue.serve(|| tokens.pop());
         assert_eq!(third.now_or_never(), None);

@@ -38,7 +38,7 @@ impl CallSlot {
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
     pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
-        let connection = self.connection().clone();
+        let connection = self.connection();
         let config = connection.config();
         let head = request
             .head(&config.scheme, &config.authority, &config.user_agent)
@@ -56,9 +56,10 @@ impl CallSlot {
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))
             }
-            Err(error) => match h2_error::end_on_open(&error, connection.send()) {
+            Err(error) => match h2_error::end_on_open(&error, self.connection().send()) {
                 None => Err(refused(&error)),
                 Some(why) => {
+                    let connection = self.connection();
                     connection.close_to_new_streams(Stage::Draining(why));
                     Err(OpenError::Unsent)
                 }

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{CallSlot, Connection},
+        connection::{CallSlot, Connection, DeadlineKey, Expire, WeakConnection},
         words::h2_error,
     },
 };
@@ -148,11 +149,14 @@ impl Exchange {
             (true, None) => None,
         };
         let body = ResponseBody {
-            live,
-            data_done: false,
-            deadline: None,
-            limit: None,
-            has_status,
+            reader: Reader {
+                is_over: live.is_none(),
+                data_done: false,
+                deadline: None,
+                limit: None,
+                has_status,
+            },
+            live: Held::Own(live),
         };
         Ok(Response::from_parts(head, body))
     }
@@ -193,13 +197,67 @@ impl Future for Exchange {
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
 pub(crate) struct ResponseBody {
-    /// None once the stream has ended.
-    live: Option<Live>,
+    live: Held,
+    reader: Reader,
+}
+
+/// How far a body is read.
+struct Reader {
+    /// The end, or an error, was handed out.
+    is_over: bool,
     data_done: bool,
     deadline: Option<Deadline>,
     limit: Option<MessageLimit>,
-    /// The headers had one already.
+    /// The headers had a status already.
     has_status: bool,
+}
+
+/// Who holds what is left of the stream. `None` once it has ended.
+enum Held {
+    Own(Option<Live>),
+    /// The driver too, to end it at its deadline.
+    Shared(Arc<SharedLive>),
+}
+
+/// What is left of a stream that has a deadline and may not be read.
+struct SharedLive {
+    live: Mutex<Option<Live>>,
+    connection: WeakConnection,
+    key: OnceLock<DeadlineKey>,
+}
+
+impl SharedLive {
+    /// Shares `live` with the driver of its connection until `at`.
+    fn new(live: Live, at: Instant) -> Arc<Self> {
+        let connection = live.slot.connection().clone();
+        let shared = Arc::new(Self {
+            live: Mutex::new(Some(live)),
+            connection: connection.downgrade(),
+            key: OnceLock::new(),
+        });
+        let what: Weak<dyn Expire> = Arc::downgrade(&shared) as Weak<dyn Expire>;
+        let _ = shared.key.set(connection.add_deadline(at, what));
+        shared
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expire for SharedLive {
+    fn expire(&self) {
+        let live = self.lock().take();
+        drop(live);
+    }
+}
+
+impl Drop for SharedLive {
+    fn drop(&mut self) {
+        if let (Some(key), Some(connection)) = (self.key.get(), self.connection.upgrade()) {
+            connection.remove_deadline(*key);
+        }
+    }
 }
 
 /// When a body has to be over.
@@ -220,7 +278,16 @@ struct Live {
 impl ResponseBody {
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
-        self.deadline = deadline.map(|at| Deadline { at, timer: None });
+        self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
+        // An answer that is there whole is read, or holds no stream.
+        if let (Some(at), Held::Own(live)) = (deadline, &mut self.live)
+            && live
+                .as_ref()
+                .is_some_and(|live| !live.slot.is_response_over())
+            && let Some(live) = live.take()
+        {
+            self.live = Held::Shared(SharedLive::new(live, at));
+        }
         self
     }
 
@@ -231,14 +298,48 @@ impl ResponseBody {
     /// nor what it holds of messages before that one: the body fails instead with
     /// RESOURCE_EXHAUSTED, and the call is cancelled.
     pub(crate) fn with_message_limit(mut self, max: Option<u32>) -> Self {
-        self.limit = max.map(MessageLimit::new);
+        self.reader.limit = max.map(MessageLimit::new);
         self
     }
+}
 
-    fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(live) = &mut self.live else {
+impl Reader {
+    /// The next frame of `live`, which is `None` if it has expired.
+    fn poll(
+        &mut self,
+        live: &mut Option<Live>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
             return Poll::Ready(None);
+        }
+        let Some(stream) = live else {
+            self.is_over = true;
+            return Poll::Ready(Some(Err(expired(""))));
         };
+        let frame = self.poll_live(stream, cx);
+        let deadline = self.deadline.as_mut();
+        if deadline.is_some_and(|deadline| deadline.ends(&frame, cx)) {
+            let status = expired(stream.slot.connection().address());
+            self.is_over = true;
+            *live = None;
+            return Poll::Ready(Some(Err(status)));
+        }
+        let frame = ready!(frame);
+        match &frame {
+            Some(Ok(data)) if data.is_data() => return Poll::Ready(frame),
+            Some(Err(_)) => *live = None,
+            Some(Ok(_)) | None => live.take().into_iter().for_each(Live::end),
+        }
+        self.is_over = true;
+        Poll::Ready(frame)
+    }
+
+    fn poll_live(
+        &mut self,
+        live: &mut Live,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.data_done {
             match ready!(live.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -323,29 +424,26 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = this.poll_live(cx);
-        let expired = this
-            .deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.ends(&frame, cx));
-        if expired && let Some(live) = this.live.take() {
-            let address = live.slot.connection().address();
-            let text = format!("deadline exceeded while the response of {address} was received");
-            return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
+        let Self { live, reader } = &mut *self;
+        match live {
+            Held::Own(live) => reader.poll(live, cx),
+            Held::Shared(shared) => reader.poll(&mut shared.lock(), cx),
         }
-        let frame = ready!(frame);
-        match &frame {
-            Some(Ok(frame)) if frame.is_data() => {}
-            Some(Err(_)) => this.live = None,
-            Some(Ok(_)) | None => this.live.take().into_iter().for_each(Live::end),
-        }
-        Poll::Ready(frame)
     }
 
     /// Whether the end was taken: to ask `h2` if it is next takes a lock, and a gRPC
     /// response has trailers anyway.
     fn is_end_stream(&self) -> bool {
-        self.live.is_none()
+        self.reader.is_over
     }
+}
+
+fn expired(address: &str) -> Status {
+    let of = match address {
+        "" => String::new(),
+        address => format!(" of {address}"),
+    };
+    Status::deadline_exceeded(format!(
+        "deadline exceeded while the response{of} was received"
+    ))
 }

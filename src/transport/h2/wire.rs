@@ -26,7 +26,8 @@ pub(super) struct WireIo<T> {
     ends: StreamEnds,
 }
 
-/// The streams that the peer has ended since this was last asked. The IO notes them.
+/// The streams that the peer has ended since this was last asked. The IO notes them, after
+/// each read.
 #[derive(Clone, Default)]
 pub(super) struct StreamEnds(Arc<Mutex<Ended>>);
 
@@ -87,7 +88,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WireIo<T> {
                 let before = buf.filled().len();
                 let outcome = Pin::new(&mut this.io).poll_read(cx, buf);
                 let came = &buf.filled()[before..];
-                if let Some(end) = frames.end_of_goaway(came, &this.ends) {
+                if let Some(end) = frames.end_of_goaway(came, &mut this.ends.lock()) {
                     this.stage = Stage::Announced(Bytes::copy_from_slice(&came[end..]));
                     buf.set_filled(before + end);
                 }
@@ -170,7 +171,7 @@ impl Frames {
 
     /// Where in `bytes`, which come next, a GOAWAY ends. Notes the streams that end before
     /// that.
-    fn end_of_goaway(&mut self, bytes: &[u8], ends: &StreamEnds) -> Option<usize> {
+    fn end_of_goaway(&mut self, bytes: &[u8], ends: &mut Ended) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
             let next = &bytes[at..];
@@ -198,22 +199,22 @@ impl Frames {
     }
 
     /// A frame is there whole. Notes its stream if it ends that.
-    fn note_end(&mut self, ends: &StreamEnds) {
+    fn note_end(&mut self, ends: &mut Ended) {
         let [_, _, _, kind, flags, a, b, c, d] = self.head;
         let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
         let has = |flag| flags & flag != 0;
         match kind {
-            Self::DATA if has(Self::END_STREAM) => ends.lock().over.push(stream),
+            Self::DATA if has(Self::END_STREAM) => ends.over.push(stream),
             Self::HEADERS if has(Self::END_STREAM) => match has(Self::END_HEADERS) {
-                true => ends.lock().over.push(stream),
+                true => ends.over.push(stream),
                 // `h2` waits for the rest of the headers.
                 false => self.ends_with_headers = true,
             },
             Self::CONTINUATION if has(Self::END_HEADERS) && self.ends_with_headers => {
                 self.ends_with_headers = false;
-                ends.lock().over.push(stream);
+                ends.over.push(stream);
             }
-            Self::RST_STREAM => ends.lock().reset.push(stream),
+            Self::RST_STREAM => ends.reset.push(stream),
             _ => {}
         }
     }
@@ -225,7 +226,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frames, StreamEnds};
+    use super::{Ended, Frames};
 
     /// A frame of a kind with so much payload, all of which reads as GOAWAY does.
     fn frame(kind: u8, payload: u8) -> Vec<u8> {
@@ -238,18 +239,18 @@ mod tests {
         let before = [frame(4, 0), frame(1, 20), frame(0, 255), frame(6, 8)].concat();
         let to_its_end = [before, frame(7, 15)].concat();
         let all = [to_its_end.clone(), frame(6, 8)].concat();
-        let ends = StreamEnds::default();
+        let mut ends = Ended::default();
         for cut in 0..=all.len() {
             let (first, second) = all.split_at(cut);
             let mut frames = Frames::default();
-            let found = frames.end_of_goaway(first, &ends);
-            let found = found.or_else(|| Some(cut + frames.end_of_goaway(second, &ends)?));
+            let found = frames.end_of_goaway(first, &mut ends);
+            let found = found.or_else(|| Some(cut + frames.end_of_goaway(second, &mut ends)?));
             assert_eq!(found, Some(to_its_end.len()), "cut at {cut}");
         }
         let mut frames = Frames::default();
         let found = all
             .chunks(1)
-            .position(|byte| frames.end_of_goaway(byte, &ends) == Some(1));
+            .position(|byte| frames.end_of_goaway(byte, &mut ends) == Some(1));
         assert_eq!(found, Some(to_its_end.len() - 1), "byte by byte");
     }
 
@@ -257,7 +258,7 @@ mod tests {
     fn a_goaway_without_payload_ends_with_its_head() {
         let mut frames = Frames::default();
         assert_eq!(
-            frames.end_of_goaway(&frame(7, 0), &StreamEnds::default()),
+            frames.end_of_goaway(&frame(7, 0), &mut Ended::default()),
             Some(9)
         );
     }
@@ -284,13 +285,13 @@ mod tests {
         ]
         .concat();
         for size in 1..=bytes.len() {
-            let ends = StreamEnds::default();
+            let mut ends = Ended::default();
             let mut frames = Frames::default();
             for piece in bytes.chunks(size) {
-                assert_eq!(frames.end_of_goaway(piece, &ends), None);
+                assert_eq!(frames.end_of_goaway(piece, &mut ends), None);
             }
-            assert_eq!(ends.lock().over, [1, 3, 5], "in pieces of {size}");
-            assert_eq!(ends.lock().reset, [9], "in pieces of {size}");
+            assert_eq!(ends.over, [1, 3, 5], "in pieces of {size}");
+            assert_eq!(ends.reset, [9], "in pieces of {size}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who may open a stream, on a connection that is real.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use futures_util::FutureExt;
 use h2::server;
@@ -220,14 +220,15 @@ async fn nobody_is_forgotten_when_threads_race_for_the_slots() {
                         drop(connection.reserve().await);
                         continue;
                     }
-                    let ticket = match connection.admit() {
+                    let mut ticket = match connection.admit() {
                         Some(_admitted) => continue,
                         None => queue.join(),
                     };
                     connection.serve_queue();
                     // Every so often one gives up, served or not.
                     if (round + racer) % 7 != 0 {
-                        ticket.await;
+                        let serve = || connection.serve_queue();
+                        poll_fn(|cx| ticket.poll_and_serve(cx, serve)).await;
                     }
                 }
             })

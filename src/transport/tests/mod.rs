@@ -324,13 +324,8 @@ async fn frame(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Status>> 
 
 /// What a ticket was for, taken as a call does that was passed over meanwhile: it asks again.
 async fn taken<T>(ticket: &mut Ticket<T>, connection: &Connection) -> T {
-    soon(poll_fn(|cx| {
-        if ticket.rejoin() {
-            connection.serve_queue();
-        }
-        Pin::new(&mut *ticket).poll(cx)
-    }))
-    .await
+    let serve = || connection.serve_queue();
+    soon(poll_fn(|cx| ticket.poll_and_serve(cx, serve))).await
 }
 
 /// What a response body brings, to its end.

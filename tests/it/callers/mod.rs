@@ -7,6 +7,7 @@
 mod fed;
 mod side;
 mod slots;
+mod unread;
 
 use side::Side;
 
