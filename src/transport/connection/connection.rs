@@ -17,7 +17,7 @@ use super::{
     credentials::CallCredentials,
     deadlines::{DeadlineKey, Deadlines, Expire},
     keepalive_throttle::KeepaliveThrottle,
-    open_streams::OpenStreams,
+    open_streams::{OpenStreams, Opening},
     queue::{Queue, Ticket},
     slots::Slots,
 };
@@ -388,6 +388,11 @@ impl Connection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
+    /// For a stream of a call that is about to be opened.
+    pub(in crate::transport) fn opening(&self) -> Opening<'_> {
+        self.0.streams.opening()
+    }
+
     /// Streams on which the peer has said END_STREAM.
     pub(in crate::transport) fn on_responses_over(&self, streams: impl Iterator<Item = u32>) {
         let over = self.0.streams.on_responses_over(streams);
@@ -541,19 +546,15 @@ impl CallSlot {
         self.connection.credentials().is_some()
     }
 
-    /// Opens its stream by `open`, which gives its number. The slot is free when both sides
-    /// of the stream are over, or when this is dropped.
-    pub(in crate::transport) fn open_by<T, E>(
-        &mut self,
-        request_over: bool,
-        open: impl FnOnce() -> Result<(u32, T), E>,
-    ) -> Result<T, E> {
-        if self.owner == SlotOwner::Watch {
-            return open().map(|(_, opened)| opened);
-        }
-        let (stream, opened) = self.connection.0.streams.open(request_over, open)?;
+    /// Whether its stream is a call's. A `Watch` has the slot of its connection.
+    pub(in crate::transport) fn is_for_call(&self) -> bool {
+        self.owner != SlotOwner::Watch
+    }
+
+    /// Its stream is open. The slot is free when both sides of that are over, or when this
+    /// is dropped.
+    pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
         self.stream = Some(stream);
-        Ok(opened)
     }
 
     /// The number of its stream, if that is a call's.

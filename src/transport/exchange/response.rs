@@ -279,8 +279,17 @@ impl ResponseBody {
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
-        // An answer that is there whole is read, or holds no stream.
-        if let (Some(at), Held::Own(live)) = (deadline, &mut self.live)
+        if let Some(at) = deadline {
+            self.share(at);
+        }
+        self
+    }
+
+    /// Has the driver end the stream at this time, unless the answer is there whole: then it
+    /// holds no stream.
+    #[inline(never)]
+    fn share(&mut self, at: Instant) {
+        if let Held::Own(live) = &mut self.live
             && live
                 .as_ref()
                 .is_some_and(|live| !live.slot.is_response_over())
@@ -288,7 +297,6 @@ impl ResponseBody {
         {
             self.live = Held::Shared(SharedLive::new(live, at));
         }
-        self
     }
 
     /// Bounds each message to `max` bytes, as it is on the wire: a compressed one
