@@ -1,5 +1,7 @@
 //! How a call gets a slot on a connection: at once, or by waiting for it.
 
+use std::future::poll_fn;
+
 use tokio::select;
 
 use super::deadline::{Deadline, Limit};
@@ -78,7 +80,7 @@ pub(super) async fn wait(
         match &mut ticket {
             Some(ticket) => select! {
                 biased;
-                slot = ticket => return Ok(slot),
+                slot = taken(board, ticket) => return Ok(slot),
                 _ = routing_changed.changed() => {}
             },
             None => {
@@ -87,6 +89,12 @@ pub(super) async fn wait(
             }
         }
     }
+}
+
+/// The slot of a ticket. One that was passed over, as it was not polled, looks for free slots
+/// as a newcomer does.
+async fn taken(board: &Board, ticket: &mut Ticket<CallSlot>) -> CallSlot {
+    poll_fn(|cx| ticket.poll_and_serve(cx, || serve_queue(board, true))).await
 }
 
 /// Whether there are backends to send to. Wakes a channel that is IDLE.

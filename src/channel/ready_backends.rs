@@ -290,7 +290,7 @@ impl Service<Request<Body>> for BackendConnection {
                     return Poll::Ready(Ok(()));
                 }
                 Turn::Unasked | Turn::Ready(_) => Turn::Waiting(self.inner.reserve_call()),
-                Turn::Waiting(mut ticket) => match Pin::new(&mut ticket).poll(cx) {
+                Turn::Waiting(mut ticket) => match self.inner.poll_reserved(&mut ticket, cx) {
                     Poll::Ready(Ok(slot)) => Turn::Ready(slot),
                     Poll::Ready(Err(why)) => return Poll::Ready(Err(self.unavailable(&why))),
                     Poll::Pending => {

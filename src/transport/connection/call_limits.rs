@@ -87,6 +87,14 @@ impl CallLimits {
         taken
     }
 
+    /// What was taken was for no call: it does not count in its period. It is still given
+    /// back by [`leave`](Self::leave).
+    pub(super) fn refund(&self) {
+        if let (Some((limit, _)), Some((_, left))) = (self.rate, &mut self.lock().period) {
+            *left = limit.min(*left + 1);
+        }
+    }
+
     /// Gives back what was taken. The caller has released the slot.
     pub(super) fn leave(&self) {
         let mut state = self.lock();

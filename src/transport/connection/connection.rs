@@ -2,19 +2,22 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     answered_by::AnsweredBy,
     call_limits::CallLimits,
     credentials::CallCredentials,
+    deadlines::{DeadlineKey, Deadlines, Expire},
     keepalive_throttle::KeepaliveThrottle,
+    open_streams::{OpenStreams, Opening},
     queue::{Queue, Ticket},
     slots::Slots,
 };
@@ -60,10 +63,14 @@ pub(crate) struct BackendContext {
 struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
+    streams: OpenStreams,
+    deadlines: Deadlines,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
     context: BackendContext,
     stage: watch::Sender<Stage>,
+    /// Wakes the task that drives the connection.
+    driver: Mutex<Option<Waker>>,
     config: ConnectionConfig,
 }
 
@@ -93,6 +100,8 @@ impl Stage {
 pub(crate) struct CallSlot {
     connection: Connection,
     owner: SlotOwner,
+    /// The number of the stream that was opened on it.
+    stream: Option<u32>,
 }
 
 /// What an [`CallSlot`] has to give back.
@@ -104,6 +113,13 @@ enum SlotOwner {
     Held,
     /// The slot, and its place among the calls in flight.
     Call,
+}
+
+/// How many slots had been offered at one moment: by the channel's queue, and by the
+/// connection's own.
+pub(in crate::transport) struct Offers {
+    to_calls: u64,
+    reserved: u64,
 }
 
 /// A slot for a call that is yet to be made, or why there is none any more.
@@ -125,9 +141,12 @@ impl Connection {
         Self(Arc::new(Shared {
             send,
             slots,
+            streams: OpenStreams::default(),
+            deadlines: Deadlines::default(),
             door: Queue::new(),
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
+            driver: Mutex::default(),
             config,
         }))
     }
@@ -152,6 +171,15 @@ impl Connection {
         place
     }
 
+    /// Polls what [`reserve_call`](Self::reserve_call) gave.
+    pub(crate) fn poll_reserved(
+        &self,
+        ticket: &mut Ticket<Reserved>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reserved> {
+        ticket.poll_and_serve(cx, || self.serve_queue())
+    }
+
     fn admit_held(&self) -> Option<CallSlot> {
         let taken = match &self.0.context.limits {
             None => self.0.slots.take(),
@@ -160,16 +188,57 @@ impl Connection {
         taken.then(|| CallSlot {
             connection: self.clone(),
             owner: SlotOwner::Held,
+            stream: None,
         })
     }
 
     /// Gives free slots to calls that wait.
     pub(crate) fn serve_queue(&self) {
-        self.0.door.serve(|| match self.admit_held() {
+        let reserved = self.0.door.serve(|| match self.admit_held() {
             Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
-        self.0.context.queue.serve(|| self.admit());
+        // What is offered and not taken by the driver's next poll goes to the next call.
+        if self.0.context.queue.serve(|| self.admit()) || reserved {
+            self.wake_driver();
+        }
+    }
+
+    /// The offers so far, if there is a slot that is offered and not taken.
+    pub(in crate::transport) fn offers(&self) -> Option<Offers> {
+        let Shared { door, context, .. } = &*self.0;
+        (door.has_offers() || context.queue.has_offers()).then(|| Offers {
+            to_calls: context.queue.offers(),
+            reserved: door.offers(),
+        })
+    }
+
+    /// Takes back the slots here that are among these offers and not taken, for the next
+    /// calls that wait: a program may never poll again what they were offered to.
+    pub(in crate::transport) fn pass_on(&self, offers: Offers) {
+        let here = |slot: &CallSlot| slot.connection() == self;
+        let reserved_here = |slot: &Reserved| slot.as_ref().is_ok_and(here);
+        let reserved = self.0.door.take_back(offers.reserved, reserved_here);
+        let slots = self.0.context.queue.take_back(offers.to_calls, here);
+        slots
+            .into_iter()
+            .chain(reserved.into_iter().flatten())
+            .for_each(CallSlot::give_back_unused);
+    }
+
+    /// Has this task polled again when a slot is offered, or a deadline is earlier.
+    pub(in crate::transport) fn set_driver(&self, driver: Waker) {
+        *self.lock_driver() = Some(driver);
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.lock_driver() {
+            driver.wake_by_ref();
+        }
+    }
+
+    fn lock_driver(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its backend has no more use for it: takes no new streams from now on. What
@@ -319,6 +388,71 @@ impl Connection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
+    /// For a stream of a call that is about to be opened.
+    pub(in crate::transport) fn opening(&self) -> Opening<'_> {
+        self.0.streams.opening()
+    }
+
+    /// Streams on which the peer has said END_STREAM.
+    pub(in crate::transport) fn on_responses_over(&self, streams: impl Iterator<Item = u32>) {
+        let over = self.0.streams.on_responses_over(streams);
+        (0..over).for_each(|_| self.release_call());
+    }
+
+    /// Streams that the peer has reset.
+    pub(in crate::transport) fn on_reset(&self, streams: impl Iterator<Item = u32>) {
+        for stream in streams {
+            if self.0.streams.remove(stream) {
+                self.release_call();
+            }
+        }
+    }
+
+    /// Our side of a stream is over.
+    pub(in crate::transport) fn on_request_over(&self, stream: u32) {
+        if self.0.streams.on_request_over(stream) {
+            self.release_call();
+        }
+    }
+
+    /// Has the driver end `what` at this time, however little its reader does.
+    pub(in crate::transport) fn add_deadline(
+        &self,
+        at: Instant,
+        what: Weak<dyn Expire>,
+    ) -> DeadlineKey {
+        let key = self.0.deadlines.add(at, what);
+        self.wake_driver();
+        key
+    }
+
+    pub(in crate::transport) fn remove_deadline(&self, key: DeadlineKey) {
+        self.0.deadlines.remove(key);
+    }
+
+    /// The earliest deadline, if there is any.
+    pub(in crate::transport) fn next_deadline(&self) -> Option<Instant> {
+        self.0.deadlines.next()
+    }
+
+    /// Ends what is over by `now`.
+    pub(in crate::transport) fn expire(&self, now: Instant) {
+        for what in self.0.deadlines.take_until(now) {
+            if let Some(what) = what.upgrade() {
+                what.expire();
+            }
+        }
+    }
+
+    /// A call has no stream any more.
+    fn release_call(&self) {
+        self.0.context.in_flight.leave();
+        self.release_slot();
+        if let Some(limits) = &self.0.context.limits {
+            limits.leave();
+        }
+    }
+
     fn release_slot(&self) {
         self.0.slots.release();
         self.serve_queue();
@@ -382,6 +516,7 @@ impl Reservation {
         CallSlot {
             connection: self.0.clone(),
             owner: SlotOwner::Watch,
+            stream: None,
         }
     }
 }
@@ -411,6 +546,36 @@ impl CallSlot {
         self.connection.credentials().is_some()
     }
 
+    /// Whether its stream is a call's. A `Watch` has the slot of its connection.
+    pub(in crate::transport) fn is_for_call(&self) -> bool {
+        self.owner != SlotOwner::Watch
+    }
+
+    /// Its stream is open. The slot is free when both sides of that are over, or when this
+    /// is dropped.
+    pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
+        self.stream = Some(stream);
+    }
+
+    /// The number of its stream, if that is a call's.
+    pub(in crate::transport) fn stream(&self) -> Option<u32> {
+        self.stream
+    }
+
+    /// Whether the peer's side of its stream is over.
+    pub(in crate::transport) fn is_response_over(&self) -> bool {
+        let streams = &self.connection.0.streams;
+        self.stream
+            .is_none_or(|stream| streams.is_response_over(stream))
+    }
+
+    /// Drops it. No call was made, so none counts against the endpoint's rate.
+    fn give_back_unused(self) {
+        if let Some(limits) = &self.connection.0.context.limits {
+            limits.refund();
+        }
+    }
+
     /// Whether a call may still begin with it: the connection is pickable,
     /// and takes new streams.
     pub(crate) fn is_good(&self) -> bool {
@@ -420,13 +585,19 @@ impl CallSlot {
 
 impl Drop for CallSlot {
     fn drop(&mut self) {
-        if self.owner == SlotOwner::Call {
-            self.connection.0.context.in_flight.leave();
+        // A stream that is over has given everything back.
+        let streams = &self.connection.0.streams;
+        if self.stream.is_some_and(|stream| !streams.remove(stream)) {
+            return;
         }
-        if self.owner != SlotOwner::Watch {
-            self.connection.release_slot();
-            if let Some(limits) = &self.connection.0.context.limits {
-                limits.leave();
+        match self.owner {
+            SlotOwner::Watch => {}
+            SlotOwner::Call => self.connection.release_call(),
+            SlotOwner::Held => {
+                self.connection.release_slot();
+                if let Some(limits) = &self.connection.0.context.limits {
+                    limits.leave();
+                }
             }
         }
     }

@@ -12,18 +12,22 @@ mod answered_by;
 mod call_limits;
 mod connection;
 mod credentials;
+mod deadlines;
 mod group;
 mod keepalive_throttle;
+mod open_streams;
 mod queue;
 mod slots;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
+pub(super) use connection::Offers;
 pub(crate) use connection::{
     BackendContext, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
+pub(super) use deadlines::{DeadlineKey, Expire};
 pub(crate) use group::ConnectionGroup;
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};

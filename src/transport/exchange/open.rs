@@ -37,8 +37,8 @@ impl CallSlot {
     }
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
-    pub(crate) fn open(self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
-        let connection = self.connection();
+    pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
+        let connection = self.connection().clone();
         let config = connection.config();
         let head = request
             .head(&config.scheme, &config.authority, &config.user_agent)
@@ -46,14 +46,21 @@ impl CallSlot {
         // A clone for each call, because a `SendRequest` that filled the peer's
         // limit refuses the next request for a moment; clones do not.
         let mut send = connection.send().clone();
+        let opening = self.is_for_call().then(|| connection.opening());
         match send.send_request(head, request.is_empty()) {
             Ok((response, stream)) => {
+                if let Some(opening) = opening {
+                    let number = response.stream_id().as_u32();
+                    opening.opened(number, request.is_whole());
+                    self.set_stream(number);
+                }
                 let pump = request.send(stream);
                 Ok(Exchange::new(response, pump, self))
             }
             Err(error) => match h2_error::end_on_open(&error, connection.send()) {
                 None => Err(refused(&error)),
                 Some(why) => {
+                    drop(opening);
                     connection.close_to_new_streams(Stage::Draining(why));
                     Err(OpenError::Unsent)
                 }

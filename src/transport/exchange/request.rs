@@ -171,6 +171,12 @@ impl OutgoingRequest {
         matches!(self.rest, Rest::Nothing)
     }
 
+    /// Whether it goes out whole with [`send`](Self::send), so that our side is over then.
+    pub(super) fn is_whole(&self) -> bool {
+        let first = self.first.as_ref().map_or(0, Bytes::len);
+        matches!(self.rest, Rest::Nothing) && first <= LARGEST_PIECE
+    }
+
     /// Whether HEADERS are all there is.
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_none() && matches!(self.rest, Rest::Nothing)

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use super::message_limit::{MessageLimit, TooLarge};
 use crate::{
     error::{Error, ErrorKind},
-    transport::endpoint::Executor,
+    transport::connection::CallSlot,
 };
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
@@ -124,38 +124,77 @@ impl RequestBodyPump {
     }
 }
 
-/// A pump in a task of its own, cancelled when this is dropped.
+/// A pump in a task of its own, so that the body moves although its call is not polled.
+/// Cancelled when this is dropped, unless it is [detached](Self::detach).
 pub(super) struct RequestBodyTask {
-    _cancel: oneshot::Sender<()>,
-    failed: oneshot::Receiver<Status>,
+    detach: oneshot::Sender<CallSlot>,
+    /// None once the task has ended.
+    failed: Option<oneshot::Receiver<Error>>,
 }
 
 impl RequestBodyTask {
-    pub(super) fn start(mut pump: Box<RequestBodyPump>, executor: &Executor) -> Self {
-        let (cancel, mut cancelled) = oneshot::channel::<()>();
+    /// Of the stream in `slot`.
+    pub(super) fn start(mut pump: Box<RequestBodyPump>, slot: &CallSlot) -> Self {
+        let (detach, mut detached) = oneshot::channel();
         let (fail, failed) = oneshot::channel();
-        executor.spawn(async move {
+        let (connection, stream) = (slot.connection().clone(), slot.stream());
+        slot.connection().executor().spawn(async move {
+            let mut slot = None;
             let outcome = poll_fn(|cx| {
-                if Pin::new(&mut cancelled).poll(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
+                if slot.is_none() {
+                    match Pin::new(&mut detached).poll(cx) {
+                        Poll::Ready(Ok(given)) => slot = Some(given),
+                        Poll::Ready(Err(_cancelled)) => return Poll::Ready(None),
+                        Poll::Pending => {}
+                    }
                 }
-                pump.poll(cx)
+                pump.poll(cx).map(Some)
             })
             .await;
-            if let Err(error) = outcome {
-                // First the reason, then the reset that makes the reader ask.
-                let _ = fail.send(error.into());
-                pump.cancel();
+            match outcome {
+                Some(Ok(())) => {
+                    // Before our side counts as over, it is: the pump has said so to `h2`.
+                    drop(pump);
+                    stream
+                        .into_iter()
+                        .for_each(|s| connection.on_request_over(s));
+                }
+                Some(Err(error)) => {
+                    // First the reason, then the reset that makes the reader ask.
+                    let _ = fail.send(error);
+                    pump.cancel();
+                }
+                None => drop(pump),
             }
         });
         Self {
-            _cancel: cancel,
-            failed,
+            detach,
+            failed: Some(failed),
         }
     }
 
-    pub(super) fn error(&mut self) -> Option<Status> {
-        self.failed.try_recv().ok()
+    /// The answer is over, and the body goes on by itself until our side of the stream is
+    /// over too. It has the slot meanwhile, because the peer counts the stream.
+    pub(super) fn detach(self, slot: CallSlot) {
+        // A task that is over has no use for the slot.
+        let _ = self.detach.send(slot);
+    }
+
+    /// The body's own error, if it had one.
+    pub(super) fn poll_error(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(failed) = &mut self.failed else {
+            return Poll::Pending;
+        };
+        let outcome = ready!(Pin::new(failed).poll(cx));
+        self.failed = None;
+        match outcome {
+            Ok(error) => Poll::Ready(error),
+            Err(_sent) => Poll::Pending,
+        }
+    }
+
+    pub(super) fn error(&mut self) -> Option<Error> {
+        self.failed.as_mut()?.try_recv().ok()
     }
 }
 

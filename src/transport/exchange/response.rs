@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{CallSlot, Connection},
+        connection::{CallSlot, Connection, DeadlineKey, Expire, WeakConnection},
         words::h2_error,
     },
 };
@@ -31,9 +32,61 @@ use crate::{
 /// Dropping it cancels the call: RST_STREAM with CANCEL.
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Box<RequestBodyPump>>,
+    request: RequestBody,
     /// Taken when the headers are there.
     slot: Option<CallSlot>,
+}
+
+/// What is left of the request.
+enum RequestBody {
+    /// Not looked at yet: most of what is not whole at first is after one look.
+    New(Box<RequestBodyPump>),
+    /// It moves by itself.
+    Moving(RequestBodyTask),
+    Sent,
+}
+
+impl RequestBody {
+    fn poll(&mut self, cx: &mut Context<'_>, slot: &CallSlot) -> Result<(), Error> {
+        *self = match std::mem::replace(self, Self::Sent) {
+            Self::New(mut pump) => match pump.poll(cx) {
+                Poll::Pending => Self::Moving(RequestBodyTask::start(pump, slot)),
+                Poll::Ready(Ok(())) => {
+                    drop(pump);
+                    let stream = slot.stream().into_iter();
+                    stream.for_each(|stream| slot.connection().on_request_over(stream));
+                    Self::Sent
+                }
+                Poll::Ready(Err(error)) => {
+                    pump.cancel();
+                    return Err(error);
+                }
+            },
+            Self::Moving(mut task) => match task.poll_error(cx) {
+                Poll::Pending => Self::Moving(task),
+                Poll::Ready(error) => return Err(error),
+            },
+            Self::Sent => Self::Sent,
+        };
+        Ok(())
+    }
+
+    /// Its own error, if it had one.
+    fn error(&mut self) -> Option<Error> {
+        match self {
+            Self::Moving(task) => task.error(),
+            Self::New(_) | Self::Sent => None,
+        }
+    }
+
+    /// Its task, if the headers came before its end.
+    fn into_task(self, slot: &CallSlot) -> Option<RequestBodyTask> {
+        match self {
+            Self::New(pump) => Some(RequestBodyTask::start(pump, slot)),
+            Self::Moving(task) => Some(task),
+            Self::Sent => None,
+        }
+    }
 }
 
 /// A call that failed before its response headers.
@@ -52,7 +105,10 @@ impl Exchange {
     ) -> Self {
         Self {
             response,
-            pump,
+            request: match pump {
+                Some(pump) => RequestBody::New(pump),
+                None => RequestBody::Sent,
+            },
             slot: Some(slot),
         }
     }
@@ -77,20 +133,30 @@ impl Exchange {
         if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
-        let unfinished = self.pump.take();
-        // Headers that are all there is hold no slot, and what is left of the
-        // request is not wanted.
-        let live = (!stream.is_end_stream()).then(|| Live {
-            stream,
-            pump: unfinished.map(|pump| RequestBodyTask::start(pump, slot.connection().executor())),
-            slot,
-        });
+        let request = std::mem::replace(&mut self.request, RequestBody::Sent);
+        let request = request.into_task(&slot);
+        // Headers that are all there is are the end of the answer.
+        let live = match (stream.is_end_stream(), request) {
+            (false, request) => Some(Live {
+                stream,
+                slot,
+                request,
+            }),
+            (true, Some(request)) => {
+                request.detach(slot);
+                None
+            }
+            (true, None) => None,
+        };
         let body = ResponseBody {
-            live,
-            data_done: false,
-            deadline: None,
-            limit: None,
-            has_status,
+            reader: Reader {
+                is_over: live.is_none(),
+                data_done: false,
+                deadline: None,
+                limit: None,
+                has_status,
+            },
+            live: Held::Own(live),
         };
         Ok(Response::from_parts(head, body))
     }
@@ -101,18 +167,13 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(pump) = &mut this.pump {
-            match pump.poll(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => this.pump = None,
-                Poll::Ready(Err(error)) => {
-                    this.pump.take().into_iter().for_each(|pump| pump.cancel());
-                    return Poll::Ready(Err(Failed {
-                        error,
-                        unprocessed: false,
-                    }));
-                }
-            }
+        if let Some(slot) = &this.slot
+            && let Err(error) = this.request.poll(cx, slot)
+        {
+            return Poll::Ready(Err(Failed {
+                error,
+                unprocessed: false,
+            }));
         }
         Poll::Ready(match ready!(Pin::new(&mut this.response).poll(cx)) {
             Ok(response) => this.respond(response).map_err(|error| Failed {
@@ -121,8 +182,10 @@ impl Future for Exchange {
             }),
             Err(error) => {
                 let status = this.connection().on_stream_failed(&error);
+                let of_request = this.request.error();
                 Err(Failed {
-                    error: Error::with_status(ErrorKind::Stream, status),
+                    error: of_request
+                        .unwrap_or_else(|| Error::with_status(ErrorKind::Stream, status)),
                     unprocessed: h2_error::is_unprocessed(&error),
                 })
             }
@@ -134,13 +197,67 @@ impl Future for Exchange {
 /// last frame is taken, or when this is dropped, which cancels the call if it
 /// has not ended.
 pub(crate) struct ResponseBody {
-    /// None once the stream has ended.
-    live: Option<Live>,
+    live: Held,
+    reader: Reader,
+}
+
+/// How far a body is read.
+struct Reader {
+    /// The end, or an error, was handed out.
+    is_over: bool,
     data_done: bool,
     deadline: Option<Deadline>,
     limit: Option<MessageLimit>,
-    /// The headers had one already.
+    /// The headers had a status already.
     has_status: bool,
+}
+
+/// Who holds what is left of the stream. `None` once it has ended.
+enum Held {
+    Own(Option<Live>),
+    /// The driver too, to end it at its deadline.
+    Shared(Arc<SharedLive>),
+}
+
+/// What is left of a stream that has a deadline and may not be read.
+struct SharedLive {
+    live: Mutex<Option<Live>>,
+    connection: WeakConnection,
+    key: OnceLock<DeadlineKey>,
+}
+
+impl SharedLive {
+    /// Shares `live` with the driver of its connection until `at`.
+    fn new(live: Live, at: Instant) -> Arc<Self> {
+        let connection = live.slot.connection().clone();
+        let shared = Arc::new(Self {
+            live: Mutex::new(Some(live)),
+            connection: connection.downgrade(),
+            key: OnceLock::new(),
+        });
+        let what: Weak<dyn Expire> = Arc::downgrade(&shared) as Weak<dyn Expire>;
+        let _ = shared.key.set(connection.add_deadline(at, what));
+        shared
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expire for SharedLive {
+    fn expire(&self) {
+        let live = self.lock().take();
+        drop(live);
+    }
+}
+
+impl Drop for SharedLive {
+    fn drop(&mut self) {
+        if let (Some(key), Some(connection)) = (self.key.get(), self.connection.upgrade()) {
+            connection.remove_deadline(*key);
+        }
+    }
 }
 
 /// When a body has to be over.
@@ -154,14 +271,32 @@ struct Live {
     stream: RecvStream,
     /// The slot, and with it the connection: it outlives its channel.
     slot: CallSlot,
-    pump: Option<RequestBodyTask>,
+    /// What is left of the request, and moves by itself.
+    request: Option<RequestBodyTask>,
 }
 
 impl ResponseBody {
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
-        self.deadline = deadline.map(|at| Deadline { at, timer: None });
+        self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
+        if let Some(at) = deadline {
+            self.share(at);
+        }
         self
+    }
+
+    /// Has the driver end the stream at this time, unless the answer is there whole: then it
+    /// holds no stream.
+    #[inline(never)]
+    fn share(&mut self, at: Instant) {
+        if let Held::Own(live) = &mut self.live
+            && live
+                .as_ref()
+                .is_some_and(|live| !live.slot.is_response_over())
+            && let Some(live) = live.take()
+        {
+            self.live = Held::Shared(SharedLive::new(live, at));
+        }
     }
 
     /// Bounds each message to `max` bytes, as it is on the wire: a compressed one
@@ -171,14 +306,48 @@ impl ResponseBody {
     /// nor what it holds of messages before that one: the body fails instead with
     /// RESOURCE_EXHAUSTED, and the call is cancelled.
     pub(crate) fn with_message_limit(mut self, max: Option<u32>) -> Self {
-        self.limit = max.map(MessageLimit::new);
+        self.reader.limit = max.map(MessageLimit::new);
         self
     }
+}
 
-    fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(live) = &mut self.live else {
+impl Reader {
+    /// The next frame of `live`, which is `None` if it has expired.
+    fn poll(
+        &mut self,
+        live: &mut Option<Live>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
             return Poll::Ready(None);
+        }
+        let Some(stream) = live else {
+            self.is_over = true;
+            return Poll::Ready(Some(Err(expired(""))));
         };
+        let frame = self.poll_live(stream, cx);
+        let deadline = self.deadline.as_mut();
+        if deadline.is_some_and(|deadline| deadline.ends(&frame, cx)) {
+            let status = expired(stream.slot.connection().address());
+            self.is_over = true;
+            *live = None;
+            return Poll::Ready(Some(Err(status)));
+        }
+        let frame = ready!(frame);
+        match &frame {
+            Some(Ok(data)) if data.is_data() => return Poll::Ready(frame),
+            Some(Err(_)) => *live = None,
+            Some(Ok(_)) | None => live.take().into_iter().for_each(Live::end),
+        }
+        self.is_over = true;
+        Poll::Ready(frame)
+    }
+
+    fn poll_live(
+        &mut self,
+        live: &mut Live,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.data_done {
             match ready!(live.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -239,11 +408,19 @@ impl Deadline {
 }
 
 impl Live {
+    /// The answer is over. What is left of the request goes on.
+    fn end(self) {
+        let Self { slot, request, .. } = self;
+        if let Some(request) = request {
+            request.detach(slot);
+        }
+    }
+
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
         let of_stream = self.slot.connection().on_stream_failed(error);
-        let of_request = self.pump.as_mut().and_then(RequestBodyTask::error);
-        of_request.unwrap_or(of_stream)
+        let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
+        of_request.map_or(of_stream, Status::from)
     }
 }
 
@@ -255,27 +432,26 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = this.poll_live(cx);
-        let expired = this
-            .deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.ends(&frame, cx));
-        if expired && let Some(live) = this.live.take() {
-            let address = live.slot.connection().address();
-            let text = format!("deadline exceeded while the response of {address} was received");
-            return Poll::Ready(Some(Err(Status::deadline_exceeded(text))));
+        let Self { live, reader } = &mut *self;
+        match live {
+            Held::Own(live) => reader.poll(live, cx),
+            Held::Shared(shared) => reader.poll(&mut shared.lock(), cx),
         }
-        let frame = ready!(frame);
-        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-            this.live = None;
-        }
-        Poll::Ready(frame)
     }
 
     /// Whether the end was taken: to ask `h2` if it is next takes a lock, and a gRPC
     /// response has trailers anyway.
     fn is_end_stream(&self) -> bool {
-        self.live.is_none()
+        self.reader.is_over
     }
+}
+
+fn expired(address: &str) -> Status {
+    let of = match address {
+        "" => String::new(),
+        address => format!(" of {address}"),
+    };
+    Status::deadline_exceeded(format!(
+        "deadline exceeded while the response{of} was received"
+    ))
 }

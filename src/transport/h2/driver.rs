@@ -3,18 +3,23 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use h2::Reason;
+use tokio::time::{self, Instant, Sleep};
 use tracing::warn;
 
-use super::{close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo};
+use super::{
+    close_timeout::CloseTimeout,
+    keepalive::Keepalive,
+    wire::{StreamEnds, WireIo},
+};
 use crate::{
     error::{Cause, CauseKind},
     transport::{
-        connection::{Connection, Stage, WeakConnection},
+        connection::{Connection, Offers, Stage, WeakConnection},
         io::SniffedIo,
         words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
     },
@@ -35,12 +40,23 @@ type Http2Connection = h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 pub(super) struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<Http2Connection>,
+    /// Streams that the peer has ended.
+    ends: StreamEnds,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
     close_timeout: CloseTimeout,
+    /// For the earliest deadline of a stream, while there is one.
+    deadline: Option<Pin<Box<Sleep>>>,
     handle: WeakConnection,
+    /// What the connection wakes the driver by.
+    waker: Option<Waker>,
     /// The last poll was spent on waiting for callers.
     has_waited: bool,
+    /// Several calls were in flight when the last poll began: those that it has ended are
+    /// likely to be followed by others.
+    was_busy: bool,
+    /// The slots that callers had been offered before that poll.
+    offers: Option<Offers>,
 }
 
 impl Future for Driver {
@@ -56,7 +72,10 @@ impl Future for Driver {
             Poll::Ready(outcome) => self.end_of_h2(outcome, &connection),
             Poll::Pending => match self.follow_peer(&connection) {
                 Some(why) => why,
-                None => ready!(self.drive_keepalive(cx, &connection)),
+                None => {
+                    self.expire_streams(cx, &connection);
+                    ready!(self.drive_keepalive(cx, &connection))
+                }
             },
         };
         self.close(why, &connection);
@@ -67,15 +86,21 @@ impl Future for Driver {
 impl Driver {
     pub(super) fn new(
         h2: Http2Connection,
+        ends: StreamEnds,
         keepalive: Option<Keepalive>,
         connection: &Connection,
     ) -> Self {
         Self {
             h2: Some(h2),
+            ends,
             keepalive,
             close_timeout: CloseTimeout::default(),
+            deadline: None,
             handle: connection.downgrade(),
+            waker: None,
             has_waited: false,
+            was_busy: false,
+            offers: None,
         }
     }
 
@@ -86,11 +111,28 @@ impl Driver {
     /// driver comes to find the requests of all of them, and writes them together. A
     /// single call has nobody to wait for.
     fn yield_to_callers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.handle.upgrade();
         self.has_waited = !self.has_waited
-            && self
-                .handle
-                .upgrade()
-                .is_some_and(|connection| connection.calls_in_flight() > 1);
+            && connection.as_ref().is_some_and(|connection| {
+                self.offers = connection.offers();
+                self.was_busy || connection.calls_in_flight() > 1 || self.offers.is_some()
+            });
+        if !self.has_waited
+            && let Some(connection) = connection
+        {
+            // Nearly always the same.
+            if !self
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                self.waker = Some(cx.waker().clone());
+                connection.set_driver(cx.waker().clone());
+            }
+            if let Some(offers) = self.offers.take() {
+                connection.pass_on(offers);
+            }
+        }
         match self.has_waited {
             true => {
                 cx.waker().wake_by_ref();
@@ -125,6 +167,12 @@ impl Driver {
     /// Takes over what the peer says of new streams: its limit, or a GOAWAY. The reason
     /// if the connection is to be closed for that.
     fn follow_peer(&mut self, connection: &Connection) -> Option<Cause> {
+        self.was_busy = connection.calls_in_flight() > 1;
+        {
+            let mut ended = self.ends.lock();
+            connection.on_reset(ended.reset.drain(..));
+            connection.on_responses_over(ended.over.drain(..));
+        }
         let Some(error) = end_of(connection.send()) else {
             let h2 = self.h2.as_ref()?;
             connection.set_limit(h2.max_concurrent_send_streams());
@@ -139,6 +187,23 @@ impl Driver {
         }
         connection.close_to_new_streams(Stage::Draining(why));
         None
+    }
+
+    /// Ends the streams whose deadline is over and whose reader has not noticed.
+    fn expire_streams(&mut self, cx: &mut Context<'_>, connection: &Connection) {
+        while let Some(at) = connection.next_deadline() {
+            let timer = self
+                .deadline
+                .get_or_insert_with(|| Box::pin(time::sleep_until(at)));
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            connection.expire(Instant::now());
+        }
+        self.deadline = None;
     }
 
     /// Sends PINGs to a silent peer. The reason if it does not answer.

@@ -12,7 +12,7 @@ use super::{
     driver::Driver,
     keepalive::Keepalive,
     limits::{builder, has_settings},
-    wire::WireIo,
+    wire::{StreamEnds, WireIo},
 };
 use crate::transport::{
     connection::{BackendContext, Connection},
@@ -30,8 +30,9 @@ pub(in crate::transport) async fn handshake(
 ) -> Result<Connection, String> {
     let (io, first_bytes) = SniffedIo::new(io);
     let read_activity = io.read_activity.clone();
+    let ends = StreamEnds::default();
     let (send, mut h2) = builder(&endpoint.http2)
-        .handshake::<_, Bytes>(WireIo::new(io))
+        .handshake::<_, Bytes>(WireIo::new(io, ends.clone()))
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
     let ended = poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
@@ -58,7 +59,7 @@ pub(in crate::transport) async fn handshake(
         endpoint.connection_config(),
         context,
     );
-    let driver = Driver::new(h2, keepalive, &connection);
+    let driver = Driver::new(h2, ends, keepalive, &connection);
     connection.executor().spawn(driver);
     Ok(connection)
 }

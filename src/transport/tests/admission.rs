@@ -1,12 +1,12 @@
 //! Who may open a stream, on a connection that is real.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use futures_util::FutureExt;
 use h2::server;
 
 use super::{
-    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, unary,
+    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, taken, unary,
     wire::{self, HEADERS, MAX_CONCURRENT_STREAMS, wired, wired_to},
 };
 use crate::transport::OutgoingRequest;
@@ -31,20 +31,18 @@ async fn at_a_limit_of_one_the_second_call_waits_for_the_first() {
     let first = open(&connection, unary("")).await;
     assert!(connection.admit().is_none());
 
-    let mut ticket = pin!(queue.join());
+    let mut ticket = queue.join();
     connection.serve_queue();
-    assert!(ticket.as_mut().now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
 
     let stream = wire.next_request().await;
     wire.answer(stream, b"done").await;
     let mut body = soon(first).await.expect("headers").into_body();
-    assert!(
-        ticket.as_mut().now_or_never().is_none(),
-        "the first has not ended"
-    );
-    read(&mut body).await.expect("a body");
+    let admitted = taken(&mut ticket, &connection).await;
+    read(&mut body)
+        .await
+        .expect("a body, read after its stream has ended");
 
-    let admitted = soon(ticket).await;
     assert!(*admitted.connection() == connection);
     assert!(connection.admit().is_none(), "the ticket has the only slot");
     let mut second = OutgoingRequest::new(unary(""));
@@ -73,12 +71,12 @@ async fn a_limit_of_zero_admits_nobody_until_it_is_raised() {
     let queue = Queue::new();
     let (connection, mut wire) = wired_to(&queue, 0).await;
     assert!(connection.admit().is_none());
-    let mut ticket = pin!(queue.join());
+    let mut ticket = queue.join();
     connection.serve_queue();
-    assert!(ticket.as_mut().now_or_never().is_none());
+    assert!((&mut ticket).now_or_never().is_none());
 
     wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
-    let admitted = soon(ticket).await;
+    let admitted = taken(&mut ticket, &connection).await;
     assert!(connection.admit().is_none(), "one is one");
     drop(admitted);
     assert!(connection.admit().is_some());
@@ -222,14 +220,15 @@ async fn nobody_is_forgotten_when_threads_race_for_the_slots() {
                         drop(connection.reserve().await);
                         continue;
                     }
-                    let ticket = match connection.admit() {
+                    let mut ticket = match connection.admit() {
                         Some(_admitted) => continue,
                         None => queue.join(),
                     };
                     connection.serve_queue();
                     // Every so often one gives up, served or not.
                     if (round + racer) % 7 != 0 {
-                        ticket.await;
+                        let serve = || connection.serve_queue();
+                        poll_fn(|cx| ticket.poll_and_serve(cx, serve)).await;
                     }
                 }
             })

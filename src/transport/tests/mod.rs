@@ -23,7 +23,7 @@ mod tcp;
 mod wire;
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     panic::Location,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -45,7 +45,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     BackendContext, CallSlot, Connection, Endpoint, KeepaliveThrottle, OutgoingRequest, Queue,
-    ResponseBody, Stage, dial,
+    ResponseBody, Stage, Ticket, dial,
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
@@ -320,6 +320,12 @@ async fn open(connection: &Connection, request: Request<Body>) -> Exchange {
 
 async fn frame(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Status>> {
     soon(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await
+}
+
+/// What a ticket was for, taken as a call does that was passed over meanwhile: it asks again.
+async fn taken<T>(ticket: &mut Ticket<T>, connection: &Connection) -> T {
+    let serve = || connection.serve_queue();
+    soon(poll_fn(|cx| ticket.poll_and_serve(cx, serve))).await
 }
 
 /// What a response body brings, to its end.

@@ -4,7 +4,10 @@
 //! Each test runs once for each [`Side`] that must pass. Tonic is the control: where it does
 //! not pass, the test says why.
 
+mod fed;
 mod side;
+mod slots;
+mod unread;
 
 use side::Side;
 
