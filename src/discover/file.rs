@@ -33,7 +33,7 @@ use tracing::{field, warn};
 use crate::{
     error::{Error, ErrorKind},
     transport::Endpoint,
-    util::blocking,
+    util::{blocking, contained::contained},
 };
 
 /// The target of what is logged here; see the crate's documentation.
@@ -336,8 +336,15 @@ impl Watch {
                     }
                 })?,
             };
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
+            // It panics where the system had no thread for it, and once more when dropped.
+            let placed = contained(|| watcher.watch(&folder, RecursiveMode::NonRecursive));
+            match placed {
+                Ok(placed) => placed.map(|()| watcher),
+                Err(text) => {
+                    let _ = contained(|| drop(watcher));
+                    Err(notify::Error::generic(&format!("no watch: {text}")))
+                }
+            }
         })
     }
 

@@ -31,16 +31,16 @@ pub(crate) async fn contained_future<T>(future: impl Future<Output = T>) -> Resu
 }
 
 fn text(panic: Box<dyn Any + Send>) -> String {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => sanitize_peer_text(text).into_owned(),
-        (_, Some(text)) => sanitize_peer_text(text).into_owned(),
+    let said = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(said), _) => said,
+        (_, Some(said)) => said.as_str(),
         (None, None) => {
             // To drop it is a call of the application's code, too.
             mem::forget(panic);
             return "it gave no text".to_owned();
         }
     };
-    text
+    sanitize_peer_text(said).into_owned()
 }
 
 #[cfg(test)]
