@@ -4,6 +4,8 @@
 //! Each test runs once for each [`Side`] that must pass. Tonic is the control: where it does
 //! not pass, the test says why.
 
+mod emptied;
+mod plugged;
 mod side;
 
 use side::Side;
