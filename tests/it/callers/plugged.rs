@@ -21,7 +21,7 @@ use http::Request;
 use http_body::Frame;
 use hyper_util::rt::TokioIo;
 use testing::{
-    Backend, GREETER, balanced, by_hand, endpoint, hello, quick_backoff, refusal, until,
+    Backend, GREETER, Logs, balanced, by_hand, endpoint, hello, quick_backoff, refusal, until,
     until_that, within,
 };
 use tokio::{
@@ -423,6 +423,8 @@ impl<S: Subscriber> Layer<S> for Panics {
 // D252
 #[tokio::test]
 async fn a_control_task_that_dies_by_a_subscriber_is_started_again() {
+    // Keeps what other threads log from switching the events off for this one.
+    let _logs = Logs::capture();
     for target in ["channel", "backend"] {
         let target = match target {
             "channel" => "tonic_health_channel::channel",
