@@ -65,13 +65,14 @@ const NOT_PURE: [&str; 14] = [
 ];
 
 /// Where tasks may be spawned.
-const SPAWNS: [&str; 6] = [
+const SPAWNS: [&str; 7] = [
     "src/balancer/task.rs",
     "src/channel/builder.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/endpoint/executor.rs",
     "src/transport/exchange/request_body.rs",
     "src/transport/h2/handshake.rs",
+    "src/util/blocking.rs",
 ];
 
 /// Where one may sleep, or wait for the first of several things.

@@ -61,6 +61,13 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// To be called when several inputs have been taken in, before what they led to is
     /// published, and at the [`deadline`](Self::deadline).
     pub(crate) fn apply_policy(&mut self, now: Instant) -> Effects<E> {
+        let grace_over = self.emptied_until.take_if(|until| *until <= now).is_some();
+        let mut effects = self.run_by_policy(now);
+        effects.changed |= grace_over;
+        effects
+    }
+
+    fn run_by_policy(&mut self, now: Instant) -> Effects<E> {
         if !self.runs() {
             return Effects::none();
         }
@@ -94,12 +101,13 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// When [`apply_policy`](Self::apply_policy) has something to do, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match &self.policy {
+        let policy = match &self.policy {
             Policy::PickFirst(pick_first) if self.runs() => {
                 pick_first.deadline(self.backends.len())
             }
             Policy::PickFirst(_) | Policy::RoundRobin => None,
-        }
+        };
+        [policy, self.emptied_until].into_iter().flatten().min()
     }
 
     /// Whether a subchannel of this backend runs at once.

@@ -24,11 +24,16 @@
 //! users see is made apart, by [`Balancer::publication`]. A task that takes
 //! several inputs before it publishes shows nothing of what was between them.
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     backend::{Backend, RunningSubchannels, initial_report},
-    effects::{Effects, SubchannelId},
+    effects::{Effects, Start, SubchannelId},
     policy::Policy,
 };
 use crate::{
@@ -37,6 +42,10 @@ use crate::{
     routing::{BackendId, BackendStatus, Cursor, Picker, Status},
     subchannel::Report,
 };
+
+/// How long a set that was emptied may be filled again before calls fail: a source that
+/// takes its only backend back and names another has two changes to make.
+const EMPTY_GRACE: Duration = Duration::from_millis(100);
 
 /// All backends of a channel. `E` is an endpoint, `C` what one has for calls: handles to
 /// its connections.
@@ -48,6 +57,8 @@ pub(crate) struct Balancer<E, C> {
     source: SourceState,
     /// The last error of the source, until it names a backend or removes one.
     source_error: Option<Cause>,
+    /// While the set is empty, was not, and may soon be filled again.
+    pub(super) emptied_until: Option<Instant>,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
@@ -109,6 +120,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             },
             source: SourceState::Silent,
             source_error: None,
+            emptied_until: None,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
         }
@@ -150,6 +162,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 effects.start.push(start);
             }
             self.backends.insert(id, backend);
+            self.emptied_until = None;
             effects.changed = true;
             return effects;
         };
@@ -163,13 +176,16 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// The source takes a backend back. Calls in flight on it are not ours.
-    pub(crate) fn on_remove(&mut self, id: BackendId) -> Effects<E> {
+    pub(crate) fn on_remove(&mut self, now: Instant, id: BackendId) -> Effects<E> {
         if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let mut effects = Effects::changed(self.mark_source_healthy());
         if let Some(backend) = self.backends.remove(&id) {
             effects.changed = true;
+            if self.backends.is_empty() {
+                self.emptied_until = Some(now + EMPTY_GRACE);
+            }
             let pending = backend.pending.map(|pending| pending.subchannel.id);
             for id in [Some(backend.current.id), pending].into_iter().flatten() {
                 effects.stop.extend(self.running.stop(id));
@@ -193,13 +209,15 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
-        let before = self.cause();
+        let before = (self.state(), self.cause());
+        // Nothing can fill the set again.
+        self.emptied_until = None;
         self.source = match self.source {
             SourceState::Silent => SourceState::Ended { heard: false },
             SourceState::Heard => SourceState::Ended { heard: true },
             ended @ SourceState::Ended { .. } => ended,
         };
-        Effects::changed(self.cause() != before)
+        Effects::changed((self.state(), self.cause()) != before)
     }
 
     /// Somebody wants to connect: leaves IDLE.
@@ -286,11 +304,27 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         effects
     }
 
+    /// What a subchannel is started with again, if it is still to run: its task has ended,
+    /// and nothing asked it to.
+    pub(crate) fn start_again(&mut self, id: SubchannelId) -> Option<Start<E>> {
+        let backend = self.backends.get(self.running.owners.get(&id)?)?;
+        let pending = backend.pending.as_ref().map(|pending| &pending.subchannel);
+        let mut all = [Some(&backend.current), pending].into_iter().flatten();
+        let subchannel = all.find(|subchannel| subchannel.id == id)?;
+        Some(self.running.start(&backend.status, subchannel))
+    }
+
+    /// The subchannels that are to run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = SubchannelId> {
+        self.running.owners.keys().copied()
+    }
+
     /// Closes the channel for good: no input means anything after this one.
     pub(crate) fn on_shutdown(&mut self) -> Effects<E> {
         let mut effects = Effects::changed(self.phase != ChannelPhase::Closed);
         self.phase = ChannelPhase::Closed;
         self.source_error = None;
+        self.emptied_until = None;
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
         effects
@@ -320,6 +354,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             (ChannelPhase::Active, Config::InForce) => {}
         }
         match (self.source, &self.source_error) {
+            _ if self.emptied_until.is_some() => Connecting,
             (SourceState::Silent, None) => Connecting,
             _ => self.aggregate(),
         }
@@ -339,7 +374,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if self.source_error.is_some() {
             return self.source_error.clone();
         }
-        if !self.backends.is_empty() || self.phase == ChannelPhase::Closed {
+        if self.emptied_until.is_some()
+            || !self.backends.is_empty()
+            || self.phase == ChannelPhase::Closed
+        {
             return None;
         }
         let text = match self.source {

@@ -12,6 +12,7 @@
 mod apply_policy;
 mod backend;
 mod config;
+mod config_updates;
 mod effects;
 mod idle;
 mod machine;
@@ -19,7 +20,9 @@ mod policy;
 mod publish_throttle;
 mod source_with_retry;
 mod task;
+mod task_end;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use task::{ConfigUpdates, Settings, new};
+pub(crate) use config_updates::ConfigUpdates;
+pub(crate) use task::{Settings, new};

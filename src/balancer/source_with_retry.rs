@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{self, Instant};
 
-use crate::discover::{BackendChange, BackendChanges};
+use crate::{
+    discover::{BackendChange, BackendChanges},
+    util::contained::{contained, contained_future},
+};
 
 /// How long a source that failed is left alone: at first, and at most.
 const SOURCE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -20,8 +23,13 @@ pub(super) struct SourceWithRetry {
 
 pub(super) enum FromSource {
     Changed(BackendChange),
-    Failed { text: String, retry: Duration },
+    Failed {
+        text: String,
+        retry: Duration,
+    },
     Ended,
+    /// It is over, too: what has panicked is not asked again.
+    Panicked(String),
 }
 
 impl SourceWithRetry {
@@ -46,21 +54,30 @@ impl SourceWithRetry {
         let Some(source) = &mut self.source else {
             return std::future::pending().await;
         };
-        match source.next().await {
-            Some(Ok(named)) => {
+        // The text of an error is made by the application's code, too.
+        let asked = contained_future(async {
+            let named = source.next().await?;
+            Some(named.map_err(|error| error.to_string()))
+        });
+        match asked.await {
+            Ok(Some(Ok(named))) => {
                 self.retry = SOURCE_RETRY.0;
                 FromSource::Changed(named)
             }
-            Some(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 let retry = self.retry;
                 self.rests_until = Some(Instant::now() + retry);
                 self.retry = (retry * 2).min(SOURCE_RETRY.1);
                 let text = format!("{error} (asked again in {retry:?})");
                 FromSource::Failed { text, retry }
             }
-            None => {
-                self.source = None;
+            Ok(None) => {
+                let _ = contained(|| self.source = None);
                 FromSource::Ended
+            }
+            Err(text) => {
+                let _ = contained(|| self.source = None);
+                FromSource::Panicked(format!("the source panicked: {text}"))
             }
         }
     }

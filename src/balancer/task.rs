@@ -1,24 +1,30 @@
 //! The one worker of a channel: it drives a [`Balancer`] machine, starts and
 //! stops the subchannels it asks for, and publishes what it says.
 
-use std::{collections::HashMap, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::FutureExt;
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
-    task,
+    task, time,
 };
-use tower::BoxError;
-use tracing::{debug, field::display, info, warn};
+use tracing::{debug, error, field::display, info, warn};
 
 use super::{
     config::Configs,
+    config_updates::{self, ConfigUpdates},
     effects::{Effects, Start, SubchannelId},
     idle::Idleness,
     machine::Balancer,
     publish_throttle::PublishThrottle,
     source_with_retry::{FromSource, SourceWithRetry},
+    task_end::{RESTART, Restarts, TaskEnd, TellEnd},
 };
 use crate::{
     connectivity::ConnectivityState,
@@ -35,6 +41,7 @@ use crate::{
     util::{
         backoff::BackoffConfig,
         clock::{now, sleep_until},
+        contained::{contained, contained_future},
         in_flight::InFlight,
         log_budget::{LogBudget, LogDecision},
     },
@@ -50,6 +57,10 @@ const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
 /// backends that come up together are then published a few times, not ten
 /// thousand.
 const BATCH: usize = 256;
+
+/// The source is not asked while as many stopped subchannels have not ended: it could stop
+/// them faster than they end.
+const MAX_STOPPING: usize = BATCH;
 
 /// What a channel is made of, besides its source.
 pub(crate) struct Settings {
@@ -75,10 +86,6 @@ pub(crate) struct Settings {
     pub(crate) tell_backend: bool,
 }
 
-/// A source of service configs; `None` says that it has none for this channel.
-pub(crate) type ConfigUpdates =
-    Pin<Box<dyn Stream<Item = Result<Option<ServiceConfig>, BoxError>> + Send>>;
-
 /// The worker, and the board it publishes on. The channel ends when the senders
 /// of `commands` are dropped.
 pub(crate) fn new(
@@ -99,6 +106,7 @@ pub(crate) fn new(
         settings.max_waiting_calls,
     ));
     let (reports_in, reports) = mpsc::channel(BATCH);
+    let (ends_in, ends) = mpsc::unbounded_channel();
     let mut worker = Worker {
         machine,
         configs,
@@ -115,6 +123,10 @@ pub(crate) fn new(
             backoff_resets: 0,
         }),
         subchannels: HashMap::new(),
+        ends,
+        ends_in,
+        stopping: 0,
+        restarts: Restarts::default(),
         commands,
         config_updates,
         reports,
@@ -146,6 +158,13 @@ struct Worker {
     /// What all subchannels go by.
     control: watch::Sender<Control>,
     subchannels: HashMap<SubchannelId, RunningSubchannel>,
+    /// The ends of their tasks: one for each, so it is bounded by their number.
+    ends: mpsc::UnboundedReceiver<TaskEnd>,
+    /// Ours keeps `ends` open.
+    ends_in: mpsc::UnboundedSender<TaskEnd>,
+    /// How many were stopped and have not ended.
+    stopping: usize,
+    restarts: Restarts,
     commands: mpsc::UnboundedReceiver<Command>,
     config_updates: Option<ConfigUpdates>,
     reports: mpsc::Receiver<ReportMessage<SubchannelId>>,
@@ -161,13 +180,51 @@ struct RunningSubchannel {
     _stop: oneshot::Sender<()>,
     /// Where calls are sent, while it is READY.
     connections: Option<ConnectionGroup>,
+    /// Its task has died, and will be started again.
+    is_dead: bool,
 }
 
 impl Worker {
+    /// A panic, be it of ours or of the application's log, is not the end of the channel.
     async fn run(mut self) {
+        while let Err(text) = contained_future(self.turns()).await {
+            // Calls go by what was published last.
+            let _ = contained(|| error!(target: CHANNEL, panic = text, "the worker panicked"));
+            time::sleep(RESTART).await;
+            if let Err(text) = contained(|| self.recover()) {
+                let _ = contained(|| error!(target: CHANNEL, panic = text, "cannot go on yet"));
+            }
+        }
+        let effects = self.machine.on_shutdown();
+        self.apply(effects);
+        self.publish();
+    }
+
+    /// Starts and stops what a panic may have kept from being started and stopped, and
+    /// publishes what it kept from being published.
+    fn recover(&mut self) {
+        let wanted: HashSet<_> = self.machine.running().collect();
+        let left: Vec<_> = self.subchannels.keys().copied().collect();
+        for id in left.into_iter().filter(|id| !wanted.contains(id)) {
+            self.stop(id);
+        }
+        for id in wanted {
+            let running = self.subchannels.get(&id);
+            if running.is_none_or(|running| running.is_dead)
+                && let Some(start) = self.machine.start_again(id)
+            {
+                self.start(start);
+            }
+        }
+        self.publish();
+    }
+
+    /// Until the channel is closed.
+    async fn turns(&mut self) {
         let mut messages = Vec::new();
         loop {
-            // In no order: a flood of one kind must not starve the others.
+            // In no order: a flood of one kind must not starve the others. What may be
+            // ready for ever, a source, leaves time for other tasks by itself.
             let changed = select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Connect) => self.connect(),
@@ -183,11 +240,23 @@ impl Worker {
                     self.take_reports(&mut messages);
                     false
                 }
-                named = self.source.next() => self.take_names(named),
-                update = next(&mut self.config_updates) => self.take_config(update),
+                Some(end) = self.ends.recv() => self.take_end(end),
+                named = self.source.next(), if self.stopping < MAX_STOPPING => {
+                    let changed = self.take_name(named);
+                    let changed = self.take_ready_names() || changed;
+                    task::yield_now().await;
+                    changed
+                }
+                update = config_updates::next(&mut self.config_updates) => {
+                    let changed = self.take_config(update);
+                    task::yield_now().await;
+                    changed
+                }
                 () = self.board.woken() => self.connect(),
                 () = sleep_until(self.idleness.as_ref().map(Idleness::next_check)) => self.check_idle(),
-                () = sleep_until(self.machine.deadline()) => false,
+                // No set is empty while the source has one ready that is not.
+                () = sleep_until(self.machine.deadline()) => self.take_ready_names(),
+                () = sleep_until(self.restarts.next()) => self.restart(),
                 () = sleep_until(self.publish_throttle.due()) => false,
             };
             let effects = self.machine.apply_policy(now());
@@ -195,9 +264,6 @@ impl Worker {
                 self.publish();
             }
         }
-        let effects = self.machine.on_shutdown();
-        self.apply(effects);
-        self.publish();
     }
 
     /// Takes along the reports that are on their way: backends come up in crowds,
@@ -222,6 +288,10 @@ impl Worker {
         } in messages.drain(..)
         {
             if let Some(running) = self.subchannels.get_mut(&from) {
+                // Its last words come after news of its end.
+                if running.is_dead {
+                    continue;
+                }
                 running.connections.clone_from(&connections);
             }
             let effects = self.machine.on_report(now, from, report, connections);
@@ -234,10 +304,44 @@ impl Worker {
         }
     }
 
-    /// Takes what the source says, and all else that it has ready to say.
-    fn take_names(&mut self, first: FromSource) -> bool {
-        let mut changed = self.take_name(first);
+    /// The task of a subchannel has ended. One that was not stopped is started again.
+    fn take_end(&mut self, end: TaskEnd) -> bool {
+        let Some(running) = self.subchannels.get_mut(&end.id) else {
+            self.stopping = self.stopping.saturating_sub(1);
+            return false;
+        };
+        running.is_dead = true;
+        running.connections = None;
+        let now = now();
+        let next = self.restarts.add(now, end.id);
+        let (id, report) = (end.id, end.report(next));
+        error!(target: BACKEND, cause = report.cause.as_ref().map(display), again_in = ?RESTART, "a task has died");
+        let effects = self.machine.on_report(now, id, report, None);
+        self.apply(effects)
+    }
+
+    /// Starts what has died, where that is due and it is still to run.
+    fn restart(&mut self) -> bool {
+        while let Some(id) = self.restarts.due(now()) {
+            if self
+                .subchannels
+                .get(&id)
+                .is_some_and(|running| running.is_dead)
+                && let Some(start) = self.machine.start_again(id)
+            {
+                self.start(start);
+            }
+        }
+        false
+    }
+
+    /// Takes what the source has ready to say, up to a bound.
+    fn take_ready_names(&mut self) -> bool {
+        let mut changed = false;
         for _ in 1..BATCH {
+            if self.stopping >= MAX_STOPPING {
+                break;
+            }
             match self.source.next().now_or_never() {
                 Some(named) => changed |= self.take_name(named),
                 None => break,
@@ -258,7 +362,7 @@ impl Worker {
                     .on_insert(now(), BackendId(id), label, address, *endpoint)
             }
             FromSource::Changed(BackendChange::Remove { id }) => {
-                self.machine.on_remove(BackendId(id))
+                self.machine.on_remove(now(), BackendId(id))
             }
             FromSource::Failed { text, retry } => {
                 let error = Cause::new(CauseKind::NameResolver, &*text);
@@ -266,18 +370,29 @@ impl Worker {
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
+            FromSource::Panicked(text) => {
+                error!(target: DISCOVER, error = text, "its backends stay");
+                let effects = self.machine.on_discovery_error(text);
+                let changed = self.apply(effects);
+                let effects = self.machine.on_discovery_end();
+                return self.apply(effects) || changed;
+            }
         };
         self.apply(effects)
     }
 
-    fn take_config(&mut self, update: Option<Result<Option<ServiceConfig>, BoxError>>) -> bool {
+    fn take_config(&mut self, update: Option<Result<Option<ServiceConfig>, String>>) -> bool {
         match update {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {
-                let error = error.to_string();
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
-                warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid");
+                match self.log.spend(now()) {
+                    LogDecision::Demote => {
+                        debug!(target: SERVICE_CONFIG, error = cause.text(), "invalid")
+                    }
+                    _ => warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid"),
+                }
                 self.configs.on_update(Err(cause));
             }
             None => {
@@ -319,7 +434,10 @@ impl Worker {
         };
         if self.config.is_some() {
             let service = config.health_check_service();
-            info!(target: SERVICE_CONFIG, ?policy, service, "changed");
+            match self.log.spend(now()) {
+                LogDecision::Demote => debug!(target: SERVICE_CONFIG, ?policy, service, "changed"),
+                _ => info!(target: SERVICE_CONFIG, ?policy, service, "changed"),
+            }
         }
         let fields = config.fields_without_effect();
         if !fields.is_empty() {
@@ -371,15 +489,24 @@ impl Worker {
         for id in effects.stop {
             // Its task lets go of them too, but later: a stream that is freed meanwhile
             // would go to a call that waits, after all was told otherwise.
-            let stopped = self.subchannels.remove(&id);
-            if let Some(connections) = stopped.and_then(|running| running.connections) {
-                connections.stop_new_calls();
-            }
+            self.stop(id);
         }
         for start in effects.start {
             self.start(start);
         }
         effects.changed
+    }
+
+    fn stop(&mut self, id: SubchannelId) {
+        let Some(stopped) = self.subchannels.remove(&id) else {
+            return;
+        };
+        if !stopped.is_dead {
+            self.stopping += 1;
+        }
+        if let Some(connections) = stopped.connections {
+            connections.stop_new_calls();
+        }
     }
 
     fn start(
@@ -427,9 +554,14 @@ impl Worker {
         let running = RunningSubchannel {
             _stop: stop,
             connections: None,
+            is_dead: false,
         };
         self.subchannels.insert(id, running);
-        executor.spawn(subchannel::run(spec, stopped));
+        let task = TellEnd::new(id, self.ends_in.clone()).of(subchannel::run(spec, stopped));
+        // An executor that panics has dropped the task, which tells that by itself.
+        if let Err(panic) = contained(|| executor.spawn(task)) {
+            error!(target: BACKEND, panic, "its executor panicked");
+        }
     }
 
     fn publish(&mut self) {
@@ -464,14 +596,5 @@ impl Drop for Worker {
             self.apply(effects);
             self.publish();
         }
-    }
-}
-
-async fn next(
-    updates: &mut Option<ConfigUpdates>,
-) -> Option<Result<Option<ServiceConfig>, BoxError>> {
-    match updates {
-        Some(updates) => updates.next().await,
-        None => std::future::pending().await,
     }
 }

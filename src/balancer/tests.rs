@@ -124,7 +124,7 @@ fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
             let label = format!("backend {id}");
             machine.on_insert(now, BackendId(id), label.into(), endpoint.into(), endpoint)
         }
-        Input::Remove(id) => machine.on_remove(BackendId(id)),
+        Input::Remove(id) => machine.on_remove(now, BackendId(id)),
         Input::Report(id, report, connection) => {
             machine.on_report(now, SubchannelId(id), report, connection)
         }
@@ -376,7 +376,8 @@ fn an_emptied_set_fails_with_no_backends() {
         "
         insert 1 a | start 0 | connecting: 1@a connecting
         0 ready c0 |         | READY c0: 1@a READY
-        remove 1   | stop 0  | failing (no backends)
+        remove 1   | stop 0  | connecting
+        -          |         | failing (no backends)
         insert 2 b | start 1 | connecting: 2@b connecting
         ",
     );
@@ -476,7 +477,8 @@ fn updates_are_followed_at_once() {
         insert 2 b | start 1 | READY c0: 1@a READY, 2@b connecting
         remove 1   | stop 0  | connecting: 2@b connecting
         1 ready c1 |         | READY c1: 2@b READY
-        remove 2   | stop 1  | failing (no backends)
+        remove 2   | stop 1  | connecting
+        -          |         | failing (no backends)
         insert 3 b | start 2 | connecting: 3@b connecting
         2 ready c2 |         | READY c2: 3@b READY
         ",
@@ -547,12 +549,66 @@ fn the_same_report_again_changes_nothing() {
     );
 }
 
+// D246
+#[test]
+fn calls_wait_a_moment_for_what_fills_an_emptied_set() {
+    let removed = Instant::now();
+    let after = |millis| removed + Duration::from_millis(millis);
+    let emptied = || {
+        let mut machine = Machine::new(true, true);
+        for input in ["insert 1 a", "0 ready c0", "remove 1"] {
+            let _ = apply(&mut machine, removed, parse(input));
+        }
+        assert_eq!(seen(&machine.publication()), "connecting");
+        assert_eq!(machine.deadline(), Some(after(100)));
+        machine
+    };
+    for (millis, input, shown) in [
+        (99, "-", "connecting"),
+        (100, "-", "failing (no backends)"),
+        (99, "insert 2 b", "connecting: 2@b connecting"),
+        (
+            1,
+            "end",
+            "failing (no backends: the source removed them all and ended)",
+        ),
+        (1, "error gone", "connecting (name resolver error: gone)"),
+        (1, "idle", "idle"),
+        (1, "shutdown", "closed"),
+    ] {
+        let mut machine = emptied();
+        let effects = apply(&mut machine, after(millis), parse(input));
+        assert_eq!(seen(&machine.publication()), shown, "{input}");
+        assert_eq!(effects.changed, shown != "connecting", "{input}");
+        let waits = shown.starts_with("connecting (") || ["connecting", "idle"].contains(&shown);
+        assert_eq!(machine.deadline().is_some(), waits, "{input}");
+    }
+}
+
+// D252
+#[test]
+fn what_has_died_is_started_again_as_long_as_it_is_to_run() {
+    let mut machine = check_up(
+        "
+        insert 1 b | start 1 |
+        ",
+    );
+    for (id, at) in [(0, "a"), (1, "b")] {
+        let start = machine.start_again(SubchannelId(id)).expect("it is to run");
+        assert_eq!((start.id, start.endpoint), (SubchannelId(id), at));
+    }
+    let _ = apply(&mut machine, Instant::now(), Input::Remove(1));
+    assert!(machine.start_again(SubchannelId(0)).is_none());
+    assert_eq!(machine.running().count(), 0);
+}
+
 #[test]
 fn a_subchannel_that_was_stopped_is_not_heard() {
     check(
         "
         insert 1 a   | start 0 | connecting: 1@a connecting
-        remove 1     | stop 0  | failing (no backends)
+        remove 1     | stop 0  | connecting
+        -            |         | failing (no backends)
         0 ready c0   |         |
         99 ready c99 |         |
         ",
@@ -655,7 +711,8 @@ fn removal_stops_the_pending_one_too() {
     check_up(
         "
         insert 1 b | start 1        |
-        remove 1   | stop 0, stop 1 | failing (no backends)
+        remove 1   | stop 0, stop 1 | connecting
+        -          |                | failing (no backends)
         ",
     );
 }
@@ -737,7 +794,8 @@ fn an_error_keeps_the_backends_and_is_shown_until_the_next_good_word() {
 fn an_error_after_the_set_was_emptied_is_the_cause() {
     check_up(
         "
-        remove 1   | stop 0 | failing (no backends)
+        remove 1   | stop 0 | connecting
+        -          |        | failing (no backends)
         error gone |        | failing (name resolver error: gone)
         end        |        |
         ",
@@ -770,7 +828,8 @@ fn a_source_that_ends_without_naming_anybody_fails() {
 fn a_source_that_ends_after_removing_all_fails() {
     check_up(
         "
-        remove 1 | stop 0 | failing (no backends)
+        remove 1 | stop 0 | connecting
+        -        |        | failing (no backends)
         end      |        | failing (no backends: the source removed them all and ended)
         ",
     );
@@ -796,7 +855,8 @@ fn lazily_changes_stop_nothing_that_never_started() {
         "
         insert 1 a |  | idle: 1@a idle
         insert 1 b |  | idle: 1@b idle
-        remove 1   |  | idle (no backends)
+        remove 1   |  | idle
+        -          |  | idle (no backends)
         connect    |  | failing (no backends)
         ",
     );
@@ -959,7 +1019,8 @@ fn pick_first_over_nobody_is_as_round_robin_is() {
         "
         pick_first |         |
         insert 1 a | start 0 | connecting: 1@a connecting
-        remove 1   | stop 0  | failing (no backends)
+        remove 1   | stop 0  | connecting
+        -          |         | failing (no backends)
         ",
     );
 }
@@ -1041,6 +1102,7 @@ struct Model {
     rejected: Option<Name>,
     heard: bool,
     error: Option<Name>,
+    emptied_until: Option<Instant>,
     backends: BTreeMap<u64, Vec<Candidate>>,
 }
 
@@ -1057,6 +1119,7 @@ struct Candidate {
 impl Model {
     fn insert(&mut self, id: u64, endpoint: Name) {
         self.hear();
+        self.emptied_until = None;
         let state = if self.runs() { Connecting } else { Idle };
         let list = self.backends.entry(id).or_default();
         if list.last().is_some_and(|last| last.endpoint == endpoint) {
@@ -1080,9 +1143,11 @@ impl Model {
         self.active && self.configured
     }
 
-    fn remove(&mut self, id: u64) {
+    fn remove(&mut self, now: Instant, id: u64) {
         self.hear();
-        self.backends.remove(&id);
+        if self.backends.remove(&id).is_some() && self.backends.is_empty() {
+            self.emptied_until = Some(now + Duration::from_millis(100));
+        }
     }
 
     fn hear(&mut self) {
@@ -1167,12 +1232,13 @@ impl Model {
         }
     }
 
-    fn state(&self) -> ConnectivityState {
+    fn state(&self, now: Instant) -> ConnectivityState {
         let shown = |state| self.backends.values().any(|list| list[0].state == state);
         match self.active {
             false => Idle,
             true if self.rejected.is_some() => TransientFailure,
             true if !self.configured => Connecting,
+            true if self.emptied_until.is_some_and(|until| now < until) => Connecting,
             true if self.backends.is_empty() && !self.heard && self.error.is_none() => Connecting,
             true if shown(Ready) => Ready,
             true if shown(Connecting) => Connecting,
@@ -1215,6 +1281,7 @@ impl Walk {
                 rejected: None,
                 heard: false,
                 error: None,
+                emptied_until: None,
                 backends: BTreeMap::new(),
             },
             started: BTreeSet::new(),
@@ -1290,12 +1357,15 @@ impl Walk {
     fn tell_model(&mut self, input: &Input) {
         match input {
             Input::Insert(id, endpoint) => self.model.insert(*id, endpoint),
-            Input::Remove(id) => self.model.remove(*id),
+            Input::Remove(id) => self.model.remove(self.now, *id),
             Input::Report(from, report, connection) => {
                 self.model.report(*from, report, *connection);
             }
             Input::SourceError(error) => self.model.error = Some(error),
-            Input::SourceEnd => self.model.heard = true,
+            Input::SourceEnd => {
+                self.model.heard = true;
+                self.model.emptied_until = None;
+            }
             Input::Config => self.model.configure(),
             Input::Reject(why) => self.model.reject(why),
             Input::Connect => self.model.connect(),
@@ -1330,7 +1400,7 @@ impl Walk {
     }
 
     fn compare_with_model(&self, seen: &Publication<Name>, at: &str) {
-        assert_eq!(seen.state, self.model.state(), "{at}");
+        assert_eq!(seen.state, self.model.state(self.now), "{at}");
         let error = seen
             .cause
             .as_ref()

@@ -26,13 +26,14 @@ use std::{
 use futures_util::{Stream, stream};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde::de::{Deserialize, Deserializer, Visitor};
-use tokio::{select, sync::Notify, task, time};
+use tokio::{select, sync::Notify, time};
 use tower::discover::Change;
 use tracing::{field, warn};
 
 use crate::{
     error::{Error, ErrorKind},
     transport::Endpoint,
+    util::{blocking, contained::contained},
 };
 
 /// The target of what is logged here; see the crate's documentation.
@@ -158,6 +159,8 @@ struct Reader {
     options: Options,
     watch: Watch,
     last: Option<Content>,
+    /// There was no thread to read it.
+    unread: bool,
     /// By the last list there was.
     named: HashSet<String>,
     ahead: VecDeque<Item>,
@@ -169,6 +172,7 @@ impl Reader {
             watch: Watch::new(&options),
             options,
             last: None,
+            unread: false,
             named: HashSet::new(),
             ahead: VecDeque::new(),
         }
@@ -179,10 +183,14 @@ impl Reader {
             if let Some(item) = self.ahead.pop_front() {
                 return item;
             }
-            if self.last.is_some() {
+            if self.last.is_some() && !self.unread {
                 self.watch.changed().await;
             }
-            let content = self.read().await;
+            let content = match self.read().await {
+                Ok(content) => content,
+                // The channel asks again, after a pause that grows.
+                Err(why) => return Err(self.error(&why)),
+            };
             if self.last.as_ref() != Some(&content) {
                 self.take(&content);
                 self.last = Some(content);
@@ -192,21 +200,28 @@ impl Reader {
 
     /// Reads the file. A watch that is due is placed before, so that no change is
     /// missed.
-    async fn read(&mut self) -> Content {
+    ///
+    /// # Errors
+    ///
+    /// Why there was no thread for that.
+    async fn read(&mut self) -> Result<Content, String> {
         let path = self.options.path.clone();
         let place = self.watch.place();
-        let read = task::spawn_blocking(move || (place.map(|place| place()), fs::read(path)));
-        let content = match read.await {
-            Ok((placed, content)) => {
-                placed
-                    .into_iter()
-                    .for_each(|placed| self.watch.on_placed(placed));
-                content
-            }
-            // The runtime ends.
-            Err(error) => Err(error.into()),
-        };
-        content.map_err(|error| error.to_string())
+        let read = blocking::run(move || (place.map(|place| place()), fs::read(path)));
+        let read = read.await;
+        self.unread = read.is_err();
+        // A watch that was to be placed went with the thread.
+        self.watch.due |= self.unread;
+        let (placed, content) = read?;
+        if let Some(placed) = placed {
+            self.watch.on_placed(placed);
+        }
+        Ok(content.map_err(|error| error.to_string()))
+    }
+
+    fn error(&self, why: &str) -> Error {
+        let why = format!("{}: {why}", self.options.path.display());
+        Error::new(ErrorKind::InvalidEndpoint, why)
     }
 
     fn take(&mut self, content: &Content) {
@@ -214,9 +229,7 @@ impl Reader {
         let endpoints = match listed.and_then(|json| parse(json)) {
             Ok(endpoints) => endpoints,
             Err(why) => {
-                let why = format!("{}: {why}", self.options.path.display());
-                let error = Error::new(ErrorKind::InvalidEndpoint, why);
-                self.ahead.push_back(Err(error));
+                self.ahead.push_back(Err(self.error(&why)));
                 return;
             }
         };
@@ -323,8 +336,15 @@ impl Watch {
                     }
                 })?,
             };
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
+            // It panics where the system had no thread for it, and once more when dropped.
+            let placed = contained(|| watcher.watch(&folder, RecursiveMode::NonRecursive));
+            match placed {
+                Ok(placed) => placed.map(|()| watcher),
+                Err(text) => {
+                    let _ = contained(|| drop(watcher));
+                    Err(notify::Error::generic(&format!("no watch: {text}")))
+                }
+            }
         })
     }
 

@@ -20,8 +20,10 @@
 //!   the backend is replaced: the old connection is used until the new one is
 //!   READY, or has failed.
 //! - `Remove` takes a backend out at once; calls in flight on it go on.
-//! - A set that becomes empty is TRANSIENT_FAILURE, `no backends`.
-//! - The end of the stream freezes the set.
+//! - A set that becomes empty is CONNECTING for 100 ms, in which calls wait, and then
+//!   TRANSIENT_FAILURE, `no backends`. One that never had a backend is so at once.
+//! - The end of the stream freezes the set. So does a panic, and the status says that it
+//!   was one.
 //! - An error is reported, and the source is asked again after a second, then
 //!   two, up to thirty. What it named before stays.
 //!

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, future::poll_fn, hash::Hash, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
+use tokio::task;
 use tower::{
     BoxError,
     discover::{Change, Discover},
@@ -24,6 +25,9 @@ pub(crate) enum BackendChange {
         id: u64,
     },
 }
+
+/// Changes without a meaning that are taken before other tasks have a turn.
+const AT_A_TIME: usize = 64;
 
 /// A source with its type and its keys taken off.
 pub(crate) type BackendChanges =
@@ -64,6 +68,7 @@ where
     /// The next change that means something: a key removed that was never
     /// inserted does not.
     async fn next(&mut self) -> Option<Result<BackendChange, BoxError>> {
+        let mut ignored = 0;
         loop {
             let change = poll_fn(|cx| self.source.as_mut().poll_discover(cx)).await?;
             match change.map_err(Into::into) {
@@ -72,6 +77,11 @@ where
                 Ok(Change::Remove(key)) => {
                     if let Some(id) = self.ids.remove(&key) {
                         return Some(Ok(BackendChange::Remove { id }));
+                    }
+                    // A source may have nothing else to say, and say it for ever.
+                    ignored += 1;
+                    if ignored % AT_A_TIME == 0 {
+                        task::yield_now().await;
                     }
                 }
             }

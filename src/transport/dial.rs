@@ -27,7 +27,10 @@ use super::{
     io::{BoxIo, Connector, HostPort, Located, Progress, UnixName},
     words::io_error,
 };
-use crate::error::{Cause, CauseKind};
+use crate::{
+    error::{Cause, CauseKind},
+    util::{blocking, contained::contained_future},
+};
 
 /// Time between the starts of two attempts at addresses of one name (gRFC A61,
 /// "Connection Attempt Delay").
@@ -54,6 +57,11 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
         h2::handshake(io, &endpoint, context).await
     };
+    // What is left of the application's after its connector: the bytes, and TLS.
+    let attempt = async {
+        let outcome = contained_future(attempt).await;
+        outcome.unwrap_or_else(|text| Err(format!("panicked while {progress}: {text}")))
+    };
     let outcome = match time::timeout(deadline, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("no connection within {deadline:?}: {progress}")),
@@ -65,7 +73,9 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
 async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
     let target = endpoint.target()?;
     if let Connector(Some(connect)) = &endpoint.connector {
-        return connect(endpoint.uri().clone(), progress.clone()).await;
+        let (uri, progress) = (endpoint.uri().clone(), progress.clone());
+        let connecting = contained_future(async { connect(uri, progress).await }).await;
+        return connecting.unwrap_or_else(|text| Err(format!("connector panicked: {text}")));
     }
     if let Some(Located::Unix(name)) = &endpoint.located {
         progress.set(format!("waiting for {name}"));
@@ -174,10 +184,10 @@ async fn connect_unix(_: &UnixName) -> Result<BoxIo, String> {
 }
 
 async fn look_up(target: &HostPort) -> Result<Vec<SocketAddr>, String> {
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port))
+    let found = blocking::look_up(&target.host, target.port)
         .await
         .map_err(|error| format!("name `{}` does not resolve: {error}", target.host))?;
-    let addresses = interleaved(found);
+    let addresses = interleaved(found.into_iter());
     match addresses.is_empty() {
         true => Err(format!("name `{}` has no address", target.host)),
         false => Ok(addresses),

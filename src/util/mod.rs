@@ -1,7 +1,9 @@
 //! What several modules use and none of them owns.
 
 pub(crate) mod backoff;
+pub(crate) mod blocking;
 pub(crate) mod clock;
+pub(crate) mod contained;
 pub(crate) mod in_flight;
 pub(crate) mod instant;
 pub(crate) mod log_budget;

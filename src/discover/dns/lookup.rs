@@ -10,9 +10,9 @@ use super::hickory::{ConfigUpdates, Hickory};
 use super::target::{DnsTarget, Host};
 #[cfg(test)]
 use super::tests::Script;
-use crate::error::Error;
 #[cfg(not(feature = "hickory"))]
 use crate::error::ErrorKind;
+use crate::{error::Error, util::blocking};
 
 /// Who is asked.
 #[derive(Clone)]
@@ -97,9 +97,9 @@ impl Resolver {
 }
 
 async fn ask_system(name: &str, port: u16) -> Result<Found, String> {
-    match tokio::net::lookup_host((name, port)).await {
-        Ok(found) => Ok(Found {
-            addresses: found.collect(),
+    match blocking::look_up(name, port).await {
+        Ok(addresses) => Ok(Found {
+            addresses,
             valid: None,
         }),
         Err(error) => Err(format!("does not resolve: {error}")),

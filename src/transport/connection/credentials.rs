@@ -7,7 +7,10 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, uri::Authority};
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    util::contained::contained_future,
+};
 
 /// Where a call goes: what its credentials may depend on.
 #[derive(Clone, Debug)]
@@ -117,8 +120,16 @@ impl CallCredentials {
             );
             return Err(Error::new(ErrorKind::Credentials, text));
         }
-        let metadata = (self.hook)(info).await.map_err(failed)?;
-        Ok(metadata.into_headers())
+        match contained_future(async { (self.hook)(info).await }).await {
+            Ok(metadata) => Ok(metadata.map_err(failed)?.into_headers()),
+            Err(text) => {
+                let text = format!("call credentials panicked: {text}");
+                Err(Error::with_status(
+                    ErrorKind::Credentials,
+                    Status::internal(text),
+                ))
+            }
+        }
     }
 }
 

@@ -10,18 +10,22 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use super::message_limit::{MessageLimit, TooLarge};
 use crate::{
     error::{Error, ErrorKind},
     transport::connection::CallSlot,
+    util::contained::contained,
 };
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
 /// written, and on their way, before more are made. Two chunks of tonic's codec: after each
 /// one the peer would be given its work in smaller pieces, and take longer.
 const AT_A_TIME: usize = 64 << 10;
+
+/// What an empty frame counts as, so that a body of nothing else is interrupted too.
+const EMPTY_FRAME: usize = 1 << 10;
 
 /// What `h2` takes at once; it counts in 31 bits.
 pub(super) const LARGEST_PIECE: usize = (1 << 31) - 1;
@@ -36,7 +40,7 @@ pub(super) struct RequestBodyPump {
     next: Option<Box<Frame<Bytes>>>,
     body: Option<Body>,
     limit: Option<MessageLimit>,
-    /// Bytes handed over since the last interruption.
+    /// Bytes handed over, and empty frames left out, since the last interruption.
     handed_over: usize,
 }
 
@@ -64,14 +68,14 @@ impl RequestBodyPump {
     /// above the limit.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
+            if self.handed_over >= AT_A_TIME {
+                self.handed_over = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if !self.chunk.is_empty() {
                 if !ready!(self.poll_send(cx)) {
                     return Poll::Ready(Ok(()));
-                }
-                if self.handed_over >= AT_A_TIME {
-                    self.handed_over = 0;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
                 }
                 continue;
             }
@@ -83,6 +87,7 @@ impl RequestBodyPump {
                 return Poll::Ready(Ok(()));
             };
             match frame.into_data() {
+                Ok(data) if data.is_empty() => self.handed_over += EMPTY_FRAME,
                 Ok(data) => self.chunk = data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
@@ -204,7 +209,12 @@ pub(super) fn poll_body(
     limit: &mut Option<MessageLimit>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-    let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+    let polled = contained(|| Pin::new(body).poll_frame(cx));
+    let polled = polled.unwrap_or_else(|text| {
+        let text = format!("the request body panicked: {text}");
+        Poll::Ready(Some(Err(Status::internal(text))))
+    });
+    let frame = match ready!(polled) {
         Some(Ok(frame)) => frame,
         Some(Err(status)) => {
             return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::BoxError;
 use tower_service::Service;
 
+use super::contained_io::ContainedIo;
+
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -59,7 +61,7 @@ impl Connector {
                     service.call(uri)
                 };
                 match connecting.await {
-                    Ok(io) => Ok(Box::new(TokioIo::new(io)) as BoxIo),
+                    Ok(io) => Ok(Box::new(ContainedIo::new(TokioIo::new(io))) as BoxIo),
                     Err(error) => Err(describe_chain(error.into())),
                 }
             })

@@ -5,6 +5,7 @@
 
 mod address;
 mod connector;
+mod contained_io;
 mod proxy;
 mod sniff;
 #[cfg(feature = "_tls-any")]

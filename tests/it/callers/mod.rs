@@ -4,7 +4,9 @@
 //! Each test runs once for each [`Side`] that must pass. Tonic is the control: where it does
 //! not pass, the test says why.
 
+mod emptied;
 mod fed;
+mod plugged;
 mod side;
 mod slots;
 mod unread;

@@ -23,6 +23,9 @@ use crate::{
 /// default timeout there is no next.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What the channel has beyond its own limit, to say that it is over.
+const OVERTIME: Duration = Duration::from_millis(100);
+
 pub(crate) fn run(args: ProbeArgs) -> Exit {
     let probe = match Probe::try_from(args) {
         Ok(probe) => probe,
@@ -73,9 +76,11 @@ impl Probe {
         let deadline = Instant::now() + self.connect_timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let why = match attempt(self.endpoint.clone().connect_timeout(left)).await {
-                Ok(channel) => return Ok(channel),
-                Err(why) => why,
+            let attempt = attempt(self.endpoint.clone().connect_timeout(left));
+            let why = match bounded(left, attempt).await {
+                Some(Ok(channel)) => return Ok(channel),
+                Some(Err(why)) => why,
+                None => format!("nothing came of it within {left:?}"),
             };
             if Instant::now() + PAUSE >= deadline {
                 return Err(why);
@@ -97,8 +102,10 @@ impl Probe {
         });
         *request.metadata_mut() = std::mem::take(&mut self.headers);
         request.set_timeout(self.rpc_timeout);
-        let answer = client.check(request).await?;
-        Ok(answer.into_inner())
+        match bounded(self.rpc_timeout, client.check(request)).await {
+            Some(answer) => Ok(answer?.into_inner()),
+            None => Err(Status::deadline_exceeded("the call did not end by itself")),
+        }
     }
 
     fn blame(&self, status: &Status) -> String {
@@ -141,6 +148,14 @@ impl fmt::Display for Probe {
     }
 }
 
+/// What `work` comes to, unless that takes longer than `limit` and a little more: the channel
+/// has the same limit, and its reason is better than ours.
+async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    time::timeout(limit.saturating_add(OVERTIME), work)
+        .await
+        .ok()
+}
+
 /// A channel that is READY, or why its first attempt has failed.
 async fn attempt(endpoint: Endpoint) -> Result<Channel, String> {
     let channel = endpoint.connect_lazy();
@@ -166,4 +181,25 @@ async fn attempt(endpoint: Endpoint) -> Result<Channel, String> {
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     (work.await, start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::bounded;
+
+    // D256
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_hangs_is_left_soon_after_its_limit() {
+        let (start, limit) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(bounded(limit, pending::<()>()).await, None);
+        assert_eq!(start.elapsed(), Duration::from_millis(1_100));
+
+        let in_time = bounded(limit, sleep(limit)).await;
+        assert_eq!(in_time, Some(()), "its own reason comes first");
+        assert_eq!(bounded(Duration::MAX, async { 5 }).await, Some(5));
+    }
 }
