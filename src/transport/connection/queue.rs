@@ -14,6 +14,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use crate::util::lock::lock;
+
 /// Calls of one channel that found every connection full, first come first
 /// served. What they wait for is a `T`: a slot, with its connection.
 pub(crate) struct Queue<T> {
@@ -87,9 +89,7 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiters<T>> {
-        self.waiters
-            .lock()
-            .expect("nothing panics while it is held")
+        lock(&self.waiters)
     }
 }
 

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::BoxError;
 use tower_service::Service;
 
+use crate::util::lock::lock;
+
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -98,12 +100,12 @@ impl Progress {
     }
 
     pub(in crate::transport) fn set(&self, doing: impl Into<String>) {
-        *self.0.lock().expect("nothing panics while it is held") = doing.into();
+        *lock(&self.0) = doing.into();
     }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.lock().expect("nothing panics while it is held"))
+        f.write_str(&lock(&self.0))
     }
 }
