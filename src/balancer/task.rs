@@ -1,10 +1,11 @@
 //! The one worker of a channel: it drives a [`Balancer`] machine, starts and
 //! stops the subchannels it asks for, and publishes what it says.
 
-use std::{collections::HashMap, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, pin::Pin, sync::Arc, thread, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::{
+    runtime::Handle,
     select,
     sync::{mpsc, oneshot, watch},
     task,
@@ -165,6 +166,10 @@ struct RunningSubchannel {
 
 impl Worker {
     async fn run(mut self) {
+        // A given executor has shown by now where it runs.
+        if let Ok(runtime) = Handle::try_current() {
+            self.board.set_runtime(runtime);
+        }
         let mut messages = Vec::new();
         loop {
             // In no order: a flood of one kind must not starve the others.
@@ -394,7 +399,7 @@ impl Worker {
     ) {
         debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
         let (stop, stopped) = oneshot::channel();
-        let executor = endpoint.get_executor().clone();
+        let executor = endpoint.get_executor().bind(Handle::current());
         let tell = self.settings.tell_backend;
         let answered_by = tell.then(|| AnsweredBy::new(label.clone(), endpoint.address().into()));
         if self.settings.idle_timeout.is_some() {
@@ -460,6 +465,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.board.routing().status.state() != ConnectivityState::Shutdown {
+            if !thread::panicking() {
+                self.board.abandon();
+            }
             let effects = self.machine.on_shutdown();
             self.apply(effects);
             self.publish();

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     answered_by::AnsweredBy,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Cause, CauseKind},
     transport::{
-        endpoint::{ConnectionConfig, Executor},
+        endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
     },
     util::in_flight::InFlight,
@@ -248,8 +248,13 @@ impl Connection {
         self.0.slots.taken()
     }
 
-    pub(in crate::transport) fn executor(&self) -> &Executor {
+    pub(in crate::transport) fn executor(&self) -> &BoundExecutor {
         &self.0.config.executor
+    }
+
+    /// The runtime that keeps the time of its calls.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.executor().runtime()
     }
 
     /// Takes no new streams from now on, for the reason in `stage`.

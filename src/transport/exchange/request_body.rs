@@ -15,7 +15,7 @@ use tonic::{Status, body::Body};
 use super::message_limit::{MessageLimit, TooLarge};
 use crate::{
     error::{Error, ErrorKind},
-    transport::endpoint::Executor,
+    transport::endpoint::BoundExecutor,
 };
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
@@ -131,7 +131,7 @@ pub(super) struct RequestBodyTask {
 }
 
 impl RequestBodyTask {
-    pub(super) fn start(mut pump: Box<RequestBodyPump>, executor: &Executor) -> Self {
+    pub(super) fn start(mut pump: Box<RequestBodyPump>, executor: &BoundExecutor) -> Self {
         let (cancel, mut cancelled) = oneshot::channel::<()>();
         let (fail, failed) = oneshot::channel();
         executor.spawn(async move {

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
 use http::Response;
 use http_body::Frame;
-use tokio::time::{self, Instant, Sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep},
+};
 use tonic::{Code, Status};
 
 use super::{
@@ -24,6 +27,7 @@ use crate::{
         connection::{CallSlot, Connection},
         words::h2_error,
     },
+    util::clock::{poll_timer, timer_on},
 };
 
 /// A stream that is open, until its response headers.
@@ -219,13 +223,14 @@ impl Deadline {
     fn ends(
         &mut self,
         frame: &Poll<Option<Result<Frame<Bytes>, Status>>>,
+        runtime: &Handle,
         cx: &mut Context<'_>,
     ) -> bool {
         match frame {
             Poll::Pending => {
-                let timer = || Box::pin(time::sleep_until(self.at));
+                let timer = || Box::pin(timer_on(runtime, self.at));
                 let timer = self.timer.get_or_insert_with(timer);
-                timer.as_mut().poll(cx).is_ready()
+                poll_timer(timer.as_mut(), cx).is_ready()
             }
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => self.at <= Instant::now(),
             // The server has the same deadline, and says so by cancelling the call.
@@ -257,10 +262,12 @@ impl http_body::Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = this.poll_live(cx);
-        let expired = this
-            .deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.ends(&frame, cx));
+        let expired = match (&mut this.deadline, &this.live) {
+            (Some(deadline), Some(live)) => {
+                deadline.ends(&frame, live.slot.connection().runtime(), cx)
+            }
+            _ => false,
+        };
         if expired && let Some(live) = this.live.take() {
             let address = live.slot.connection().address();
             let text = format!("deadline exceeded while the response of {address} was received");
