@@ -75,7 +75,7 @@ const SPAWNS: [&str; 6] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 19] = [
+const WAITS: [&str; 20] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
@@ -96,6 +96,7 @@ const WAITS: [&str; 19] = [
     "src/transport/h2/keepalive.rs",
     "src/transport/io/tls/handshake.rs",
     "src/util/clock.rs",
+    "src/util/real_time.rs",
 ];
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
@@ -256,6 +257,7 @@ fn waiting_is_where_one_expects_it() {
         "time::sleep",
         "sleep_until(",
         "timer_on(",
+        "timeout_io(",
         "select!",
         "time::timeout",
     ];

@@ -6,4 +6,5 @@ pub(crate) mod in_flight;
 pub(crate) mod instant;
 pub(crate) mod lock;
 pub(crate) mod log_budget;
+pub(crate) mod real_time;
 pub(crate) mod window_counter;

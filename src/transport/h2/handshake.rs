@@ -53,6 +53,7 @@ pub(in crate::transport) async fn handshake(
         &context.keepalive_throttle,
         read_activity,
         h2.ping_pong(),
+        endpoint.uses_sockets(),
     );
     let connection = Connection::new(
         send,
