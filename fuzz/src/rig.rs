@@ -31,10 +31,10 @@ const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Runs a scene to its end. Whatever it started has to have ended soon after.
 pub(crate) fn play(scene: impl Future<Output = ()>) {
     let runtime = Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()
-        .expect("a runtime without IO needs nothing");
+        .expect("a runtime");
     runtime.block_on(async {
         timeout(FOR_EVER, scene).await.expect("a scene that ends");
         sleep(FAREWELL).await;

@@ -5,11 +5,13 @@ use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use futures_util::FutureExt;
 use tokio::{
+    runtime::Handle,
     select,
     sync::{mpsc, oneshot, watch},
     task, time,
@@ -187,6 +189,10 @@ struct RunningSubchannel {
 impl Worker {
     /// A panic, be it of ours or of the application's log, is not the end of the channel.
     async fn run(mut self) {
+        // A given executor has shown by now where it runs.
+        if let Ok(runtime) = Handle::try_current() {
+            self.board.set_runtime(runtime);
+        }
         while let Err(text) = contained_future(self.turns()).await {
             // Calls go by what was published last.
             let _ = contained(|| error!(target: CHANNEL, panic = text, "the worker panicked"));
@@ -521,7 +527,7 @@ impl Worker {
     ) {
         debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
         let (stop, stopped) = oneshot::channel();
-        let executor = endpoint.get_executor().clone();
+        let executor = endpoint.get_executor().bind(Handle::current());
         let tell = self.settings.tell_backend;
         let answered_by = tell.then(|| AnsweredBy::new(label.clone(), endpoint.address().into()));
         if self.settings.idle_timeout.is_some() {
@@ -592,6 +598,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.board.routing().status.state() != ConnectivityState::Shutdown {
+            if !thread::panicking() {
+                self.board.abandon();
+            }
             let effects = self.machine.on_shutdown();
             self.apply(effects);
             self.publish();

@@ -40,7 +40,7 @@ pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Admission, Error
         Pick::Send(_) | Pick::Wait | Pick::Connect => false,
         Pick::Fail if patient => false,
         Pick::Fail => return Err(unavailable(&routing.status)),
-        Pick::Closed => return Err(closed()),
+        Pick::Closed => return Err(board.closed()),
     };
     Ok(Admission::Later { had_turn })
 }
@@ -53,7 +53,9 @@ pub(super) async fn admit(
     deadline: &mut Deadline,
 ) -> Result<CallSlot, Error> {
     let limit = deadline.limit();
-    let slot = deadline.wait(limit, wait(board, patient, had_turn)).await;
+    let runtime = || board.runtime();
+    let waited = wait(board, patient, had_turn);
+    let slot = deadline.wait(limit, runtime, waited).await;
     slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
 
@@ -106,7 +108,7 @@ pub(super) fn ask(board: &Board, patient: bool) -> Result<bool, Error> {
         Pick::Connect => board.wake(),
         Pick::Fail if patient => {}
         Pick::Fail => return Err(unavailable(&routing.status)),
-        Pick::Closed => return Err(closed()),
+        Pick::Closed => return Err(board.closed()),
     }
     Ok(false)
 }
@@ -131,8 +133,4 @@ pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
 
 fn unavailable(status: &Status) -> Error {
     Error::new(ErrorKind::Unavailable, status.explain(now()))
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the channel is closed")
 }

@@ -1,15 +1,21 @@
 //! The time of a call: what bounds it, what the server is told of it, and the error once it
 //! is over.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use http::HeaderMap;
-use tokio::time::{self, Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 use super::timeout_header;
 use crate::{
     error::{Error, ErrorKind},
     transport::OutgoingRequest,
+    util::clock::{poll_timer, timer_on},
 };
 
 /// The time of one call.
@@ -72,16 +78,33 @@ impl Deadline {
 
     /// The outcome of `waited`, or the limit if that comes first. After a wait what the
     /// caller wrote is more than what is left.
-    pub(super) async fn wait<F: Future>(
+    ///
+    /// `runtime` keeps the time. If it is not known yet, the wait is woken once it is.
+    pub(super) async fn wait<'a, F: Future>(
         &mut self,
         limit: Option<Limit>,
+        runtime: impl Fn() -> Option<&'a Handle>,
         waited: F,
     ) -> Result<F::Output, Limit> {
         self.is_retold = true;
-        match limit {
-            None => Ok(waited.await),
-            Some(limit) => time::timeout_at(limit.at, waited).await.map_err(|_| limit),
-        }
+        let Some(limit) = limit else {
+            return Ok(waited.await);
+        };
+        let mut waited = pin!(waited);
+        let mut timer = pin!(None);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = waited.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if timer.is_none() {
+                timer.set(runtime().map(|runtime| timer_on(runtime, limit.at)));
+            }
+            match timer.as_mut().as_pin_mut() {
+                None => Poll::Pending,
+                Some(timer) => poll_timer(timer, cx).map(|()| Err(limit)),
+            }
+        })
+        .await
     }
 
     /// Puts the time that is left on the request. One that goes out at once says what the

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use tonic::{Code, body::Body};
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
     error::{Error, ErrorKind},
     routing::Board,
     transport::{CallSlot, Exchange, Failed, OpenError, OutgoingRequest, ResponseBody},
+    util::clock::{poll_timer, timer_on},
 };
 
 /// One call, from the moment it is made.
@@ -88,7 +89,8 @@ impl Call {
             }
         };
         let limit = self.deadline.limit();
-        let config = self.deadline.wait(limit, config).await;
+        let runtime = || board.runtime();
+        let config = self.deadline.wait(limit, runtime, config).await;
         config.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
     }
 
@@ -151,7 +153,8 @@ impl Call {
     /// Has the request authorized.
     async fn authorize(&mut self, slot: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
         let authorized = slot.authorize(&mut self.request);
-        let authorized = self.deadline.wait(limit, authorized).await;
+        let runtime = || Some(slot.connection().runtime());
+        let authorized = self.deadline.wait(limit, runtime, authorized).await;
         authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
     }
 }
@@ -163,14 +166,14 @@ async fn answer(
     exchange: &mut Exchange,
     limit: Option<Limit>,
 ) -> Result<Response<ResponseBody>, Failed> {
-    let mut timer = pin!(limit.map(|limit| time::sleep_until(limit.at)));
+    let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
     let outcome = poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
             return Poll::Ready(Some(outcome));
         }
         match timer.as_mut().as_pin_mut() {
             None => Poll::Pending,
-            Some(timer) => timer.poll(cx).map(|()| None),
+            Some(timer) => poll_timer(timer, cx).map(|()| None),
         }
     })
     .await;

@@ -6,14 +6,14 @@ use std::{future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Durati
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::Uri;
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use tonic::metadata::MetadataMap;
 use tower::{
     BoxError,
     discover::{Change, Discover},
 };
 
-use super::Channel;
+use super::{Channel, runtime::runtime_in_context};
 use crate::{
     balancer::{self, ConfigUpdates, Settings},
     call::Defaults,
@@ -49,6 +49,8 @@ pub struct ChannelBuilder {
     credentials: Option<CallCredentials>,
     allow_plaintext_credentials: bool,
     pub(super) executor: Executor,
+    /// Whether its only endpoint, if there is just one, is dialled by sockets of ours.
+    pub(super) needs_io: bool,
     pub(super) eager: bool,
     pub(super) defaults: Defaults,
 }
@@ -108,7 +110,7 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers or IO.
     pub fn balance_list(list: impl Iterator<Item = Endpoint>) -> Self {
         let changes: Vec<_> = list
             .map(|endpoint| Change::Insert(endpoint.name(), endpoint))
@@ -122,7 +124,8 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime, or with a `capacity` of zero.
+    /// If called outside a tokio runtime, in one without timers or IO, or with a
+    /// `capacity` of zero.
     pub fn balance_channel<K>(capacity: usize) -> (Self, mpsc::Sender<Change<K, Endpoint>>)
     where
         K: Hash + Eq + Send + Clone + 'static,
@@ -131,7 +134,8 @@ impl Channel {
     }
 
     /// The same, whose own task runs on `executor`. Those of a connection run where
-    /// its endpoint says.
+    /// its endpoint says. An executor without a tokio runtime borrows that in which this is
+    /// called.
     ///
     /// # Panics
     ///
@@ -182,6 +186,7 @@ impl ChannelBuilder {
             credentials: None,
             allow_plaintext_credentials: false,
             executor: Executor::tokio(),
+            needs_io: true,
             eager: true,
             defaults: Defaults::default(),
         }
@@ -404,9 +409,14 @@ impl ChannelBuilder {
 
     /// Makes the channel and starts to connect.
     ///
+    /// The channel belongs to the runtime in which this is called, and ends with it. Its
+    /// calls may be polled anywhere.
+    ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers or IO: `enable_all` on
+    /// the runtime's `Builder` enables both.
+    #[track_caller]
     pub fn build(self) -> Channel {
         let plaintext = self.allow_plaintext_credentials;
         let updates_disabled = self.config_updates_disabled;
@@ -428,8 +438,22 @@ impl ChannelBuilder {
             }),
         };
         let (commands_in, commands) = mpsc::unbounded_channel();
+        // A given executor may have a runtime of its own: its worker will tell.
+        let is_given = self.executor.is_given();
+        let runtime = match is_given {
+            true => Handle::try_current().ok(),
+            false => Some(runtime_in_context(self.needs_io)),
+        };
         let (board, worker) = balancer::new(self.source, settings, commands);
-        self.executor.spawn(worker);
+        match runtime {
+            Some(runtime) => {
+                if !is_given {
+                    board.set_runtime(runtime.clone());
+                }
+                self.executor.bind(runtime).spawn(worker);
+            }
+            None => self.executor.spawn(worker),
+        }
         Channel::new_on(board, commands_in, self.defaults)
     }
 }

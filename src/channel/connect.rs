@@ -24,7 +24,7 @@ impl Endpoint {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers or IO.
     pub async fn connect(&self) -> Result<Channel, Error> {
         let channel = self.single(true);
         let settled = channel
@@ -41,7 +41,7 @@ impl Endpoint {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers or IO.
     pub fn connect_lazy(&self) -> Channel {
         self.single(false)
     }
@@ -55,7 +55,7 @@ impl Endpoint {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers.
     pub async fn connect_with_connector<C>(&self, connector: C) -> Result<Channel, Error>
     where
         C: Service<Uri> + Send + 'static,
@@ -70,7 +70,7 @@ impl Endpoint {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers.
     pub fn connect_with_connector_lazy<C>(&self, connector: C) -> Channel
     where
         C: Service<Uri> + Send + 'static,
@@ -87,6 +87,7 @@ impl Endpoint {
         let source = assign_ids(source, |(), endpoint: &Endpoint| endpoint.address());
         let mut builder = ChannelBuilder::new(source);
         builder.executor = self.get_executor().clone();
+        builder.needs_io = self.uses_sockets();
         builder.eager = eager;
         builder.defaults = Defaults {
             header_timeout: self.call_timeout(),
@@ -102,7 +103,7 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers.
     pub fn new<C>(connector: C, endpoint: Endpoint) -> Self
     where
         C: Service<Uri> + Send + 'static,
@@ -122,7 +123,7 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// If called outside a tokio runtime.
+    /// If called outside a tokio runtime, or in one without timers.
     pub async fn connect<C>(connector: C, endpoint: Endpoint) -> Result<Self, Error>
     where
         C: Service<Uri> + Send + 'static,

@@ -17,7 +17,7 @@ use super::watch::{BackendWatch, StateWatch, StatusWatch};
 use crate::{
     call::{Call, Defaults},
     connectivity::ConnectivityState,
-    error::{Error, ErrorKind},
+    error::Error,
     routing::{BackendStatus, Board, Command, Status},
 };
 
@@ -200,7 +200,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] if the channel is closed first.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the channel is closed first.
     ///
     /// # Cancel safety
     ///
@@ -219,7 +219,7 @@ impl Channel {
             }
             status = watch.changed().await;
         }
-        Err(Error::new(ErrorKind::Closed, "the channel is closed"))
+        Err(self.alive.board.closed())
     }
 
     /// Waits for the state to be another than `last`, and returns it: at once, if it
@@ -266,7 +266,7 @@ impl Channel {
 
     /// Closes the channel for every clone of it. When this returns its state is
     /// SHUTDOWN, for good: new calls fail, and calls that wait have been told
-    /// ([`ErrorKind::Closed`]).
+    /// ([`ErrorKind::Closed`](crate::ErrorKind::Closed)).
     ///
     /// Calls in flight go on to their end; their connections say GOAWAY and close
     /// after the last. To abort one, drop its future or its response.

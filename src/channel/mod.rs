@@ -10,6 +10,7 @@ pub(crate) mod builder;
 mod connect;
 mod handle;
 pub(crate) mod ready_backends;
+mod runtime;
 mod target;
 pub(crate) mod watch;
 

@@ -236,6 +236,17 @@ impl Watch {
         }
     }
 
+    /// When the backend has to have answered what it is asked.
+    pub(crate) fn answer_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Asking { deadline, .. } | Phase::Checking { deadline, .. } => deadline,
+            Phase::Listening { .. }
+            | Phase::Retrying { .. }
+            | Phase::Pausing { .. }
+            | Phase::Off => None,
+        }
+    }
+
     /// Time has passed. Before the deadline, or without one, nothing happens.
     pub(crate) fn on_deadline(&mut self, now: Instant) -> Action {
         match self.phase {

@@ -15,12 +15,15 @@
 //! stored before either wake-up.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 
 use super::{
     picker::{Pick, Picker},
@@ -53,6 +56,10 @@ pub(crate) struct Board {
     active: AtomicBool,
     waiting: AtomicUsize,
     max_waiting: usize,
+    /// Keeps the time of calls that wait. Unknown until a given executor has begun.
+    runtime: OnceLock<Handle>,
+    /// The worker was dropped before its end.
+    abandoned: AtomicBool,
 }
 
 /// One call that waits; counted for as long as this lives.
@@ -80,6 +87,8 @@ impl Board {
             active: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             max_waiting,
+            runtime: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -129,6 +138,32 @@ impl Board {
         }
         // Last: whoever sees it may hold that calls have been told, too.
         self.status.send_replace(status);
+    }
+
+    /// The runtime that keeps the time of calls that wait, if it is known.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.get()
+    }
+
+    /// Makes the runtime known, once, and has calls that wait look.
+    pub(crate) fn set_runtime(&self, runtime: Handle) {
+        if self.runtime.set(runtime).is_ok() {
+            self.routing_changed.send_replace(());
+        }
+    }
+
+    /// The runtime of the worker has ended. The last publication follows.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+
+    /// Why a channel that is SHUTDOWN takes no calls.
+    pub(crate) fn closed(&self) -> Error {
+        let text = match self.abandoned.load(Relaxed) {
+            true => "the channel's runtime has ended",
+            false => "the channel is closed",
+        };
+        Error::new(ErrorKind::Closed, text)
     }
 
     /// Asks the balancer to leave IDLE. Does nothing in any other state.

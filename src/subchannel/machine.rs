@@ -271,6 +271,17 @@ impl Subchannel {
         }
     }
 
+    /// Whether the [`deadline`](Self::deadline) is that of an answer from the peer.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        match &self.raw {
+            Raw::Connected { health, .. } => {
+                let answer = health.as_deref().and_then(Watch::answer_deadline);
+                answer.is_some() && answer == self.deadline()
+            }
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => false,
+        }
+    }
+
     /// Time has passed. Before the deadline, or without one, nothing happens.
     pub(crate) fn on_deadline(&mut self, now: Instant) -> Effects {
         match self.raw {

@@ -21,8 +21,9 @@ use crate::{
     health::{Action, Event, Notice, RunningRpc},
     transport::{BackendContext, ConnectionGroup, Endpoint},
     util::{
-        clock::{now, sleep_until},
+        clock::now,
         log_budget::{LogBudget, LogDecision},
+        real_time::RealTime,
     },
 };
 
@@ -62,6 +63,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
         dialling: None,
         connections: None,
         rpc: None,
+        real_time: RealTime::default(),
         sent: None,
         log: LogBudget::default(),
     };
@@ -75,6 +77,8 @@ struct Task<I> {
     dialling: Option<BoxFuture<'static, Result<ActiveConnections, Cause>>>,
     connections: Option<ActiveConnections>,
     rpc: Option<RunningRpc>,
+    /// Of the machine's deadline.
+    real_time: RealTime,
     sent: Option<Report>,
     log: LogBudget,
 }
@@ -94,6 +98,7 @@ impl<I: Copy> Task<I> {
                 return;
             }
             let deadline = self.machine.deadline();
+            let guards_io = self.machine.awaits_answer() && self.spec.endpoint.uses_sockets();
             let input = select! {
                 // A connection that is lost says more than what its Watch says
                 // of that, and a stop outweighs everything. A Watch that never
@@ -108,7 +113,7 @@ impl<I: Copy> Task<I> {
                     Some(why) => Input::Connection(ConnectionEvent::Lost(why)),
                     None => Input::Health(event),
                 },
-                () = sleep_until(deadline) => Input::Deadline,
+                () = self.real_time.sleep_until(deadline, guards_io) => Input::Deadline,
             };
             let effects = self.take(now(), input);
             self.apply(effects);

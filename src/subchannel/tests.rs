@@ -1134,3 +1134,23 @@ fn a_random_walk_agrees_with_the_model() {
         });
     }
 }
+
+// D232
+#[test]
+fn a_deadline_for_an_answer_is_told_from_a_pause() {
+    let now = Instant::now();
+    let (config, control) = with_health();
+    let (mut subchannel, _) = Subchannel::start(now, config, control);
+    assert!(!subchannel.awaits_answer(), "a dial keeps its own time");
+    let _ = subchannel.on_connected(now);
+    assert!(subchannel.awaits_answer(), "the Watch is silent");
+    let _ = subchannel.on_health_response(now, SERVING);
+    assert!(!subchannel.awaits_answer(), "it may be silent from now on");
+    let ended = Ended {
+        kind: EndKind::Other,
+        text: "why not".to_owned(),
+    };
+    let _ = subchannel.on_health_ended(now, ended);
+    assert!(subchannel.deadline().is_some(), "the next Watch");
+    assert!(!subchannel.awaits_answer(), "no backend is asked");
+}

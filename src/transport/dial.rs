@@ -15,10 +15,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use socket2::{SockRef, TcpKeepalive};
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time,
-};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
     connection::{BackendContext, Connection},
@@ -29,7 +26,7 @@ use super::{
 };
 use crate::{
     error::{Cause, CauseKind},
-    util::{blocking, contained::contained_future},
+    util::{blocking, contained::contained_future, real_time::timeout_io},
 };
 
 /// Time between the starts of two attempts at addresses of one name (gRFC A61,
@@ -62,9 +59,9 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
         let outcome = contained_future(attempt).await;
         outcome.unwrap_or_else(|text| Err(format!("panicked while {progress}: {text}")))
     };
-    let outcome = match time::timeout(deadline, attempt).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("no connection within {deadline:?}: {progress}")),
+    let outcome = match timeout_io(deadline, endpoint.uses_sockets(), attempt).await {
+        Some(outcome) => outcome,
+        None => Err(format!("no connection within {deadline:?}: {progress}")),
     };
     outcome.map_err(|why| Cause::new(CauseKind::Connect, why))
 }
@@ -121,7 +118,7 @@ async fn secured(
         "waiting for the TLS handshake with {}",
         endpoint.address()
     ));
-    client.handshake(plain).await
+    client.handshake(plain, endpoint.uses_sockets()).await
 }
 
 /// Without TLS there are only the bytes as they are.
@@ -232,9 +229,9 @@ async fn race(
         }
         let outcome = match untried.len() {
             0 => attempts.next().await,
-            _ => match time::timeout(ATTEMPT_DELAY, attempts.next()).await {
-                Ok(outcome) => outcome,
-                Err(_) => continue,
+            _ => match timeout_io(ATTEMPT_DELAY, true, attempts.next()).await {
+                Some(outcome) => outcome,
+                None => continue,
             },
         };
         match outcome.expect("an attempt is pending") {

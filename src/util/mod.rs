@@ -6,5 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod contained;
 pub(crate) mod in_flight;
 pub(crate) mod instant;
+pub(crate) mod lock;
 pub(crate) mod log_budget;
+pub(crate) mod real_time;
 pub(crate) mod window_counter;

@@ -7,17 +7,21 @@
 //! that are pickable then.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 use super::{
     connection::{Connection, WeakConnection},
     slots::Slots,
 };
-use crate::transport::endpoint::{Endpoint, LimitOptions};
+use crate::{
+    transport::endpoint::{Endpoint, LimitOptions},
+    util::{clock::timer_on, lock::lock},
+};
 
 /// The bounds of one backend, over all its connections.
 pub(crate) struct CallLimits {
@@ -73,8 +77,9 @@ impl CallLimits {
             _ => (now.checked_add(duration).unwrap_or(now), limit),
         };
         if left == 0 {
-            if !state.is_timed {
-                state.is_timed = true;
+            let is_timed = mem::replace(&mut state.is_timed, true);
+            drop(state);
+            if !is_timed {
                 self.serve_at(ends, connection);
             }
             return false;
@@ -123,19 +128,42 @@ impl CallLimits {
         }
     }
 
+    /// Serves the queue when the period ends. On the connection's runtime, as that of the
+    /// call that comes here may end before: and without the endpoint's executor, as this
+    /// may be in the drop of a slot, which is no place for another's panic.
     fn serve_at(self: &Arc<Self>, ends: Instant, connection: &Connection) {
-        let limits = Arc::downgrade(self);
-        connection.executor().spawn(async move {
-            time::sleep_until(ends).await;
-            if let Some(limits) = limits.upgrade() {
-                let mut state = limits.lock();
-                state.is_timed = false;
-                limits.serve(state);
-            }
+        let period = PeriodTimer(Arc::downgrade(self));
+        let runtime = connection.runtime();
+        let ends = timer_on(runtime, ends);
+        runtime.spawn(async move {
+            ends.await;
+            period.end();
         });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it is held")
+        lock(&self.state)
+    }
+}
+
+/// What serves the queue at the end of a period. Where it is dropped before, the next
+/// call that is beyond the bound makes another.
+struct PeriodTimer(Weak<CallLimits>);
+
+impl PeriodTimer {
+    fn end(self) {
+        let limits = self.0.upgrade();
+        drop(self);
+        if let Some(limits) = limits {
+            limits.serve(limits.lock());
+        }
+    }
+}
+
+impl Drop for PeriodTimer {
+    fn drop(&mut self) {
+        if let Some(limits) = self.0.upgrade() {
+            limits.lock().is_timed = false;
+        }
     }
 }

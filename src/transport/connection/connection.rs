@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::{sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
     answered_by::AnsweredBy,
@@ -24,10 +24,10 @@ use super::{
 use crate::{
     error::{Cause, CauseKind},
     transport::{
-        endpoint::{ConnectionConfig, Executor},
+        endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
     },
-    util::in_flight::InFlight,
+    util::{in_flight::InFlight, lock::lock},
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     fn lock_driver(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.driver.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.driver)
     }
 
     /// Its backend has no more use for it: takes no new streams from now on. What
@@ -317,8 +317,13 @@ impl Connection {
         self.0.slots.taken()
     }
 
-    pub(in crate::transport) fn executor(&self) -> &Executor {
+    pub(in crate::transport) fn executor(&self) -> &BoundExecutor {
         &self.0.config.executor
+    }
+
+    /// The runtime that keeps the time of its calls.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.executor().runtime()
     }
 
     /// Takes no new streams from now on, for the reason in `stage`.

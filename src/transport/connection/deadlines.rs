@@ -6,12 +6,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError, Weak,
+        Mutex, MutexGuard, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use tokio::time::Instant;
+
+use crate::util::lock::lock;
 
 /// What can be ended from outside.
 pub(in crate::transport) trait Expire: Send + Sync {
@@ -72,6 +74,6 @@ impl Deadlines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }

@@ -6,8 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
+
+use crate::util::lock::lock;
 
 /// In the order of their numbers (RFC 9113 §5.1.1), in which they are opened.
 #[derive(Default)]
@@ -85,8 +87,7 @@ impl OpenStreams {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<OpenStream>> {
-        // What panics while it is held has opened no stream.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -16,11 +16,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
 };
+
+use crate::util::lock::lock;
 
 /// Calls of one channel that found every connection full, first come first
 /// served. What they wait for is a `T`: a slot, with its connection.
@@ -153,8 +155,7 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tickets<T>> {
-        // A panic in between, as of a waker's clone, leaves each ticket in one map.
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tickets)
     }
 }
 

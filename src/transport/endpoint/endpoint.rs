@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration}
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
+use tokio::runtime::Handle;
 
 use super::{
     executor::Executor,
@@ -228,6 +229,11 @@ impl Endpoint {
         &self.executor
     }
 
+    /// Whether it is dialled by sockets of ours, and not by a connector.
+    pub(crate) fn uses_sockets(&self) -> bool {
+        self.connector.0.is_none()
+    }
+
     pub(in crate::transport) fn connect_deadline(&self) -> Duration {
         self.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
     }
@@ -238,7 +244,7 @@ impl Endpoint {
     }
 
     /// What its connections take over.
-    pub(in crate::transport) fn connection_config(&self) -> ConnectionConfig {
+    pub(in crate::transport) fn connection_config(&self, runtime: Handle) -> ConnectionConfig {
         let (scheme, authority) = self.request_origin();
         ConnectionConfig {
             scheme,
@@ -248,7 +254,7 @@ impl Endpoint {
             call_timeout: self.timeout,
             header_list: self.http2.header_list(),
             address: self.address(),
-            executor: self.executor.clone(),
+            executor: self.executor.bind(runtime),
         }
     }
 

@@ -11,7 +11,7 @@ mod setters;
 mod tls;
 
 pub use endpoint::Endpoint;
-pub(crate) use executor::{BoxTask, Executor};
+pub(crate) use executor::{BoundExecutor, BoxTask, Executor};
 pub(super) use options::{
     ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, TcpOptions,
 };

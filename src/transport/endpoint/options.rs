@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, uri};
 
-use super::executor::Executor;
+use super::executor::BoundExecutor;
 #[cfg(feature = "_tls-any")]
 use crate::transport::io::TlsSource;
 
@@ -108,6 +108,6 @@ pub(in crate::transport) struct ConnectionConfig {
     pub(crate) header_list: u32,
     /// `host:port`, for people.
     pub(crate) address: String,
-    /// Runs the tasks of the connection.
-    pub(crate) executor: Executor,
+    /// Runs the tasks of the connection, and keeps their time.
+    pub(crate) executor: BoundExecutor,
 }

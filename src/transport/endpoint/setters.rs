@@ -354,7 +354,8 @@ impl Endpoint {
     }
 
     /// Spawns the tasks of this endpoint's connections on `executor` rather
-    /// than on the tokio runtime in whose context they start.
+    /// than on the tokio runtime in whose context they start. An executor that has no tokio
+    /// runtime borrows that one.
     pub fn executor<E>(self, executor: E) -> Self
     where
         E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,

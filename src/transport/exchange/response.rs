@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -11,7 +11,10 @@ use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
 use http::Response;
 use http_body::Frame;
-use tokio::time::{self, Instant, Sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep},
+};
 use tonic::{Code, Status};
 
 use super::{
@@ -24,6 +27,10 @@ use crate::{
     transport::{
         connection::{CallSlot, Connection, DeadlineKey, Expire, WeakConnection},
         words::h2_error,
+    },
+    util::{
+        clock::{poll_timer, timer_on},
+        lock::lock,
     },
 };
 
@@ -241,7 +248,7 @@ impl SharedLive {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 }
 
@@ -326,8 +333,9 @@ impl Reader {
             return Poll::Ready(Some(Err(expired(""))));
         };
         let frame = self.poll_live(stream, cx);
+        let runtime = stream.slot.connection().runtime();
         let deadline = self.deadline.as_mut();
-        if deadline.is_some_and(|deadline| deadline.ends(&frame, cx)) {
+        if deadline.is_some_and(|deadline| deadline.ends(&frame, runtime, cx)) {
             let status = expired(stream.slot.connection().address());
             self.is_over = true;
             *live = None;
@@ -388,13 +396,14 @@ impl Deadline {
     fn ends(
         &mut self,
         frame: &Poll<Option<Result<Frame<Bytes>, Status>>>,
+        runtime: &Handle,
         cx: &mut Context<'_>,
     ) -> bool {
         match frame {
             Poll::Pending => {
-                let timer = || Box::pin(time::sleep_until(self.at));
+                let timer = || Box::pin(timer_on(runtime, self.at));
                 let timer = self.timer.get_or_insert_with(timer);
-                timer.as_mut().poll(cx).is_ready()
+                poll_timer(timer.as_mut(), cx).is_ready()
             }
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => self.at <= Instant::now(),
             // The server has the same deadline, and says so by cancelling the call.

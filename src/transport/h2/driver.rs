@@ -258,7 +258,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
-            let why = "the task that drove it was dropped";
+            let why = "its runtime has ended";
             connection
                 .close_to_new_streams(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use super::{
     driver::Driver,
@@ -22,7 +23,8 @@ use crate::transport::{
 };
 
 /// Speaks HTTP/2 on `io`, and hands out the connection once the peer's SETTINGS
-/// have come. From then on the endpoint's executor drives it.
+/// have come. From then on the endpoint's executor drives it,
+/// and the runtime in context keeps the time of its calls.
 pub(in crate::transport) async fn handshake(
     io: BoxIo,
     endpoint: &Endpoint,
@@ -52,11 +54,12 @@ pub(in crate::transport) async fn handshake(
         &context.keepalive_throttle,
         read_activity,
         h2.ping_pong(),
+        endpoint.uses_sockets(),
     );
     let connection = Connection::new(
         send,
         h2.max_concurrent_send_streams(),
-        endpoint.connection_config(),
+        endpoint.connection_config(Handle::current()),
         context,
     );
     let driver = Driver::new(h2, ends, keepalive, &connection);

@@ -23,8 +23,9 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::transport::{
-    connection::KeepaliveThrottle, endpoint::KeepaliveOptions, io::ReadActivity,
+use crate::{
+    transport::{connection::KeepaliveThrottle, endpoint::KeepaliveOptions, io::ReadActivity},
+    util::real_time::RealTime,
 };
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
@@ -40,6 +41,8 @@ pub(super) struct Keepalive {
     last_read: Instant,
     state: State,
     timer: Pin<Box<Sleep>>,
+    /// Of the answer to a PING, if the peer is at a socket.
+    real_time: Option<RealTime>,
 }
 
 enum State {
@@ -59,6 +62,7 @@ impl Keepalive {
         keepalive_throttle: &KeepaliveThrottle,
         read_activity: ReadActivity,
         ping_pong: Option<PingPong>,
+        is_socket: bool,
     ) -> Option<Self> {
         let doublings = keepalive_throttle.doublings();
         let interval = KeepaliveThrottle::lengthen(options.interval?, doublings);
@@ -73,6 +77,7 @@ impl Keepalive {
             last_read: Instant::now(),
             state: State::Waiting,
             timer: Box::pin(time::sleep(interval)),
+            real_time: is_socket.then(RealTime::default),
         })
     }
 
@@ -104,9 +109,7 @@ impl Keepalive {
                     } else if !may_ping {
                         State::Dormant
                     } else if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
-                        self.timer
-                            .as_mut()
-                            .reset(later(Instant::now(), self.timeout));
+                        self.expect_answer(later(Instant::now(), self.timeout));
                         State::Pinged { at: Instant::now() }
                     } else {
                         // The connection has ended, and its driver is to hear of it.
@@ -118,6 +121,9 @@ impl Keepalive {
                     Poll::Ready(Err(_)) => return Poll::Pending,
                     Poll::Pending => {
                         ready!(self.timer.as_mut().poll(cx));
+                        if let Some(real_time) = &mut self.real_time {
+                            ready!(real_time.poll_over(cx));
+                        }
                         let until = later(at.max(self.last_read), self.timeout);
                         if until <= Instant::now() {
                             return Poll::Ready(format!(
@@ -125,7 +131,7 @@ impl Keepalive {
                                 self.timeout
                             ));
                         }
-                        self.timer.as_mut().reset(until);
+                        self.expect_answer(until);
                         State::Pinged { at }
                     }
                 },
@@ -133,7 +139,17 @@ impl Keepalive {
         }
     }
 
+    fn expect_answer(&mut self, until: Instant) {
+        self.timer.as_mut().reset(until);
+        if let Some(real_time) = &mut self.real_time {
+            real_time.set(until.into_std());
+        }
+    }
+
     fn wait(&mut self) -> State {
+        if let Some(real_time) = &mut self.real_time {
+            *real_time = RealTime::default();
+        }
         let until = later(self.last_read, self.interval);
         self.timer.as_mut().reset(until);
         State::Waiting

@@ -10,12 +10,14 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::util::lock::lock;
 
 /// An IO under `h2` that pauses reading after the first GOAWAY, for one pass of writing.
 ///
@@ -41,7 +43,7 @@ pub(super) struct Ended {
 
 impl StreamEnds {
     pub(super) fn lock(&self) -> MutexGuard<'_, Ended> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

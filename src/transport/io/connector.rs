@@ -14,6 +14,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::contained_io::ContainedIo;
+use crate::util::lock::lock;
 
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -100,12 +101,12 @@ impl Progress {
     }
 
     pub(in crate::transport) fn set(&self, doing: impl Into<String>) {
-        *self.0.lock().expect("nothing panics while it is held") = doing.into();
+        *lock(&self.0) = doing.into();
     }
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.lock().expect("nothing panics while it is held"))
+        f.write_str(&lock(&self.0))
     }
 }

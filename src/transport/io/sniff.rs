@@ -13,7 +13,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connector::BoxIo;
-use crate::transport::words::h2_error::{describe_h2, is_from_peer};
+use crate::{
+    transport::words::h2_error::{describe_h2, is_from_peer},
+    util::lock::lock,
+};
 
 /// The first bytes that came from the peer, shared with the IO that reads them.
 #[derive(Clone, Default)]
@@ -62,7 +65,7 @@ impl FirstBytes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().expect("nothing panics while it is held")
+        lock(&self.0)
     }
 }
 

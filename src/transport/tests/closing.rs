@@ -184,7 +184,7 @@ async fn a_connection_whose_driver_is_dropped_is_closed() {
     let (connection, _peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
     assert_eq!(
         super::closes(&connection).await,
-        "disconnected: the task that drove it was dropped"
+        "disconnected: its runtime has ended"
     );
     assert!(connection.admit().is_none());
 }

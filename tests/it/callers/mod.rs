@@ -6,7 +6,9 @@
 
 mod emptied;
 mod fed;
+mod paused;
 mod plugged;
+mod runtimes;
 mod side;
 mod slots;
 mod unread;

@@ -198,7 +198,7 @@ async fn a_channel_whose_runtime_is_gone_fails_calls_instead_of_letting_them_han
         .await
         .expect_err("nobody drives the channel");
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(status.message(), "the channel is closed");
+    assert_eq!(status.message(), "the channel's runtime has ended");
     let body = Body::empty();
     let raw = channel.clone().oneshot(http::Request::new(body)).await;
     assert_eq!(raw.expect_err("as above").kind(), ErrorKind::Closed);
@@ -221,5 +221,5 @@ async fn calls_that_wait_hear_of_the_end_of_the_runtime() {
 
     runtime.shutdown_background();
     let status = waiting.await.expect_err("nobody will ever name a backend");
-    assert_eq!(status.message(), "the channel is closed");
+    assert_eq!(status.message(), "the channel's runtime has ended");
 }

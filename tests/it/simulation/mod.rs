@@ -150,7 +150,7 @@ fn in_made_time<T>(seed: u64, what: impl Future<Output = Result<T>>) -> Result<T
     // The channel's jitter is drawn from this.
     fastrand::seed(seed);
     let runtime = runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()?;
     runtime.block_on(what)

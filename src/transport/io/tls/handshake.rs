@@ -7,10 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -27,6 +24,7 @@ use crate::{
         },
         words::io_error,
     },
+    util::real_time::timeout_io,
 };
 
 /// What secures one connection.
@@ -36,21 +34,25 @@ pub(in crate::transport) struct Client {
 }
 
 impl Client {
-    /// Speaks TLS on `plain` from now on.
+    /// Speaks TLS on `plain` from now on, which is a socket or a connector's.
     ///
     /// # Errors
     ///
     /// Why not, in a sentence.
-    pub(in crate::transport) async fn handshake(self, plain: BoxIo) -> Result<BoxIo, String> {
+    pub(in crate::transport) async fn handshake(
+        self,
+        plain: BoxIo,
+        is_socket: bool,
+    ) -> Result<BoxIo, String> {
         let (plain, first_bytes) = SniffedIo::new(plain);
         let connector = TlsConnector::from(self.prepared.rustls.clone());
         let handshake = connector.connect(self.name, plain);
         let config = &self.prepared.config;
         let outcome = match config.timeout {
             None => handshake.await,
-            Some(timeout) => time::timeout(timeout, handshake)
+            Some(timeout) => timeout_io(timeout, is_socket, handshake)
                 .await
-                .map_err(|_| format!("the TLS handshake took longer than {timeout:?}"))?,
+                .ok_or_else(|| format!("the TLS handshake took longer than {timeout:?}"))?,
         };
         let stream = outcome.map_err(|error| blame(&error, &first_bytes))?;
         let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);

@@ -173,7 +173,7 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
         .expect("a config");
 
     let server = asking(&own).accept(far).into_fallible();
-    let (secured, turned_away) = tokio::join!(client.handshake(Box::new(io)), server);
+    let (secured, turned_away) = tokio::join!(client.handshake(Box::new(io), false), server);
     let mut secured = secured.expect("the client has done its part");
     let (_, _held_open) = turned_away.expect_err("it has no certificate");
     broken.store(true, Relaxed);
