@@ -113,6 +113,8 @@ pub(crate) fn new(
         control: watch::Sender::new(Control {
             health: HealthCheck::Off,
             backoff_resets: 0,
+            hurries: 0,
+            rests_when_lost: false,
         }),
         subchannels: HashMap::new(),
         commands,
@@ -326,7 +328,10 @@ impl Worker {
             let text = "these fields have no effect yet";
             warn!(target: SERVICE_CONFIG, ?fields, "{text}");
         }
-        self.control.send_modify(|control| control.health = health);
+        self.control.send_modify(|control| {
+            control.health = health;
+            control.rests_when_lost = picks_first;
+        });
         self.config = Some(config);
         let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
         self.apply(effects);
@@ -390,6 +395,7 @@ impl Worker {
             label,
             endpoint,
             in_flight,
+            not_before,
         }: Start<Endpoint>,
     ) {
         debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
@@ -406,6 +412,7 @@ impl Worker {
             id,
             label,
             endpoint,
+            not_before,
             config: Config {
                 backoff: self.settings.backoff.clone(),
                 health: self.settings.health.clone(),
