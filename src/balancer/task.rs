@@ -168,6 +168,7 @@ struct RunningSubchannel {
 impl Worker {
     async fn run(mut self) {
         let mut messages = Vec::new();
+        self.board.standstill().on_start();
         loop {
             // In no order: a flood of one kind must not starve the others.
             let changed = select! {
@@ -188,6 +189,10 @@ impl Worker {
                 named = self.source.next() => self.take_names(named),
                 update = next(&mut self.config_updates) => self.take_config(update),
                 () = self.board.woken() => self.connect(),
+                hurry = self.board.standstill().called() => {
+                    self.control.send_modify(|control| control.hurries += u64::from(hurry));
+                    false
+                }
                 () = sleep_until(self.idleness.as_ref().map(Idleness::next_check)) => self.check_idle(),
                 () = sleep_until(self.machine.deadline()) => false,
                 () = sleep_until(self.publish_throttle.due()) => false,

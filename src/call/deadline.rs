@@ -115,6 +115,13 @@ impl Deadline {
         })
     }
 
+    /// What bounds a wait of this length, in the time that the call has.
+    pub(super) fn limit_within(&self, allowed: Duration) -> Limit {
+        let at = Instant::now() + allowed;
+        let limit = self.limit().filter(|limit| limit.at < at);
+        limit.unwrap_or(Limit { at, allowed })
+    }
+
     /// What bounds the call from here on, on an endpoint that has this timeout.
     pub(super) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
         let of_endpoint = endpoint.filter(|_| !self.counts_endpoint);

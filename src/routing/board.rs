@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     picker::{Pick, Picker},
     snapshot::{Routing, Status},
+    standstill::Standstill,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -49,6 +50,7 @@ pub(crate) struct Board {
     status: watch::Sender<Arc<Status>>,
     queue: Arc<Queue<CallSlot>>,
     wake: Notify,
+    standstill: Standstill,
     /// There has been a call since the balancer last checked.
     active: AtomicBool,
     waiting: AtomicUsize,
@@ -77,6 +79,7 @@ impl Board {
             status: watch::Sender::new(status),
             queue: Queue::new(),
             wake: Notify::new(),
+            standstill: Standstill::default(),
             active: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             max_waiting,
@@ -143,6 +146,11 @@ impl Board {
     /// An unseen request is seen by the next call.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Whether the balancer runs while no call does.
+    pub(crate) fn standstill(&self) -> &Standstill {
+        &self.standstill
     }
 
     /// Sets the "active" flag. On a busy channel it is set already, and then the flag is

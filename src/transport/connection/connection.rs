@@ -15,6 +15,7 @@ use super::{
     call_limits::CallLimits,
     credentials::CallCredentials,
     keepalive_throttle::KeepaliveThrottle,
+    last_use::LastUse,
     queue::{Queue, Ticket},
     slots::Slots,
 };
@@ -24,7 +25,7 @@ use crate::{
         endpoint::{ConnectionConfig, Executor},
         words::h2_error,
     },
-    util::in_flight::InFlight,
+    util::{clock::now, in_flight::InFlight},
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
@@ -64,6 +65,7 @@ struct Shared {
     door: Arc<Queue<Reserved>>,
     context: BackendContext,
     stage: watch::Sender<Stage>,
+    last_use: LastUse,
     config: ConnectionConfig,
 }
 
@@ -128,6 +130,7 @@ impl Connection {
             door: Queue::new(),
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
+            last_use: LastUse::start(now()),
             config,
         }))
     }
@@ -226,6 +229,12 @@ impl Connection {
     /// How many calls its backend has, on this connection and on others.
     pub(crate) fn calls_in_flight(&self) -> usize {
         self.0.context.in_flight.now()
+    }
+
+    /// Whether the call that asks is the first for a second or more, and the only one of
+    /// its backend.
+    pub(crate) fn has_rested(&self) -> bool {
+        self.calls_in_flight() == 1 && self.0.last_use.renew(now())
     }
 
     /// Whether anything is going on: a call, or what has a slot reserved.

@@ -14,6 +14,7 @@ mod connection;
 mod credentials;
 mod group;
 mod keepalive_throttle;
+mod last_use;
 mod queue;
 mod slots;
 

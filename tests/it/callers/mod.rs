@@ -4,6 +4,7 @@
 //! Each test runs once for each [`Side`] that must pass. Tonic is the control: where it does
 //! not pass, the test says why.
 
+mod bridged;
 mod side;
 
 use side::Side;
