@@ -98,12 +98,15 @@ const WAITS: [&str; 18] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 11] = [
+const EDGES: [(&str, &str); 12] = [
     (
         "channel",
         "balancer call discover routing transport service_config health connectivity util error",
     ),
-    ("call", "routing transport service_config util error"),
+    (
+        "call",
+        "routing deadline transport service_config util error",
+    ),
     (
         "balancer",
         "subchannel discover routing transport service_config health connectivity util error",
@@ -115,6 +118,7 @@ const EDGES: [(&str, &str); 11] = [
     ),
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config util error"),
+    ("deadline", "transport util"),
     ("transport", "util error"),
     ("service_config", "error"),
     ("util", "error"),

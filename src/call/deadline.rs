@@ -3,11 +3,11 @@
 
 use std::{future::Future, time::Duration};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::time::{self, Instant};
 
-use super::timeout_header;
 use crate::{
+    deadline::{self, timeout_header},
     error::{Error, ErrorKind},
     transport::OutgoingRequest,
 };
@@ -42,12 +42,36 @@ pub(super) struct Limit {
 impl Deadline {
     /// From now on. The `grpc-timeout` in `headers` bounds the whole call, the response
     /// body included; `header_timeout` the time to the response headers.
-    pub(super) fn new(headers: &HeaderMap, header_timeout: Option<Duration>) -> Self {
+    ///
+    /// A deadline that has travelled to here is in `extensions` too, beside the header.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        header_timeout: Option<Duration>,
+    ) -> Self {
         let timeout = timeout_header::of(headers);
-        Self {
+        let mut deadline = Self {
             times: Times::new(timeout.map(|timeout| timeout.time), header_timeout),
             is_retold: timeout.is_some_and(|timeout| timeout.is_retold),
             counts_endpoint: header_timeout.is_some(),
+        };
+        if timeout.is_some()
+            && let Some(travelled) = extensions.get::<deadline::Deadline>()
+            && let Some(at) = travelled.instant()
+        {
+            deadline.end_by(at.into());
+        }
+        deadline
+    }
+
+    /// It ends then, if not sooner.
+    fn end_by(&mut self, at: Instant) {
+        if let Some(times) = &mut self.times
+            && times.end.is_none_or(|end| at < end)
+        {
+            times.bound = times.bound.min(at).max(times.started);
+            times.end = Some(at);
+            self.is_retold = true;
         }
     }
 

@@ -25,7 +25,6 @@ mod rules;
 mod run;
 #[cfg(test)]
 mod tests;
-mod timeout_header;
 
 pub use rules::WaitForReady;
 pub(crate) use {rules::Defaults, run::Call};

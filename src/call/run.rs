@@ -42,7 +42,11 @@ impl Call {
         let wait_for_ready = request.extensions().get::<WaitForReady>();
         Self {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
-            deadline: Deadline::new(request.headers(), defaults.header_timeout),
+            deadline: Deadline::new(
+                request.headers(),
+                request.extensions(),
+                defaults.header_timeout,
+            ),
             request: OutgoingRequest::new(request),
             channel_waits_for_ready: defaults.wait_for_ready,
             max_response: None,

@@ -6,6 +6,7 @@
 
 mod bridged;
 mod side;
+mod travel;
 
 use side::Side;
 
