@@ -130,6 +130,7 @@ mod balancer;
 mod call;
 pub mod channel;
 mod connectivity;
+pub mod deadline;
 pub mod discover;
 mod error;
 mod health;

@@ -76,7 +76,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 20] = [
+const WAITS: [&str; 21] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
@@ -94,6 +94,7 @@ const WAITS: [&str; 20] = [
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/h2/close_timeout.rs",
+    "src/transport/h2/driver.rs",
     "src/transport/h2/keepalive.rs",
     "src/transport/io/tls/handshake.rs",
     "src/util/clock.rs",
@@ -102,12 +103,15 @@ const WAITS: [&str; 20] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 11] = [
+const EDGES: [(&str, &str); 12] = [
     (
         "channel",
         "balancer call discover routing transport service_config health connectivity util error",
     ),
-    ("call", "routing transport service_config util error"),
+    (
+        "call",
+        "routing deadline transport service_config util error",
+    ),
     (
         "balancer",
         "subchannel discover routing transport service_config health connectivity util error",
@@ -119,6 +123,7 @@ const EDGES: [(&str, &str); 11] = [
     ),
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config util error"),
+    ("deadline", "transport util"),
     ("transport", "util error"),
     ("service_config", "error"),
     ("util", "error"),

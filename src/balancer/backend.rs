@@ -31,6 +31,8 @@ pub(super) struct Subchannel<E> {
     pub(super) id: SubchannelId,
     address: Arc<str>,
     pub(super) endpoint: E,
+    /// When it may dial at the earliest: dials of one backend keep their distance.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -157,6 +159,10 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             self.current = pending;
         }
         self.current.id = running.next_id();
+        // A server that hung up right after it accepted is held off a little, whichever
+        // subchannel dials it next.
+        let is_held_back = self.status.state == Connecting;
+        self.current.not_before = self.status.next_attempt.filter(|_| is_held_back);
         ids.into_iter()
             .flatten()
             .filter_map(|id| running.stop(id))
@@ -237,6 +243,7 @@ impl RunningSubchannels {
             id: self.next_id(),
             address,
             endpoint,
+            not_before: None,
         }
     }
 
@@ -258,6 +265,7 @@ impl RunningSubchannels {
             label: Arc::clone(&backend.label),
             endpoint: subchannel.endpoint.clone(),
             in_flight: backend.in_flight.clone(),
+            not_before: subchannel.not_before,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the task has to do after an input: subchannels to start and to stop, and whether
 //! there is something to publish.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{routing::BackendId, util::in_flight::InFlight};
 
@@ -31,6 +31,8 @@ pub(crate) struct Start<E> {
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: E,
     pub(crate) in_flight: InFlight,
+    /// The first dial waits until then.
+    pub(crate) not_before: Option<Instant>,
 }
 
 impl<E> Effects<E> {

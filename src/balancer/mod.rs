@@ -18,6 +18,7 @@ mod idle;
 mod machine;
 mod policy;
 mod publish_throttle;
+mod settings;
 mod source_with_retry;
 mod task;
 mod task_end;
@@ -25,4 +26,5 @@ mod task_end;
 mod tests;
 
 pub(crate) use config_updates::ConfigUpdates;
-pub(crate) use task::{Settings, new};
+pub(crate) use settings::Settings;
+pub(crate) use task::new;

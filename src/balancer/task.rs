@@ -3,10 +3,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    num::NonZeroUsize,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -25,23 +23,21 @@ use super::{
     idle::Idleness,
     machine::Balancer,
     publish_throttle::PublishThrottle,
+    settings::Settings,
     source_with_retry::{FromSource, SourceWithRetry},
     task_end::{RESTART, Restarts, TaskEnd, TellEnd},
 };
 use crate::{
     connectivity::ConnectivityState,
-    discover::{BackendChange, BackendChanges, RefreshHandle},
+    discover::{BackendChange, BackendChanges},
     error::{Cause, CauseKind},
-    health::HealthOptions,
     routing::{BackendId, Board, Command, Cursor},
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
-        AnsweredBy, BackendContext, CallCredentials, CallLimits, ConnectionGroup, Endpoint,
-        KeepaliveThrottle,
+        AnsweredBy, BackendContext, CallLimits, ConnectionGroup, Endpoint, KeepaliveThrottle,
     },
     util::{
-        backoff::BackoffConfig,
         clock::{now, sleep_until},
         contained::{contained, contained_future},
         in_flight::InFlight,
@@ -63,30 +59,6 @@ const BATCH: usize = 256;
 /// The source is not asked while as many stopped subchannels have not ended: it could stop
 /// them faster than they end.
 const MAX_STOPPING: usize = BATCH;
-
-/// What a channel is made of, besides its source.
-pub(crate) struct Settings {
-    pub(crate) backoff: BackoffConfig,
-    pub(crate) health: Arc<HealthOptions>,
-    /// Health is not checked, whatever the service config says.
-    pub(crate) health_disabled: bool,
-    /// The application's own service config.
-    pub(crate) default_config: Option<Arc<ServiceConfig>>,
-    pub(crate) config_updates: Option<ConfigUpdates>,
-    /// Rung when there may be better backends to know of.
-    pub(crate) trouble: Option<RefreshHandle>,
-    /// False for a channel that waits in IDLE for its first call.
-    pub(crate) eager: bool,
-    /// How long without a call until the channel is IDLE; never if `None`.
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) max_waiting_calls: usize,
-    /// How many connections a backend has for its calls, unless its endpoint says.
-    pub(crate) connections: NonZeroUsize,
-    /// What every call and every health check has to bring.
-    pub(crate) credentials: Option<CallCredentials>,
-    /// Responses name their backend.
-    pub(crate) tell_backend: bool,
-}
 
 /// The worker, and the board it publishes on. The channel ends when the senders
 /// of `commands` are dropped.
@@ -123,6 +95,8 @@ pub(crate) fn new(
         control: watch::Sender::new(Control {
             health: HealthCheck::Off,
             backoff_resets: 0,
+            hurries: 0,
+            rests_when_lost: false,
         }),
         subchannels: HashMap::new(),
         ends,
@@ -228,6 +202,7 @@ impl Worker {
     /// Until the channel is closed.
     async fn turns(&mut self) {
         let mut messages = Vec::new();
+        self.board.standstill().on_start();
         loop {
             // In no order: a flood of one kind must not starve the others. What may be
             // ready for ever, a source, leaves time for other tasks by itself.
@@ -259,6 +234,10 @@ impl Worker {
                     changed
                 }
                 () = self.board.woken() => self.connect(),
+                hurry = self.board.standstill().called() => {
+                    self.control.send_modify(|control| control.hurries += u64::from(hurry));
+                    false
+                }
                 () = sleep_until(self.idleness.as_ref().map(Idleness::next_check)) => self.check_idle(),
                 // No set is empty while the source has one ready that is not.
                 () = sleep_until(self.machine.deadline()) => self.take_ready_names(),
@@ -450,7 +429,10 @@ impl Worker {
             let text = "these fields have no effect yet";
             warn!(target: SERVICE_CONFIG, ?fields, "{text}");
         }
-        self.control.send_modify(|control| control.health = health);
+        self.control.send_modify(|control| {
+            control.health = health;
+            control.rests_when_lost = picks_first;
+        });
         self.config = Some(config);
         let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
         self.apply(effects);
@@ -523,6 +505,7 @@ impl Worker {
             label,
             endpoint,
             in_flight,
+            not_before,
         }: Start<Endpoint>,
     ) {
         debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
@@ -539,6 +522,7 @@ impl Worker {
             id,
             label,
             endpoint,
+            not_before,
             config: Config {
                 backoff: self.settings.backoff.clone(),
                 health: self.settings.health.clone(),

@@ -997,6 +997,36 @@ fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
     );
 }
 
+// D238
+#[test]
+fn a_backend_that_is_held_back_is_so_for_the_subchannel_after_idle() {
+    let now = Instant::now();
+    let held_until = now + Duration::from_millis(90);
+    let mut machine = Machine::new(true, true);
+    for input in ["pick_first", "insert 1 a", "0 ready c0"] {
+        let _ = apply(&mut machine, now, parse(input));
+    }
+    let lost = Report {
+        next_attempt: Some(held_until),
+        ..report(Connecting, NotChecked, None)
+    };
+    let effects = apply(&mut machine, now, Input::Report(0, lost, None));
+    assert_eq!(done(&effects), "stop 0");
+    let effects = apply(&mut machine, now, Input::Connect);
+    assert_eq!(effects.start[0].not_before, Some(held_until));
+
+    // Backoff is not kept, as whoever connects wants to know.
+    let refused = Report {
+        next_attempt: Some(held_until),
+        ..parse_report(&["refused"])
+    };
+    let started = effects.start[0].id.0;
+    let _ = apply(&mut machine, now, Input::Report(started, refused, None));
+    let _ = apply(&mut machine, now, Input::Idle);
+    let effects = apply(&mut machine, now, Input::Connect);
+    assert_eq!(effects.start[0].not_before, None);
+}
+
 // T05
 #[test]
 fn pick_first_fails_when_all_have_failed_and_until_one_is_ready() {

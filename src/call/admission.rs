@@ -19,10 +19,17 @@ pub(super) enum Admission {
     Later {
         had_turn: bool,
     },
+    /// It is to fail, once it has let the channel's tasks run.
+    Failing,
 }
 
-/// The answer without waiting. Never overtakes a call that waits for a slot.
-pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Admission, Error> {
+/// The answer without waiting. Never overtakes a call that waits for a slot. One that is not
+/// patient fails in TRANSIENT_FAILURE, if it `has_waited` for the channel's tasks.
+pub(super) fn try_admit(
+    board: &Board,
+    patient: bool,
+    has_waited: bool,
+) -> Result<Admission, Error> {
     let routing = board.routing();
     let overtakes = !board.queue().is_empty();
     let pick = match overtakes {
@@ -39,7 +46,8 @@ pub(super) fn try_admit(board: &Board, patient: bool) -> Result<Admission, Error
         }
         Pick::Send(_) | Pick::Wait | Pick::Connect => false,
         Pick::Fail if patient => false,
-        Pick::Fail => return Err(unavailable(&routing.status)),
+        Pick::Fail if !has_waited => return Ok(Admission::Failing),
+        Pick::Fail => return Err(unavailable(board, &routing.status)),
         Pick::Closed => return Err(board.closed()),
     };
     Ok(Admission::Later { had_turn })
@@ -107,7 +115,7 @@ pub(super) fn ask(board: &Board, patient: bool) -> Result<bool, Error> {
         Pick::Wait => {}
         Pick::Connect => board.wake(),
         Pick::Fail if patient => {}
-        Pick::Fail => return Err(unavailable(&routing.status)),
+        Pick::Fail => return Err(unavailable(board, &routing.status)),
         Pick::Closed => return Err(board.closed()),
     }
     Ok(false)
@@ -131,6 +139,7 @@ pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
     limit.expired(&format!("for a backend: {why}"))
 }
 
-fn unavailable(status: &Status) -> Error {
+fn unavailable(board: &Board, status: &Status) -> Error {
+    board.standstill().on_failed_call();
     Error::new(ErrorKind::Unavailable, status.explain(now()))
 }

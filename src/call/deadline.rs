@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::{runtime::Handle, time::Instant};
 
-use super::timeout_header;
 use crate::{
+    deadline::{self, timeout_header},
     error::{Error, ErrorKind},
     transport::OutgoingRequest,
     util::clock::{poll_timer, timer_on},
@@ -48,12 +48,36 @@ pub(super) struct Limit {
 impl Deadline {
     /// From now on. The `grpc-timeout` in `headers` bounds the whole call, the response
     /// body included; `header_timeout` the time to the response headers.
-    pub(super) fn new(headers: &HeaderMap, header_timeout: Option<Duration>) -> Self {
+    ///
+    /// A deadline that has travelled to here is in `extensions` too, beside the header.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        header_timeout: Option<Duration>,
+    ) -> Self {
         let timeout = timeout_header::of(headers);
-        Self {
+        let mut deadline = Self {
             times: Times::new(timeout.map(|timeout| timeout.time), header_timeout),
             is_retold: timeout.is_some_and(|timeout| timeout.is_retold),
             counts_endpoint: header_timeout.is_some(),
+        };
+        if timeout.is_some()
+            && let Some(travelled) = extensions.get::<deadline::Deadline>()
+            && let Some(at) = travelled.instant()
+        {
+            deadline.end_by(at.into());
+        }
+        deadline
+    }
+
+    /// It ends then, if not sooner.
+    fn end_by(&mut self, at: Instant) {
+        if let Some(times) = &mut self.times
+            && times.end.is_none_or(|end| at < end)
+        {
+            times.bound = times.bound.min(at).max(times.started);
+            times.end = Some(at);
+            self.is_retold = true;
         }
     }
 
@@ -136,6 +160,13 @@ impl Deadline {
             at: times.bound,
             allowed: times.bound - times.started,
         })
+    }
+
+    /// What bounds a wait of this length, in the time that the call has.
+    pub(super) fn limit_within(&self, allowed: Duration) -> Limit {
+        let at = Instant::now() + allowed;
+        let limit = self.limit().filter(|limit| limit.at < at);
+        limit.unwrap_or(Limit { at, allowed })
     }
 
     /// What bounds the call from here on, on an endpoint that has this timeout.

@@ -15,15 +15,16 @@
 //! Between slot and stream it is given its credentials, if the channel has any.
 //!
 //! All of it happens in the caller's task, inside the call's deadline. A call
-//! never waits for the balancer's worker, only for what it publishes.
+//! never waits for the balancer's worker, only for what it publishes. It lets the
+//! worker run before it fails fast, which [`driving`] is about.
 
 mod admission;
 mod deadline;
+mod driving;
 mod rules;
 mod run;
 #[cfg(test)]
 mod tests;
-mod timeout_header;
 
 pub use rules::WaitForReady;
 pub(crate) use {rules::Defaults, run::Call};

@@ -13,11 +13,12 @@ use tonic::{Code, body::Body};
 use super::{
     admission::{Admission, admit, ask, expired_without_backend, try_admit},
     deadline::{Deadline, Limit},
+    driving::{let_driver_read, let_tasks_run},
     rules::{Defaults, MethodRules, WaitForReady},
 };
 use crate::{
     error::{Error, ErrorKind},
-    routing::Board,
+    routing::{Board, Pick},
     transport::{CallSlot, Exchange, Failed, OpenError, OutgoingRequest, ResponseBody},
     util::clock::{poll_timer, timer_on},
 };
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
     refused: bool,
+    /// In TRANSIENT_FAILURE it has let the channel's tasks run. It does that once.
+    has_waited: bool,
 }
 
 impl Call {
@@ -40,11 +43,16 @@ impl Call {
         let wait_for_ready = request.extensions().get::<WaitForReady>();
         Self {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
-            deadline: Deadline::new(request.headers(), defaults.header_timeout),
+            deadline: Deadline::new(
+                request.headers(),
+                request.extensions(),
+                defaults.header_timeout,
+            ),
             request: OutgoingRequest::new(request),
             channel_waits_for_ready: defaults.wait_for_ready,
             max_response: None,
             refused: false,
+            has_waited: false,
         }
     }
 
@@ -75,6 +83,9 @@ impl Call {
     async fn wait_for_config(&mut self, board: &Board) -> Result<MethodRules, Error> {
         let patient = self.is_patient();
         let path = self.request.path().to_owned();
+        if !patient && matches!(board.routing().picker.peek(), Pick::Fail) {
+            self.let_tasks_run(board).await;
+        }
         let config = async {
             let _counted = board.start_waiting()?;
             let mut routing_changed = board.routing_changed();
@@ -110,12 +121,13 @@ impl Call {
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
             let patient = self.is_patient();
-            let slot = match try_admit(board, patient)? {
-                Admission::Now(slot) => slot,
+            let slot = match try_admit(board, patient, self.has_waited)? {
+                Admission::Now(slot) if !slot.connection().has_rested() => slot,
                 // Boxed to keep it out of the future of calls that need not wait.
-                Admission::Later { had_turn } => {
-                    Box::pin(admit(board, patient, had_turn, &mut self.deadline)).await?
-                }
+                later => match Box::pin(self.admit_later(board, later)).await? {
+                    Some(slot) => slot,
+                    None => continue,
+                },
             };
             self.request.prefetch().await?;
             let limit = self.deadline.limit_on(slot.connection().call_timeout());
@@ -140,9 +152,49 @@ impl Call {
                 {
                     self.refused = true;
                 }
-                Err(failed) => return Err(failed.error),
+                Err(failed) => {
+                    board.standstill().on_failed_call();
+                    return Err(failed.error);
+                }
             }
         }
+    }
+
+    /// The slot of a call that is not to go on at once; none if it is to ask again.
+    async fn admit_later(
+        &mut self,
+        board: &Board,
+        later: Admission,
+    ) -> Result<Option<CallSlot>, Error> {
+        let had_turn = match later {
+            Admission::Later { had_turn } => had_turn,
+            Admission::Now(rested) => {
+                let_driver_read().await;
+                return Ok(Some(rested));
+            }
+            Admission::Failing => {
+                self.let_tasks_run(board).await;
+                return Ok(None);
+            }
+        };
+        let patient = self.is_patient();
+        let stood_still = board.standstill().is_on();
+        match admit(board, patient, had_turn, &mut self.deadline).await {
+            // It waited for an attempt that was made before the call.
+            Err(error)
+                if stood_still && !self.has_waited && error.kind() == ErrorKind::Unavailable =>
+            {
+                self.let_tasks_run(board).await;
+                Ok(None)
+            }
+            slot => slot.map(Some),
+        }
+    }
+
+    /// What it does in TRANSIENT_FAILURE before it fails.
+    async fn let_tasks_run(&mut self, board: &Board) {
+        self.has_waited = true;
+        let_tasks_run(board, &mut self.deadline).await;
     }
 
     /// Whether it waits in TRANSIENT_FAILURE.

@@ -56,9 +56,10 @@ fn status(generation: u64) -> Status {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let slot = match try_admit(&board, false) {
+        let slot = match try_admit(&board, false, true) {
             Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn).await,
             Ok(Admission::Now(slot)) => Ok(slot),
+            Ok(Admission::Failing) => unreachable!("it has waited"),
             Err(error) => Err(error),
         };
         let Err(error) = slot else {
@@ -107,9 +108,10 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 
 /// As a call asks.
 async fn slot(board: &Board) -> CallSlot {
-    match try_admit(board, false).expect("no failure") {
+    match try_admit(board, false, true).expect("no failure") {
         Admission::Now(slot) => slot,
         Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
+        Admission::Failing => unreachable!("it has waited"),
     }
 }
 

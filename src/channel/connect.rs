@@ -11,6 +11,7 @@ use crate::{
     discover::assign_ids,
     error::{Error, ErrorKind},
     routing::Status,
+    service_config::{LoadBalancingPolicy, ServiceConfig},
     transport::Endpoint,
 };
 
@@ -20,7 +21,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`] with the reason if the first attempt fails.
-    /// A channel that has been READY connects again by itself.
+    /// A channel whose connection is lost later connects again with the next call.
     ///
     /// # Panics
     ///
@@ -32,7 +33,8 @@ impl Endpoint {
             .wait_for(|status| status.state() != ConnectivityState::Connecting)
             .await;
         match settled.state() {
-            ConnectivityState::Ready => Ok(channel),
+            // IDLE comes after READY.
+            ConnectivityState::Ready | ConnectivityState::Idle => Ok(channel),
             _ => Err(Error::new(ErrorKind::Unavailable, first_failure(&settled))),
         }
     }
@@ -89,6 +91,11 @@ impl Endpoint {
         builder.executor = self.get_executor().clone();
         builder.needs_io = self.uses_sockets();
         builder.eager = eager;
+        // One that is lost is dialled by the next call, as with gRPC's default policy.
+        let pick_first = LoadBalancingPolicy::PickFirst {
+            shuffle_address_list: false,
+        };
+        builder = builder.service_config(ServiceConfig::of_policy(pick_first));
         builder.defaults = Defaults {
             header_timeout: self.call_timeout(),
             ..Defaults::default()

@@ -55,7 +55,7 @@ use crate::{
 /// | READY | goes to the next healthy backend in turn |
 /// | CONNECTING | waits: for the first word of the source, a connection, a health check |
 /// | IDLE | wakes the channel, then waits |
-/// | TRANSIENT_FAILURE | fails at once, or waits if it is wait-for-ready |
+/// | TRANSIENT_FAILURE | lets the channel's tasks run and fails, or waits if it is wait-for-ready |
 /// | SHUTDOWN | fails |
 ///
 /// **Waiting.** A call that waits holds its request and sits in its caller's task. It
@@ -100,6 +100,10 @@ use crate::{
 /// request.set_timeout(std::time::Duration::from_secs(30));
 /// request.extensions_mut().insert(WaitForReady(true));
 /// ```
+///
+/// On a runtime of one thread that runs for the length of each call (`block_on`), nothing
+/// tries to connect between two calls. There the call itself has the next attempt made, and
+/// waits for it for a second at most, before it fails.
 ///
 /// **What is sent again** (gRFC A6, "Transparent Retries"). A call that never reached a
 /// stream is picked again, as often as it takes. A unary request that its backend

@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     picker::{Pick, Picker},
     snapshot::{Routing, Status},
+    standstill::Standstill,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -52,6 +53,7 @@ pub(crate) struct Board {
     status: watch::Sender<Arc<Status>>,
     queue: Arc<Queue<CallSlot>>,
     wake: Notify,
+    standstill: Standstill,
     /// There has been a call since the balancer last checked.
     active: AtomicBool,
     waiting: AtomicUsize,
@@ -84,6 +86,7 @@ impl Board {
             status: watch::Sender::new(status),
             queue: Queue::new(),
             wake: Notify::new(),
+            standstill: Standstill::default(),
             active: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             max_waiting,
@@ -178,6 +181,11 @@ impl Board {
     /// An unseen request is seen by the next call.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Whether the balancer runs while no call does.
+    pub(crate) fn standstill(&self) -> &Standstill {
+        &self.standstill
     }
 
     /// Sets the "active" flag. On a busy channel it is set already, and then the flag is

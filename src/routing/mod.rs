@@ -10,6 +10,7 @@
 mod board;
 mod picker;
 mod snapshot;
+mod standstill;
 
 pub(crate) use board::{Board, Command};
 pub(crate) use picker::{Cursor, Pick, Picker};

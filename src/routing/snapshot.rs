@@ -88,6 +88,31 @@ impl Status {
         &self.backends
     }
 
+    /// The attempts that are under way or waited for: to connect, or to learn the health
+    /// on a new connection. Each is a backend with the number of failures before it.
+    pub(crate) fn attempts(&self) -> Vec<(BackendId, u32)> {
+        let attempts = self
+            .backends
+            .iter()
+            .filter(|backend| backend.is_attempted());
+        attempts
+            .map(|backend| (backend.id, backend.attempt))
+            .collect()
+    }
+
+    /// Whether the channel still fails, and one of these attempts is not over.
+    pub(crate) fn makes_any_of(&self, attempts: &[(BackendId, u32)]) -> bool {
+        self.state == ConnectivityState::TransientFailure
+            && self.backends.iter().any(|backend| {
+                let attempt = attempts.iter().find(|(id, _)| *id == backend.id);
+                // On a connection that is up the failures of connecting do not count.
+                let goes_on = |(_, failures): &(_, u32)| {
+                    backend.attempt == *failures || backend.connections > 0
+                };
+                backend.is_attempted() && attempt.is_some_and(goes_on)
+            })
+    }
+
     /// Why no call can be sent, with every backend and its reason, told as of
     /// `now`.
     pub(crate) fn explain(&self, now: Instant) -> String {
@@ -238,6 +263,12 @@ impl BackendStatus {
             }
             (n, _) => write!(f, " (attempt {n}, trying again)"),
         }
+    }
+
+    /// Whether an attempt is under way or waited for that may end its failure.
+    fn is_attempted(&self) -> bool {
+        self.state == ConnectivityState::TransientFailure
+            && (self.connections == 0 || self.health == HealthStatus::Pending)
     }
 
     /// Why it cannot take calls now: not an error that it has recovered from.

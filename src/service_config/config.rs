@@ -51,6 +51,14 @@ pub struct RetryThrottling {
 }
 
 impl ServiceConfig {
+    /// The config that names a policy, and nothing else.
+    pub(crate) fn of_policy(policy: LoadBalancingPolicy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
     /// The policy in force: the first entry of `loadBalancingConfig` that this
     /// channel knows; without that list `loadBalancingPolicy`, in any letter
     /// case; without either, [`LoadBalancingPolicy::default`].

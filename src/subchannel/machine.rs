@@ -7,8 +7,12 @@
 //!          ▲   │     ▲                                 │
 //!          │   │     └── HeldBack ◄── lost too soon ───┘
 //!          │   └─ failed ─► Backoff
-//!          └── later, reset ──┘
+//!          └── later, reset, ─┘
+//!              hurried
 //! ```
+//!
+//! Where the channel wants to rest once a connection is lost ([`Control::rests_when_lost`]),
+//! HeldBack lasts until it wants something else.
 //!
 //! The connection takes no input from health, so health never causes a
 //! reconnect; [`effective`] joins the two. Whether health is checked, and of which
@@ -58,10 +62,11 @@ pub(crate) struct Subchannel {
 enum Raw {
     /// A dial runs.
     Connecting { started: Instant },
-    /// Lost so soon after it was dialled that the next dial has to wait.
-    HeldBack { at: Instant },
-    /// The last dial failed; the next one starts then.
-    Backoff { at: Instant },
+    /// Lost so soon after it was dialled that the next dial has to wait, or to be
+    /// wanted first: then it `rests`.
+    HeldBack { at: Instant, rests: bool },
+    /// The last dial, of `started`, failed; the next one starts then.
+    Backoff { started: Instant, at: Instant },
     Connected {
         health: Option<Box<Watch>>,
         extras: Box<ExtraConnections>,
@@ -86,6 +91,11 @@ pub(crate) struct Control {
     /// A count. When it has grown, the connection backoff begins anew, and a dial
     /// that waits for it starts at once.
     pub(crate) backoff_resets: u64,
+    /// A count. When it has grown, a dial that waits for the backoff starts as soon as
+    /// dials may follow each other. The backoff goes on from there.
+    pub(crate) hurries: u64,
+    /// A connection that is lost is not dialled again: the channel goes IDLE for it.
+    pub(crate) rests_when_lost: bool,
 }
 
 /// Whether health is checked.
@@ -131,8 +141,13 @@ pub(crate) struct Report {
 }
 
 impl Subchannel {
-    /// Dials at once.
-    pub(crate) fn start(now: Instant, config: Config, control: Control) -> (Self, Effects) {
+    /// Dials at once, or at this time, if it is still to come.
+    pub(crate) fn start(
+        now: Instant,
+        not_before: Option<Instant>,
+        config: Config,
+        control: Control,
+    ) -> (Self, Effects) {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut subchannel = Self {
             raw: Raw::Connecting { started: now },
@@ -143,7 +158,8 @@ impl Subchannel {
             control,
             rng,
         };
-        let effects = subchannel.dial(now);
+        let at = not_before.unwrap_or(now);
+        let effects = subchannel.dial_or_wait(now, at, Raw::HeldBack { at, rests: false });
         (subchannel, effects)
     }
 
@@ -175,7 +191,7 @@ impl Subchannel {
             Raw::Connecting { started } => {
                 self.failure = Some(cause);
                 let at = next_start(now, started, self.backoff.next_delay());
-                self.dial_or_wait(now, at, Raw::Backoff { at })
+                self.dial_or_wait(now, at, Raw::Backoff { started, at })
             }
             Raw::HeldBack { .. } | Raw::Backoff { .. } | Raw::Connected { .. } => {
                 Effects::default()
@@ -189,6 +205,7 @@ impl Subchannel {
     /// That is IDLE, which `round_robin` leaves at once by connecting again: a
     /// backend that was fine is CONNECTING, where calls wait, and not failed.
     /// Only a server that hangs up right after it accepted is held off a little.
+    /// With `pick_first` it stays so until the balancer is done with this subchannel.
     pub(crate) fn on_disconnected(&mut self, now: Instant, cause: Cause) -> Effects {
         let (dialled, health) = match &mut self.raw {
             Raw::Connected { health, extras } => (extras.dialled(), health.take()),
@@ -198,10 +215,18 @@ impl Subchannel {
         };
         self.lost = Some(cause);
         let at = next_start(now, dialled, Duration::ZERO);
+        let rests = self.control.rests_when_lost;
+        let dial = match rests {
+            true => {
+                self.raw = Raw::HeldBack { at, rests };
+                Effects::default()
+            }
+            false => self.dial_or_wait(now, at, Raw::HeldBack { at, rests }),
+        };
         Effects {
             drop_connections: true,
             health: health.map(|watch| watch.end()).unwrap_or_default(),
-            ..self.dial_or_wait(now, at, Raw::HeldBack { at })
+            ..dial
         }
     }
 
@@ -252,18 +277,25 @@ impl Subchannel {
             true => Action::default(),
             false => self.change_health(now),
         };
-        let reset = match self.control.backoff_resets > old.backoff_resets {
-            true => self.reset_backoff(now),
-            false => Effects::default(),
+        if let Raw::HeldBack { rests, .. } = &mut self.raw {
+            *rests &= self.control.rests_when_lost;
+        }
+        let dial = if self.control.backoff_resets > old.backoff_resets {
+            self.reset_backoff(now)
+        } else if self.control.hurries > old.hurries {
+            self.hurry(now)
+        } else {
+            Effects::default()
         };
-        Effects { health, ..reset }
+        Effects { health, ..dial }
     }
 
     /// When [`on_deadline`](Self::on_deadline) has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.raw {
             Raw::Connecting { .. } => None,
-            Raw::HeldBack { at } | Raw::Backoff { at } => Some(*at),
+            Raw::HeldBack { rests: true, .. } => None,
+            Raw::HeldBack { at, .. } | Raw::Backoff { at, .. } => Some(*at),
             Raw::Connected { health, extras } => {
                 let health = health.as_deref().and_then(Watch::deadline);
                 [health, extras.deadline()].into_iter().flatten().min()
@@ -285,7 +317,9 @@ impl Subchannel {
     /// Time has passed. Before the deadline, or without one, nothing happens.
     pub(crate) fn on_deadline(&mut self, now: Instant) -> Effects {
         match self.raw {
-            Raw::HeldBack { at } | Raw::Backoff { at } if at <= now => self.dial(now),
+            Raw::HeldBack { at, rests: false } | Raw::Backoff { at, .. } if at <= now => {
+                self.dial(now)
+            }
             Raw::Connected { ref mut extras, .. } => Effects {
                 dial_extra: extras.on_deadline(now),
                 ..self.with_health(|watch| watch.on_deadline(now))
@@ -300,7 +334,9 @@ impl Subchannel {
         let watch = self.raw.health();
         let (attempt, next_attempt) = match &self.raw {
             Raw::Connecting { .. } => (self.backoff.failures(), None),
-            Raw::HeldBack { at } | Raw::Backoff { at } => (self.backoff.failures(), Some(*at)),
+            Raw::HeldBack { at, .. } | Raw::Backoff { at, .. } => {
+                (self.backoff.failures(), Some(*at))
+            }
             Raw::Connected { .. } => (
                 watch.map_or(0, Watch::failures),
                 watch.and_then(Watch::next_attempt),
@@ -386,12 +422,25 @@ impl Subchannel {
     fn reset_backoff(&mut self, now: Instant) -> Effects {
         self.backoff.reset();
         match &mut self.raw {
-            Raw::HeldBack { .. } | Raw::Backoff { .. } => self.dial(now),
-            Raw::Connecting { .. } => Effects::default(),
+            Raw::HeldBack { rests: false, .. } | Raw::Backoff { .. } => self.dial(now),
+            Raw::Connecting { .. } | Raw::HeldBack { rests: true, .. } => Effects::default(),
             Raw::Connected { extras, .. } => Effects {
                 dial_extra: extras.reset_backoff(now),
                 ..Effects::default()
             },
+        }
+    }
+
+    /// The next attempt is wanted now, and not when the backoff is over.
+    fn hurry(&mut self, now: Instant) -> Effects {
+        match self.raw {
+            Raw::Backoff { started, at } => {
+                let at = next_start(now, started, Duration::ZERO).min(at);
+                self.dial_or_wait(now, at, Raw::Backoff { started, at })
+            }
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Connected { .. } => {
+                Effects::default()
+            }
         }
     }
 

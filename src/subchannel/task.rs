@@ -36,6 +36,8 @@ pub(crate) struct Spec<I> {
     pub(crate) id: I,
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: Endpoint,
+    /// The first dial waits until then.
+    pub(crate) not_before: Option<Instant>,
     pub(crate) config: Config,
     /// What its owner wants from moment to moment.
     pub(crate) control: watch::Receiver<Control>,
@@ -56,7 +58,8 @@ pub(crate) struct ReportMessage<I> {
 /// Runs a subchannel until `stop` resolves, by a message or by its sender's end.
 pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>) {
     let control = spec.control.borrow_and_update().clone();
-    let (machine, effects) = Subchannel::start(now(), spec.config.clone(), control);
+    let (machine, effects) =
+        Subchannel::start(now(), spec.not_before, spec.config.clone(), control);
     let mut task = Task {
         spec,
         machine,

@@ -48,11 +48,14 @@ impl Rig {
         let control = watch::Sender::new(Control {
             health,
             backoff_resets: 0,
+            hurries: 0,
+            rests_when_lost: false,
         });
         let spec = Spec {
             id: (),
             label: "backend".into(),
             endpoint,
+            not_before: None,
             config: Config {
                 backoff: BackoffConfig::default(),
                 health: Arc::new(HealthOptions::default()),

@@ -38,6 +38,8 @@ enum Input<'a> {
     AskNothing,
     Disable,
     ResetBackoff,
+    Hurry,
+    Rest(bool),
 }
 use Input::*;
 
@@ -57,6 +59,8 @@ fn without_health() -> (Config, Control) {
     let control = Control {
         health: HealthCheck::Off,
         backoff_resets: 7,
+        hurries: 0,
+        rests_when_lost: false,
     };
     (config, control)
 }
@@ -88,7 +92,7 @@ fn with(connections: usize, (config, control): (Config, Control)) -> (Config, Co
 #[track_caller]
 fn check((config, mut control): (Config, Control), script: &str) {
     let epoch = Instant::now();
-    let (mut subchannel, mut effects) = Subchannel::start(epoch, config, control.clone());
+    let (mut subchannel, mut effects) = Subchannel::start(epoch, None, config, control.clone());
     for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
@@ -121,6 +125,9 @@ fn parse(input: &str) -> Input<'_> {
         ("ask nothing", _) => AskNothing,
         ("disable", _) => Disable,
         ("reset", _) => ResetBackoff,
+        ("hurry", _) => Hurry,
+        ("rest when lost", _) => Rest(true),
+        ("go on when lost", _) => Rest(false),
         (_, Some(("ask", service))) => Ask(service),
         (_, Some(("failed", why))) => DialFailed(why),
         _ => panic!("what is {input}?"),
@@ -138,6 +145,8 @@ fn feed(
         AskNothing => control.health = HealthCheck::Off,
         Disable => control.health = HealthCheck::Disabled,
         ResetBackoff => control.backoff_resets += 1,
+        Hurry => control.hurries += 1,
+        Rest(rests) => control.rests_when_lost = rests,
         _ => {}
     }
     match input {
@@ -164,7 +173,9 @@ fn feed(
         }
         Checked(status) => subchannel.on_checked(now, Ok(status)),
         Deadline => subchannel.on_deadline(now),
-        Ask(_) | AskNothing | Disable | ResetBackoff => subchannel.on_control(now, control.clone()),
+        Ask(_) | AskNothing | Disable | ResetBackoff | Hurry | Rest(_) => {
+            subchannel.on_control(now, control.clone())
+        }
     }
 }
 
@@ -625,6 +636,46 @@ fn a_backoff_that_is_reset_ends_and_begins_anew() {
     );
 }
 
+// D236
+#[test]
+fn a_dial_that_is_hurried_keeps_its_distance_and_leaves_the_backoff_alone() {
+    check(
+        without_health(),
+        "
+            0 start            | dial, CONNECTING
+            1 failed refused   | TF (connect: refused) failed 1 next 1000
+            2 hurry            | TF (connect: refused) failed 1 next 100
+          100 deadline         | dial, TF (connect: refused) failed 1
+          101 hurry            | TF (connect: refused) failed 1
+          102 failed refused   | TF (connect: refused) failed 2 next 1700
+          900 hurry            | dial, TF (connect: refused) failed 2
+          901 failed refused   | TF (connect: refused) failed 3 next 3460
+         3455 hurry            | dial, TF (connect: refused) failed 3
+         3456 connected        | READY
+         3457 hurry            | READY
+        ",
+    );
+}
+
+// D238
+#[test]
+fn where_the_channel_rests_a_lost_connection_is_not_dialled_until_it_goes_on() {
+    check(
+        without_health(),
+        "
+            0 start            | dial, CONNECTING
+            1 rest when lost   | CONNECTING
+            2 connected        | READY
+          500 lost             | drop, CONNECTING (disconnected: GOAWAY) next 500 without deadline
+          501 deadline         | CONNECTING (disconnected: GOAWAY) next 500 without deadline
+          502 hurry            | CONNECTING (disconnected: GOAWAY) next 500 without deadline
+          503 reset            | CONNECTING (disconnected: GOAWAY) next 500 without deadline
+          504 go on when lost  | CONNECTING (disconnected: GOAWAY) next 500
+          504 deadline         | dial, CONNECTING (disconnected: GOAWAY)
+        ",
+    );
+}
+
 #[test]
 fn a_reset_of_the_connection_backoff_leaves_health_alone() {
     check(
@@ -833,6 +884,9 @@ struct Model {
     failed: bool,
     /// A connection ended, and none has been READY since.
     lost: bool,
+    /// What is wanted once a connection is lost, and whether that is so.
+    rests: bool,
+    resting: bool,
     dialled: Option<Instant>,
     watched: Option<Instant>,
 }
@@ -903,6 +957,11 @@ impl Model {
                 self.word = None;
                 self.heard = false;
                 self.lost = true;
+                self.resting = self.rests;
+            }
+            (Rest(rests), _, _) => {
+                self.rests = rests;
+                self.resting &= rests;
             }
             (Replaced, Connection::Up, _) => {
                 self.extras -= 1;
@@ -934,7 +993,7 @@ impl Model {
         let about_health = match input {
             Response(_) | Ended(_) | Checked(_) | Ask(_) | AskNothing | Disable => true,
             Start | Connected | DialFailed(_) | Disconnected | Replaced | ExtraJoined
-            | ExtraFailed | ExtraLost | Deadline | ResetBackoff => false,
+            | ExtraFailed | ExtraLost | Deadline | ResetBackoff | Hurry | Rest(_) => false,
         };
         let reconnects = effects.dial || effects.drop_connections || effects.dial_extra;
         assert!(!(about_health && reconnects), "health caused a reconnect");
@@ -947,6 +1006,7 @@ impl Model {
             if !matches!(input, ResetBackoff) {
                 assert_apart(last, now);
             }
+            assert!(!self.resting, "dialled while it rests");
             self.connection = Connection::Dialling;
         }
         if effects.dial_extra {
@@ -960,7 +1020,8 @@ impl Model {
             self.joining = true;
         }
         if matches!(input, ResetBackoff) {
-            assert_ne!(self.connection, Connection::None, "still waits to dial");
+            let waits = self.connection == Connection::None && !self.resting;
+            assert!(!waits, "still waits to dial");
             assert_eq!(effects.health, Action::default(), "not about health");
         }
         if self.asked_anew {
@@ -1023,7 +1084,7 @@ impl Model {
             assert!(deadline.is_none_or(|at| at > now), "would spin");
         }
         match self.connection {
-            Connection::None => assert!(deadline.is_some(), "would never dial again"),
+            Connection::None => assert_eq!(deadline.is_none(), self.resting, "dials again"),
             Connection::Dialling => assert_eq!(deadline, None),
             Connection::Up => {
                 let waits = deadline.is_some();
@@ -1085,6 +1146,7 @@ fn random_input(rng: &mut fastrand::Rng, model: &Model) -> Input<'static> {
         24..32 => Deadline,
         32 | 33 => Ask(["A", "B"][rng.usize(0..2)]),
         34 => [AskNothing, Disable][rng.usize(0..2)],
+        35 => [Hurry, Rest(true), Rest(false)][rng.usize(0..3)],
         _ => ResetBackoff,
     }
 }
@@ -1105,10 +1167,12 @@ fn walk(seed: u64, steps: usize) {
         asked_anew: false,
         failed: false,
         lost: false,
+        rests: false,
+        resting: false,
         dialled: None,
         watched: None,
     };
-    let (mut subchannel, effects) = Subchannel::start(now, config, control.clone());
+    let (mut subchannel, effects) = Subchannel::start(now, None, config, control.clone());
     model.act(now, Start, &effects);
     for _ in 0..steps {
         match (rng.u8(0..3), subchannel.deadline()) {
@@ -1140,7 +1204,7 @@ fn a_random_walk_agrees_with_the_model() {
 fn a_deadline_for_an_answer_is_told_from_a_pause() {
     let now = Instant::now();
     let (config, control) = with_health();
-    let (mut subchannel, _) = Subchannel::start(now, config, control);
+    let (mut subchannel, _) = Subchannel::start(now, None, config, control);
     assert!(!subchannel.awaits_answer(), "a dial keeps its own time");
     let _ = subchannel.on_connected(now);
     assert!(subchannel.awaits_answer(), "the Watch is silent");

@@ -17,9 +17,11 @@ use super::{
     credentials::CallCredentials,
     deadlines::{DeadlineKey, Deadlines, Expire},
     keepalive_throttle::KeepaliveThrottle,
+    last_use::LastUse,
     open_streams::{OpenStreams, Opening},
     queue::{Queue, Ticket},
     slots::Slots,
+    stage::Stage,
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -27,7 +29,7 @@ use crate::{
         endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
     },
-    util::{in_flight::InFlight, lock::lock},
+    util::{clock::now, in_flight::InFlight, lock::lock},
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
@@ -71,28 +73,8 @@ struct Shared {
     stage: watch::Sender<Stage>,
     /// Wakes the task that drives the connection.
     driver: Mutex<Option<Waker>>,
+    last_use: LastUse,
     config: ConnectionConfig,
-}
-
-/// How far a connection is in its life. It only moves down this list.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Stage {
-    /// New streams can be opened, this many at a time.
-    Open { limit: usize },
-    /// The peer said GOAWAY: streams that are open go on, no new ones.
-    Draining(Cause),
-    /// It is gone.
-    Closed(Cause),
-}
-
-impl Stage {
-    /// Why no new streams can be opened, if that is so.
-    pub(crate) fn ended(&self) -> Option<&Cause> {
-        match self {
-            Self::Open { .. } => None,
-            Self::Draining(why) | Self::Closed(why) => Some(why),
-        }
-    }
 }
 
 /// A slot on a connection: the right to open one stream. Dropping it gives the
@@ -147,6 +129,7 @@ impl Connection {
             context,
             stage: watch::Sender::new(Stage::Open { limit }),
             driver: Mutex::default(),
+            last_use: LastUse::start(now()),
             config,
         }))
     }
@@ -295,6 +278,12 @@ impl Connection {
     /// How many calls its backend has, on this connection and on others.
     pub(crate) fn calls_in_flight(&self) -> usize {
         self.0.context.in_flight.now()
+    }
+
+    /// Whether the call that asks is the first for a second or more, and the only one of
+    /// its backend.
+    pub(crate) fn has_rested(&self) -> bool {
+        self.calls_in_flight() == 1 && self.0.last_use.renew(now())
     }
 
     /// Whether anything is going on: a call, or what has a slot reserved.

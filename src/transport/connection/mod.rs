@@ -15,15 +15,17 @@ mod credentials;
 mod deadlines;
 mod group;
 mod keepalive_throttle;
+mod last_use;
 mod open_streams;
 mod queue;
 mod slots;
+mod stage;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
 pub(super) use connection::Offers;
 pub(crate) use connection::{
-    BackendContext, CallSlot, Connection, Reservation, Reserved, Stage, WeakConnection,
+    BackendContext, CallSlot, Connection, Reservation, Reserved, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
@@ -31,3 +33,4 @@ pub(super) use deadlines::{DeadlineKey, Expire};
 pub(crate) use group::ConnectionGroup;
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};
+pub(crate) use stage::Stage;

@@ -4,6 +4,7 @@
 //! Each test runs once for each [`Side`] that must pass. Tonic is the control: where it does
 //! not pass, the test says why.
 
+mod bridged;
 mod emptied;
 mod fed;
 mod paused;
@@ -11,6 +12,7 @@ mod plugged;
 mod runtimes;
 mod side;
 mod slots;
+mod travel;
 mod unread;
 
 use side::Side;

@@ -159,15 +159,18 @@ async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T>
 /// A channel that is READY, or why its first attempt has failed.
 async fn attempt(endpoint: Endpoint) -> Result<Channel, String> {
     let channel = endpoint.connect_lazy();
-    channel.request_connection();
     let settled = channel
         .watch_status()
-        .wait_for(|status| {
-            let state = status.state();
-            !matches!(
-                state,
-                ConnectivityState::Idle | ConnectivityState::Connecting
-            )
+        .wait_for(|status| match status.state() {
+            // From the start, or again: the server has ended the connection at once.
+            ConnectivityState::Idle => {
+                channel.request_connection();
+                false
+            }
+            ConnectivityState::Connecting => false,
+            ConnectivityState::Ready
+            | ConnectivityState::TransientFailure
+            | ConnectivityState::Shutdown => true,
         })
         .await;
     if settled.state() == ConnectivityState::Ready {

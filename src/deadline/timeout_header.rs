@@ -23,15 +23,15 @@ const DIGITS: u32 = 3;
 
 /// What a caller put on its request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Timeout {
-    pub(super) time: Duration,
+pub(crate) struct Timeout {
+    pub(crate) time: Duration,
     /// The server is told the same time in other words.
-    pub(super) is_retold: bool,
+    pub(crate) is_retold: bool,
 }
 
 /// The timeout a caller put on the request. One that cannot be read is none,
 /// as for a server.
-pub(super) fn of(headers: &HeaderMap) -> Option<Timeout> {
+pub(crate) fn of(headers: &HeaderMap) -> Option<Timeout> {
     // There are two or three headers, and a look at each costs less than a look-up.
     let (_, timeout) = headers.iter().find(|(name, _)| *name == GRPC_TIMEOUT)?;
     let (unit, digits) = timeout.as_bytes().split_last()?;
@@ -57,7 +57,7 @@ pub(super) fn of(headers: &HeaderMap) -> Option<Timeout> {
 /// HPACK sends a value that it has sent before as one byte. One that is another with each
 /// call, as what a server has left for its own calls is, it would write out and remember,
 /// and forget another header for it.
-pub(super) fn set(headers: &mut HeaderMap, left: Duration) {
+pub(crate) fn set(headers: &mut HeaderMap, left: Duration) {
     // Six centuries, if it is more.
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let places = nanos.checked_ilog10().unwrap_or(0);

@@ -1,0 +1,33 @@
+//! What a channel is told when it is built.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use super::config_updates::ConfigUpdates;
+use crate::{
+    discover::RefreshHandle, health::HealthOptions, service_config::ServiceConfig,
+    transport::CallCredentials, util::backoff::BackoffConfig,
+};
+
+/// What a channel is made of, besides its source.
+pub(crate) struct Settings {
+    pub(crate) backoff: BackoffConfig,
+    pub(crate) health: Arc<HealthOptions>,
+    /// Health is not checked, whatever the service config says.
+    pub(crate) health_disabled: bool,
+    /// The application's own service config.
+    pub(crate) default_config: Option<Arc<ServiceConfig>>,
+    pub(crate) config_updates: Option<ConfigUpdates>,
+    /// Rung when there may be better backends to know of.
+    pub(crate) trouble: Option<RefreshHandle>,
+    /// False for a channel that waits in IDLE for its first call.
+    pub(crate) eager: bool,
+    /// How long without a call until the channel is IDLE; never if `None`.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_waiting_calls: usize,
+    /// How many connections a backend has for its calls, unless its endpoint says.
+    pub(crate) connections: NonZeroUsize,
+    /// What every call and every health check has to bring.
+    pub(crate) credentials: Option<CallCredentials>,
+    /// Responses name their backend.
+    pub(crate) tell_backend: bool,
+}
