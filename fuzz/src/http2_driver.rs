@@ -18,6 +18,9 @@ use super::{
     rig::{Dials, call, channel, dialled, play, settle},
 };
 
+/// The most time that a call is given.
+const LONGEST: Duration = Duration::from_secs(3);
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -87,6 +90,8 @@ async fn scene(data: Vec<u8>) {
     let _ = call(&channel, message(), 1).await;
     let backends = channel.backends();
     drop(channel);
+    // A request whose answer has ended goes on until the deadline of its call.
+    sleep(LONGEST).await;
     settle().await;
     let in_flight = backends[0].calls_in_flight();
     assert_eq!(in_flight, 0, "calls hold slots that have ended");

@@ -143,6 +143,7 @@ impl Call {
                 // connection is closed to new streams, and the next pick passes it by.
                 Err(OpenError::Unsent) => continue,
             };
+            exchange.set_deadline(self.deadline.end());
             match answer(&mut exchange, limit).await {
                 Ok(response) => {
                     return Ok(response.map(|body| body.with_message_limit(self.max_response)));

@@ -9,14 +9,20 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body as _, Frame};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
 use tonic::{Status, body::Body};
 
 use super::message_limit::{MessageLimit, TooLarge};
 use crate::{
     error::{Error, ErrorKind},
     transport::connection::CallSlot,
-    util::contained::contained,
+    util::{
+        clock::{poll_timer, timer_on},
+        contained::contained,
+    },
 };
 
 /// A body that could go on for ever is interrupted after so many bytes, so that they are
@@ -129,10 +135,18 @@ impl RequestBodyPump {
     }
 }
 
+/// What a task has once the answer is over.
+struct Detached {
+    /// The peer counts the stream until our side of it is over too.
+    _slot: CallSlot,
+    /// Of the call: a body without an end would hold the slot for ever.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
 /// A pump in a task of its own, so that the body moves although its call is not polled.
 /// Cancelled when this is dropped, unless it is [detached](Self::detach).
 pub(super) struct RequestBodyTask {
-    detach: oneshot::Sender<CallSlot>,
+    detach: oneshot::Sender<Detached>,
     /// None once the task has ended.
     failed: Option<oneshot::Receiver<Error>>,
 }
@@ -144,14 +158,19 @@ impl RequestBodyTask {
         let (fail, failed) = oneshot::channel();
         let (connection, stream) = (slot.connection().clone(), slot.stream());
         slot.connection().executor().spawn(async move {
-            let mut slot = None;
+            let mut alone: Option<Detached> = None;
             let outcome = poll_fn(|cx| {
-                if slot.is_none() {
+                if alone.is_none() {
                     match Pin::new(&mut detached).poll(cx) {
-                        Poll::Ready(Ok(given)) => slot = Some(given),
+                        Poll::Ready(Ok(given)) => alone = Some(given),
                         Poll::Ready(Err(_cancelled)) => return Poll::Ready(None),
                         Poll::Pending => {}
                     }
+                }
+                if let Some(deadline) = alone.as_mut().and_then(|alone| alone.deadline.as_mut())
+                    && poll_timer(deadline.as_mut(), cx).is_ready()
+                {
+                    return Poll::Ready(None);
                 }
                 pump.poll(cx).map(Some)
             })
@@ -179,10 +198,16 @@ impl RequestBodyTask {
     }
 
     /// The answer is over, and the body goes on by itself until our side of the stream is
-    /// over too. It has the slot meanwhile, because the peer counts the stream.
-    pub(super) fn detach(self, slot: CallSlot) {
-        // A task that is over has no use for the slot.
-        let _ = self.detach.send(slot);
+    /// over too, or until `deadline`, which resets it.
+    pub(super) fn detach(self, slot: CallSlot, deadline: Option<Instant>) {
+        let runtime = slot.connection().runtime();
+        let deadline = deadline.map(|at| Box::pin(timer_on(runtime, at)));
+        let detached = Detached {
+            _slot: slot,
+            deadline,
+        };
+        // A task that is over has no use for it.
+        let _ = self.detach.send(detached);
     }
 
     /// The body's own error, if it had one.

@@ -42,6 +42,8 @@ pub(crate) struct Exchange {
     request: RequestBody,
     /// Taken when the headers are there.
     slot: Option<CallSlot>,
+    /// Of a request that goes on after the answer.
+    deadline: Option<Instant>,
 }
 
 /// What is left of the request.
@@ -117,7 +119,13 @@ impl Exchange {
                 None => RequestBody::Sent,
             },
             slot: Some(slot),
+            deadline: None,
         }
+    }
+
+    /// When what is left of the request ends, if the answer ends before it.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     /// Where the stream is, until it has a response.
@@ -150,7 +158,7 @@ impl Exchange {
                 request,
             }),
             (true, Some(request)) => {
-                request.detach(slot);
+                request.detach(slot, self.deadline);
                 None
             }
             (true, None) => None,
@@ -345,7 +353,10 @@ impl Reader {
         match &frame {
             Some(Ok(data)) if data.is_data() => return Poll::Ready(frame),
             Some(Err(_)) => *live = None,
-            Some(Ok(_)) | None => live.take().into_iter().for_each(Live::end),
+            Some(Ok(_)) | None => {
+                let deadline = self.deadline.as_ref().map(|deadline| deadline.at);
+                live.take().into_iter().for_each(|live| live.end(deadline));
+            }
         }
         self.is_over = true;
         Poll::Ready(frame)
@@ -417,11 +428,11 @@ impl Deadline {
 }
 
 impl Live {
-    /// The answer is over. What is left of the request goes on.
-    fn end(self) {
+    /// The answer is over. What is left of the request goes on until `deadline`.
+    fn end(self, deadline: Option<Instant>) {
         let Self { slot, request, .. } = self;
         if let Some(request) = request {
-            request.detach(slot);
+            request.detach(slot, deadline);
         }
     }
 

@@ -1,5 +1,7 @@
 //! A request body moves although its call is not polled, for as long as its stream lives.
 
+use std::time::{Duration, Instant};
+
 use futures_util::{StreamExt, stream};
 use testing::{
     Backend, GREETER,
@@ -14,6 +16,7 @@ use tokio::{
     net::TcpListener,
     select,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
@@ -88,12 +91,7 @@ async fn a_stream_is_sent_whose_answer_has_begun_and_is_not_read() {
 async fn a_sender_lives_as_long_as_its_stream_not_as_the_answers_reader() {
     for side in Side::BOTH {
         let reader = Reader::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let uri = format!("http://{}", listener.local_addr().expect("an address"));
-        let server = Server::builder().add_service(GreeterServer::new(reader.clone()));
-        let server = server.serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(server);
-
+        let (uri, server) = reader.serve().await;
         let mut client = GreeterClient::new(side.channel(&uri));
         let (names, body) = mpsc::channel(4);
         let chat = within("headers", client.chat(ReceiverStream::new(body))).await;
@@ -115,6 +113,26 @@ async fn a_sender_lives_as_long_as_its_stream_not_as_the_answers_reader() {
     }
 }
 
+// D262
+#[tokio::test]
+async fn a_body_that_goes_on_after_its_answer_ends_at_the_deadline_of_its_call() {
+    let (uri, server) = Reader::default().serve().await;
+    let mut client = GreeterClient::new(Side::Ours.channel(&uri));
+    let (names, body) = mpsc::channel(4);
+    let mut request = Request::new(ReceiverStream::new(body));
+    request.set_timeout(Duration::from_secs(1));
+    let sent = Instant::now();
+    let chat = within("headers", client.chat(request)).await;
+    let mut answers = chat.expect("headers").into_inner();
+    let failed = within("the error", answers.message()).await;
+    assert!(failed.is_err(), "{failed:?}");
+    drop(answers);
+    within("the end of the body", names.closed()).await;
+    let took = sent.elapsed();
+    assert!(took >= Duration::from_secs(1), "ended after {took:?}");
+    server.abort();
+}
+
 /// A server whose Chat fails at once, and reads all the same.
 #[derive(Clone)]
 struct Reader {
@@ -125,6 +143,17 @@ impl Default for Reader {
     fn default() -> Self {
         let read = watch::Sender::default();
         Self { read }
+    }
+}
+
+impl Reader {
+    async fn serve(&self) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = Server::builder().add_service(GreeterServer::new(self.clone()));
+        let server = server.serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(async { server.await.expect("a server") });
+        (uri, server)
     }
 }
 
