@@ -76,7 +76,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 21] = [
+const WAITS: [&str; 22] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
@@ -90,6 +90,7 @@ const WAITS: [&str; 21] = [
     "src/discover/file.rs",
     "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
+    "src/transport/exchange/request_body.rs",
     "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
