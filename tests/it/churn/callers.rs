@@ -23,6 +23,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Status};
 use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
 
+use super::habits::abroad;
+
 /// What is known of the world at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
@@ -72,6 +74,14 @@ pub(super) enum Kind {
     Fickle,
     /// A stream of some length.
     Chat,
+    /// Polled once, and then left alone for a while.
+    Unpolled,
+    /// A stream of answers that is not read for a while.
+    HeldBody,
+    /// Made on a runtime that ends with it; if it is a stream, with its headers.
+    ForeignRuntime,
+    /// A stream whose request body panics.
+    PanickingBody,
 }
 
 #[derive(Debug)]
@@ -101,7 +111,7 @@ pub(super) struct Crowd {
 }
 
 /// A call as far as it has come.
-struct Begun {
+pub(super) struct Begun {
     id: u64,
     kind: Kind,
     status: Arc<ChannelStatus>,
@@ -124,6 +134,10 @@ impl Crowd {
             Kind::Patient,
             Kind::Fickle,
             Kind::Chat,
+            Kind::Unpolled,
+            Kind::HeldBody,
+            Kind::ForeignRuntime,
+            Kind::PanickingBody,
         ];
         for (kind, salt) in kinds.into_iter().zip(1..) {
             let rng = fastrand::Rng::with_seed(seed ^ (salt << 32));
@@ -163,7 +177,11 @@ impl Callers {
             let deadline = Duration::from_millis(rng.u64(200..800));
             let size = rng.u64(0..8);
             let (ok, generation) = match kind {
-                Kind::Chat => self.chat(deadline, size).await,
+                Kind::Chat => self.chat(kind, deadline, size).await,
+                Kind::Unpolled => self.leave_unpolled(deadline, size).await,
+                Kind::HeldBody => self.hold_the_answer(deadline, rng.u32(0..8)).await,
+                Kind::ForeignRuntime if size % 2 == 1 => self.chat(kind, deadline, size).await,
+                Kind::PanickingBody => self.break_the_body(deadline, size).await,
                 _ => self.say_hello(kind, deadline, size).await,
             };
             if !ok {
@@ -189,7 +207,11 @@ impl Callers {
             Kind::Fickle => Duration::from_millis(ms),
             _ => deadline + PATIENCE,
         };
-        let outcome = timeout(patience, client.say_hello(request)).await;
+        let call = async move { timeout(patience, client.say_hello(request)).await };
+        let outcome = match kind {
+            Kind::ForeignRuntime => abroad(call).await,
+            _ => call.await,
+        };
         let (mut by, mut told) = (None, None);
         let end = match outcome {
             Ok(Ok(response)) => {
@@ -207,13 +229,17 @@ impl Callers {
     }
 
     /// A stream with so many names and greetings in turns, and one more.
-    async fn chat(&self, deadline: Duration, size: u64) -> (bool, u64) {
-        let begun = self.begin(Kind::Chat);
+    async fn chat(&self, kind: Kind, deadline: Duration, size: u64) -> (bool, u64) {
+        let begun = self.begin(kind);
         let (names, requests) = mpsc::unbounded_channel();
         let requests = UnboundedReceiverStream::new(requests);
         let request = begun.request(requests, deadline);
         let mut client = client_on(&self.channel);
-        let headers = timeout(deadline + PATIENCE, client.chat(request)).await;
+        let call = async move { timeout(deadline + PATIENCE, client.chat(request)).await };
+        let headers = match kind {
+            Kind::ForeignRuntime => abroad(call).await,
+            _ => call.await,
+        };
         // A backend has been picked by now, or none will be.
         let after = self.channel.status();
         let (mut by, mut told) = (None, None);
@@ -230,7 +256,11 @@ impl Callers {
         self.note(begun, after, by, told, end)
     }
 
-    fn begin(&self, kind: Kind) -> Begun {
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(super) fn begin(&self, kind: Kind) -> Begun {
         Begun {
             id: self.next_id.fetch_add(1, Relaxed),
             kind,
@@ -240,7 +270,7 @@ impl Callers {
         }
     }
 
-    fn note(
+    pub(super) fn note(
         &self,
         begun: Begun,
         after: Arc<ChannelStatus>,
@@ -265,12 +295,17 @@ impl Callers {
 }
 
 impl Begun {
-    fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(deadline);
         request.metadata_mut().insert("x-id", self.id.into());
         let wait = match self.kind {
-            Kind::Plain | Kind::Chat => return request,
+            Kind::Plain
+            | Kind::Chat
+            | Kind::Unpolled
+            | Kind::HeldBody
+            | Kind::ForeignRuntime
+            | Kind::PanickingBody => return request,
             Kind::FailFast => WaitForReady(false),
             Kind::Patient | Kind::Fickle => WaitForReady(true),
         };
@@ -279,12 +314,12 @@ impl Begun {
     }
 }
 
-fn told_by(extensions: &Extensions) -> Option<String> {
+pub(super) fn told_by(extensions: &Extensions) -> Option<String> {
     let answered_by = extensions.get::<AnsweredBy>()?;
     Some(answered_by.address().to_owned())
 }
 
-fn check(reply: HelloReply, name: &str) -> End {
+pub(super) fn check(reply: HelloReply, name: &str) -> End {
     match reply.message == format!("Hello {name}!") {
         true => End::Answered,
         false => End::Wrong(format!("{name} was answered {:?}", reply.message)),

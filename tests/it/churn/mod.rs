@@ -6,6 +6,8 @@
 //!   stage    performs each volley on real servers, then waits for the channel's status
 //!            to say what is true: the world is at rest, and known
 //!   callers  keep what the channel and the world were before and after each call
+//!   habits   calls that are not polled, answers that are not read, runtimes that end,
+//!            request bodies that panic
 //!   verdict  what must hold of each call and each status
 //! ```
 //!
@@ -18,6 +20,7 @@
 //! ```
 
 mod callers;
+mod habits;
 mod plan;
 mod stage;
 mod verdict;

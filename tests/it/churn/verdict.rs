@@ -9,7 +9,10 @@ use tonic_health_channel::{
     HealthStatus, Status as ChannelStatus, StatusWatch,
 };
 
-use super::callers::{Call, End, Kind, is_timeout};
+use super::{
+    callers::{Call, End, Kind, is_timeout},
+    habits::is_panic,
+};
 
 /// What the servers say.
 pub(super) struct Evidence {
@@ -142,6 +145,7 @@ fn wrong_end(call: &Call) -> Option<String> {
         End::Hung => return Some("hung".to_owned()),
         End::Wrong(how) => return Some(how.clone()),
         End::Failed(status) if is_timeout(status) => return None,
+        End::Failed(status) if call.kind == Kind::PanickingBody && is_panic(status) => return None,
         End::Failed(status) => status,
     };
     let text = status.message();

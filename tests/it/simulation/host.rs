@@ -39,10 +39,40 @@ const UNIT: Duration = Duration::from_millis(15);
 /// Where those connect who dial: nowhere while the server is down.
 type Door = Arc<Mutex<Option<mpsc::UnboundedSender<DuplexStream>>>>;
 
+/// The weather of each line to a backend.
+///
+/// A watch wakes those that wait in an order drawn by tokio. One for each line, told in turn,
+/// makes a seed the same run each time.
+#[derive(Clone, Default)]
+struct Skies(Arc<Mutex<Sky>>);
+
+#[derive(Default)]
+struct Sky {
+    weather: Weather,
+    lines: Vec<watch::Sender<Weather>>,
+}
+
+impl Skies {
+    fn subscribe(&self) -> watch::Receiver<Weather> {
+        let mut sky = self.0.lock().expect("nobody panics with the sky");
+        let line = watch::Sender::new(sky.weather);
+        let weather = line.subscribe();
+        sky.lines.push(line);
+        weather
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        let mut sky = self.0.lock().expect("nobody panics with the sky");
+        change(&mut sky.weather);
+        let weather = sky.weather;
+        sky.lines.retain(|line| line.send(weather).is_ok());
+    }
+}
+
 pub(super) struct Simulated {
     number: usize,
     door: Door,
-    weather: watch::Sender<Weather>,
+    weather: Skies,
     calls: Arc<Mutex<Vec<u64>>>,
     life: Option<Life>,
 }
@@ -58,7 +88,7 @@ impl Simulated {
         let mut host = Self {
             number,
             door: Door::default(),
-            weather: watch::Sender::default(),
+            weather: Skies::default(),
             calls: Arc::default(),
             life: None,
         };
@@ -145,7 +175,7 @@ impl Host for Simulated {
     fn pause(&mut self, pause: bool) -> Result<()> {
         let (up, down) = (pause, pause);
         let silence = Fault::Lose { up, down };
-        self.weather.send_modify(|weather| weather.worsen(silence));
+        self.weather.change(|weather| weather.worsen(silence));
         Ok(())
     }
 
@@ -160,18 +190,18 @@ impl Host for Simulated {
     }
 
     async fn disturb(&mut self, fault: Fault) -> Result<()> {
-        self.weather.send_modify(|weather| weather.worsen(fault));
+        self.weather.change(|weather| weather.worsen(fault));
         Ok(())
     }
 
     async fn mend(&mut self, _: Fault) -> Result<()> {
-        self.weather.send_modify(Weather::clear);
+        self.weather.change(Weather::clear);
         Ok(())
     }
 }
 
 /// The client's end of a new line.
-fn dial(door: &Door, weather: &watch::Sender<Weather>) -> io::Result<DuplexStream> {
+fn dial(door: &Door, weather: &Skies) -> io::Result<DuplexStream> {
     let (ours, mut near) = duplex(PIPE);
     let (mut far, theirs) = duplex(PIPE);
     let door = door.lock().expect("nobody panics with the door");
