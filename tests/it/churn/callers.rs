@@ -17,10 +17,10 @@ use tokio::{
     select,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Extensions, Request, Status};
+use tonic::{Code, Extensions, Request, Response, Status};
 use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
 
 use super::habits::abroad;
@@ -212,16 +212,26 @@ impl Callers {
             Kind::ForeignRuntime => abroad(call).await,
             _ => call.await,
         };
+        self.note_reply(begun, &name, outcome)
+    }
+
+    /// Notes a unary call with that name, which is over.
+    pub(super) fn note_reply(
+        &self,
+        begun: Begun,
+        name: &str,
+        outcome: Result<Result<Response<HelloReply>, Status>, Elapsed>,
+    ) -> (bool, u64) {
         let (mut by, mut told) = (None, None);
         let end = match outcome {
             Ok(Ok(response)) => {
                 told = told_by(response.extensions());
                 let reply = response.into_inner();
                 by = Some(reply.backend.clone());
-                check(reply, &name)
+                check(reply, name)
             }
             Ok(Err(status)) => End::Failed(status),
-            Err(_) if kind == Kind::Fickle => End::GivenUp,
+            Err(_) if begun.kind == Kind::Fickle => End::GivenUp,
             Err(_) => End::Hung,
         };
         let after = self.channel.status();
@@ -319,7 +329,7 @@ pub(super) fn told_by(extensions: &Extensions) -> Option<String> {
     Some(answered_by.address().to_owned())
 }
 
-pub(super) fn check(reply: HelloReply, name: &str) -> End {
+fn check(reply: HelloReply, name: &str) -> End {
     match reply.message == format!("Hello {name}!") {
         true => End::Answered,
         false => End::Wrong(format!("{name} was answered {:?}", reply.message)),

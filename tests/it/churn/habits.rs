@@ -16,7 +16,7 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
-use super::callers::{Callers, End, Kind, check, told_by};
+use super::callers::{Callers, End, Kind, told_by};
 
 /// What a request body says when it panics.
 const LAST_WORDS: &str = "the script wants it";
@@ -35,19 +35,7 @@ impl Callers {
             Some(outcome) => Ok(outcome),
             None => timeout(deadline + PATIENCE, call).await,
         };
-        let (mut by, mut told) = (None, None);
-        let end = match outcome {
-            Ok(Ok(response)) => {
-                told = told_by(response.extensions());
-                let reply = response.into_inner();
-                by = Some(reply.backend.clone());
-                check(reply, &name)
-            }
-            Ok(Err(status)) => End::Failed(status),
-            Err(_) => End::Hung,
-        };
-        let after = self.channel().status();
-        self.note(begun, after, by, told, end)
+        self.note_reply(begun, &name, outcome)
     }
 
     /// A stream of so many greetings that is not read until another call is over.
