@@ -18,9 +18,9 @@ impl InFlight {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// Once for each [`enter`](Self::enter).
-    pub(crate) fn leave(&self) {
-        self.0.fetch_sub(1, Relaxed);
+    /// Once for each [`enter`](Self::enter), for several of them at a time.
+    pub(crate) fn leave(&self, calls: usize) {
+        self.0.fetch_sub(calls, Relaxed);
     }
 
     pub(crate) fn now(&self) -> usize {
@@ -52,7 +52,7 @@ mod tests {
         one.enter();
         same.enter();
         assert_eq!((one.now(), same.now()), (2, 2));
-        one.leave();
+        one.leave(1);
         assert_eq!(same.now(), 1);
         assert!(!one.is_last());
         drop(same);

@@ -18,10 +18,10 @@ use super::{
     deadlines::{DeadlineKey, Deadlines, Expire},
     keepalive_throttle::KeepaliveThrottle,
     last_use::LastUse,
-    open_streams::{OpenStreams, Opening},
     queue::{Queue, Ticket},
     slots::Slots,
     stage::Stage,
+    streams::{StreamTable, Streams},
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -65,7 +65,7 @@ pub(crate) struct BackendContext {
 struct Shared {
     send: SendRequest<Bytes>,
     slots: Slots,
-    streams: OpenStreams,
+    streams: Streams,
     deadlines: Deadlines,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
     door: Arc<Queue<Reserved>>,
@@ -104,6 +104,16 @@ pub(in crate::transport) struct Offers {
     reserved: u64,
 }
 
+/// What the driver does after a poll of `h2`.
+pub(in crate::transport) struct AfterPoll {
+    /// The next poll may free streams, though nothing comes.
+    pub(in crate::transport) polls_again: bool,
+    /// Has the peer send something.
+    pub(in crate::transport) asks_peer: bool,
+    /// Since when the socket takes nothing.
+    pub(in crate::transport) blocked_since: Option<Instant>,
+}
+
 /// A slot for a call that is yet to be made, or why there is none any more.
 pub(crate) type Reserved = Result<CallSlot, Cause>;
 
@@ -115,6 +125,7 @@ impl Connection {
     pub(in crate::transport) fn new(
         send: SendRequest<Bytes>,
         limit: usize,
+        streams: Streams,
         config: ConnectionConfig,
         context: BackendContext,
     ) -> Self {
@@ -123,7 +134,7 @@ impl Connection {
         Self(Arc::new(Shared {
             send,
             slots,
-            streams: OpenStreams::default(),
+            streams,
             deadlines: Deadlines::default(),
             door: Queue::new(),
             context,
@@ -382,31 +393,55 @@ impl Connection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
-    /// For a stream of a call that is about to be opened.
-    pub(in crate::transport) fn opening(&self) -> Opening<'_> {
-        self.0.streams.opening()
+    /// Locked while a stream is opened.
+    pub(in crate::transport) fn lock_streams(&self) -> MutexGuard<'_, StreamTable> {
+        self.0.streams.lock()
     }
 
-    /// Streams on which the peer has said END_STREAM.
-    pub(in crate::transport) fn on_responses_over(&self, streams: impl Iterator<Item = u32>) {
-        let over = self.0.streams.on_responses_over(streams);
-        (0..over).for_each(|_| self.release_call());
-    }
-
-    /// Streams that the peer has reset.
-    pub(in crate::transport) fn on_reset(&self, streams: impl Iterator<Item = u32>) {
-        for stream in streams {
-            if self.0.streams.remove(stream) {
-                self.release_call();
-            }
+    /// Lets go of the streams, after what may be a reason to take no calls.
+    pub(in crate::transport) fn unlock_streams(&self, mut streams: MutexGuard<'_, StreamTable>) {
+        let takes_calls_again = self.follow_hold(&mut streams);
+        drop(streams);
+        if takes_calls_again {
+            self.serve_queue();
         }
     }
 
-    /// Our side of a stream is over.
-    pub(in crate::transport) fn on_request_over(&self, stream: u32) {
-        if self.0.streams.on_request_over(stream) {
-            self.release_call();
+    /// Takes over from the streams whether it takes calls. Under their lock, so that the last
+    /// word counts. Whether it takes calls again.
+    fn follow_hold(&self, streams: &mut StreamTable) -> bool {
+        let hold = streams.take_hold();
+        if let Some(held) = hold {
+            self.0.slots.set_held(held);
         }
+        hold == Some(false)
+    }
+
+    /// After each poll of `h2`: gives back the slots of streams that are over.
+    pub(in crate::transport) fn follow_streams(&self) -> AfterPoll {
+        let mut streams = self.lock_streams();
+        let freed = streams.take_freed();
+        let takes_calls_again = self.follow_hold(&mut streams);
+        let after = AfterPoll {
+            polls_again: streams.has_stuck(),
+            asks_peer: streams.take_question(),
+            blocked_since: streams.blocked_since(),
+        };
+        drop(streams);
+        if freed.slots > 0 {
+            self.leave_calls(freed.calls);
+            self.0.slots.release(freed.slots);
+        }
+        if freed.slots > 0 || takes_calls_again {
+            self.serve_queue();
+        }
+        after
+    }
+
+    /// The connection is over, and all its streams.
+    pub(in crate::transport) fn end_streams(&self) {
+        self.lock_streams().end_all();
+        self.follow_streams();
     }
 
     /// Has the driver end `what` at this time, however little its reader does.
@@ -438,17 +473,16 @@ impl Connection {
         }
     }
 
-    /// A call has no stream any more.
-    fn release_call(&self) {
-        self.0.context.in_flight.leave();
-        self.release_slot();
+    /// So many calls fewer.
+    fn leave_calls(&self, calls: usize) {
+        self.0.context.in_flight.leave(calls);
         if let Some(limits) = &self.0.context.limits {
-            limits.leave();
+            (0..calls).for_each(|_| limits.leave());
         }
     }
 
     fn release_slot(&self) {
-        self.0.slots.release();
+        self.0.slots.release(1);
         self.serve_queue();
     }
 }
@@ -545,22 +579,15 @@ impl CallSlot {
         self.owner != SlotOwner::Watch
     }
 
-    /// Its stream is open. The slot is free when both sides of that are over, or when this
-    /// is dropped.
+    /// Its stream is open. From now on the wire says when the slot is free.
     pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
         self.stream = Some(stream);
     }
 
-    /// The number of its stream, if that is a call's.
-    pub(in crate::transport) fn stream(&self) -> Option<u32> {
-        self.stream
-    }
-
     /// Whether the peer's side of its stream is over.
     pub(in crate::transport) fn is_response_over(&self) -> bool {
-        let streams = &self.connection.0.streams;
         self.stream
-            .is_none_or(|stream| streams.is_response_over(stream))
+            .is_none_or(|stream| self.connection.lock_streams().is_response_over(stream))
     }
 
     /// Drops it. No call was made, so none counts against the endpoint's rate.
@@ -579,17 +606,25 @@ impl CallSlot {
 
 impl Drop for CallSlot {
     fn drop(&mut self) {
-        // A stream that is over has given everything back.
-        let streams = &self.connection.0.streams;
-        if self.stream.is_some_and(|stream| !streams.remove(stream)) {
-            return;
-        }
-        match self.owner {
-            SlotOwner::Watch => {}
-            SlotOwner::Call => self.connection.release_call(),
-            SlotOwner::Held => {
-                self.connection.release_slot();
-                if let Some(limits) = &self.connection.0.context.limits {
+        let connection = &self.connection;
+        match (self.stream, self.owner) {
+            // The wire says when its slot is free, and when it is it has said so.
+            (Some(stream), _) => {
+                let mut streams = connection.lock_streams();
+                if streams.leave(stream) {
+                    connection.unlock_streams(streams);
+                    connection.leave_calls(1);
+                    connection.wake_driver();
+                }
+            }
+            (None, SlotOwner::Watch) => {}
+            (None, SlotOwner::Call) => {
+                connection.leave_calls(1);
+                connection.release_slot();
+            }
+            (None, SlotOwner::Held) => {
+                connection.release_slot();
+                if let Some(limits) = &connection.0.context.limits {
                     limits.leave();
                 }
             }

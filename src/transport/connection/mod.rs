@@ -16,10 +16,10 @@ mod deadlines;
 mod group;
 mod keepalive_throttle;
 mod last_use;
-mod open_streams;
 mod queue;
 mod slots;
 mod stage;
+mod streams;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
@@ -34,3 +34,4 @@ pub(crate) use group::ConnectionGroup;
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use stage::Stage;
+pub(super) use streams::{MAX_CANCELLED, StreamTable, Streams};

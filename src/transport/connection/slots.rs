@@ -34,6 +34,8 @@ pub(super) struct Slots {
     pickable: AtomicBool,
     /// Set once, when no new stream can be opened any more.
     closed: AtomicBool,
+    /// Whether calls wait until the peer is seen to read.
+    held: AtomicBool,
     /// Reservations that wait. Each is owed a slot before any call, or calls
     /// that follow one another would keep the `Watch` out for ever.
     reserving: AtomicUsize,
@@ -42,10 +44,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Takes a slot for a call, unless the connection is full, not pickable or
+    /// Takes a slot for a call, unless the connection is full, held, not pickable or
     /// closed to new streams.
     pub(super) fn take(&self) -> bool {
-        self.pickable.load(SeqCst) && self.take_leaving(self.reserving.load(SeqCst))
+        self.pickable.load(SeqCst)
+            && !self.held.load(SeqCst)
+            && self.take_leaving(self.reserving.load(SeqCst))
     }
 
     /// Takes a slot for the `Watch`, pickable or not, as soon as there is one.
@@ -87,9 +91,9 @@ impl Slots {
         !self.closed.load(SeqCst) && self.taken() < self.limit.load(SeqCst)
     }
 
-    /// Gives a slot back. The caller then serves the queue.
-    pub(super) fn release(&self) {
-        self.taken.fetch_sub(1, SeqCst);
+    /// Gives slots back. The caller then serves the queue.
+    pub(super) fn release(&self, slots: usize) {
+        self.taken.fetch_sub(slots, SeqCst);
         self.wake_reserving();
     }
 
@@ -113,6 +117,11 @@ impl Slots {
     /// Whether calls may use the connection at all.
     pub(super) fn is_open(&self) -> bool {
         self.pickable.load(SeqCst) && !self.closed.load(SeqCst)
+    }
+
+    /// The caller then serves the queue.
+    pub(super) fn set_held(&self, held: bool) {
+        self.held.store(held, SeqCst);
     }
 
     pub(super) fn close_to_new_streams(&self) {
@@ -143,7 +152,7 @@ mod tests {
         let slots = slots(1);
         assert!(slots.take());
         assert!(!slots.take());
-        slots.release();
+        slots.release(1);
         assert!(slots.take());
     }
 
@@ -161,10 +170,10 @@ mod tests {
         assert!((0..3).all(|_| slots.take()));
         slots.set_limit(1);
         for _ in 0..2 {
-            slots.release();
+            slots.release(1);
             assert!(!slots.take());
         }
-        slots.release();
+        slots.release(1);
         assert!(slots.take());
     }
 
@@ -192,7 +201,7 @@ mod tests {
         assert!(slots.reserve().now_or_never().is_some());
         slots.end_reserving();
         assert!(!slots.take(), "both are taken");
-        slots.release();
+        slots.release(1);
         assert!(slots.take());
     }
 }

@@ -20,6 +20,9 @@ use crate::{
 /// What every request says of its sender, after the application's own words.
 pub(super) const USER_AGENT: &str = concat!("tonic-health-channel/", env!("CARGO_PKG_VERSION"));
 
+/// The same as `TCP_USER_TIMEOUT` by default (gRFC A18).
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// gRPC's minimum connect timeout (its connection-backoff document).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -51,6 +54,7 @@ pub struct Endpoint {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(in crate::transport) tcp: TcpOptions,
+    pub(in crate::transport) write_timeout: Option<Duration>,
     pub(in crate::transport) http2: Http2Options,
     pub(in crate::transport) keepalive: KeepaliveOptions,
     pub(super) limits: LimitOptions,
@@ -318,6 +322,7 @@ impl From<Uri> for Endpoint {
             connect_timeout: None,
             timeout: None,
             tcp: TcpOptions::default(),
+            write_timeout: Some(WRITE_TIMEOUT),
             http2: Http2Options::default(),
             keepalive: KeepaliveOptions::default(),
             limits: LimitOptions::default(),

@@ -114,6 +114,26 @@ impl Endpoint {
         self
     }
 
+    /// How long the peer may take nothing of what is written to it before the connection
+    /// counts as dead. 20 s by default, as for [`tcp_user_timeout`](Self::tcp_user_timeout);
+    /// `None`: for ever.
+    ///
+    /// The time runs only while something waits to be written. It holds for Unix sockets and
+    /// for what a connector gives, on every system, where `TCP_USER_TIMEOUT` is of TCP alone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("unix:/run/greeter.sock")
+    ///     .write_timeout(Some(Duration::from_secs(5)));
+    /// # let _ = endpoint;
+    /// ```
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
     /// Connects from this address. By default the system chooses one.
     pub fn local_address(mut self, address: Option<IpAddr>) -> Self {
         self.tcp.local_address = address;

@@ -46,12 +46,14 @@ impl CallSlot {
         // A clone for each call, because a `SendRequest` that filled the peer's
         // limit refuses the next request for a moment; clones do not.
         let mut send = connection.send().clone();
-        let opening = self.is_for_call().then(|| connection.opening());
+        // Until it is open: its end is not to be seen before it.
+        let streams = self.is_for_call().then(|| connection.lock_streams());
         match send.send_request(head, request.is_empty()) {
             Ok((response, stream)) => {
-                if let Some(opening) = opening {
+                if let Some(mut streams) = streams {
                     let number = response.stream_id().as_u32();
-                    opening.opened(number, request.is_whole());
+                    streams.open(number, request.ready_bytes());
+                    connection.unlock_streams(streams);
                     self.set_stream(number);
                 }
                 let pump = request.send(stream);
@@ -60,7 +62,7 @@ impl CallSlot {
             Err(error) => match h2_error::end_on_open(&error, connection.send()) {
                 None => Err(refused(&error)),
                 Some(why) => {
-                    drop(opening);
+                    drop(streams);
                     connection.close_to_new_streams(Stage::Draining(why));
                     Err(OpenError::Unsent)
                 }

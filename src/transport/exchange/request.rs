@@ -171,10 +171,9 @@ impl OutgoingRequest {
         matches!(self.rest, Rest::Nothing)
     }
 
-    /// Whether it goes out whole with [`send`](Self::send), so that our side is over then.
-    pub(super) fn is_whole(&self) -> bool {
-        let first = self.first.as_ref().map_or(0, Bytes::len);
-        matches!(self.rest, Rest::Nothing) && first <= LARGEST_PIECE
+    /// Bytes of the body that go out with [`send`](Self::send).
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.first.as_ref().map_or(0, Bytes::len)
     }
 
     /// Whether HEADERS are all there is.

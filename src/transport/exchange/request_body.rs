@@ -156,7 +156,6 @@ impl RequestBodyTask {
     pub(super) fn start(mut pump: Box<RequestBodyPump>, slot: &CallSlot) -> Self {
         let (detach, mut detached) = oneshot::channel();
         let (fail, failed) = oneshot::channel();
-        let (connection, stream) = (slot.connection().clone(), slot.stream());
         slot.connection().executor().spawn(async move {
             let mut alone: Option<Detached> = None;
             let outcome = poll_fn(|cx| {
@@ -176,19 +175,12 @@ impl RequestBodyTask {
             })
             .await;
             match outcome {
-                Some(Ok(())) => {
-                    // Before our side counts as over, it is: the pump has said so to `h2`.
-                    drop(pump);
-                    stream
-                        .into_iter()
-                        .for_each(|s| connection.on_request_over(s));
-                }
                 Some(Err(error)) => {
                     // First the reason, then the reset that makes the reader ask.
                     let _ = fail.send(error);
                     pump.cancel();
                 }
-                None => drop(pump),
+                Some(Ok(())) | None => drop(pump),
             }
         });
         Self {

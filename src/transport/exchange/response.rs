@@ -62,8 +62,6 @@ impl RequestBody {
                 Poll::Pending => Self::Moving(RequestBodyTask::start(pump, slot)),
                 Poll::Ready(Ok(())) => {
                     drop(pump);
-                    let stream = slot.stream().into_iter();
-                    stream.for_each(|stream| slot.connection().on_request_over(stream));
                     Self::Sent
                 }
                 Poll::Ready(Err(error)) => {
@@ -328,6 +326,7 @@ impl ResponseBody {
 
 impl Reader {
     /// The next frame of `live`, which is `None` if it has expired.
+    #[inline(always)]
     fn poll(
         &mut self,
         live: &mut Option<Live>,
@@ -360,6 +359,15 @@ impl Reader {
         }
         self.is_over = true;
         Poll::Ready(frame)
+    }
+
+    #[inline(never)]
+    fn poll_shared(
+        &mut self,
+        shared: &SharedLive,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.poll(&mut shared.lock(), cx)
     }
 
     fn poll_live(
@@ -455,7 +463,7 @@ impl http_body::Body for ResponseBody {
         let Self { live, reader } = &mut *self;
         match live {
             Held::Own(live) => reader.poll(live, cx),
-            Held::Shared(shared) => reader.poll(&mut shared.lock(), cx),
+            Held::Shared(shared) => reader.poll_shared(shared, cx),
         }
     }
 

@@ -12,9 +12,7 @@ use tokio::time::{self, Instant, Sleep};
 use tracing::warn;
 
 use super::{
-    close_timeout::CloseTimeout,
-    keepalive::Keepalive,
-    wire::{StreamEnds, WireIo},
+    close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo, write_timeout::WriteTimeout,
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -40,11 +38,12 @@ type Http2Connection = h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 pub(super) struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<Http2Connection>,
-    /// Streams that the peer has ended.
-    ends: StreamEnds,
     /// None once it has been told of too many PINGs, too.
     keepalive: Option<Keepalive>,
     close_timeout: CloseTimeout,
+    write_timeout: WriteTimeout,
+    /// Bytes that a response may send ahead of its reader.
+    stream_window: u32,
     /// For the earliest deadline of a stream, while there is one.
     deadline: Option<Pin<Box<Sleep>>>,
     handle: WeakConnection,
@@ -70,9 +69,9 @@ impl Future for Driver {
         };
         let why = match outcome {
             Poll::Ready(outcome) => self.end_of_h2(outcome, &connection),
-            Poll::Pending => match self.follow_peer(&connection) {
-                Some(why) => why,
-                None => {
+            Poll::Pending => match self.follow_peer(cx, &connection) {
+                Poll::Ready(why) => why,
+                Poll::Pending => {
                     self.expire_streams(cx, &connection);
                     ready!(self.drive_keepalive(cx, &connection))
                 }
@@ -86,15 +85,17 @@ impl Future for Driver {
 impl Driver {
     pub(super) fn new(
         h2: Http2Connection,
-        ends: StreamEnds,
         keepalive: Option<Keepalive>,
+        write_timeout: WriteTimeout,
+        stream_window: u32,
         connection: &Connection,
     ) -> Self {
         Self {
             h2: Some(h2),
-            ends,
             keepalive,
             close_timeout: CloseTimeout::default(),
+            write_timeout,
+            stream_window,
             deadline: None,
             handle: connection.downgrade(),
             waker: None,
@@ -164,29 +165,42 @@ impl Driver {
         Poll::Ready(())
     }
 
-    /// Takes over what the peer says of new streams: its limit, or a GOAWAY. The reason
-    /// if the connection is to be closed for that.
-    fn follow_peer(&mut self, connection: &Connection) -> Option<Cause> {
+    /// Takes over what the peer has done to streams, and what it says of new ones: its limit,
+    /// or a GOAWAY. Ready with the reason if the connection is to be closed for that.
+    fn follow_peer(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Cause> {
         self.was_busy = connection.calls_in_flight() > 1;
-        {
-            let mut ended = self.ends.lock();
-            connection.on_reset(ended.reset.drain(..));
-            connection.on_responses_over(ended.over.drain(..));
+        let after = connection.follow_streams();
+        if after.polls_again || (after.asks_peer && self.ask_peer()) {
+            cx.waker().wake_by_ref();
+        }
+        let blocked = self.write_timeout.poll(cx, after.blocked_since);
+        if let Poll::Ready(why) = blocked {
+            return Poll::Ready(Cause::new(CauseKind::Disconnected, why));
         }
         let Some(error) = end_of(connection.send()) else {
-            let h2 = self.h2.as_ref()?;
-            connection.set_limit(h2.max_concurrent_send_streams());
-            return None;
+            if let Some(h2) = &self.h2 {
+                connection.set_limit(h2.max_concurrent_send_streams());
+            }
+            return Poll::Pending;
         };
         self.calm_down(&error, connection);
         let why = disconnected(&error);
         // The peer broke the protocol and every stream has failed. If the GOAWAY has to
         // wait, it is for one who does not read.
         if error.is_library() {
-            return Some(why);
+            return Poll::Ready(why);
         }
         connection.close_to_new_streams(Stage::Draining(why));
-        None
+        Poll::Pending
+    }
+
+    /// Has the peer acknowledge SETTINGS that change nothing, to see that it reads. A PING
+    /// would do the same, but servers count PINGs (gRFC A8).
+    fn ask_peer(&mut self) -> bool {
+        // While others are not acknowledged, those are the question.
+        self.h2
+            .as_mut()
+            .is_some_and(|h2| h2.set_initial_window_size(self.stream_window).is_ok())
     }
 
     /// Ends the streams whose deadline is over and whose reader has not noticed.
@@ -231,6 +245,7 @@ impl Driver {
     fn close(&mut self, why: Cause, connection: &Connection) {
         connection.close_to_new_streams(Stage::Closed(why));
         self.h2 = None;
+        connection.end_streams();
     }
 
     /// A server that is sent too many PINGs ends the connection (gRFC A8); so do the
@@ -261,6 +276,7 @@ impl Drop for Driver {
             let why = "its runtime has ended";
             connection
                 .close_to_new_streams(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
+            connection.end_streams();
         }
     }
 }

@@ -12,11 +12,12 @@ use tokio::runtime::Handle;
 use super::{
     driver::Driver,
     keepalive::Keepalive,
-    limits::{builder, has_settings},
-    wire::{StreamEnds, WireIo},
+    limits::{builder, has_settings, stream_window},
+    wire::WireIo,
+    write_timeout::WriteTimeout,
 };
 use crate::transport::{
-    connection::{BackendContext, Connection},
+    connection::{BackendContext, Connection, Streams},
     endpoint::Endpoint,
     io::{BoxIo, SniffedIo},
     words::h2_error::{describe_h2, why_ended},
@@ -32,9 +33,9 @@ pub(in crate::transport) async fn handshake(
 ) -> Result<Connection, String> {
     let (io, first_bytes) = SniffedIo::new(io);
     let read_activity = io.read_activity.clone();
-    let ends = StreamEnds::default();
+    let streams = Streams::default();
     let (send, mut h2) = builder(&endpoint.http2)
-        .handshake::<_, Bytes>(WireIo::new(io, ends.clone()))
+        .handshake::<_, Bytes>(WireIo::new(io, streams.clone()))
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
     let ended = poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
@@ -59,10 +60,13 @@ pub(in crate::transport) async fn handshake(
     let connection = Connection::new(
         send,
         h2.max_concurrent_send_streams(),
+        streams,
         endpoint.connection_config(Handle::current()),
         context,
     );
-    let driver = Driver::new(h2, ends, keepalive, &connection);
+    let write_timeout = WriteTimeout::new(endpoint.write_timeout, endpoint.uses_sockets());
+    let stream_window = stream_window(&endpoint.http2);
+    let driver = Driver::new(h2, keepalive, write_timeout, stream_window, &connection);
     connection.executor().spawn(driver);
     Ok(connection)
 }

@@ -48,18 +48,15 @@ const NO_SETTINGS_YET: usize = usize::MAX - 1;
 
 /// The settings of one connection: its endpoint's, and the limits where that says nothing.
 pub(super) fn builder(options: &Http2Options) -> h2::client::Builder {
-    let (stream_window, connection_window) = match options.adaptive_window {
-        true => (ADAPTIVE_WINDOW, ADAPTIVE_WINDOW),
-        false => (
-            options.stream_window.unwrap_or(STREAM_WINDOW),
-            options.connection_window.unwrap_or(CONNECTION_WINDOW),
-        ),
+    let connection_window = match options.adaptive_window {
+        true => ADAPTIVE_WINDOW,
+        false => options.connection_window.unwrap_or(CONNECTION_WINDOW),
     };
     let connection_window = connection_window.clamp(LEAST_CONNECTION_WINDOW, LARGEST_WINDOW);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_max_send_streams(NO_SETTINGS_YET)
-        .initial_window_size(stream_window.min(LARGEST_WINDOW))
+        .initial_window_size(stream_window(options))
         .initial_connection_window_size(connection_window)
         .data_frame_budget(DATA_BUDGET)
         .max_concurrent_reset_streams(
@@ -83,6 +80,15 @@ pub(super) fn builder(options: &Http2Options) -> h2::client::Builder {
         builder.header_table_size(size);
     }
     builder
+}
+
+/// Bytes that a response may send ahead of its reader.
+pub(super) fn stream_window(options: &Http2Options) -> u32 {
+    let window = match options.adaptive_window {
+        true => ADAPTIVE_WINDOW,
+        false => options.stream_window.unwrap_or(STREAM_WINDOW),
+    };
+    window.min(LARGEST_WINDOW)
 }
 
 /// Whether the peer's SETTINGS have come, by the limit that `h2` knows.

@@ -13,5 +13,6 @@ mod handshake;
 mod keepalive;
 mod limits;
 mod wire;
+mod write_timeout;
 
 pub(super) use handshake::handshake;

@@ -6,8 +6,11 @@ use futures_util::FutureExt;
 use h2::server;
 
 use super::{
-    Connection, Queue, Stage, assert_usable, connected_to, open, read, soon, taken, unary,
-    wire::{self, HEADERS, MAX_CONCURRENT_STREAMS, wired, wired_to},
+    Connection, Queue, Stage, assert_usable, connected_to, open, read, slots_taken, soon, taken,
+    unary,
+    wire::{
+        ACK, HEADERS, MAX_CONCURRENT_STREAMS, RST_STREAM, SETTINGS, wire_frame, wired, wired_to,
+    },
 };
 use crate::transport::OutgoingRequest;
 
@@ -59,10 +62,11 @@ async fn a_cancelled_calls_slot_goes_to_the_one_that_waits() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 1).await;
     let first = open(&connection, unary("")).await;
-    let ticket = queue.join();
+    let mut ticket = queue.join();
     connection.serve_queue();
     drop(first);
-    drop(soon(ticket).await);
+    assert!(connection.admit().is_none(), "the peer does not know yet");
+    drop(taken(&mut ticket, &connection).await);
     assert_eq!(connection.streams(), 0);
 }
 
@@ -88,15 +92,15 @@ async fn a_limit_lowered_below_what_runs_admits_nobody_until_enough_have_ended()
     let mut running = Vec::new();
     for _ in 0..3 {
         running.push(open(&connection, unary("")).await);
+        wire.next_request().await;
     }
     wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]).await;
     limit_becomes(&connection, 1).await;
-    for _ in 0..2 {
+    for left in [2, 1, 0] {
         assert!(connection.admit().is_none());
         running.pop();
+        slots_taken(&connection, left).await;
     }
-    assert!(connection.admit().is_none());
-    running.pop();
     assert!(connection.admit().is_some());
 }
 
@@ -146,7 +150,7 @@ async fn twenty_thousand_cancelled_calls_leave_nothing() {
         }
         assert!(connection.admit().is_none());
         drop(calls);
-        assert_eq!(connection.streams(), 0);
+        slots_taken(&connection, 0).await;
         at_peer.last_mut().expect("a call").reset().await;
     }
     assert_usable(&connection, &mut peer).await;
@@ -155,30 +159,38 @@ async fn twenty_thousand_cancelled_calls_leave_nothing() {
 /// `h2` would keep a call that never got a stream; here there is none to keep.
 #[tokio::test(start_paused = true)]
 async fn a_peer_never_sees_more_streams_than_it_allows() {
-    let (connection, mut wire) = wired(2).await;
+    let queue = Queue::new();
+    let (connection, mut wire) = wired_to(&queue, 2).await;
+    let mut running = std::collections::HashSet::new();
     for _ in 0..1_000 {
-        let Some(admitted) = connection.admit() else {
-            panic!("every slot is free again");
-        };
+        let mut ticket = queue.join();
+        connection.serve_queue();
+        let admitted = taken(&mut ticket, &connection).await;
         let mut request = OutgoingRequest::new(unary(""));
         request.prefetch().await.expect("a sound body");
         drop(admitted.open(&mut request));
+        loop {
+            let frame = wire.read().await.expect("an open connection");
+            match frame.kind {
+                HEADERS => assert!(running.insert(frame.stream)),
+                RST_STREAM => assert!(running.remove(&frame.stream)),
+                _ => {}
+            }
+            assert!(running.len() <= 2, "{running:?}");
+            if frame.kind == RST_STREAM {
+                break;
+            }
+        }
+        if connection.admit().is_none() {
+            // It is asked whether it reads.
+            wire.read_until(SETTINGS).await;
+            wire.write(&wire_frame(SETTINGS, ACK, 0, &[])).await;
+        }
     }
     let last = open(&connection, unary("")).await;
-    let mut running = std::collections::HashSet::new();
-    loop {
-        let frame = wire.read().await.expect("an open connection");
-        match frame.kind {
-            HEADERS => assert!(running.insert(frame.stream)),
-            wire::RST_STREAM => assert!(running.remove(&frame.stream)),
-            _ => {}
-        }
-        assert!(running.len() <= 2, "{running:?}");
-        if frame.kind == HEADERS && frame.stream == 2_001 {
-            break;
-        }
-    }
-    wire.answer(2_001, b"").await;
+    let stream = wire.next_request().await;
+    assert_eq!(stream, 2_001);
+    wire.answer(stream, b"").await;
     soon(last).await.map(drop).expect("headers");
 }
 

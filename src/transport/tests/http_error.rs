@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tonic::Code;
 
-use super::{ADDRESS, assert_usable, connected, header, ok, open, read, soon, unary};
+use super::{ADDRESS, assert_usable, connected, header, ok, open, read, slots_taken, soon, unary};
 
 #[tokio::test(start_paused = true)]
 async fn an_http_error_without_a_grpc_status_becomes_one() {
@@ -38,7 +38,7 @@ async fn an_http_error_without_a_grpc_status_becomes_one() {
         let start = format!("{ADDRESS} answered HTTP {http}");
         assert!(text.starts_with(&start), "{text}");
         assert!(!failed.unprocessed);
-        assert_eq!(connection.streams(), 0);
+        slots_taken(&connection, 0).await;
         assert_usable(&connection, &mut peer).await;
     }
 }
@@ -71,7 +71,7 @@ async fn a_page_in_the_place_of_an_answer_is_an_error() {
          and no gRPC status"
     );
     assert_eq!(failed.error.message(), text);
-    assert_eq!(connection.streams(), 0);
+    slots_taken(&connection, 0).await;
 }
 
 /// tonic decodes them, and panics where it cannot.

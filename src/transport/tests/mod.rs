@@ -6,6 +6,7 @@
 mod admission;
 mod call_limits;
 mod closing;
+mod deaf;
 mod exchange;
 mod goaway;
 mod guards;
@@ -326,6 +327,22 @@ async fn frame(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Status>> 
 async fn taken<T>(ticket: &mut Ticket<T>, connection: &Connection) -> T {
     let serve = || connection.serve_queue();
     soon(poll_fn(|cx| ticket.poll_and_serve(cx, serve))).await
+}
+
+/// Until so many slots of a connection are taken: its driver says on the wire what has ended.
+#[track_caller]
+fn slots_taken(connection: &Connection, wanted: usize) -> impl Future<Output = ()> {
+    let at = Location::caller();
+    async move {
+        for _ in 0..100 {
+            if connection.streams() == wanted {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        let taken = connection.streams();
+        panic!("{taken} slots are taken at {at}, not {wanted}");
+    }
 }
 
 /// What a response body brings, to its end.

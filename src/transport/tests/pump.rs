@@ -12,7 +12,9 @@ use http_body::{Body as _, Frame};
 use http_body_util::StreamBody;
 use tonic::{Code, Status, body::Body};
 
-use super::{connected, connected_to, data, frame, ok, open, read, request, soon, streaming};
+use super::{
+    connected, connected_to, data, frame, ok, open, read, request, slots_taken, soon, streaming,
+};
 
 const MESSAGES: usize = 1_000;
 
@@ -212,7 +214,7 @@ async fn dropping_the_response_body_cancels_a_request_that_goes_on() {
     let mut answers = peer.next_call().await.answer();
     let response = soon(exchange).await.expect("headers");
     drop(response);
-    assert_eq!(connection.streams(), 0);
+    slots_taken(&connection, 0).await;
     let reset = soon(std::future::poll_fn(|cx| answers.poll_reset(cx))).await;
     assert_eq!(reset.expect("a reset"), Reason::CANCEL);
     soon(frames.closed()).await;
@@ -231,7 +233,7 @@ async fn dropping_the_call_cancels_a_request_that_lacks_window() {
     let mut at_peer = peer.next_call().await;
     assert!((&mut exchange).now_or_never().is_none());
     drop(exchange);
-    assert_eq!(connection.streams(), 0);
+    slots_taken(&connection, 0).await;
     assert_eq!(at_peer.reset().await, Reason::CANCEL);
     soon(frames.closed()).await;
 }

@@ -1,14 +1,14 @@
 //! The slot that the `Watch` keeps.
 
-use std::pin::pin;
+use std::{future::poll_fn, pin::pin};
 
 use futures_util::FutureExt;
 
 use super::{
-    Queue, open, read, soon, unary,
+    CallSlot, Connection, Queue, Ticket, open, read, slots_taken, soon, taken, unary,
     wire::{MAX_CONCURRENT_STREAMS, wired, wired_to},
 };
-use crate::transport::OutgoingRequest;
+use crate::transport::{OutgoingRequest, Reserved};
 
 #[tokio::test(start_paused = true)]
 async fn a_reservation_waits_for_a_limit_above_zero() {
@@ -69,6 +69,7 @@ async fn a_reservation_given_up_holds_back_nothing() {
         let mut reserving = pin!(connection.reserve());
         assert!(reserving.as_mut().now_or_never().is_none());
         drop(running);
+        slots_taken(&connection, 0).await;
         assert!(connection.admit().is_none(), "it is owed the slot");
     }
     assert!(connection.admit().is_some());
@@ -83,23 +84,29 @@ async fn a_reservation_given_up_holds_back_nothing() {
     soon(ticket).await;
 }
 
+/// The slot that a call of this connection waits for.
+async fn reserved(ticket: &mut Ticket<Reserved>, connection: &Connection) -> CallSlot {
+    let slot = soon(poll_fn(|cx| connection.poll_reserved(ticket, cx))).await;
+    slot.expect("a slot")
+}
+
 // D26
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_this_connection_comes_before_calls_that_may_use_any() {
     let queue = Queue::new();
     let (connection, _wire) = wired_to(&queue, 1).await;
     let running = open(&connection, unary("")).await;
-    let mut call = pin!(queue.join());
+    let mut call = queue.join();
     connection.serve_queue();
-    let mut first = pin!(connection.reserve_call());
-    let mut second = pin!(connection.reserve_call());
+    let mut first = connection.reserve_call();
+    let mut second = connection.reserve_call();
     drop(running);
-    let slot = soon(first.as_mut()).await.expect("a slot");
-    assert!(second.as_mut().now_or_never().is_none());
-    assert!(call.as_mut().now_or_never().is_none());
+    let slot = reserved(&mut first, &connection).await;
+    assert!((&mut second).now_or_never().is_none());
+    assert!((&mut call).now_or_never().is_none());
     drop(slot);
-    drop(soon(second).await.expect("the slot that was not used"));
-    drop(soon(call).await);
+    drop(reserved(&mut second, &connection).await);
+    drop(taken(&mut call, &connection).await);
     assert_eq!(connection.streams(), 0);
 }
 

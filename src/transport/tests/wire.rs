@@ -69,7 +69,7 @@ pub(super) async fn wired_through(pipe: usize, limit: u32) -> (Connection, Wire)
     shake_hands(endpoint_over(ours), theirs, context(&Queue::new()), limit).await
 }
 
-async fn shake_hands(
+pub(super) async fn shake_hands(
     endpoint: Endpoint,
     theirs: DuplexStream,
     context: BackendContext,
@@ -104,10 +104,20 @@ impl Wire {
     pub(super) async fn read(&mut self) -> Option<WireFrame> {
         let mut head = [0; 9];
         soon(self.0.read_exact(&mut head)).await.ok()?;
+        Some(self.read_payload(head).await.expect("a whole frame"))
+    }
+
+    /// The next frame; `None` at the end of the connection, also within a frame.
+    pub(super) async fn read_or_cut(&mut self) -> Option<WireFrame> {
+        let mut head = [0; 9];
+        soon(self.0.read_exact(&mut head)).await.ok()?;
+        self.read_payload(head).await
+    }
+
+    async fn read_payload(&mut self, head: [u8; 9]) -> Option<WireFrame> {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
-        let whole = soon(self.0.read_exact(&mut payload)).await;
-        whole.expect("a whole frame");
+        soon(self.0.read_exact(&mut payload)).await.ok()?;
         Some(WireFrame {
             kind: head[3],
             flags: head[4],

@@ -15,7 +15,9 @@
 //! - [`grpc`]: good HTTP/2 that is bad gRPC.
 //! - [`settings`]: SETTINGS and windows that move under calls.
 //! - [`floods`]: too much of anything.
+//! - [`deaf`]: peers that stop reading.
 
+mod deaf;
 mod endings;
 mod floods;
 mod framing;

@@ -1,0 +1,438 @@
+//! The streams of calls on one connection, by what has been on the wire.
+//!
+//! A stream is free at the peer when both its sides are over on the wire: END_STREAM of each,
+//! or one RST_STREAM. Its slot is free here at the same moment, not before: a peer that stops
+//! reading is then given no more streams than its limit, however many calls are cancelled.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::time::Instant;
+
+use crate::util::lock::lock;
+
+/// Calls that may be cancelled on a connection since the peer's last byte, before it takes no
+/// more. The servers of tonic and `h2` end a connection over 21 streams that are reset before
+/// they have looked at them, and a peer that has stopped would find them all at once.
+pub(in crate::transport) const MAX_CANCELLED: usize = 16;
+/// Bytes of requests that may wait to be written before a connection takes no more calls.
+const MAX_WAITING: usize = 1 << 20;
+/// What one request counts at most: a large message is to hold back no other call, and 16 are.
+const MAX_WAITING_OF_CALL: usize = MAX_WAITING / 16;
+/// What a request counts at least.
+const WAITING_HEAD: usize = 512;
+
+/// Shared by the handles of a connection and the IO under its `h2`.
+#[derive(Clone, Default)]
+pub(in crate::transport) struct Streams(Arc<Mutex<StreamTable>>);
+
+impl Streams {
+    pub(in crate::transport) fn lock(&self) -> MutexGuard<'_, StreamTable> {
+        lock(&self.0)
+    }
+}
+
+/// In the order of their numbers (RFC 9113 §5.1.1), in which they are opened.
+#[derive(Default)]
+pub(in crate::transport) struct StreamTable {
+    open: VecDeque<Stream>,
+    freed: Freed,
+    /// How often [`take_freed`](Self::take_freed) has been called.
+    turn: u32,
+    /// Streams that have a `stuck_in`.
+    stuck: usize,
+    /// Since when the socket takes nothing of what is written to it.
+    blocked_since: Option<Instant>,
+    /// Bytes of requests that `h2` could not write yet.
+    waiting: usize,
+    /// How often what waits has begun anew.
+    epoch: u32,
+    /// Calls cancelled since the peer's last byte.
+    cancelled: usize,
+    /// The peer was asked for a byte since then.
+    has_asked: bool,
+    /// Streams of cancelled calls whose end is not written.
+    dead: usize,
+    /// Whether the connection takes no calls.
+    is_held: bool,
+}
+
+/// What has an end since the driver's last poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::transport) struct Freed {
+    /// Slots to be given back.
+    pub(in crate::transport) slots: usize,
+    /// Calls among them that are still counted as in flight.
+    pub(in crate::transport) calls: usize,
+}
+
+struct Stream {
+    number: u32,
+    /// What it has in the table's `waiting`, in that epoch.
+    waiting: usize,
+    epoch: u32,
+    /// END_STREAM was written.
+    request_over: bool,
+    /// END_STREAM has come.
+    response_over: bool,
+    /// Its call has let go of it.
+    is_left: bool,
+    /// The turn in which its call let go of it, where `h2` may have nothing more to write: the
+    /// answer is whole, and the end of the request waits for a window.
+    stuck_in: Option<u32>,
+}
+
+impl StreamTable {
+    /// A stream is open, and `bytes` of its request wait to be written. Under the lock that was
+    /// held while `h2` opened it: numbers are then in order here, and its end is not seen
+    /// before it.
+    pub(in crate::transport) fn open(&mut self, number: u32, bytes: usize) {
+        let waiting = WAITING_HEAD + bytes.min(MAX_WAITING_OF_CALL);
+        self.waiting += waiting;
+        self.open.push_back(Stream {
+            number,
+            waiting,
+            epoch: self.epoch,
+            request_over: false,
+            response_over: false,
+            is_left: false,
+            stuck_in: None,
+        });
+    }
+
+    /// Our END_STREAM is on the wire.
+    pub(in crate::transport) fn on_request_over(&mut self, number: u32) {
+        if let Some(at) = self.position(number) {
+            let stream = &mut self.open[at];
+            stream.request_over = true;
+            if stream.response_over {
+                self.end(at);
+            } else if stream.epoch == self.epoch {
+                self.waiting -= std::mem::take(&mut stream.waiting);
+            }
+        }
+    }
+
+    /// The peer's END_STREAM is here.
+    pub(in crate::transport) fn on_response_over(&mut self, number: u32) {
+        if let Some(at) = self.position(number) {
+            self.open[at].response_over = true;
+            if self.open[at].request_over {
+                self.end(at);
+            }
+        }
+    }
+
+    /// RST_STREAM is on the wire, of either side.
+    pub(in crate::transport) fn on_reset(&mut self, number: u32) {
+        if let Some(at) = self.position(number) {
+            self.end(at);
+        }
+    }
+
+    /// Its call lets go of a stream, which `h2` then resets if it is not over. Whether it was
+    /// open here until now.
+    pub(in crate::transport) fn leave(&mut self, number: u32) -> bool {
+        let Some(at) = self.position(number) else {
+            return false;
+        };
+        let stream = &mut self.open[at];
+        stream.is_left = true;
+        self.dead += 1;
+        if stream.response_over {
+            stream.stuck_in = Some(self.turn);
+            self.stuck += 1;
+        } else {
+            self.cancelled += 1;
+        }
+        true
+    }
+
+    /// Something of the peer's is here.
+    pub(in crate::transport) fn on_bytes(&mut self) {
+        self.cancelled = 0;
+        self.has_asked = false;
+    }
+
+    /// Whether the peer's side of a stream is over.
+    pub(in crate::transport) fn is_response_over(&self, number: u32) -> bool {
+        self.position(number)
+            .is_none_or(|at| self.open[at].response_over)
+    }
+
+    /// The socket took some of what was written to it, or all.
+    pub(in crate::transport) fn on_written(&mut self) {
+        self.blocked_since = None;
+    }
+
+    /// The socket took nothing of what was written to it.
+    pub(in crate::transport) fn on_blocked(&mut self) {
+        self.blocked_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Since when the socket takes nothing.
+    pub(in crate::transport) fn blocked_since(&self) -> Option<Instant> {
+        self.blocked_since
+    }
+
+    /// Streams of cancelled calls that the peer would find when it reads again.
+    pub(in crate::transport) fn dead(&self) -> usize {
+        self.dead
+    }
+
+    /// What the last poll of `h2` has freed.
+    pub(in crate::transport) fn take_freed(&mut self) -> Freed {
+        // `h2` has written all it could since then, and was not hindered. What still waits
+        // waits for a window, which the peer opens to each stream as it likes.
+        if self.blocked_since.is_none() {
+            if self.stuck > 0 {
+                self.give_up_stuck();
+            }
+            if self.waiting > 0 {
+                self.waiting = 0;
+                self.epoch = self.epoch.wrapping_add(1);
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        std::mem::take(&mut self.freed)
+    }
+
+    fn give_up_stuck(&mut self) {
+        let now = self.turn;
+        while let Some(at) = self
+            .open
+            .iter()
+            .position(|stream| stream.stuck_in.is_some_and(|turn| turn != now))
+        {
+            self.end(at);
+        }
+    }
+
+    /// Whether the driver's next poll frees streams, though nothing comes.
+    pub(in crate::transport) fn has_stuck(&self) -> bool {
+        self.stuck > 0 && self.blocked_since.is_none()
+    }
+
+    /// Whether the connection takes no calls, if that is new.
+    pub(in crate::transport) fn take_hold(&mut self) -> Option<bool> {
+        let holds = self.cancelled >= MAX_CANCELLED || self.waiting >= MAX_WAITING;
+        (holds != self.is_held).then(|| {
+            self.is_held = holds;
+            holds
+        })
+    }
+
+    /// Whether the peer is to be asked for a byte, to see that it reads. Once.
+    pub(in crate::transport) fn take_question(&mut self) -> bool {
+        self.cancelled >= MAX_CANCELLED && !std::mem::replace(&mut self.has_asked, true)
+    }
+
+    /// The connection is over, and all streams with it.
+    pub(in crate::transport) fn end_all(&mut self) {
+        while !self.open.is_empty() {
+            self.end(self.open.len() - 1);
+        }
+    }
+
+    fn end(&mut self, at: usize) {
+        let stream = match at {
+            // Mostly it is the oldest.
+            0 => self.open.pop_front(),
+            _ => self.open.remove(at),
+        };
+        let Some(stream) = stream else {
+            return;
+        };
+        self.stuck -= usize::from(stream.stuck_in.is_some());
+        self.dead -= usize::from(stream.is_left);
+        if stream.epoch == self.epoch {
+            self.waiting -= stream.waiting;
+        }
+        self.freed.slots += 1;
+        self.freed.calls += usize::from(!stream.is_left);
+    }
+
+    #[inline]
+    fn position(&self, number: u32) -> Option<usize> {
+        let behind = self.open.back()?.number.checked_sub(number)? as usize / 2;
+        // Mostly all that were opened after it are still open.
+        let at = self.open.len().wrapping_sub(behind + 1);
+        match self.open.get(at) {
+            Some(stream) if stream.number == number => Some(at),
+            _ => self.search(number),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, number: u32) -> Option<usize> {
+        self.open
+            .binary_search_by_key(&number, |stream| stream.number)
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Freed, StreamTable};
+
+    const CALL: Freed = Freed { slots: 1, calls: 1 };
+    const SLOT: Freed = Freed { slots: 1, calls: 0 };
+    const NOTHING: Freed = Freed { slots: 0, calls: 0 };
+
+    fn opened() -> StreamTable {
+        let mut streams = StreamTable::default();
+        streams.open(1, 0);
+        streams
+    }
+
+    /// What each event frees.
+    type Script<'a> = &'a [(fn(&mut StreamTable), Freed)];
+
+    #[test]
+    fn a_slot_is_free_when_both_sides_are_over_on_the_wire() {
+        let request: fn(&mut StreamTable) = |streams| streams.on_request_over(1);
+        let response: fn(&mut StreamTable) = |streams| streams.on_response_over(1);
+        let reset: fn(&mut StreamTable) = |streams| streams.on_reset(1);
+        let leave: fn(&mut StreamTable) = |streams| assert!(streams.leave(1));
+        let again: fn(&mut StreamTable) = |streams| assert!(!streams.leave(1));
+        let blocked: fn(&mut StreamTable) = StreamTable::on_blocked;
+        let written: fn(&mut StreamTable) = StreamTable::on_written;
+        let poll: fn(&mut StreamTable) = |_| {};
+        let scripts: &[Script<'_>] = &[
+            &[(request, NOTHING), (response, CALL), (again, NOTHING)],
+            &[(response, NOTHING), (request, CALL)],
+            &[
+                (request, NOTHING),
+                (leave, NOTHING),
+                (poll, NOTHING),
+                (reset, SLOT),
+            ],
+            &[(request, NOTHING), (leave, NOTHING), (response, SLOT)],
+            &[(reset, CALL), (again, NOTHING)],
+            // The answer is whole, and the end of the request waits for a window.
+            &[(response, NOTHING), (leave, NOTHING), (poll, SLOT)],
+            &[
+                (response, NOTHING),
+                (leave, NOTHING),
+                (request, SLOT),
+                (poll, NOTHING),
+            ],
+            &[
+                (response, NOTHING),
+                (blocked, NOTHING),
+                (leave, NOTHING),
+                (poll, NOTHING),
+                (poll, NOTHING),
+                (written, SLOT),
+            ],
+        ];
+        for (number, script) in scripts.iter().enumerate() {
+            let mut streams = opened();
+            for (step, (event, freed)) in script.iter().enumerate() {
+                event(&mut streams);
+                assert_eq!(streams.take_freed(), *freed, "script {number}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_that_are_not_open_have_no_end() {
+        let mut streams = opened();
+        for event in [
+            StreamTable::on_request_over,
+            StreamTable::on_response_over,
+            StreamTable::on_reset,
+        ] {
+            event(&mut streams, 3);
+        }
+        assert_eq!(streams.take_freed(), NOTHING);
+        assert!(streams.is_response_over(3));
+        assert!(!streams.is_response_over(1));
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_given_16_calls_to_cancel() {
+        let mut streams = StreamTable::default();
+        let cancel = |streams: &mut StreamTable, number| {
+            streams.open(number, 0);
+            streams.on_request_over(number);
+            assert!(streams.leave(number));
+            streams.on_reset(number);
+        };
+        for number in 0..15 {
+            cancel(&mut streams, 2 * number + 1);
+            assert_eq!(streams.take_hold(), None);
+        }
+        assert!(!streams.take_question());
+        cancel(&mut streams, 31);
+        assert_eq!(streams.take_hold(), Some(true));
+        assert_eq!(streams.take_hold(), None, "it is not new");
+        assert!(streams.take_question());
+        assert!(!streams.take_question(), "once");
+        streams.on_bytes();
+        assert_eq!(streams.take_hold(), Some(false));
+        assert_eq!(streams.dead(), 0);
+    }
+
+    #[test]
+    fn a_mebibyte_that_waits_holds_back_calls_until_it_is_written() {
+        let mut streams = StreamTable::default();
+        streams.on_blocked();
+        for number in 0..15 {
+            streams.open(2 * number + 1, 1 << 30);
+            assert_eq!(streams.take_hold(), None);
+        }
+        streams.open(31, 1 << 30);
+        assert_eq!(streams.take_hold(), Some(true));
+        streams.take_freed();
+        assert_eq!(streams.take_hold(), None, "the socket takes nothing");
+        streams.on_request_over(1);
+        assert_eq!(streams.take_hold(), Some(false));
+        streams.on_reset(1);
+        streams.open(33, 1 << 30);
+        assert_eq!(streams.take_hold(), Some(true));
+        streams.on_written();
+        streams.take_freed();
+        assert_eq!(streams.take_hold(), Some(false), "they wait for windows");
+        streams.on_request_over(3);
+        streams.on_reset(5);
+        assert_eq!(streams.take_hold(), None, "what was before counts no more");
+    }
+
+    #[test]
+    fn many_end_in_any_order() {
+        let mut streams = StreamTable::default();
+        let mut numbers: Vec<_> = (1..200).step_by(2).collect();
+        for number in &numbers {
+            streams.open(*number, 0);
+        }
+        fastrand::Rng::with_seed(7).shuffle(&mut numbers);
+        for number in &numbers[..30] {
+            streams.on_reset(*number);
+        }
+        for number in &numbers[20..50] {
+            streams.on_request_over(*number);
+            streams.on_response_over(*number);
+        }
+        let freed = streams.take_freed();
+        assert_eq!(
+            freed,
+            Freed {
+                slots: 50,
+                calls: 50
+            }
+        );
+        streams.end_all();
+        let freed = streams.take_freed();
+        assert_eq!(
+            freed,
+            Freed {
+                slots: 50,
+                calls: 50
+            },
+            "the rest"
+        );
+    }
+}
