@@ -21,7 +21,7 @@ use super::{
     queue::{Queue, Ticket},
     slots::Slots,
     stage::Stage,
-    streams::{StreamTable, Streams},
+    streams::{Left, Parked, StreamTable, Streams},
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -111,7 +111,7 @@ pub(in crate::transport) struct AfterPoll {
     /// Has the peer send something.
     pub(in crate::transport) asks_peer: bool,
     /// Since when the socket takes nothing.
-    pub(in crate::transport) blocked_since: Option<Instant>,
+    pub(in crate::transport) blocked_since: Option<std::time::Instant>,
 }
 
 /// A slot for a call that is yet to be made, or why there is none any more.
@@ -421,6 +421,7 @@ impl Connection {
     pub(in crate::transport) fn follow_streams(&self) -> AfterPoll {
         let mut streams = self.lock_streams();
         let freed = streams.take_freed();
+        let parked = streams.take_parked();
         let takes_calls_again = self.follow_hold(&mut streams);
         let after = AfterPoll {
             polls_again: streams.has_stuck(),
@@ -428,6 +429,7 @@ impl Connection {
             blocked_since: streams.blocked_since(),
         };
         drop(streams);
+        drop(parked);
         if freed.slots > 0 {
             self.leave_calls(freed.calls);
             self.0.slots.release(freed.slots);
@@ -584,6 +586,33 @@ impl CallSlot {
         self.stream = Some(stream);
     }
 
+    /// Its call lets go of the stream before it is over. `handle` gives what keeps `h2` from
+    /// resetting it, where that has to wait.
+    pub(in crate::transport) fn cancel(mut self, handle: impl FnOnce() -> Parked) {
+        if let Some(stream) = self.stream.take() {
+            self.leave(stream, Some(handle));
+            // It has nothing more to give back.
+            self.owner = SlotOwner::Watch;
+        }
+    }
+
+    fn leave(&self, stream: u32, handle: Option<impl FnOnce() -> Parked>) {
+        let connection = &self.connection;
+        let mut streams = connection.lock_streams();
+        let left = streams.leave(stream);
+        if left == Left::Over {
+            return;
+        }
+        if left == Left::EndsLater
+            && let Some(handle) = handle
+        {
+            streams.park(stream, handle());
+        }
+        connection.unlock_streams(streams);
+        connection.leave_calls(1);
+        connection.wake_driver();
+    }
+
     /// Whether the peer's side of its stream is over.
     pub(in crate::transport) fn is_response_over(&self) -> bool {
         self.stream
@@ -609,14 +638,7 @@ impl Drop for CallSlot {
         let connection = &self.connection;
         match (self.stream, self.owner) {
             // The wire says when its slot is free, and when it is it has said so.
-            (Some(stream), _) => {
-                let mut streams = connection.lock_streams();
-                if streams.leave(stream) {
-                    connection.unlock_streams(streams);
-                    connection.leave_calls(1);
-                    connection.wake_driver();
-                }
-            }
+            (Some(stream), _) => self.leave(stream, None::<fn() -> Parked>),
             (None, SlotOwner::Watch) => {}
             (None, SlotOwner::Call) => {
                 connection.leave_calls(1);

@@ -5,17 +5,18 @@
 //! reading is then given no more streams than its limit, however many calls are cancelled.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
-
-use tokio::time::Instant;
 
 use crate::util::lock::lock;
 
-/// Calls that may be cancelled on a connection since the peer's last byte, before it takes no
-/// more. The servers of tonic and `h2` end a connection over 21 streams that are reset before
-/// they have looked at them, and a peer that has stopped would find them all at once.
+/// Calls that may be cancelled on a connection since the peer's last byte: it takes no call
+/// then, and resets no more streams. The servers of tonic and `h2` end a connection over 21
+/// streams that are reset before they have looked at them, and a peer that was busy or has
+/// stopped would find them all at once.
 pub(in crate::transport) const MAX_CANCELLED: usize = 16;
 /// Bytes of requests that may wait to be written before a connection takes no more calls.
 const MAX_WAITING: usize = 1 << 20;
@@ -53,7 +54,9 @@ pub(in crate::transport) struct StreamTable {
     cancelled: usize,
     /// The peer was asked for a byte since then.
     has_asked: bool,
-    /// Streams of cancelled calls whose end is not written.
+    /// What keeps streams of cancelled calls from being reset, until the peer's next byte.
+    parked: VecDeque<(u32, Parked)>,
+    /// Streams of cancelled calls of which nothing is written.
     dead: usize,
     /// Whether the connection takes no calls.
     is_held: bool,
@@ -68,11 +71,27 @@ pub(in crate::transport) struct Freed {
     pub(in crate::transport) calls: usize,
 }
 
+/// A handle of `h2` to a stream, which is reset when it is dropped.
+pub(in crate::transport) type Parked = Box<dyn Any + Send>;
+
+/// What comes of a stream that its call lets go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Left {
+    /// It was over.
+    Over,
+    /// `h2` ends it.
+    Ends,
+    /// The same, but later: its handle is to be parked.
+    EndsLater,
+}
+
 struct Stream {
     number: u32,
     /// What it has in the table's `waiting`, in that epoch.
     waiting: usize,
     epoch: u32,
+    /// Its first HEADERS were written.
+    is_known: bool,
     /// END_STREAM was written.
     request_over: bool,
     /// END_STREAM has come.
@@ -95,11 +114,21 @@ impl StreamTable {
             number,
             waiting,
             epoch: self.epoch,
+            is_known: false,
             request_over: false,
             response_over: false,
             is_left: false,
             stuck_in: None,
         });
+    }
+
+    /// Our HEADERS are on the wire.
+    pub(in crate::transport) fn on_head(&mut self, number: u32) {
+        if let Some(at) = self.position(number) {
+            let stream = &mut self.open[at];
+            self.dead -= usize::from(stream.is_left && !stream.is_known);
+            stream.is_known = true;
+        }
     }
 
     /// Our END_STREAM is on the wire.
@@ -132,22 +161,43 @@ impl StreamTable {
         }
     }
 
-    /// Its call lets go of a stream, which `h2` then resets if it is not over. Whether it was
-    /// open here until now.
-    pub(in crate::transport) fn leave(&mut self, number: u32) -> bool {
+    /// Its call lets go of a stream.
+    pub(in crate::transport) fn leave(&mut self, number: u32) -> Left {
         let Some(at) = self.position(number) else {
-            return false;
+            return Left::Over;
         };
         let stream = &mut self.open[at];
         stream.is_left = true;
-        self.dead += 1;
+        self.dead += usize::from(!stream.is_known);
         if stream.response_over {
             stream.stuck_in = Some(self.turn);
             self.stuck += 1;
-        } else {
+        } else if self.cancelled < MAX_CANCELLED {
             self.cancelled += 1;
+        } else {
+            return Left::EndsLater;
         }
-        true
+        Left::Ends
+    }
+
+    /// Keeps a stream from being reset until the peer says something.
+    pub(in crate::transport) fn park(&mut self, number: u32, handle: Parked) {
+        self.parked.push_back((number, handle));
+    }
+
+    /// What is parked no longer. To be dropped without the lock.
+    pub(in crate::transport) fn take_parked(&mut self) -> Vec<Parked> {
+        let mut taken = Vec::new();
+        while let Some((number, _)) = self.parked.front() {
+            // A stream that is over meanwhile is not reset.
+            let is_reset = self.position(*number).is_some();
+            if is_reset && self.cancelled >= MAX_CANCELLED {
+                break;
+            }
+            self.cancelled += usize::from(is_reset);
+            taken.extend(self.parked.pop_front().map(|(_, handle)| handle));
+        }
+        taken
     }
 
     /// Something of the peer's is here.
@@ -168,8 +218,8 @@ impl StreamTable {
     }
 
     /// The socket took nothing of what was written to it.
-    pub(in crate::transport) fn on_blocked(&mut self) {
-        self.blocked_since.get_or_insert_with(Instant::now);
+    pub(in crate::transport) fn on_blocked(&mut self, now: impl FnOnce() -> Instant) {
+        self.blocked_since.get_or_insert_with(now);
     }
 
     /// Since when the socket takes nothing.
@@ -177,7 +227,7 @@ impl StreamTable {
         self.blocked_since
     }
 
-    /// Streams of cancelled calls that the peer would find when it reads again.
+    /// Streams of cancelled calls that a peer would find which knows nothing of them.
     pub(in crate::transport) fn dead(&self) -> usize {
         self.dead
     }
@@ -231,6 +281,7 @@ impl StreamTable {
 
     /// The connection is over, and all streams with it.
     pub(in crate::transport) fn end_all(&mut self) {
+        self.cancelled = 0;
         while !self.open.is_empty() {
             self.end(self.open.len() - 1);
         }
@@ -246,7 +297,7 @@ impl StreamTable {
             return;
         };
         self.stuck -= usize::from(stream.stuck_in.is_some());
-        self.dead -= usize::from(stream.is_left);
+        self.dead -= usize::from(stream.is_left && !stream.is_known);
         if stream.epoch == self.epoch {
             self.waiting -= stream.waiting;
         }
@@ -275,7 +326,8 @@ impl StreamTable {
 
 #[cfg(test)]
 mod tests {
-    use super::{Freed, StreamTable};
+    use super::{Freed, Left, StreamTable};
+    use crate::util::clock::now;
 
     const CALL: Freed = Freed { slots: 1, calls: 1 };
     const SLOT: Freed = Freed { slots: 1, calls: 0 };
@@ -295,9 +347,9 @@ mod tests {
         let request: fn(&mut StreamTable) = |streams| streams.on_request_over(1);
         let response: fn(&mut StreamTable) = |streams| streams.on_response_over(1);
         let reset: fn(&mut StreamTable) = |streams| streams.on_reset(1);
-        let leave: fn(&mut StreamTable) = |streams| assert!(streams.leave(1));
-        let again: fn(&mut StreamTable) = |streams| assert!(!streams.leave(1));
-        let blocked: fn(&mut StreamTable) = StreamTable::on_blocked;
+        let leave: fn(&mut StreamTable) = |streams| assert_eq!(streams.leave(1), Left::Ends);
+        let again: fn(&mut StreamTable) = |streams| assert_eq!(streams.leave(1), Left::Over);
+        let blocked: fn(&mut StreamTable) = |streams| streams.on_blocked(now);
         let written: fn(&mut StreamTable) = StreamTable::on_written;
         let poll: fn(&mut StreamTable) = |_| {};
         let scripts: &[Script<'_>] = &[
@@ -358,7 +410,7 @@ mod tests {
         let cancel = |streams: &mut StreamTable, number| {
             streams.open(number, 0);
             streams.on_request_over(number);
-            assert!(streams.leave(number));
+            assert_eq!(streams.leave(number), Left::Ends);
             streams.on_reset(number);
         };
         for number in 0..15 {
@@ -371,15 +423,44 @@ mod tests {
         assert_eq!(streams.take_hold(), None, "it is not new");
         assert!(streams.take_question());
         assert!(!streams.take_question(), "once");
+        for number in 16..40 {
+            streams.open(2 * number + 1, 0);
+            assert_eq!(streams.leave(2 * number + 1), Left::EndsLater);
+            streams.park(2 * number + 1, Box::new(()));
+        }
+        assert!(streams.take_parked().is_empty());
         streams.on_bytes();
+        assert_eq!(streams.take_parked().len(), 16);
+        assert_eq!(streams.take_hold(), None, "they are 16 again");
+        assert!(streams.take_question());
+        streams.on_bytes();
+        assert_eq!(streams.take_parked().len(), 8);
         assert_eq!(streams.take_hold(), Some(false));
+    }
+
+    #[test]
+    fn cancelled_calls_of_which_nothing_is_written_are_dead() {
+        let mut streams = StreamTable::default();
+        for number in [1, 3, 5, 7] {
+            streams.open(number, 0);
+        }
+        streams.on_head(1);
+        for number in [1, 3, 5] {
+            streams.leave(number);
+        }
+        assert_eq!(streams.dead(), 2);
+        streams.on_head(3);
+        assert_eq!(streams.dead(), 1);
+        for number in [1, 3, 5, 7] {
+            streams.on_reset(number);
+        }
         assert_eq!(streams.dead(), 0);
     }
 
     #[test]
     fn a_mebibyte_that_waits_holds_back_calls_until_it_is_written() {
         let mut streams = StreamTable::default();
-        streams.on_blocked();
+        streams.on_blocked(now);
         for number in 0..15 {
             streams.open(2 * number + 1, 1 << 30);
             assert_eq!(streams.take_hold(), None);

@@ -38,7 +38,8 @@ use crate::{
 ///
 /// Dropping it cancels the call: RST_STREAM with CANCEL.
 pub(crate) struct Exchange {
-    response: ResponseFuture,
+    /// Taken when this is dropped.
+    response: Option<ResponseFuture>,
     request: RequestBody,
     /// Taken when the headers are there.
     slot: Option<CallSlot>,
@@ -111,7 +112,7 @@ impl Exchange {
         slot: CallSlot,
     ) -> Self {
         Self {
-            response,
+            response: Some(response),
             request: match pump {
                 Some(pump) => RequestBody::New(pump),
                 None => RequestBody::Sent,
@@ -152,7 +153,7 @@ impl Exchange {
         let live = match (stream.is_end_stream(), request) {
             (false, request) => Some(Live {
                 stream,
-                slot,
+                slot: Some(slot),
                 request,
             }),
             (true, Some(request)) => {
@@ -175,6 +176,14 @@ impl Exchange {
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let (Some(response), Some(slot)) = (self.response.take(), self.slot.take()) {
+            slot.cancel(|| Box::new(response));
+        }
+    }
+}
+
 impl Future for Exchange {
     type Output = Result<Response<ResponseBody>, Failed>;
 
@@ -188,7 +197,8 @@ impl Future for Exchange {
                 unprocessed: false,
             }));
         }
-        Poll::Ready(match ready!(Pin::new(&mut this.response).poll(cx)) {
+        let response = this.response.as_mut().expect("until it is dropped");
+        Poll::Ready(match ready!(Pin::new(response).poll(cx)) {
             Ok(response) => this.respond(response).map_err(|error| Failed {
                 error,
                 unprocessed: false,
@@ -242,7 +252,7 @@ struct SharedLive {
 impl SharedLive {
     /// Shares `live` with the driver of its connection until `at`.
     fn new(live: Live, at: Instant) -> Arc<Self> {
-        let connection = live.slot.connection().clone();
+        let connection = live.connection().clone();
         let shared = Arc::new(Self {
             live: Mutex::new(Some(live)),
             connection: connection.downgrade(),
@@ -282,8 +292,9 @@ struct Deadline {
 
 struct Live {
     stream: RecvStream,
-    /// The slot, and with it the connection: it outlives its channel.
-    slot: CallSlot,
+    /// The slot, and with it the connection: it outlives its channel. Taken when this is
+    /// dropped.
+    slot: Option<CallSlot>,
     /// What is left of the request, and moves by itself.
     request: Option<RequestBodyTask>,
 }
@@ -305,7 +316,7 @@ impl ResponseBody {
         if let Held::Own(live) = &mut self.live
             && live
                 .as_ref()
-                .is_some_and(|live| !live.slot.is_response_over())
+                .is_some_and(|live| !live.slot().is_response_over())
             && let Some(live) = live.take()
         {
             self.live = Held::Shared(SharedLive::new(live, at));
@@ -340,10 +351,10 @@ impl Reader {
             return Poll::Ready(Some(Err(expired(""))));
         };
         let frame = self.poll_live(stream, cx);
-        let runtime = stream.slot.connection().runtime();
+        let runtime = stream.connection().runtime();
         let deadline = self.deadline.as_mut();
         if deadline.is_some_and(|deadline| deadline.ends(&frame, runtime, cx)) {
-            let status = expired(stream.slot.connection().address());
+            let status = expired(stream.connection().address());
             self.is_over = true;
             *live = None;
             return Poll::Ready(Some(Err(status)));
@@ -383,7 +394,7 @@ impl Reader {
                     if let Some(limit) = &mut self.limit
                         && let Err(too_large) = limit.check(&data)
                     {
-                        let error = too_large.in_response(live.slot.connection().address());
+                        let error = too_large.in_response(live.connection().address());
                         return Poll::Ready(Some(Err(error.into())));
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -401,7 +412,7 @@ impl Reader {
                 }
                 Poll::Ready(Some(match has_status {
                     true => Ok(Frame::trailers(trailers)),
-                    false => Err(missing_status(live.slot.connection())),
+                    false => Err(missing_status(live.connection())),
                 }))
             }
             Ok(None) => Poll::Ready(None),
@@ -437,18 +448,35 @@ impl Deadline {
 
 impl Live {
     /// The answer is over. What is left of the request goes on until `deadline`.
-    fn end(self, deadline: Option<Instant>) {
-        let Self { slot, request, .. } = self;
-        if let Some(request) = request {
+    fn end(mut self, deadline: Option<Instant>) {
+        if let Some(request) = self.request.take()
+            && let Some(slot) = self.slot.take()
+        {
             request.detach(slot, deadline);
         }
     }
 
+    fn slot(&self) -> &CallSlot {
+        self.slot.as_ref().expect("until it is dropped")
+    }
+
+    fn connection(&self) -> &Connection {
+        self.slot().connection()
+    }
+
     /// The request body's own error, if that is why the stream ended.
     fn status(&mut self, error: &h2::Error) -> Status {
-        let of_stream = self.slot.connection().on_stream_failed(error);
+        let of_stream = self.connection().on_stream_failed(error);
         let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
         of_request.map_or(of_stream, Status::from)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.cancel(|| Box::new(self.stream.flow_control().clone()));
+        }
     }
 }
 

@@ -4,10 +4,10 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::{self, Instant, Sleep};
+use tokio::time::{self, Sleep};
 
 use crate::util::real_time::RealTime;
 
@@ -45,12 +45,12 @@ impl WriteTimeout {
         };
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(time::sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
+            .get_or_insert_with(|| Box::pin(time::sleep_until(at.into())));
+        if timer.deadline() != at.into() {
+            timer.as_mut().reset(at.into());
         }
         if let Some(real_time) = &mut self.real_time {
-            real_time.set(at.into_std());
+            real_time.set(at);
         }
         ready!(timer.as_mut().poll(cx));
         if let Some(real_time) = &mut self.real_time {

@@ -2,7 +2,7 @@
 //! has to be left of the guards.
 
 use super::{
-    closes, open, read, soon, unary,
+    closes, open, read, slots_taken, soon, unary,
     wire::{self, DATA, PRIORITY, wire_frame, wired},
 };
 
@@ -69,6 +69,7 @@ async fn check_cancelled_at_once(calls: usize) {
     for stream in streams {
         wire.answer(stream, b"too late").await;
     }
+    slots_taken(&connection, 0).await;
     let next = open(&connection, unary("")).await;
     let stream = wire.next_request().await;
     wire.answer(stream, b"in time").await;

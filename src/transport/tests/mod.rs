@@ -334,7 +334,7 @@ async fn taken<T>(ticket: &mut Ticket<T>, connection: &Connection) -> T {
 fn slots_taken(connection: &Connection, wanted: usize) -> impl Future<Output = ()> {
     let at = Location::caller();
     async move {
-        for _ in 0..100 {
+        for _ in 0..10_000 {
             if connection.streams() == wanted {
                 return;
             }

@@ -20,7 +20,10 @@ use super::{
     frames::Frames,
     machine::{Incoming, Verdict, on_written},
 };
-use crate::transport::connection::{MAX_CANCELLED, Streams};
+use crate::{
+    transport::connection::{MAX_CANCELLED, Streams},
+    util::clock::now,
+};
 
 /// What a client says before its first frame (RFC 9113 §3.4).
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -90,7 +93,7 @@ impl<T> WireIo<T> {
             Poll::Ready(Ok(written)) => written,
             Poll::Ready(Err(_)) => return outcome,
             Poll::Pending => {
-                streams.on_blocked();
+                streams.on_blocked(now);
                 return outcome;
             }
         };

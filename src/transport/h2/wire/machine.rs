@@ -47,9 +47,13 @@ impl Incoming {
 #[inline]
 pub(super) fn on_written(head: Head, streams: &mut StreamTable) {
     match head.kind {
-        Head::DATA | Head::HEADERS if head.has(Head::END_STREAM) => {
-            streams.on_request_over(head.stream);
+        Head::HEADERS => {
+            streams.on_head(head.stream);
+            if head.has(Head::END_STREAM) {
+                streams.on_request_over(head.stream);
+            }
         }
+        Head::DATA if head.has(Head::END_STREAM) => streams.on_request_over(head.stream),
         Head::RST_STREAM => streams.on_reset(head.stream),
         _ => {}
     }
