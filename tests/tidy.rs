@@ -16,7 +16,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 31] = [
+const PURE: [&str; 32] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
@@ -43,6 +43,7 @@ const PURE: [&str; 31] = [
     "src/transport/exchange/message_limit.rs",
     "src/transport/h2/wire/frames.rs",
     "src/transport/h2/wire/machine.rs",
+    "src/transport/h2/wire/rates.rs",
     "src/util/backoff.rs",
     "src/util/instant.rs",
     "src/util/log_budget.rs",
@@ -79,7 +80,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 22] = [
+const WAITS: [&str; 23] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
@@ -100,6 +101,7 @@ const WAITS: [&str; 22] = [
     "src/transport/h2/close_timeout.rs",
     "src/transport/h2/driver.rs",
     "src/transport/h2/keepalive.rs",
+    "src/transport/h2/write_timeout.rs",
     "src/transport/io/tls/handshake.rs",
     "src/util/clock.rs",
     "src/util/real_time.rs",

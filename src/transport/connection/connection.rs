@@ -9,19 +9,19 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     answered_by::AnsweredBy,
     call_limits::CallLimits,
     credentials::CallCredentials,
-    deadlines::{DeadlineKey, Deadlines, Expire},
+    deadlines::Deadlines,
     keepalive_throttle::KeepaliveThrottle,
     last_use::LastUse,
     queue::{Queue, Ticket},
     slots::Slots,
     stage::Stage,
-    streams::{Left, Parked, StreamTable, Streams},
+    streams::{Left, Parked, Streams},
 };
 use crate::{
     error::{Cause, CauseKind},
@@ -37,7 +37,7 @@ use crate::{
 ///
 /// Held by the routing in force, by the subchannel, and by every call on it.
 #[derive(Clone)]
-pub(crate) struct Connection(Arc<Shared>);
+pub(crate) struct Connection(pub(super) Arc<Shared>);
 
 /// Names a connection without keeping it.
 pub(crate) struct WeakConnection(Weak<Shared>);
@@ -62,19 +62,19 @@ pub(crate) struct BackendContext {
     pub(crate) keepalive_throttle: KeepaliveThrottle,
 }
 
-struct Shared {
-    send: SendRequest<Bytes>,
-    slots: Slots,
-    streams: Streams,
-    deadlines: Deadlines,
+pub(super) struct Shared {
+    pub(super) send: SendRequest<Bytes>,
+    pub(super) slots: Slots,
+    pub(super) streams: Streams,
+    pub(super) deadlines: Deadlines,
     /// Who waits for a slot here and nowhere else: [`Connection::reserve_call`].
-    door: Arc<Queue<Reserved>>,
-    context: BackendContext,
-    stage: watch::Sender<Stage>,
+    pub(super) door: Arc<Queue<Reserved>>,
+    pub(super) context: BackendContext,
+    pub(super) stage: watch::Sender<Stage>,
     /// Wakes the task that drives the connection.
-    driver: Mutex<Option<Waker>>,
-    last_use: LastUse,
-    config: ConnectionConfig,
+    pub(super) driver: Mutex<Option<Waker>>,
+    pub(super) last_use: LastUse,
+    pub(super) config: ConnectionConfig,
 }
 
 /// A slot on a connection: the right to open one stream. Dropping it gives the
@@ -102,16 +102,6 @@ enum SlotOwner {
 pub(in crate::transport) struct Offers {
     to_calls: u64,
     reserved: u64,
-}
-
-/// What the driver does after a poll of `h2`.
-pub(in crate::transport) struct AfterPoll {
-    /// The next poll may free streams, though nothing comes.
-    pub(in crate::transport) polls_again: bool,
-    /// Has the peer send something.
-    pub(in crate::transport) asks_peer: bool,
-    /// Since when the socket takes nothing.
-    pub(in crate::transport) blocked_since: Option<std::time::Instant>,
 }
 
 /// A slot for a call that is yet to be made, or why there is none any more.
@@ -225,7 +215,7 @@ impl Connection {
         *self.lock_driver() = Some(driver);
     }
 
-    fn wake_driver(&self) {
+    pub(super) fn wake_driver(&self) {
         if let Some(driver) = &*self.lock_driver() {
             driver.wake_by_ref();
         }
@@ -393,90 +383,8 @@ impl Connection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
-    /// Locked while a stream is opened.
-    pub(in crate::transport) fn lock_streams(&self) -> MutexGuard<'_, StreamTable> {
-        self.0.streams.lock()
-    }
-
-    /// Lets go of the streams, after what may be a reason to take no calls.
-    pub(in crate::transport) fn unlock_streams(&self, mut streams: MutexGuard<'_, StreamTable>) {
-        let takes_calls_again = self.follow_hold(&mut streams);
-        drop(streams);
-        if takes_calls_again {
-            self.serve_queue();
-        }
-    }
-
-    /// Takes over from the streams whether it takes calls. Under their lock, so that the last
-    /// word counts. Whether it takes calls again.
-    fn follow_hold(&self, streams: &mut StreamTable) -> bool {
-        let hold = streams.take_hold();
-        if let Some(held) = hold {
-            self.0.slots.set_held(held);
-        }
-        hold == Some(false)
-    }
-
-    /// After each poll of `h2`: gives back the slots of streams that are over.
-    pub(in crate::transport) fn follow_streams(&self) -> AfterPoll {
-        let mut streams = self.lock_streams();
-        let freed = streams.take_freed();
-        let parked = streams.take_parked();
-        let takes_calls_again = self.follow_hold(&mut streams);
-        let after = AfterPoll {
-            polls_again: streams.has_stuck(),
-            asks_peer: streams.take_question(),
-            blocked_since: streams.blocked_since(),
-        };
-        drop(streams);
-        drop(parked);
-        if freed.slots > 0 {
-            self.leave_calls(freed.calls);
-            self.0.slots.release(freed.slots);
-        }
-        if freed.slots > 0 || takes_calls_again {
-            self.serve_queue();
-        }
-        after
-    }
-
-    /// The connection is over, and all its streams.
-    pub(in crate::transport) fn end_streams(&self) {
-        self.lock_streams().end_all();
-        self.follow_streams();
-    }
-
-    /// Has the driver end `what` at this time, however little its reader does.
-    pub(in crate::transport) fn add_deadline(
-        &self,
-        at: Instant,
-        what: Weak<dyn Expire>,
-    ) -> DeadlineKey {
-        let key = self.0.deadlines.add(at, what);
-        self.wake_driver();
-        key
-    }
-
-    pub(in crate::transport) fn remove_deadline(&self, key: DeadlineKey) {
-        self.0.deadlines.remove(key);
-    }
-
-    /// The earliest deadline, if there is any.
-    pub(in crate::transport) fn next_deadline(&self) -> Option<Instant> {
-        self.0.deadlines.next()
-    }
-
-    /// Ends what is over by `now`.
-    pub(in crate::transport) fn expire(&self, now: Instant) {
-        for what in self.0.deadlines.take_until(now) {
-            if let Some(what) = what.upgrade() {
-                what.expire();
-            }
-        }
-    }
-
     /// So many calls fewer.
-    fn leave_calls(&self, calls: usize) {
+    pub(super) fn leave_calls(&self, calls: usize) {
         self.0.context.in_flight.leave(calls);
         if let Some(limits) = &self.0.context.limits {
             (0..calls).for_each(|_| limits.leave());

@@ -8,6 +8,7 @@
 //! [`connection`] and [`call_limits`] need each other, and no other two files of this crate do:
 //! limits are part of admission to a connection, and serve the queue from those they admit to.
 
+mod after_poll;
 mod answered_by;
 mod call_limits;
 mod connection;

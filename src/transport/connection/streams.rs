@@ -13,8 +13,8 @@ use std::{
 
 use crate::util::lock::lock;
 
-/// Calls that may be cancelled on a connection since the peer's last byte: it takes no call
-/// then, and resets no more streams. The servers of tonic and `h2` end a connection over 21
+/// Calls that may be cancelled on a connection before the peer is seen to read: it takes no
+/// call then, and resets no more streams. The servers of tonic and `h2` end a connection over 21
 /// streams that are reset before they have looked at them, and a peer that was busy or has
 /// stopped would find them all at once.
 pub(in crate::transport) const MAX_CANCELLED: usize = 16;
@@ -50,10 +50,9 @@ pub(in crate::transport) struct StreamTable {
     waiting: usize,
     /// How often what waits has begun anew.
     epoch: u32,
-    /// Calls cancelled since the peer's last byte.
+    /// Calls cancelled since the peer was last seen to read.
     cancelled: usize,
-    /// The peer was asked for a byte since then.
-    has_asked: bool,
+    question: Question,
     /// What keeps streams of cancelled calls from being reset, until the peer's next byte.
     parked: VecDeque<(u32, Parked)>,
     /// Streams of cancelled calls of which nothing is written.
@@ -85,11 +84,24 @@ pub(in crate::transport) enum Left {
     EndsLater,
 }
 
+/// Whether the peer is asked if it reads.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Question {
+    #[default]
+    None,
+    /// By SETTINGS behind the last of what was cancelled.
+    Asked,
+    /// It has not acknowledged others, which may stand before that.
+    Impossible,
+}
+
 struct Stream {
     number: u32,
     /// What it has in the table's `waiting`, in that epoch.
     waiting: usize,
     epoch: u32,
+    /// Header blocks of the peer's.
+    headers: u8,
     /// Its first HEADERS were written.
     is_known: bool,
     /// END_STREAM was written.
@@ -114,6 +126,7 @@ impl StreamTable {
             number,
             waiting,
             epoch: self.epoch,
+            headers: 0,
             is_known: false,
             request_over: false,
             response_over: false,
@@ -154,11 +167,20 @@ impl StreamTable {
         }
     }
 
-    /// RST_STREAM is on the wire, of either side.
-    pub(in crate::transport) fn on_reset(&mut self, number: u32) {
-        if let Some(at) = self.position(number) {
-            self.end(at);
-        }
+    /// RST_STREAM is on the wire, of either side. Whether the stream was open until now.
+    pub(in crate::transport) fn on_reset(&mut self, number: u32) -> bool {
+        let at = self.position(number);
+        at.into_iter().for_each(|at| self.end(at));
+        at.is_some()
+    }
+
+    /// Headers of the peer's that do not end the stream. How many there were by now, if it is
+    /// open.
+    pub(in crate::transport) fn on_headers(&mut self, number: u32) -> Option<u8> {
+        let at = self.position(number)?;
+        let headers = &mut self.open[at].headers;
+        *headers = headers.saturating_add(1);
+        Some(*headers)
     }
 
     /// Its call lets go of a stream.
@@ -200,10 +222,32 @@ impl StreamTable {
         taken
     }
 
-    /// Something of the peer's is here.
+    /// Something of the peer's is here. After 16 calls it may have been on its way before
+    /// those were cancelled, and is no answer.
     pub(in crate::transport) fn on_bytes(&mut self) {
+        if self.cancelled < MAX_CANCELLED || self.question == Question::Impossible {
+            self.on_peer_reads();
+        }
+    }
+
+    /// The peer has acknowledged SETTINGS.
+    pub(in crate::transport) fn on_settings_ack(&mut self) {
+        if self.question == Question::Asked {
+            self.on_peer_reads();
+        }
+    }
+
+    fn on_peer_reads(&mut self) {
         self.cancelled = 0;
-        self.has_asked = false;
+        self.question = Question::None;
+    }
+
+    /// The peer was asked whether it reads, if that was possible.
+    pub(in crate::transport) fn on_question(&mut self, is_asked: bool) {
+        self.question = match is_asked {
+            true => Question::Asked,
+            false => Question::Impossible,
+        };
     }
 
     /// Whether the peer's side of a stream is over.
@@ -274,9 +318,9 @@ impl StreamTable {
         })
     }
 
-    /// Whether the peer is to be asked for a byte, to see that it reads. Once.
-    pub(in crate::transport) fn take_question(&mut self) -> bool {
-        self.cancelled >= MAX_CANCELLED && !std::mem::replace(&mut self.has_asked, true)
+    /// Whether the peer is to be asked if it reads.
+    pub(in crate::transport) fn has_question(&self) -> bool {
+        self.cancelled >= MAX_CANCELLED && self.question != Question::Asked
     }
 
     /// The connection is over, and all streams with it.
@@ -346,7 +390,7 @@ mod tests {
     fn a_slot_is_free_when_both_sides_are_over_on_the_wire() {
         let request: fn(&mut StreamTable) = |streams| streams.on_request_over(1);
         let response: fn(&mut StreamTable) = |streams| streams.on_response_over(1);
-        let reset: fn(&mut StreamTable) = |streams| streams.on_reset(1);
+        let reset: fn(&mut StreamTable) = |streams| assert!(streams.on_reset(1));
         let leave: fn(&mut StreamTable) = |streams| assert_eq!(streams.leave(1), Left::Ends);
         let again: fn(&mut StreamTable) = |streams| assert_eq!(streams.leave(1), Left::Over);
         let blocked: fn(&mut StreamTable) = |streams| streams.on_blocked(now);
@@ -392,13 +436,10 @@ mod tests {
     #[test]
     fn streams_that_are_not_open_have_no_end() {
         let mut streams = opened();
-        for event in [
-            StreamTable::on_request_over,
-            StreamTable::on_response_over,
-            StreamTable::on_reset,
-        ] {
-            event(&mut streams, 3);
-        }
+        streams.on_request_over(3);
+        streams.on_response_over(3);
+        assert!(!streams.on_reset(3));
+        assert_eq!(streams.on_headers(3), None);
         assert_eq!(streams.take_freed(), NOTHING);
         assert!(streams.is_response_over(3));
         assert!(!streams.is_response_over(1));
@@ -417,22 +458,28 @@ mod tests {
             cancel(&mut streams, 2 * number + 1);
             assert_eq!(streams.take_hold(), None);
         }
-        assert!(!streams.take_question());
+        assert!(!streams.has_question());
         cancel(&mut streams, 31);
         assert_eq!(streams.take_hold(), Some(true));
         assert_eq!(streams.take_hold(), None, "it is not new");
-        assert!(streams.take_question());
-        assert!(!streams.take_question(), "once");
+        assert!(streams.has_question());
+        streams.on_settings_ack();
+        assert!(streams.has_question(), "those were others");
+        streams.on_question(true);
+        assert!(!streams.has_question(), "once");
+        streams.on_bytes();
+        assert_eq!(streams.take_hold(), None, "they may be older");
         for number in 16..40 {
             streams.open(2 * number + 1, 0);
             assert_eq!(streams.leave(2 * number + 1), Left::EndsLater);
             streams.park(2 * number + 1, Box::new(()));
         }
         assert!(streams.take_parked().is_empty());
-        streams.on_bytes();
+        streams.on_settings_ack();
         assert_eq!(streams.take_parked().len(), 16);
         assert_eq!(streams.take_hold(), None, "they are 16 again");
-        assert!(streams.take_question());
+        assert!(streams.has_question());
+        streams.on_question(false);
         streams.on_bytes();
         assert_eq!(streams.take_parked().len(), 8);
         assert_eq!(streams.take_hold(), Some(false));

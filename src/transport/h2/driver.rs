@@ -170,7 +170,7 @@ impl Driver {
     fn follow_peer(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Cause> {
         self.was_busy = connection.calls_in_flight() > 1;
         let after = connection.follow_streams();
-        if after.polls_again || (after.asks_peer && self.ask_peer()) {
+        if after.polls_again || (after.asks_peer && self.ask_peer(connection)) {
             cx.waker().wake_by_ref();
         }
         let blocked = self.write_timeout.poll(cx, after.blocked_since);
@@ -196,11 +196,11 @@ impl Driver {
 
     /// Has the peer acknowledge SETTINGS that change nothing, to see that it reads. A PING
     /// would do the same, but servers count PINGs (gRFC A8).
-    fn ask_peer(&mut self) -> bool {
-        // While others are not acknowledged, those are the question.
-        self.h2
-            .as_mut()
-            .is_some_and(|h2| h2.set_initial_window_size(self.stream_window).is_ok())
+    fn ask_peer(&mut self, connection: &Connection) -> bool {
+        let h2 = self.h2.as_mut();
+        let is_asked = h2.is_some_and(|h2| h2.set_initial_window_size(self.stream_window).is_ok());
+        connection.lock_streams().on_question(is_asked);
+        is_asked
     }
 
     /// Ends the streams whose deadline is over and whose reader has not noticed.

@@ -1,9 +1,11 @@
 //! Traffic that is legal, and that `h2`'s own guards end connections over; and what
 //! has to be left of the guards.
 
+use tokio::task::yield_now;
+
 use super::{
     closes, open, read, slots_taken, soon, unary,
-    wire::{self, DATA, PRIORITY, wire_frame, wired},
+    wire::{self, ACK, DATA, PRIORITY, SETTINGS, wire_frame, wired},
 };
 
 /// A reader that takes its time over a stream of small messages. The peer may
@@ -70,6 +72,12 @@ async fn check_cancelled_at_once(calls: usize) {
         wire.answer(stream, b"too late").await;
     }
     slots_taken(&connection, 0).await;
+    while connection.admit().is_none() {
+        // It is asked whether it reads.
+        wire.read_until(SETTINGS).await;
+        wire.write(&wire_frame(SETTINGS, ACK, 0, &[])).await;
+        yield_now().await;
+    }
     let next = open(&connection, unary("")).await;
     let stream = wire.next_request().await;
     wire.answer(stream, b"in time").await;

@@ -1,7 +1,7 @@
 //! Where frames begin and end in the bytes of one direction (RFC 9113 §4.1).
 
 /// What stands before the payload of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     /// Of the payload.
     pub(super) length: usize,
@@ -16,13 +16,18 @@ impl Head {
     pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
     pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const PING: u8 = 6;
     pub(super) const GOAWAY: u8 = 7;
     pub(super) const CONTINUATION: u8 = 9;
 
     pub(super) const END_STREAM: u8 = 1;
+    pub(super) const ACK: u8 = 1;
     pub(super) const END_HEADERS: u8 = 4;
+    #[cfg(test)]
+    pub(super) const PADDED: u8 = 8;
 
-    fn of(bytes: &[u8; Self::SIZE]) -> Self {
+    pub(super) fn of(bytes: &[u8; Self::SIZE]) -> Self {
         let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes;
         Self {
             length: u32::from_be_bytes([0, l1, l2, l3]) as usize,
@@ -37,7 +42,7 @@ impl Head {
     }
 }
 
-/// How far the frames of one direction have been read.
+/// How far the frames of one direction have been followed, in whatever pieces they go.
 #[derive(Default)]
 pub(super) struct Frames {
     bytes: [u8; Head::SIZE],
@@ -96,6 +101,13 @@ impl Frames {
         }
         self.read = 0;
         Some(Head::of(&self.bytes))
+    }
+}
+
+impl Frames {
+    /// Whether the next byte is the first of a frame.
+    pub(super) fn is_between(&self) -> bool {
+        self.read == 0
     }
 }
 

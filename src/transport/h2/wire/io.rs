@@ -1,54 +1,84 @@
-//! After a GOAWAY, what was opened before it goes out before anything else is read.
+//! The IO under `h2`: tells the streams what goes over it, and `h2` not all at once.
 //!
-//! A server that shuts down gracefully says GOAWAY with a number that is no stream's yet,
-//! then PING, and takes the answer to the PING for the end of the requests (RFC 9113
-//! §6.8). What comes later it counts out; netty even breaks the connection over the DATA
-//! of a stream that it has counted out, and with it the calls that it has. `h2` answers a
-//! PING before it writes the requests that wait to be written, so it is not shown the PING
-//! until they are.
+//! **After a GOAWAY, what was opened before it goes out before anything else is read.** A
+//! server that shuts down gracefully says GOAWAY with a number that is no stream's yet, then
+//! PING, and takes the answer to the PING for the end of the requests (RFC 9113 §6.8). What
+//! comes later it counts out; netty even breaks the connection over the DATA of a stream that
+//! it has counted out, and with it the calls that it has. `h2` answers a PING before it writes
+//! the requests that wait to be written, so it is not shown the PING until they are.
+//!
+//! **One turn is bounded.** `h2` reads for as long as there is something, and works through all
+//! streams for each SETTINGS. It is shown 64 KiB in a turn, or one SETTINGS, and other tasks
+//! have theirs in between.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, BytesMut};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    frames::Frames,
-    machine::{Incoming, Verdict, on_written},
+    frames::{Frames, Head},
+    machine::{Machine, Verdict},
 };
 use crate::{
-    transport::connection::{MAX_CANCELLED, Streams},
+    transport::connection::{MAX_CANCELLED, StreamTable, Streams},
     util::clock::now,
 };
 
 /// What a client says before its first frame (RFC 9113 §3.4).
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// The IO under `h2`. Tells the streams of the connection what goes over it, and pauses
-/// reading after the first GOAWAY, for one pass of writing.
+/// Bytes that `h2` is shown in one turn.
+const TURN: usize = 64 << 10;
+
+/// What is read at once where a frame's head is cut in two.
+const PIECE: usize = 1 << 10;
+
 pub(in crate::transport::h2) struct WireIo<T> {
     io: T,
     streams: Streams,
-    read: Frames,
-    incoming: Incoming,
+    machine: Machine,
+    /// Bytes of a frame of the peer's that are not here.
+    left: usize,
+    /// That frame.
+    head: Head,
+    /// What is read, and not shown to `h2` yet. What stands before `judged` may be.
+    held: BytesMut,
+    judged: usize,
+    /// What `h2` was shown in this turn.
+    shown: usize,
+    pause: Pause,
     written: Frames,
-    stage: Stage,
 }
 
-/// How far a connection is with its first GOAWAY. After that `h2` opens no stream, so
-/// there is nothing to pause for a second time.
-enum Stage {
-    Before,
-    /// It is taken in; what came behind it is for later.
-    Announced(Bytes),
-    /// A read has brought nothing, and what `h2` does next is to write.
-    Writing(Bytes),
-    /// All that could be written is; what came behind the GOAWAY is next.
-    After(Bytes),
+/// Why nothing more is read for the moment, once what is judged was shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    None,
+    /// The turn is over.
+    Turn,
+    /// A GOAWAY is shown.
+    GoAway,
+    /// A read has brought nothing after it, and what `h2` does next is to write.
+    Writing,
+}
+
+/// What stands next in the bytes of the peer.
+enum Step {
+    /// So many bytes are for `h2`.
+    Show(usize),
+    /// The same, and no more for now.
+    ShowLast(usize, Pause),
+    /// So many are not.
+    Cut(usize),
+    /// More has to come first.
+    Incomplete,
+    Break(String),
 }
 
 impl<T> WireIo<T> {
@@ -56,25 +86,126 @@ impl<T> WireIo<T> {
         Self {
             io,
             streams,
-            read: Frames::default(),
-            incoming: Incoming::default(),
+            machine: Machine::default(),
+            left: 0,
+            head: Head::default(),
+            held: BytesMut::new(),
+            judged: 0,
+            shown: 0,
+            pause: Pause::None,
             written: Frames::after(PREFACE),
-            stage: Stage::Before,
         }
     }
 
-    /// These bytes of the peer's have come. Where in them its first GOAWAY ends.
-    fn on_read(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Judges the first frame in `bytes`, or what is there of one that has begun.
+    #[inline]
+    fn step(
+        machine: &mut Machine,
+        left: &mut usize,
+        current: &mut Head,
+        bytes: &[u8],
+        streams: &mut StreamTable,
+    ) -> Step {
+        let mut size = 0;
+        if *left == 0 {
+            let Some((head, _)) = bytes.split_first_chunk() else {
+                return Step::Incomplete;
+            };
+            *current = Head::of(head);
+            *left = current.length;
+            size = Head::SIZE;
+        }
+        let part = (*left).min(bytes.len() - size);
+        *left -= part;
+        size += part;
+        if *left > 0 {
+            return Step::Show(size);
+        }
+        match machine.on_frame(*current, streams, now) {
+            Verdict::Pass => Step::Show(size),
+            Verdict::Cut => Step::Cut(size),
+            Verdict::Pause => Step::ShowLast(size, Pause::Turn),
+            Verdict::GoAway => Step::ShowLast(size, Pause::GoAway),
+            Verdict::Break(why) => Step::Break(why),
+        }
+    }
+
+    /// Judges what was read into `bytes`, and takes out what is not for `h2`. How much is left.
+    /// What has to wait is held.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ends.
+    fn judge_read(&mut self, bytes: &mut [u8]) -> Result<usize, String> {
         let mut streams = self.streams.lock();
         streams.on_bytes();
-        let mut rest = bytes;
-        while let Some(head) = self.read.next(&mut rest) {
-            let verdict = self.incoming.on_frame(head, &mut streams);
-            if verdict == Verdict::GoAway && matches!(self.stage, Stage::Before) {
-                return Some(bytes.len() - rest.len());
+        let (mut from, mut to) = (0, 0);
+        while from < bytes.len() {
+            let step = Self::step(
+                &mut self.machine,
+                &mut self.left,
+                &mut self.head,
+                &bytes[from..],
+                &mut streams,
+            );
+            let (size, pause) = match step {
+                Step::Show(size) => (size, Pause::None),
+                Step::ShowLast(size, pause) => (size, pause),
+                Step::Cut(size) => {
+                    from += size;
+                    continue;
+                }
+                Step::Incomplete => break,
+                Step::Break(why) => return Err(why),
+            };
+            if from > to {
+                bytes.copy_within(from..from + size, to);
+            }
+            from += size;
+            to += size;
+            if pause != Pause::None {
+                self.pause = pause;
+                break;
             }
         }
-        None
+        self.held.extend_from_slice(&bytes[from..]);
+        self.shown += to;
+        Ok(to)
+    }
+
+    /// Judges what is held, up to the next pause. False if more has to be read first.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ends.
+    fn judge_held(&mut self) -> Result<bool, String> {
+        let mut streams = self.streams.lock();
+        while self.judged < TURN && self.judged < self.held.len() {
+            let step = Self::step(
+                &mut self.machine,
+                &mut self.left,
+                &mut self.head,
+                &self.held[self.judged..],
+                &mut streams,
+            );
+            match step {
+                Step::Show(size) => self.judged += size,
+                Step::ShowLast(size, pause) => {
+                    self.judged += size;
+                    self.pause = pause;
+                    break;
+                }
+                Step::Cut(size) => {
+                    // Behind what is for `h2` already.
+                    let rest = self.held.split_off(self.judged + size);
+                    self.held.truncate(self.judged);
+                    self.held.unsplit(rest);
+                }
+                Step::Incomplete => break,
+                Step::Break(why) => return Err(why),
+            }
+        }
+        Ok(self.judged > 0)
     }
 
     /// What comes of a write of these.
@@ -107,7 +238,7 @@ impl<T> WireIo<T> {
             let mut bytes = &buf[..written.min(buf.len())];
             written -= bytes.len();
             while let Some(head) = self.written.next(&mut bytes) {
-                on_written(head, &mut streams);
+                self.machine.on_written(head, &mut streams);
             }
             if written == 0 {
                 break;
@@ -119,40 +250,119 @@ impl<T> WireIo<T> {
     /// The pass of writing is over. If that is because the peer takes no more, it is
     /// over as well: two sides that wait for each other wait for ever.
     fn has_written(&mut self, cx: &Context<'_>) {
-        if let Stage::Writing(rest) = &mut self.stage {
-            self.stage = Stage::After(std::mem::take(rest));
+        if self.pause == Pause::Writing {
+            self.pause = Pause::None;
             cx.waker().wake_by_ref();
         }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for WireIo<T> {
+impl<T: AsyncWrite + Unpin> WireIo<T> {
+    /// Says GOAWAY, if that does not stand within another frame and the socket takes it.
+    fn break_off(&mut self, why: String, cx: &mut Context<'_>) -> io::Error {
+        if self.written.is_between() {
+            let frame = goaway(Reason::ENHANCE_YOUR_CALM, why.as_bytes());
+            if Pin::new(&mut self.io).poll_write(cx, &frame).is_ready() {
+                let _ = Pin::new(&mut self.io).poll_flush(cx);
+            }
+        }
+        io::Error::other(format!("the peer sends too much: {why}"))
+    }
+}
+
+/// A GOAWAY of which no stream is of the peer's making.
+fn goaway(reason: Reason, debug: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(8 + debug.len()).expect("a short text");
+    let reason = u32::from(reason).to_be_bytes();
+    let (kind_and_flags, no_stream) = ([Head::GOAWAY, 0], [0; 4]);
+    [
+        &length.to_be_bytes()[1..],
+        &kind_and_flags,
+        &no_stream,
+        &no_stream,
+        &reason,
+        debug,
+    ]
+    .concat()
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for WireIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let before = buf.filled().len();
-        let outcome = match &mut this.stage {
-            Stage::Announced(rest) | Stage::Writing(rest) => {
-                this.stage = Stage::Writing(std::mem::take(rest));
-                return Poll::Pending;
+        loop {
+            if this.judged > 0 {
+                let size = this.judged.min(buf.remaining());
+                buf.put_slice(&this.held[..size]);
+                this.held.advance(size);
+                this.judged -= size;
+                this.shown += size;
+                return Poll::Ready(Ok(()));
             }
-            Stage::After(rest) if !rest.is_empty() => {
-                buf.put_slice(&rest.split_to(rest.len().min(buf.remaining())));
-                Poll::Ready(Ok(()))
+            if this.shown >= TURN && this.pause == Pause::None {
+                this.pause = Pause::Turn;
             }
-            Stage::Before | Stage::After(_) => Pin::new(&mut this.io).poll_read(cx, buf),
-        };
-        let came = &buf.filled()[before..];
-        if !came.is_empty()
-            && let Some(end) = this.on_read(came)
-        {
-            this.stage = Stage::Announced(Bytes::copy_from_slice(&came[end..]));
-            buf.set_filled(before + end);
+            match this.pause {
+                Pause::None => {}
+                Pause::Turn => {
+                    this.pause = Pause::None;
+                    this.shown = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Pause::GoAway | Pause::Writing => {
+                    this.pause = Pause::Writing;
+                    this.shown = 0;
+                    return Poll::Pending;
+                }
+            }
+            if !this.held.is_empty() {
+                match this.judge_held() {
+                    Ok(true) => continue,
+                    Ok(false) if this.held.is_empty() => continue,
+                    Ok(false) => {}
+                    Err(why) => return Poll::Ready(Err(this.break_off(why, cx))),
+                }
+                // A head that is cut in two.
+                let mut piece = [0; PIECE];
+                let mut piece = ReadBuf::new(&mut piece);
+                let came = Pin::new(&mut this.io).poll_read(cx, &mut piece);
+                if came.is_pending() {
+                    this.shown = 0;
+                }
+                ready!(came)?;
+                match piece.filled() {
+                    // `h2` says that it is cut off.
+                    [] => this.judged = this.held.len(),
+                    more => {
+                        this.held.extend_from_slice(more);
+                        this.streams.lock().on_bytes();
+                    }
+                }
+                continue;
+            }
+            let before = buf.filled().len();
+            let came = Pin::new(&mut this.io).poll_read(cx, buf);
+            if came.is_pending() {
+                this.shown = 0;
+            }
+            ready!(came)?;
+            let end = buf.filled().len();
+            if end == before {
+                return Poll::Ready(Ok(()));
+            }
+            match this.judge_read(&mut buf.filled_mut()[before..]) {
+                Ok(0) => buf.set_filled(before),
+                Ok(shown) => {
+                    buf.set_filled(before + shown);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(why) => return Poll::Ready(Err(this.break_off(why, cx))),
+            }
         }
-        outcome
     }
 }
 
@@ -195,5 +405,116 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WireIo<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::Pin, task::Poll};
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+
+    use super::{Head, Streams, TURN, WireIo};
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short");
+        let head = [&length.to_be_bytes()[1..], &[kind, flags, 0, 0, 0, stream]].concat();
+        [&head, payload].concat()
+    }
+
+    /// What `h2` is shown of `bytes`, which come in pieces of `piece`, and are asked for in
+    /// pieces of `asked`.
+    async fn shown(bytes: &[u8], piece: usize, asked: usize) -> Vec<u8> {
+        let (ours, mut theirs) = duplex(piece);
+        let mut io: WireIo<DuplexStream> = WireIo::new(ours, Streams::default());
+        let write = async {
+            theirs.write_all(bytes).await.expect("a reader");
+            drop(theirs);
+        };
+        let read = async {
+            let mut shown = Vec::new();
+            let mut some = vec![0; asked];
+            loop {
+                match io.read(&mut some).await.expect("nothing is wrong") {
+                    0 => return shown,
+                    read => shown.extend_from_slice(&some[..read]),
+                }
+                // As `h2` does when nothing is read: what a GOAWAY waits for.
+                io.flush().await.expect("a peer");
+            }
+        };
+        tokio::join!(read, write).0
+    }
+
+    #[tokio::test]
+    async fn all_but_empty_data_is_shown_however_it_comes() {
+        let empty = frame(Head::DATA, 0, 1, &[]);
+        let kept = [
+            frame(Head::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
+            frame(Head::HEADERS, Head::END_HEADERS, 1, &[0x88; 30]),
+            frame(Head::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 50]),
+            frame(Head::DATA, 0, 1, &[7; 300]),
+            frame(Head::DATA, Head::PADDED, 1, &[0]),
+            frame(Head::DATA, Head::END_STREAM, 1, &[]),
+            frame(Head::PING, 0, 0, &[9; 8]),
+        ];
+        let come: Vec<_> = kept
+            .iter()
+            .flat_map(|frame| [empty.repeat(3), frame.clone(), empty.clone()])
+            .collect();
+        let (kept, come) = (kept.concat(), come.concat());
+        for piece in [1, 2, 3, 7, 8, 9, 10, 64, 1 << 10, 1 << 16] {
+            for asked in [1, 2, 8, 9, 10, 100, 1 << 12] {
+                let shown = shown(&come, piece, asked).await;
+                assert_eq!(
+                    shown, kept,
+                    "in pieces of {piece}, read in pieces of {asked}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_cut_off_is_shown_as_it_is() {
+        let frame = frame(Head::HEADERS, Head::END_HEADERS, 1, &[0x88; 30]);
+        for end in 0..frame.len() {
+            assert_eq!(shown(&frame[..end], 64, 64).await, frame[..end]);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_turn_is_64_kib_or_one_settings() {
+        let data = frame(Head::DATA, 0, 1, &[7; 1 << 14]);
+        let settings = frame(Head::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 50]);
+        for (bytes, turns) in [
+            (data.repeat(16), 4),
+            (settings.repeat(10), 9),
+            (
+                [settings.clone(), data.repeat(2), settings.repeat(2)].concat(),
+                2,
+            ),
+        ] {
+            let (ours, mut theirs) = duplex(1 << 20);
+            let mut io = WireIo::new(ours, Streams::default());
+            theirs.write_all(&bytes).await.expect("space");
+            let (mut all, mut ended) = (0, 0);
+            let mut turn = 0;
+            while all < bytes.len() {
+                let mut some = [0; 1 << 12];
+                let mut some = ReadBuf::new(&mut some);
+                let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_read(cx, &mut some)));
+                if polled.await.is_pending() {
+                    ended += 1;
+                    turn = 0;
+                }
+                all += some.filled().len();
+                turn += some.filled().len();
+                assert!(turn <= TURN + (1 << 12), "{turn} bytes in one turn");
+            }
+            assert!(
+                (turns - 1..=turns).contains(&ended),
+                "{ended} turns of {turns}"
+            );
+        }
     }
 }

@@ -1,68 +1,131 @@
 //! What a frame on the wire means for the streams of its connection, and for `h2`.
 
-use super::frames::Head;
+use std::time::Instant;
+
+use super::{
+    frames::Head,
+    rates::{Rated, Rates},
+};
 use crate::transport::connection::StreamTable;
 
-/// What the IO does behind a frame of the peer's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Header blocks of one stream that do not end it: 1xx, and those of the response.
+const MOST_HEADERS: u8 = 100;
+
+/// What the IO does with a frame of the peer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Reads on.
+    /// `h2` is shown it.
     Pass,
+    /// It changes nothing, and `h2` is not shown it.
+    Cut,
+    /// `h2` is shown it, and nothing behind it in this turn.
+    Pause,
     /// A GOAWAY: what was opened before it goes out before anything else is read.
     GoAway,
+    /// The connection ends for this reason.
+    Break(String),
 }
 
 /// Judges the frames of the peer, in their order.
 #[derive(Default)]
-pub(super) struct Incoming {
+pub(super) struct Machine {
+    rates: Rates,
     /// Headers that end their stream go on in another frame.
     ends_with_headers: bool,
+    has_settings: bool,
+    has_goaway: bool,
 }
 
-impl Incoming {
+impl Machine {
     /// A frame of the peer's is here whole.
     #[inline]
-    pub(super) fn on_frame(&mut self, head: Head, streams: &mut StreamTable) -> Verdict {
+    pub(super) fn on_frame(
+        &mut self,
+        head: Head,
+        streams: &mut StreamTable,
+        now: impl FnOnce() -> Instant,
+    ) -> Verdict {
         match head.kind {
             Head::DATA if head.has(Head::END_STREAM) => streams.on_response_over(head.stream),
+            Head::DATA if head.length > 0 => {}
             Head::HEADERS if head.has(Head::END_STREAM) => match head.has(Head::END_HEADERS) {
                 true => streams.on_response_over(head.stream),
                 // `h2` waits for the rest of the headers.
                 false => self.ends_with_headers = true,
             },
+            Head::HEADERS => match streams.on_headers(head.stream) {
+                Some(blocks) if blocks > MOST_HEADERS => {
+                    let why = format!("more than {MOST_HEADERS} header blocks on one stream");
+                    return Verdict::Break(why);
+                }
+                Some(_) => {}
+                None => return self.count(Rated::Other, Verdict::Pass, now),
+            },
             Head::CONTINUATION if head.has(Head::END_HEADERS) && self.ends_with_headers => {
                 self.ends_with_headers = false;
                 streams.on_response_over(head.stream);
             }
-            Head::RST_STREAM => streams.on_reset(head.stream),
-            Head::GOAWAY => return Verdict::GoAway,
-            _ => {}
+            Head::RST_STREAM if streams.on_reset(head.stream) => {}
+            Head::DATA => return self.count(Rated::EmptyData, Verdict::Cut, now),
+            Head::SETTINGS if head.has(Head::ACK) => streams.on_settings_ack(),
+            Head::PING if head.has(Head::ACK) => {}
+            Head::SETTINGS => {
+                // With the first there is no stream to be walked.
+                let verdict = match std::mem::replace(&mut self.has_settings, true) {
+                    false => Verdict::Pass,
+                    true => Verdict::Pause,
+                };
+                return self.count(Rated::Settings, verdict, now);
+            }
+            Head::PING => return self.count(Rated::Ping, Verdict::Pass, now),
+            // `h2` opens no stream after the first, so there is nothing to pause for again.
+            Head::GOAWAY if !self.has_goaway => {
+                self.has_goaway = true;
+                return Verdict::GoAway;
+            }
+            _ => return self.count(Rated::Other, Verdict::Pass, now),
         }
         Verdict::Pass
     }
-}
 
-/// A frame of ours is on the wire whole. `h2` sends headers that end a stream in one frame, or
-/// tells by the first that they do; what follows is written in the same breath.
-#[inline]
-pub(super) fn on_written(head: Head, streams: &mut StreamTable) {
-    match head.kind {
-        Head::HEADERS => {
-            streams.on_head(head.stream);
-            if head.has(Head::END_STREAM) {
-                streams.on_request_over(head.stream);
-            }
+    #[cold]
+    fn count(&mut self, rated: Rated, verdict: Verdict, now: impl FnOnce() -> Instant) -> Verdict {
+        match self.rates.count(rated, now) {
+            Ok(()) => verdict,
+            Err(why) => Verdict::Break(why),
         }
-        Head::DATA if head.has(Head::END_STREAM) => streams.on_request_over(head.stream),
-        Head::RST_STREAM => streams.on_reset(head.stream),
-        _ => {}
+    }
+
+    /// A frame of ours is on the wire whole. `h2` tells by the first frame of headers whether
+    /// they end a stream, and writes the others in the same breath.
+    #[inline]
+    pub(super) fn on_written(&mut self, head: Head, streams: &mut StreamTable) {
+        match head.kind {
+            Head::HEADERS => {
+                self.rates.on_request_frame();
+                streams.on_head(head.stream);
+                if head.has(Head::END_STREAM) {
+                    streams.on_request_over(head.stream);
+                }
+            }
+            Head::DATA => {
+                self.rates.on_request_frame();
+                if head.has(Head::END_STREAM) {
+                    streams.on_request_over(head.stream);
+                }
+            }
+            Head::RST_STREAM => {
+                streams.on_reset(head.stream);
+            }
+            _ => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::frames::Head, Incoming, Verdict, on_written};
-    use crate::transport::connection::StreamTable;
+    use super::{super::frames::Head, MOST_HEADERS, Machine, Verdict};
+    use crate::{transport::connection::StreamTable, util::clock::now};
 
     fn head(kind: u8, flags: u8, stream: u32) -> Head {
         Head {
@@ -78,7 +141,7 @@ mod tests {
         let mut streams = StreamTable::default();
         for number in (1..10).step_by(2) {
             streams.open(number, 0);
-            on_written(head(Head::DATA, Head::END_STREAM, number), &mut streams);
+            streams.on_request_over(number);
         }
         streams
     }
@@ -116,18 +179,78 @@ mod tests {
         ];
         for (heads, freed) in rows {
             let mut streams = streams();
-            let mut incoming = Incoming::default();
+            let mut machine = Machine::default();
             for head in *heads {
-                assert_eq!(incoming.on_frame(*head, &mut streams), Verdict::Pass);
+                machine.on_frame(*head, &mut streams, now);
             }
             assert_eq!(streams.take_freed().slots, *freed, "{heads:?}");
         }
     }
 
     #[test]
-    fn a_goaway_is_one() {
-        let verdict = Incoming::default().on_frame(head(Head::GOAWAY, 0, 0), &mut streams());
-        assert_eq!(verdict, Verdict::GoAway);
+    fn frames_that_are_not_just_passed_on() {
+        let data = |flags, length| Head {
+            length,
+            ..head(Head::DATA, flags, 1)
+        };
+        let rows: &[(&[Head], Verdict)] = &[
+            (&[head(Head::GOAWAY, 0, 0)], Verdict::GoAway),
+            (&[head(Head::GOAWAY, 0, 0); 2], Verdict::Pass),
+            (&[head(Head::SETTINGS, 0, 0)], Verdict::Pass),
+            (&[head(Head::SETTINGS, 0, 0); 2], Verdict::Pause),
+            (&[head(Head::SETTINGS, Head::ACK, 0)], Verdict::Pass),
+            (&[data(0, 0)], Verdict::Cut),
+            (&[data(0, 1)], Verdict::Pass),
+            (&[data(Head::END_STREAM, 0)], Verdict::Pass),
+            (&[data(Head::PADDED, 2)], Verdict::Pass),
+        ];
+        for (heads, verdict) in rows {
+            let (mut machine, mut streams) = (Machine::default(), streams());
+            let last = heads
+                .iter()
+                .map(|head| machine.on_frame(*head, &mut streams, now))
+                .last();
+            assert_eq!(last.as_ref(), Some(verdict), "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_has_100_header_blocks_that_do_not_end_it() {
+        let (mut machine, mut streams) = (Machine::default(), streams());
+        let mut block = |stream| {
+            let head = head(Head::HEADERS, Head::END_HEADERS, stream);
+            machine.on_frame(head, &mut streams, now)
+        };
+        for _ in 0..MOST_HEADERS {
+            assert_eq!(block(1), Verdict::Pass);
+        }
+        assert_eq!(block(3), Verdict::Pass, "another stream");
+        assert!(matches!(block(1), Verdict::Break(why) if why.contains("100 header blocks")));
+    }
+
+    #[test]
+    fn frames_that_change_nothing_end_the_connection_where_there_are_too_many() {
+        let rows = [
+            (head(Head::SETTINGS, 0, 0), 100),
+            (head(Head::PING, 0, 0), 10_000),
+            (head(Head::DATA, 0, 1), 10_000),
+            (head(Head::RST_STREAM, 0, 11), 100_000),
+            (head(Head::HEADERS, Head::END_HEADERS, 11), 100_000),
+            (head(8, 0, 1), 100_000),
+            (head(2, 0, 1), 100_000),
+            (head(0x63, 0, 1), 100_000),
+        ];
+        for (head, most) in rows {
+            let (mut machine, mut streams) = (Machine::default(), streams());
+            let at = now();
+            let breaks = |verdict: &Verdict| matches!(verdict, Verdict::Break(_));
+            for _ in 0..most {
+                let verdict = machine.on_frame(head, &mut streams, || at);
+                assert!(!breaks(&verdict), "{head:?}");
+            }
+            let verdict = machine.on_frame(head, &mut streams, || at);
+            assert!(breaks(&verdict), "{head:?}");
+        }
     }
 
     #[test]
@@ -143,9 +266,9 @@ mod tests {
         for (written, ends) in rows {
             let mut streams = StreamTable::default();
             streams.open(1, 0);
-            on_written(*written, &mut streams);
+            Machine::default().on_written(*written, &mut streams);
             assert_eq!(streams.take_freed().slots, 0);
-            Incoming::default().on_frame(head(Head::DATA, end, 1), &mut streams);
+            Machine::default().on_frame(head(Head::DATA, end, 1), &mut streams, now);
             assert_eq!(
                 streams.take_freed().slots,
                 usize::from(*ends),
@@ -154,7 +277,7 @@ mod tests {
         }
         let mut streams = StreamTable::default();
         streams.open(1, 0);
-        on_written(head(Head::RST_STREAM, 0, 1), &mut streams);
+        Machine::default().on_written(head(Head::RST_STREAM, 0, 1), &mut streams);
         assert_eq!(streams.take_freed().slots, 1);
     }
 }

@@ -13,5 +13,6 @@
 mod frames;
 mod io;
 mod machine;
+mod rates;
 
 pub(super) use io::WireIo;

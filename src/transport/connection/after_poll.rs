@@ -1,0 +1,108 @@
+//! What a connection does after each poll of its `h2`, and whenever a stream begins or ends.
+
+use std::{
+    sync::{MutexGuard, Weak},
+    time::Instant,
+};
+
+use tokio::time;
+
+use super::{
+    connection::Connection,
+    deadlines::{DeadlineKey, Expire},
+    streams::StreamTable,
+};
+
+/// What the driver does after a poll of `h2`.
+pub(in crate::transport) struct AfterPoll {
+    /// The next poll may free streams, though nothing comes.
+    pub(in crate::transport) polls_again: bool,
+    /// Asks the peer whether it reads.
+    pub(in crate::transport) asks_peer: bool,
+    /// Since when the socket takes nothing.
+    pub(in crate::transport) blocked_since: Option<Instant>,
+}
+
+impl Connection {
+    /// Locked while a stream is opened.
+    pub(in crate::transport) fn lock_streams(&self) -> MutexGuard<'_, StreamTable> {
+        self.0.streams.lock()
+    }
+
+    /// Lets go of the streams, after what may be a reason to take no calls.
+    pub(in crate::transport) fn unlock_streams(&self, mut streams: MutexGuard<'_, StreamTable>) {
+        let takes_calls_again = self.follow_hold(&mut streams);
+        drop(streams);
+        if takes_calls_again {
+            self.serve_queue();
+        }
+    }
+
+    /// Takes over from the streams whether it takes calls. Under their lock, so that the last
+    /// word counts. Whether it takes calls again.
+    fn follow_hold(&self, streams: &mut StreamTable) -> bool {
+        let hold = streams.take_hold();
+        if let Some(held) = hold {
+            self.0.slots.set_held(held);
+        }
+        hold == Some(false)
+    }
+
+    /// After each poll of `h2`: gives back the slots of streams that are over.
+    pub(in crate::transport) fn follow_streams(&self) -> AfterPoll {
+        let mut streams = self.lock_streams();
+        let freed = streams.take_freed();
+        let parked = streams.take_parked();
+        let takes_calls_again = self.follow_hold(&mut streams);
+        let after = AfterPoll {
+            polls_again: streams.has_stuck(),
+            asks_peer: streams.has_question(),
+            blocked_since: streams.blocked_since(),
+        };
+        drop(streams);
+        drop(parked);
+        if freed.slots > 0 {
+            self.leave_calls(freed.calls);
+            self.0.slots.release(freed.slots);
+        }
+        if freed.slots > 0 || takes_calls_again {
+            self.serve_queue();
+        }
+        after
+    }
+
+    /// The connection is over, and all its streams.
+    pub(in crate::transport) fn end_streams(&self) {
+        self.lock_streams().end_all();
+        self.follow_streams();
+    }
+
+    /// Has the driver end `what` at this time, however little its reader does.
+    pub(in crate::transport) fn add_deadline(
+        &self,
+        at: time::Instant,
+        what: Weak<dyn Expire>,
+    ) -> DeadlineKey {
+        let key = self.0.deadlines.add(at, what);
+        self.wake_driver();
+        key
+    }
+
+    pub(in crate::transport) fn remove_deadline(&self, key: DeadlineKey) {
+        self.0.deadlines.remove(key);
+    }
+
+    /// The earliest deadline, if there is any.
+    pub(in crate::transport) fn next_deadline(&self) -> Option<time::Instant> {
+        self.0.deadlines.next()
+    }
+
+    /// Ends what is over by `now`.
+    pub(in crate::transport) fn expire(&self, now: time::Instant) {
+        for what in self.0.deadlines.take_until(now) {
+            if let Some(what) = what.upgrade() {
+                what.expire();
+            }
+        }
+    }
+}
