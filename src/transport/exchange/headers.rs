@@ -12,6 +12,9 @@ use crate::{
 /// message of the status stand.
 pub(super) const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
+const STATUS: &str = "grpc-status";
+const MESSAGE: &str = "grpc-message";
+
 /// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
 /// its own. A page that comes with 200 is none of them, and no message either.
 pub(super) fn http_error(
@@ -54,6 +57,7 @@ pub(super) fn http_error(
 pub(super) struct KnownHeaders<'a> {
     content_type: Option<&'a HeaderValue>,
     pub(super) has_status: bool,
+    has_message: bool,
     details: Option<&'a HeaderValue>,
 }
 
@@ -63,12 +67,18 @@ impl<'a> KnownHeaders<'a> {
         for (name, value) in headers {
             match name.as_str() {
                 "content-type" => seen.content_type = seen.content_type.or(Some(value)),
-                "grpc-status" => seen.has_status = true,
+                STATUS => seen.has_status = true,
+                MESSAGE => seen.has_message = true,
                 STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
                 _ => {}
             }
         }
         seen
+    }
+
+    /// Whether there is any part of a status.
+    pub(super) fn has_part_of_status(&self) -> bool {
+        self.has_status || self.has_message || self.details.is_some()
     }
 
     /// Whether there are status details that are not base64.
@@ -83,12 +93,34 @@ impl<'a> KnownHeaders<'a> {
     }
 }
 
-/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
-/// nothing, and many servers write the status last.
-pub(super) fn missing_status(connection: &Connection) -> Status {
-    let (address, limit) = (connection.address(), connection.header_list());
-    Status::unknown(format!(
-        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
-         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
-    ))
+/// Takes every part of a status out of headers that are not the last frame. Only trailers
+/// and Trailers-Only carry one (gRPC over HTTP2, "Responses"), and tonic would read this one.
+pub(super) fn remove_status(headers: &mut HeaderMap) {
+    for name in [STATUS, MESSAGE, STATUS_DETAILS] {
+        headers.remove(name);
+    }
+}
+
+/// The status of a response whose last frame has none. `h2` drops what is beyond the limit
+/// of trailers and says nothing, and many servers write the status last.
+pub(super) fn missing_status(connection: &Connection, last: LastFrame) -> Status {
+    let address = connection.address();
+    Status::unknown(match last {
+        LastFrame::Headers => format!("missing grpc-status in the only headers of {address}"),
+        LastFrame::Data => format!("missing grpc-status: {address} sent no trailers"),
+        LastFrame::Trailers => {
+            let limit = connection.header_list();
+            format!(
+                "missing grpc-status in the trailers of {address}; of trailers larger than the \
+                 {limit} bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+            )
+        }
+    })
+}
+
+/// What a response ended with.
+pub(super) enum LastFrame {
+    Headers,
+    Data,
+    Trailers,
 }

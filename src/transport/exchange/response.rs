@@ -18,7 +18,7 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    headers::{KnownHeaders, STATUS_DETAILS, http_error, missing_status},
+    headers::{KnownHeaders, LastFrame, STATUS_DETAILS, http_error, missing_status, remove_status},
     message_limit::MessageLimit,
     request_body::{RequestBodyPump, RequestBodyTask},
 };
@@ -136,12 +136,21 @@ impl Exchange {
 
     fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
         let (mut head, stream) = response.into_parts();
-        let seen = KnownHeaders::of(&head.headers);
+        let mut seen = KnownHeaders::of(&head.headers);
+        // Headers that are all there is are the end of the answer.
+        let is_last = stream.is_end_stream();
+        if !is_last && seen.has_part_of_status() {
+            remove_status(&mut head.headers);
+            seen = KnownHeaders::of(&head.headers);
+        }
         if let Some(error) = http_error(head.status, &seen, self.connection().address()) {
             return Err(error);
         }
+        if is_last && !seen.has_status {
+            let status = missing_status(self.connection(), LastFrame::Headers);
+            return Err(Error::with_status(ErrorKind::Stream, status));
+        }
         let slot = self.slot.take().expect("polled after completion");
-        let has_status = seen.has_status;
         if seen.has_broken_details() {
             head.headers.remove(STATUS_DETAILS);
         }
@@ -150,8 +159,7 @@ impl Exchange {
         }
         let request = std::mem::replace(&mut self.request, RequestBody::Sent);
         let request = request.into_task(&slot);
-        // Headers that are all there is are the end of the answer.
-        let live = match (stream.is_end_stream(), request) {
+        let live = match (is_last, request) {
             (false, request) => Some(Live {
                 stream,
                 slot,
@@ -169,7 +177,6 @@ impl Exchange {
                 data_done: false,
                 deadline: None,
                 limit: None,
-                has_status,
             },
             live: Held::Own(live),
         };
@@ -223,8 +230,6 @@ struct Reader {
     data_done: bool,
     deadline: Option<Deadline>,
     limit: Option<MessageLimit>,
-    /// The headers had a status already.
-    has_status: bool,
 }
 
 /// Who holds what is left of the stream. `None` once it has ended.
@@ -384,21 +389,22 @@ impl Reader {
                 None => self.data_done = true,
             }
         }
-        match ready!(live.stream.poll_trailers(cx)) {
+        let last = match ready!(live.stream.poll_trailers(cx)) {
             Ok(Some(mut trailers)) => {
                 let seen = KnownHeaders::of(&trailers);
-                let has_status = self.has_status || seen.has_status;
+                let has_status = seen.has_status;
                 if seen.has_broken_details() {
                     trailers.remove(STATUS_DETAILS);
                 }
-                Poll::Ready(Some(match has_status {
-                    true => Ok(Frame::trailers(trailers)),
-                    false => Err(missing_status(live.slot.connection())),
-                }))
+                if has_status {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                LastFrame::Trailers
             }
-            Ok(None) => Poll::Ready(None),
-            Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
-        }
+            Ok(None) => LastFrame::Data,
+            Err(error) => return Poll::Ready(Some(Err(live.status(&error)))),
+        };
+        Poll::Ready(Some(Err(missing_status(live.slot.connection(), last))))
     }
 }
 
