@@ -24,7 +24,7 @@ pub(super) fn http_error(
 ) -> Option<Error> {
     let what = if code == StatusCode::OK {
         let content = seen.content_type?.as_bytes();
-        if content.starts_with(b"application/grpc") {
+        if is_grpc(content) {
             return None;
         }
         let content = String::from_utf8_lossy(content);
@@ -49,6 +49,16 @@ pub(super) fn http_error(
         ErrorKind::Stream,
         Status::new(code, text),
     ))
+}
+
+/// Whether this content type is gRPC's, with a subtype or parameters or without. That of
+/// gRPC-Web is not: its trailers are a message.
+fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let Some((name, rest)) = content_type.split_at_checked(GRPC.len()) else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// What this crate looks at in the headers and the trailers of a response, all in one
