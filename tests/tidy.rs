@@ -16,7 +16,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
@@ -40,6 +40,7 @@ const PURE: [&str; 28] = [
     "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",
     "src/transport/exchange/message_limit.rs",
+    "src/transport/exchange/quote.rs",
     "src/util/backoff.rs",
     "src/util/instant.rs",
     "src/util/log_budget.rs",
@@ -76,7 +77,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 22] = [
+const WAITS: [&str; 23] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
@@ -90,6 +91,7 @@ const WAITS: [&str; 22] = [
     "src/discover/file.rs",
     "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
+    "src/transport/exchange/http_error.rs",
     "src/transport/exchange/request_body.rs",
     "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",

@@ -1,71 +1,22 @@
-//! What the headers and the trailers of a response say, gRPC or not.
+//! What the headers and the trailers of a gRPC response say.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tonic::{Code, Status, metadata::MetadataMap};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::{Status, metadata::MetadataMap};
 
-use crate::{
-    error::{Error, ErrorKind, sanitize_peer_text},
-    transport::connection::Connection,
-};
+use crate::transport::connection::Connection;
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the
 /// message of the status stand.
-pub(super) const STATUS_DETAILS: &str = "grpc-status-details-bin";
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
-
-/// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
-/// its own. A page that comes with 200 is none of them, and no message either.
-pub(super) fn http_error(
-    code: StatusCode,
-    seen: &KnownHeaders<'_>,
-    address: &str,
-) -> Option<Error> {
-    let what = if code == StatusCode::OK {
-        let content = seen.content_type?.as_bytes();
-        if is_grpc(content) {
-            return None;
-        }
-        let content = String::from_utf8_lossy(content);
-        let content = sanitize_peer_text(&content);
-        format!("HTTP 200 OK with content-type `{content}`")
-    } else {
-        format!("HTTP {code}")
-    };
-    if seen.has_status {
-        return None;
-    }
-    let code = match code.as_u16() {
-        400 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502 | 503 | 504 => Code::Unavailable,
-        _ => Code::Unknown,
-    };
-    let text = format!("{address} answered {what} and no gRPC status");
-    Some(Error::with_status(
-        ErrorKind::Stream,
-        Status::new(code, text),
-    ))
-}
-
-/// Whether this content type is gRPC's, with a subtype or parameters or without. That of
-/// gRPC-Web is not: its trailers are a message.
-fn is_grpc(content_type: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let Some((name, rest)) = content_type.split_at_checked(GRPC.len()) else {
-        return false;
-    };
-    name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-}
 
 /// What this crate looks at in the headers and the trailers of a response, all in one
 /// pass: there are few, and asking for each by its name costs more.
 #[derive(Default)]
 pub(super) struct KnownHeaders<'a> {
-    content_type: Option<&'a HeaderValue>,
+    pub(super) content_type: Option<&'a HeaderValue>,
     pub(super) has_status: bool,
     has_message: bool,
     details: Option<&'a HeaderValue>,
@@ -92,7 +43,7 @@ impl<'a> KnownHeaders<'a> {
     }
 
     /// Whether there are status details that are not base64.
-    pub(super) fn has_broken_details(&self) -> bool {
+    fn has_broken_details(&self) -> bool {
         self.details.is_some_and(|details| {
             let name = HeaderName::from_static(STATUS_DETAILS);
             let alone = HeaderMap::from_iter([(name, details.clone())]);
@@ -103,12 +54,23 @@ impl<'a> KnownHeaders<'a> {
     }
 }
 
-/// Takes every part of a status out of headers that are not the last frame. Only trailers
-/// and Trailers-Only carry one (gRPC over HTTP2, "Responses"), and tonic would read this one.
+/// Takes out every part of a status. Only the last frame has one that counts (gRPC over
+/// HTTP2, "Responses"), and tonic would read that of any headers.
 pub(super) fn remove_status(headers: &mut HeaderMap) {
     for name in [STATUS, MESSAGE, STATUS_DETAILS] {
         headers.remove(name);
     }
+}
+
+/// Whether the last frame of a response has a status. What tonic could not read of it is taken
+/// out.
+pub(super) fn clean_status(last: &mut HeaderMap) -> bool {
+    let seen = KnownHeaders::of(last);
+    let has_status = seen.has_status;
+    if seen.has_broken_details() {
+        last.remove(STATUS_DETAILS);
+    }
+    has_status
 }
 
 /// The status of a response whose last frame has none. `h2` drops what is beyond the limit

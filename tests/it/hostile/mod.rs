@@ -13,6 +13,7 @@
 //! - [`harmless`]: frames that are wrong, or odd, and change nothing.
 //! - [`endings`]: connections that end too early, or should and do not.
 //! - [`grpc`]: good HTTP/2 that is bad gRPC.
+//! - [`http_errors`]: answers of HTTP that have no gRPC status.
 //! - [`statuses`]: statuses in frames that carry none.
 //! - [`settings`]: SETTINGS and windows that move under calls.
 //! - [`floods`]: too much of anything.
@@ -23,6 +24,7 @@ mod framing;
 mod grpc;
 mod handshakes;
 mod harmless;
+mod http_errors;
 mod settings;
 mod statuses;
 mod streams;
