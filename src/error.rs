@@ -146,6 +146,9 @@ pub enum CauseKind {
 /// and `backends()` are for people.
 const LONGEST_WORD_OF_A_PEER: usize = 256;
 
+/// The most that a status quotes of the body of an HTTP error, in bytes.
+pub(crate) const LONGEST_QUOTE: usize = 1 << 10;
+
 /// The longest text of a [`Cause`], in bytes: a status names up to 64 of them.
 const LONGEST_CAUSE: usize = 1 << 10;
 
@@ -153,6 +156,15 @@ const LONGEST_CAUSE: usize = 1 << 10;
 /// it that a terminal or a log takes for more than text.
 pub(crate) fn sanitize_peer_text(text: &str) -> Cow<'_, str> {
     escape(text, LONGEST_WORD_OF_A_PEER)
+}
+
+/// The same for the body of an HTTP error, which may be longer. One that `is_cut` ends in `…`.
+pub(crate) fn sanitize_peer_quote(text: &str, is_cut: bool) -> String {
+    let mut quote = escape(text, LONGEST_QUOTE).into_owned();
+    if is_cut && !quote.ends_with('…') {
+        quote.push('…');
+    }
+    quote
 }
 
 fn escape(text: &str, longest: usize) -> Cow<'_, str> {

@@ -16,7 +16,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 32] = [
+const PURE: [&str; 33] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
@@ -41,6 +41,7 @@ const PURE: [&str; 32] = [
     "src/subchannel/machine.rs",
     "src/transport/connection/streams.rs",
     "src/transport/exchange/message_limit.rs",
+    "src/transport/exchange/quote.rs",
     "src/transport/h2/wire/frames.rs",
     "src/transport/h2/wire/machine.rs",
     "src/transport/h2/wire/rates.rs",
@@ -94,6 +95,7 @@ const WAITS: [&str; 23] = [
     "src/discover/file.rs",
     "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
+    "src/transport/exchange/http_error.rs",
     "src/transport/exchange/request_body.rs",
     "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",

@@ -238,8 +238,11 @@ async fn answer(
     };
     if let Some(limit) = limit.filter(is_late) {
         let address = exchange.connection().address();
+        // What has come of the response tells more than that its rest is late.
+        let error = exchange.http_error();
         return Err(Failed {
-            error: limit.expired(&format!("for the response of {address}")),
+            error: error
+                .unwrap_or_else(|| limit.expired(&format!("for the response of {address}"))),
             unprocessed: false,
         });
     }

@@ -6,7 +6,11 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use http::Request;
-use tokio::{sync::Barrier, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Barrier,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
@@ -233,5 +237,34 @@ async fn a_call_that_the_peer_cancels_at_its_deadline_is_past_it() {
         tokio::time::advance(passed).await;
         let error = soon(call).await.expect("no panic").expect_err("cancelled");
         assert_eq!(error.code(), code, "after {passed:?}: {error}");
+    }
+}
+
+// D285
+/// The rest of the answer may take longer than the call has.
+#[tokio::test(start_paused = true)]
+async fn an_http_error_counts_more_than_the_deadline_behind_it() {
+    let (endpoint, mut dials) = dialled_endpoint();
+    for endpoint in [
+        endpoint.clone(),
+        endpoint.timeout(Duration::from_millis(300)),
+    ] {
+        let mut channel = endpoint.connect_lazy();
+        let request = Request::post("/demo.v1.Greeter/SayHello").header("grpc-timeout", "300m");
+        let request = request.body(Body::empty()).expect("a request");
+        let call = tokio::spawn(channel.call(request));
+        let theirs = soon(dials.recv()).await.expect("a dial");
+        let server = soon(h2::server::handshake(theirs)).await;
+        let mut peer = Peer::spawn(server.expect("accepts"));
+        let mut at_peer = peer.next_call().await;
+        let begun = Instant::now();
+        let _stream = at_peer.answer_with(401, "text/plain");
+        let error = soon(call).await.expect("no panic").expect_err("no answer");
+        assert_eq!(error.code(), Code::Unauthenticated, "{error}");
+        assert!(
+            begun.elapsed() <= Duration::from_millis(301),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 }

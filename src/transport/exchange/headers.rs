@@ -1,59 +1,24 @@
-//! What the headers and the trailers of a response say, gRPC or not.
+//! What the headers and the trailers of a gRPC response say.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tonic::{Code, Status, metadata::MetadataMap};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::{Status, metadata::MetadataMap};
 
-use crate::{
-    error::{Error, ErrorKind, sanitize_peer_text},
-    transport::connection::Connection,
-};
+use crate::transport::connection::Connection;
 
 /// Taken away where it is not base64, for tonic panics over that. The code and the
 /// message of the status stand.
-pub(super) const STATUS_DETAILS: &str = "grpc-status-details-bin";
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
-/// Whatever answered this is not a gRPC server: gRPC's table from HTTP codes to
-/// its own. A page that comes with 200 is none of them, and no message either.
-pub(super) fn http_error(
-    code: StatusCode,
-    seen: &KnownHeaders<'_>,
-    address: &str,
-) -> Option<Error> {
-    let what = if code == StatusCode::OK {
-        let content = seen.content_type?.as_bytes();
-        if content.starts_with(b"application/grpc") {
-            return None;
-        }
-        let content = String::from_utf8_lossy(content);
-        let content = sanitize_peer_text(&content);
-        format!("HTTP 200 OK with content-type `{content}`")
-    } else {
-        format!("HTTP {code}")
-    };
-    if seen.has_status {
-        return None;
-    }
-    let code = match code.as_u16() {
-        400 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502 | 503 | 504 => Code::Unavailable,
-        _ => Code::Unknown,
-    };
-    let text = format!("{address} answered {what} and no gRPC status");
-    Some(Error::with_status(
-        ErrorKind::Stream,
-        Status::new(code, text),
-    ))
-}
+const STATUS: &str = "grpc-status";
+const MESSAGE: &str = "grpc-message";
 
 /// What this crate looks at in the headers and the trailers of a response, all in one
 /// pass: there are few, and asking for each by its name costs more.
 #[derive(Default)]
 pub(super) struct KnownHeaders<'a> {
-    content_type: Option<&'a HeaderValue>,
+    pub(super) content_type: Option<&'a HeaderValue>,
     pub(super) has_status: bool,
+    has_message: bool,
     details: Option<&'a HeaderValue>,
 }
 
@@ -63,7 +28,8 @@ impl<'a> KnownHeaders<'a> {
         for (name, value) in headers {
             match name.as_str() {
                 "content-type" => seen.content_type = seen.content_type.or(Some(value)),
-                "grpc-status" => seen.has_status = true,
+                STATUS => seen.has_status = true,
+                MESSAGE => seen.has_message = true,
                 STATUS_DETAILS => seen.details = seen.details.or(Some(value)),
                 _ => {}
             }
@@ -71,8 +37,13 @@ impl<'a> KnownHeaders<'a> {
         seen
     }
 
+    /// Whether there is any part of a status.
+    pub(super) fn has_part_of_status(&self) -> bool {
+        self.has_status || self.has_message || self.details.is_some()
+    }
+
     /// Whether there are status details that are not base64.
-    pub(super) fn has_broken_details(&self) -> bool {
+    fn has_broken_details(&self) -> bool {
         self.details.is_some_and(|details| {
             let name = HeaderName::from_static(STATUS_DETAILS);
             let alone = HeaderMap::from_iter([(name, details.clone())]);
@@ -83,12 +54,45 @@ impl<'a> KnownHeaders<'a> {
     }
 }
 
-/// gRPC's code for that. `h2` drops what is beyond the limit of trailers and says
-/// nothing, and many servers write the status last.
-pub(super) fn missing_status(connection: &Connection) -> Status {
-    let (address, limit) = (connection.address(), connection.header_list());
-    Status::unknown(format!(
-        "missing grpc-status in the trailers of {address}; of trailers larger than the {limit} \
-         bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
-    ))
+/// Takes out every part of a status. Only the last frame has one that counts (gRPC over
+/// HTTP2, "Responses"), and tonic would read that of any headers.
+pub(super) fn remove_status(headers: &mut HeaderMap) {
+    for name in [STATUS, MESSAGE, STATUS_DETAILS] {
+        headers.remove(name);
+    }
+}
+
+/// Whether the last frame of a response has a status. What tonic could not read of it is taken
+/// out.
+pub(super) fn clean_status(last: &mut HeaderMap) -> bool {
+    let seen = KnownHeaders::of(last);
+    let has_status = seen.has_status;
+    if seen.has_broken_details() {
+        last.remove(STATUS_DETAILS);
+    }
+    has_status
+}
+
+/// The status of a response whose last frame has none. `h2` drops what is beyond the limit
+/// of trailers and says nothing, and many servers write the status last.
+pub(super) fn missing_status(connection: &Connection, last: LastFrame) -> Status {
+    let address = connection.address();
+    Status::unknown(match last {
+        LastFrame::Headers => format!("missing grpc-status in the only headers of {address}"),
+        LastFrame::Data => format!("missing grpc-status: {address} sent no trailers"),
+        LastFrame::Trailers => {
+            let limit = connection.header_list();
+            format!(
+                "missing grpc-status in the trailers of {address}; of trailers larger than the \
+                 {limit} bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+            )
+        }
+    })
+}
+
+/// What a response ended with.
+pub(super) enum LastFrame {
+    Headers,
+    Data,
+    Trailers,
 }

@@ -8,8 +8,10 @@
 //! ```
 
 mod headers;
+mod http_error;
 mod message_limit;
 mod open;
+mod quote;
 mod request;
 mod request_body;
 mod response;

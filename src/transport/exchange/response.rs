@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
-use http::Response;
+use http::{Response, response};
 use http_body::Frame;
 use tokio::{
     runtime::Handle,
@@ -18,7 +18,8 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    headers::{KnownHeaders, STATUS_DETAILS, http_error, missing_status},
+    headers::{KnownHeaders, LastFrame, clean_status, missing_status, remove_status},
+    http_error::{Answer, HttpError, Page, Verdict, metadata},
     message_limit::MessageLimit,
     request_body::{RequestBodyPump, RequestBodyTask},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
     slot: Option<CallSlot>,
     /// Of a request that goes on after the answer.
     deadline: Option<Instant>,
+    /// The response, if it takes more than its headers to know what it is.
+    page: Option<Box<Page>>,
 }
 
 /// What is left of the request.
@@ -119,6 +122,7 @@ impl Exchange {
             },
             slot: Some(slot),
             deadline: None,
+            page: None,
         }
     }
 
@@ -133,34 +137,91 @@ impl Exchange {
         slot.connection()
     }
 
-    fn respond(&mut self, response: Response<RecvStream>) -> Result<Response<ResponseBody>, Error> {
+    /// The HTTP error that the response is by what has come of it, while the rest is awaited.
+    pub(crate) fn http_error(&self) -> Option<Error> {
+        let page = self.page.as_ref()?;
+        Some(page.error(self.connection().address()))
+    }
+
+    /// The response, unless it takes more than its headers: then there is a page.
+    fn respond(
+        &mut self,
+        response: Response<RecvStream>,
+    ) -> Result<Option<Response<ResponseBody>>, Error> {
         let (mut head, stream) = response.into_parts();
         let seen = KnownHeaders::of(&head.headers);
-        if let Some(error) = http_error(head.status, &seen, self.connection().address()) {
-            return Err(error);
+        // Headers that are all there is are the end of the answer.
+        let is_last = stream.is_end_stream();
+        let answer = Answer::of(head.status, &seen, is_last);
+        if !is_last && seen.has_part_of_status() {
+            remove_status(&mut head.headers);
         }
+        match answer {
+            Answer::Grpc => return Ok(Some(self.hand_out(head, Some(stream), None))),
+            Answer::TrailersOnly => {
+                clean_status(&mut head.headers);
+                return Ok(Some(self.hand_out(head, None, None)));
+            }
+            Answer::NoStatus => {
+                let mut status = missing_status(self.connection(), LastFrame::Headers);
+                *status.metadata_mut() = metadata(&head.headers);
+                return Err(Error::with_status(ErrorKind::Stream, status));
+            }
+            Answer::Undecided => self.page = Some(Box::new(Page::undecided(head, stream))),
+            Answer::HttpError => self.page = Some(Box::new(Page::of_error(head, stream))),
+        }
+        Ok(None)
+    }
+
+    fn poll_page(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody>, Error>> {
+        let mut page = self.page.take().expect("there is one");
+        let connection = self.connection();
+        Poll::Ready(match page.poll(connection, cx) {
+            Poll::Pending => {
+                self.page = Some(page);
+                return Poll::Pending;
+            }
+            Poll::Ready(Verdict::HttpError) => Err(page.error(connection.address())),
+            Poll::Ready(Verdict::Message(first)) => {
+                let Page { head, stream, .. } = *page;
+                let late = LateStatus {
+                    first: Some(first),
+                    http: HttpError::of(&head),
+                };
+                Ok(self.hand_out(head, Some(stream), Some(Box::new(late))))
+            }
+            Poll::Ready(Verdict::Trailers(trailers)) => {
+                let mut head = page.head;
+                head.headers.extend(trailers);
+                Ok(self.hand_out(head, None, None))
+            }
+        })
+    }
+
+    /// The response to the caller. Without a stream its headers are all there is.
+    fn hand_out(
+        &mut self,
+        mut head: response::Parts,
+        stream: Option<RecvStream>,
+        late: Option<Box<LateStatus>>,
+    ) -> Response<ResponseBody> {
         let slot = self.slot.take().expect("polled after completion");
-        let has_status = seen.has_status;
-        if seen.has_broken_details() {
-            head.headers.remove(STATUS_DETAILS);
-        }
         if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }
         let request = std::mem::replace(&mut self.request, RequestBody::Sent);
         let request = request.into_task(&slot);
-        // Headers that are all there is are the end of the answer.
-        let live = match (stream.is_end_stream(), request) {
-            (false, request) => Some(Live {
+        let live = match (stream, request) {
+            (Some(stream), request) => Some(Live {
                 stream,
                 slot: Some(slot),
                 request,
             }),
-            (true, Some(request)) => {
+            (None, Some(request)) => {
                 request.detach(slot, self.deadline);
                 None
             }
-            (true, None) => None,
+            (None, None) => None,
         };
         let body = ResponseBody {
             reader: Reader {
@@ -168,11 +229,11 @@ impl Exchange {
                 data_done: false,
                 deadline: None,
                 limit: None,
-                has_status,
+                late,
             },
             live: Held::Own(live),
         };
-        Ok(Response::from_parts(head, body))
+        Response::from_parts(head, body)
     }
 }
 
@@ -197,12 +258,19 @@ impl Future for Exchange {
                 unprocessed: false,
             }));
         }
+        let processed = |error| Failed {
+            error,
+            unprocessed: false,
+        };
+        if this.page.is_some() {
+            return this.poll_page(cx).map_err(processed);
+        }
         let response = this.response.as_mut().expect("until it is dropped");
         Poll::Ready(match ready!(Pin::new(response).poll(cx)) {
-            Ok(response) => this.respond(response).map_err(|error| Failed {
-                error,
-                unprocessed: false,
-            }),
+            Ok(response) => match this.respond(response).map_err(processed)? {
+                Some(response) => Ok(response),
+                None => return this.poll_page(cx).map_err(processed),
+            },
             Err(error) => {
                 let status = this.connection().on_stream_failed(&error);
                 let of_request = this.request.error();
@@ -231,8 +299,16 @@ struct Reader {
     data_done: bool,
     deadline: Option<Deadline>,
     limit: Option<MessageLimit>,
-    /// The headers had a status already.
-    has_status: bool,
+    /// Of a response whose HTTP code is no success.
+    late: Option<Box<LateStatus>>,
+}
+
+/// A response that is gRPC in spite of its HTTP code.
+struct LateStatus {
+    /// What had to come before that was known.
+    first: Option<Bytes>,
+    /// What it is if it ends without a status.
+    http: HttpError,
 }
 
 /// Who holds what is left of the stream. `None` once it has ended.
@@ -387,7 +463,12 @@ impl Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if !self.data_done {
-            match ready!(live.stream.poll_data(cx)) {
+            let first = self.late.as_mut().and_then(|late| late.first.take());
+            let data = match first {
+                None => ready!(live.stream.poll_data(cx)),
+                Some(first) => Some(Ok(first)),
+            };
+            match data {
                 Some(Ok(data)) => {
                     // Fails only for a stream that is gone; its error comes next.
                     let _ = live.stream.flow_control().release_capacity(data.len());
@@ -403,21 +484,21 @@ impl Reader {
                 None => self.data_done = true,
             }
         }
-        match ready!(live.stream.poll_trailers(cx)) {
+        let last = match ready!(live.stream.poll_trailers(cx)) {
             Ok(Some(mut trailers)) => {
-                let seen = KnownHeaders::of(&trailers);
-                let has_status = self.has_status || seen.has_status;
-                if seen.has_broken_details() {
-                    trailers.remove(STATUS_DETAILS);
+                if clean_status(&mut trailers) {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                Poll::Ready(Some(match has_status {
-                    true => Ok(Frame::trailers(trailers)),
-                    false => Err(missing_status(live.connection())),
-                }))
+                LastFrame::Trailers
             }
-            Ok(None) => Poll::Ready(None),
-            Err(error) => Poll::Ready(Some(Err(live.status(&error)))),
-        }
+            Ok(None) => LastFrame::Data,
+            Err(error) => return Poll::Ready(Some(Err(live.status(&error)))),
+        };
+        let connection = live.connection();
+        Poll::Ready(Some(Err(match &self.late {
+            None => missing_status(connection, last),
+            Some(late) => late.http.status(connection.address()),
+        })))
     }
 }
 

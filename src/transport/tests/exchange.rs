@@ -8,11 +8,12 @@ use http::{Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, duplex};
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 
 use super::{
-    BackendContext, Endpoint, PIPE, alone, connected, connected_as, connected_by, connected_to,
-    endpoint_over, frame, header, ok, open, read, slots_taken, soon, unary, wire::wired,
+    ADDRESS, BackendContext, Endpoint, PIPE, alone, connected, connected_as, connected_by,
+    connected_to, endpoint_over, frame, header, ok, open, read, slots_taken, soon, unary,
+    wire::wired,
 };
 use crate::transport::AnsweredBy;
 
@@ -197,8 +198,9 @@ async fn what_a_call_left_unread_does_not_weigh_on_the_next() {
     let exchange = open(&connection, unary("")).await;
     let mut stream = peer.next_call().await.answer();
     stream
-        .send_data(message.clone().into(), true)
+        .send_data(message.clone().into(), false)
         .expect("open");
+    stream.send_trailers(ok()).expect("open");
     let mut body = soon(exchange).await.expect("headers").into_body();
     let (whole, _) = read(&mut body).await.expect("all of it");
     assert_eq!(whole.len(), message.len());
@@ -284,6 +286,23 @@ async fn a_response_of_trailers_only_holds_no_slot() {
     assert!(frame(&mut body).await.is_none());
 }
 
+// D281
+#[tokio::test(start_paused = true)]
+async fn headers_that_are_all_there_is_fail_the_call_without_a_status() {
+    let (connection, mut peer) = connected().await;
+    let exchange = open(&connection, unary("")).await;
+    let head = http::Response::builder().header("content-type", "application/grpc");
+    let head = head.body(()).expect("a head");
+    let mut at_peer = peer.next_call().await;
+    at_peer.respond.send_response(head, true).expect("open");
+    let failed = soon(exchange).await.map(drop).expect_err("no status");
+    assert_eq!(failed.error.code(), Code::Unknown);
+    let text = format!("missing grpc-status in the only headers of {ADDRESS}");
+    assert_eq!(failed.error.message(), text);
+    assert_eq!(connection.streams(), 0);
+}
+
+// D281
 #[tokio::test(start_paused = true)]
 async fn a_response_that_ends_with_data_frees_its_slot_when_it_has_ended() {
     let (connection, mut peer) = connected().await;
@@ -295,6 +314,11 @@ async fn a_response_that_ends_with_data_frees_its_slot_when_it_has_ended() {
     let mut body = soon(exchange).await.expect("headers").into_body();
     let data = frame(&mut body).await.expect("a frame").expect("data");
     assert_eq!(data.into_data().expect("data"), "all");
+    let end = frame(&mut body).await.expect("an end");
+    let status = end.expect_err("it has no status");
+    assert_eq!(status.code(), Code::Unknown);
+    let text = format!("missing grpc-status: {ADDRESS} sent no trailers");
+    assert_eq!(status.message(), text);
     assert!(frame(&mut body).await.is_none());
     assert!(body.is_end_stream());
     assert_eq!(connection.streams(), 0);

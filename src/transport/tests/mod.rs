@@ -227,6 +227,15 @@ impl Call {
             .expect("the stream is open")
     }
 
+    /// HTTP headers, and nothing after them.
+    pub(crate) fn answer_with(&mut self, code: u16, content_type: &str) -> SendStream<Bytes> {
+        let head = Response::builder().status(code);
+        let head = head.header("content-type", content_type).body(());
+        self.respond
+            .send_response(head.expect("a head"), false)
+            .expect("the stream is open")
+    }
+
     /// Headers, `message` and trailers.
     fn answer_whole(mut self, message: &'static [u8]) {
         let mut stream = self.answer();

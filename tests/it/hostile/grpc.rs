@@ -78,6 +78,52 @@ async fn a_page_of_a_proxy_with_200() {
     .await;
 }
 
+/// Its frames look like gRPC's, and its trailers come in a message.
+// D282
+#[tokio::test]
+async fn an_answer_of_grpc_web_or_of_another_type_that_begins_alike() {
+    for content in [
+        "application/grpc-web",
+        "application/grpc-web+proto",
+        "application/grpc-web-text",
+        "application/grpcx",
+        "application/grp",
+    ] {
+        let text = format!("ADDRESS answered HTTP 200 OK with content-type `{content}`");
+        check(Code::Unknown, &text, move |stream| {
+            let head = [(":status", "200"), ("content-type", content)];
+            let message = http2::message(stream, b"");
+            let end = headers(stream, END_STREAM, &[("grpc-status", "0")]);
+            [headers(stream, 0, &head), message, end].concat()
+        })
+        .await;
+    }
+}
+
+// D282
+#[tokio::test]
+async fn an_answer_of_grpc_however_its_type_goes_on() {
+    for content in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc;charset=utf-8",
+        "application/grpc ; charset=utf-8",
+        "Application/gRPC+Proto",
+    ] {
+        let stage = Stage::with_frames(move |stream| {
+            let head = [(":status", "200"), ("content-type", content)];
+            let message = http2::message(stream, b"");
+            let end = headers(stream, END_STREAM, &[("grpc-status", "0")]);
+            [headers(stream, 0, &head), message, end].concat()
+        })
+        .await;
+        for outcome in stage.calls(2).await {
+            outcome.unwrap_or_else(|status| panic!("{content}: {status}"));
+        }
+        stage.close().await;
+    }
+}
+
 #[tokio::test]
 async fn an_end_without_a_status() {
     let no_status = "missing grpc-status";
@@ -105,7 +151,7 @@ async fn a_response_without_a_content_type_or_a_status() {
 
 #[tokio::test]
 async fn a_message_that_the_end_cuts_off() {
-    check(Code::Internal, "Unexpected EOF", |stream| {
+    check(Code::Unknown, "missing grpc-status", |stream| {
         let cut = frame(http2::DATA, END_STREAM, stream, &[0, 0, 0, 0, 9, 1]);
         [http2::response(stream), cut].concat()
     })

@@ -13,6 +13,8 @@
 //! - [`harmless`]: frames that are wrong, or odd, and change nothing.
 //! - [`endings`]: connections that end too early, or should and do not.
 //! - [`grpc`]: good HTTP/2 that is bad gRPC.
+//! - [`http_errors`]: answers of HTTP that have no gRPC status.
+//! - [`statuses`]: statuses in frames that carry none.
 //! - [`settings`]: SETTINGS and windows that move under calls.
 //! - [`floods`]: too much of anything.
 //! - [`deaf`]: peers that stop reading.
@@ -24,7 +26,9 @@ mod framing;
 mod grpc;
 mod handshakes;
 mod harmless;
+mod http_errors;
 mod settings;
+mod statuses;
 mod streams;
 
 use std::{cell::Cell, future::Future, io, panic, sync::Once};
