@@ -17,11 +17,10 @@ use testing::{
 };
 use tokio::{
     io::{DuplexStream, duplex},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
-use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -29,6 +28,8 @@ use tonic_health::{
 };
 use tonic_health_channel::{Endpoint, Uri};
 use tower::service_fn;
+
+use super::server;
 
 /// Bytes that either side may write ahead of the other.
 const PIPE: usize = 64 << 10;
@@ -79,8 +80,8 @@ pub(super) struct Simulated {
 
 struct Life {
     health: HealthReporter,
-    stop: watch::Sender<bool>,
-    server: JoinHandle<std::result::Result<(), tonic::transport::Error>>,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
 }
 
 impl Simulated {
@@ -130,10 +131,9 @@ impl Host for Simulated {
     }
 
     async fn stop(&mut self) -> Result<()> {
-        // Who dials from now on waits in front of a closed door, as in a backlog.
         let life = self.life.take().ok_or("the backend is not there")?;
-        life.stop.send_replace(true);
-        life.server.await??;
+        let _ = life.stop.send(());
+        life.server.await?;
         self.set_door(None);
         self.disturb(Fault::Cut).await?;
         Ok(())
@@ -150,18 +150,13 @@ impl Host for Simulated {
             Ok(())
         };
         let greeter = Numbered { note, unit: UNIT };
-        let stop = watch::Sender::new(false);
-        let mut stopping = stop.subscribe();
+        let routes = Routes::new(HealthServer::new(HealthService::from_health_reporter(
+            health.clone(),
+        )))
+        .add_service(GreeterServer::new(greeter));
+        let (stop, stopped) = oneshot::channel();
         let (door, dials) = mpsc::unbounded_channel();
-        let server = Server::builder()
-            .add_service(HealthServer::new(HealthService::from_health_reporter(
-                health.clone(),
-            )))
-            .add_service(GreeterServer::new(greeter))
-            .serve_with_incoming_shutdown(
-                UnboundedReceiverStream::new(dials).map(Ok::<_, io::Error>),
-                async move { drop(stopping.wait_for(|stop| *stop).await) },
-            );
+        let server = server::serve(routes, dials, stopped);
         self.set_door(Some(door));
         self.life = Some(Life {
             health,
