@@ -23,7 +23,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status};
 use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
 
-use super::habits::abroad;
+use super::habits::{abroad, lost_its_credentials};
 
 /// What is known of the world at one time.
 #[derive(Clone, Debug)]
@@ -196,8 +196,8 @@ impl Callers {
         }
     }
 
-    /// One unary call, which takes the server so many milliseconds. Says if it was
-    /// answered, and what the channel's generation was when it began.
+    /// One unary call, which takes the server so many milliseconds. Says whether the next may
+    /// follow at once, and what the channel's generation was when it began.
     pub(super) async fn say_hello(&self, kind: Kind, deadline: Duration, ms: u64) -> (bool, u64) {
         let begun = self.begin(kind);
         let name = format!("slow:{ms}");
@@ -288,7 +288,13 @@ impl Callers {
         told: Option<String>,
         end: End,
     ) -> (bool, u64) {
-        let result = (matches!(end, End::Answered), begun.status.generation());
+        let goes_on = match &end {
+            End::Answered => true,
+            // The next one has some.
+            End::Failed(status) => lost_its_credentials(status),
+            End::GivenUp | End::Hung | End::Wrong(_) => false,
+        };
+        let result = (goes_on, begun.status.generation());
         let call = Call {
             id: begun.id,
             kind: begun.kind,

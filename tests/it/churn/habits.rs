@@ -1,6 +1,6 @@
 //! What programs do with calls besides awaiting them.
 
-use std::{future::Future, panic::resume_unwind, pin::pin, thread, time::Duration};
+use std::{future::Future, pin::pin, thread, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use testing::{
@@ -16,10 +16,10 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
-use super::callers::{Callers, End, Kind, told_by};
-
-/// What a request body says when it panics.
-const LAST_WORDS: &str = "the script wants it";
+use super::{
+    callers::{Callers, End, Kind, told_by},
+    hooks::{LAST_WORDS, panic_as_scripted},
+};
 
 impl Callers {
     /// A call that is polled once, and left alone until another is over.
@@ -72,8 +72,7 @@ impl Callers {
         let begun = self.begin(Kind::PanickingBody);
         let (names, body) = mpsc::unbounded_channel::<Option<HelloRequest>>();
         let body = UnboundedReceiverStream::new(body);
-        // Without the hook, which would print it.
-        let body = body.map(|name| name.unwrap_or_else(|| resume_unwind(Box::new(LAST_WORDS))));
+        let body = body.map(|name| name.unwrap_or_else(|| panic_as_scripted()));
         let call = begun.request(body, deadline);
         let mut client = client_on(self.channel());
         let headers = timeout(deadline + PATIENCE, client.chat(call)).await;
@@ -105,8 +104,8 @@ impl Callers {
             }
         };
         let as_it_should = matches!(&end, End::Failed(status) if is_panic(status));
-        let (_, generation) = self.note(begun, after, by, told, end);
-        (as_it_should, generation)
+        let (goes_on, generation) = self.note(begun, after, by, told, end);
+        (goes_on || as_it_should, generation)
     }
 }
 
@@ -127,6 +126,12 @@ async fn read(
 pub(super) fn is_panic(status: &tonic::Status) -> bool {
     let text = format!("the request body panicked: {LAST_WORDS}");
     status.code() == tonic::Code::Internal && status.message().contains(&text)
+}
+
+/// Whether the call failed because the call credentials panicked.
+pub(super) fn lost_its_credentials(status: &tonic::Status) -> bool {
+    let text = format!("call credentials panicked: {LAST_WORDS}");
+    status.code() == tonic::Code::Internal && status.message() == text
 }
 
 /// What comes of `future` on a runtime of its own, which is gone by then.

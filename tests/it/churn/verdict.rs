@@ -11,7 +11,7 @@ use tonic_health_channel::{
 
 use super::{
     callers::{Call, End, Kind, is_timeout},
-    habits::is_panic,
+    habits::{is_panic, lost_its_credentials},
 };
 
 /// What the servers say.
@@ -22,6 +22,8 @@ pub(super) struct Evidence {
     pub(super) arrivals: HashMap<u64, Vec<usize>>,
     /// Calls may have to wait for a stream.
     pub(super) narrow: bool,
+    /// How many calls have lost their credentials to a panic.
+    pub(super) panicked: usize,
 }
 
 /// What is wrong with a status that follows on another.
@@ -58,6 +60,18 @@ pub(super) fn of_status(last: &ChannelStatus, now: &ChannelStatus) -> Option<Str
 }
 
 impl Evidence {
+    /// What is wrong with all calls together: a panic of credentials is the end of one call.
+    pub(super) fn miscount(&self, calls: &[Call]) -> Option<String> {
+        let failed = calls
+            .iter()
+            .filter(|call| matches!(&call.end, End::Failed(status) if lost_its_credentials(status)))
+            .count();
+        let panicked = self.panicked;
+        (failed != panicked).then(|| {
+            format!("credentials of {panicked} calls panicked, and {failed} failed for it")
+        })
+    }
+
     /// What is wrong with one call.
     pub(super) fn complaint(&self, call: &Call) -> Option<String> {
         let arrived = self.arrivals.get(&call.id).map_or(&[][..], Vec::as_slice);
@@ -65,6 +79,7 @@ impl Evidence {
             .wrong_server(call, arrived)
             .or_else(|| self.wrong_count(call, arrived))
             .or_else(|| self.waited_in_vain(call))
+            .or_else(|| sent_without_credentials(call, arrived))
             .or_else(|| wrong_end(call))?;
         let Call {
             id, kind, by, end, ..
@@ -138,6 +153,12 @@ impl Evidence {
     }
 }
 
+/// No call goes out that has no credentials.
+fn sent_without_credentials(call: &Call, arrived: &[usize]) -> Option<String> {
+    let has_none = matches!(&call.end, End::Failed(status) if lost_its_credentials(status));
+    (has_none && !arrived.is_empty()).then(|| "sent without its credentials".to_owned())
+}
+
 /// A call ends with an answer, or fails for a reason that the script gives.
 fn wrong_end(call: &Call) -> Option<String> {
     let status = match &call.end {
@@ -146,6 +167,7 @@ fn wrong_end(call: &Call) -> Option<String> {
         End::Wrong(how) => return Some(how.clone()),
         End::Failed(status) if is_timeout(status) => return None,
         End::Failed(status) if call.kind == Kind::PanickingBody && is_panic(status) => return None,
+        End::Failed(status) if lost_its_credentials(status) => return None,
         End::Failed(status) => status,
     };
     let text = status.message();
