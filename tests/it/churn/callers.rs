@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use testing::{
@@ -57,6 +57,7 @@ pub(super) struct Call {
     /// What the channel said of itself before and after a backend was picked.
     pub(super) status: [Arc<ChannelStatus>; 2],
     pub(super) moment: [Moment; 2],
+    pub(super) ended: Instant,
     /// The server that signed the reply.
     pub(super) by: Option<String>,
     /// The address that the channel says the response is from.
@@ -300,6 +301,7 @@ impl Callers {
             kind: begun.kind,
             status: [begun.status, after],
             moment: [begun.moment, self.moment.borrow().clone()],
+            ended: Instant::now(),
             by,
             told,
             end,

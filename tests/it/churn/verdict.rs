@@ -1,6 +1,6 @@
 //! What must hold of every call and of every status, whatever the script.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::Code;
 use tonic_health_channel::{
@@ -13,6 +13,9 @@ use super::{
     callers::{Call, End, Kind, is_timeout},
     habits::{is_panic, lost_its_credentials},
 };
+
+/// Longer than a busy machine keeps a thread from running, and shorter than the time of a call.
+const A_WHILE: Duration = Duration::from_millis(100);
 
 /// What the servers say.
 pub(super) struct Evidence {
@@ -139,7 +142,8 @@ impl Evidence {
     }
 
     /// No call goes on waiting once there is a backend for it: a wake-up was lost if
-    /// one runs out of time in a READY channel that came to rest meanwhile.
+    /// one runs out of time in a channel that came to rest meanwhile, and has been READY for
+    /// a while. A backend may become READY between the look for it and the end of the time.
     fn waited_in_vain(&self, call: &Call) -> Option<String> {
         let End::Failed(status) = &call.end else {
             return None;
@@ -149,6 +153,10 @@ impl Evidence {
             .contains("waiting for a backend: no backend with a free stream");
         let rest = call.moment[1].rest.as_ref();
         let is_ready = rest.is_some_and(|rest| !rest.is_empty());
+        let backends = call.status[1].backends().iter();
+        let ready = backends.filter(|backend| backend.state() == Ready);
+        let since = ready.map(|backend| backend.since()).min();
+        let is_ready = is_ready && since.is_some_and(|since| call.ended - since > A_WHILE);
         (waited && is_ready && !self.narrow).then(|| "a wake-up was lost".to_owned())
     }
 }
