@@ -11,8 +11,12 @@ use tonic_health_channel::{
 
 use super::{
     callers::{Call, End, Kind, is_timeout},
-    habits::{is_panic, lost_its_credentials},
+    habits::{AMPLE, is_panic, lost_its_credentials},
 };
+
+/// Within that a call with [`AMPLE`] time has its stream, and one whose body panics its end. A
+/// service config may give it less.
+const SOON: Duration = AMPLE.checked_div(2).expect("2 is not 0");
 
 /// Longer than a busy machine keeps a thread from running, and shorter than the time of a call.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -83,6 +87,7 @@ impl Evidence {
             .or_else(|| self.wrong_count(call, arrived))
             .or_else(|| self.waited_in_vain(call))
             .or_else(|| sent_without_credentials(call, arrived))
+            .or_else(|| held_up(call))
             .or_else(|| wrong_end(call))?;
         let Call {
             id, kind, by, end, ..
@@ -165,6 +170,22 @@ impl Evidence {
 fn sent_without_credentials(call: &Call, arrived: &[usize]) -> Option<String> {
     let has_none = matches!(&call.end, End::Failed(status) if lost_its_credentials(status));
     (has_none && !arrived.is_empty()).then(|| "sent without its credentials".to_owned())
+}
+
+/// No call waits for its deadline because other calls are not polled or read, or because its
+/// own body has panicked.
+fn held_up(call: &Call) -> Option<String> {
+    let End::Failed(status) = &call.end else {
+        return None;
+    };
+    let waited = |what: &str| status.message().contains(what);
+    let is_held_up = match call.kind {
+        Kind::Beside => waited("waiting for a backend: no backend with a free stream"),
+        Kind::PanickingBody => !waited("waiting for a backend"),
+        _ => return None,
+    };
+    let is_late = is_timeout(status) && call.ended - call.began > SOON;
+    (is_held_up && is_late).then(|| "held up".to_owned())
 }
 
 /// A call ends with an answer, or fails for a reason that the script gives.
