@@ -82,7 +82,7 @@ impl Logs {
 /// With a single dispatcher alive, tracing asks only the current thread whether
 /// anybody cares for a call site it meets for the first time, and remembers a no.
 /// A test on another thread could so silence a line for this one.
-fn keep_a_second_dispatcher() {
+pub fn keep_a_second_dispatcher() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
 }

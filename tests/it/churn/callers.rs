@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use testing::{
@@ -23,7 +23,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status};
 use tonic_health_channel::{AnsweredBy, Channel, Status as ChannelStatus, WaitForReady};
 
-use super::habits::abroad;
+use super::habits::{AMPLE, abroad, lost_its_credentials};
 
 /// What is known of the world at one time.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub(super) struct Call {
     /// What the channel said of itself before and after a backend was picked.
     pub(super) status: [Arc<ChannelStatus>; 2],
     pub(super) moment: [Moment; 2],
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
     /// The server that signed the reply.
     pub(super) by: Option<String>,
     /// The address that the channel says the response is from.
@@ -78,9 +80,11 @@ pub(super) enum Kind {
     Unpolled,
     /// A stream of answers that is not read for a while.
     HeldBody,
-    /// Made on a runtime that ends with it; if it is a stream, with its headers.
+    /// Made while others are not polled or not read, with [`AMPLE`] time.
+    Beside,
+    /// Made on a runtime that ends with it; if it is a stream, with its first greeting.
     ForeignRuntime,
-    /// A stream whose request body panics.
+    /// A stream whose request body panics, with [`AMPLE`] time.
     PanickingBody,
 }
 
@@ -114,6 +118,7 @@ pub(super) struct Crowd {
 pub(super) struct Begun {
     id: u64,
     kind: Kind,
+    at: Instant,
     status: Arc<ChannelStatus>,
     moment: Moment,
 }
@@ -178,10 +183,13 @@ impl Callers {
             let size = rng.u64(0..8);
             let (ok, generation) = match kind {
                 Kind::Chat => self.chat(kind, deadline, size).await,
-                Kind::Unpolled => self.leave_unpolled(deadline, size).await,
-                Kind::HeldBody => self.hold_the_answer(deadline, rng.u32(0..8)).await,
+                Kind::Unpolled => self.leave_unpolled(deadline, size, rng.u8(1..10)).await,
+                Kind::HeldBody => {
+                    self.hold_the_answers(deadline, rng.u32(0..8), rng.u8(1..10))
+                        .await
+                }
                 Kind::ForeignRuntime if size % 2 == 1 => self.chat(kind, deadline, size).await,
-                Kind::PanickingBody => self.break_the_body(deadline, size).await,
+                Kind::PanickingBody => self.break_the_body(AMPLE, size).await,
                 _ => self.say_hello(kind, deadline, size).await,
             };
             if !ok {
@@ -196,8 +204,8 @@ impl Callers {
         }
     }
 
-    /// One unary call, which takes the server so many milliseconds. Says if it was
-    /// answered, and what the channel's generation was when it began.
+    /// One unary call, which takes the server so many milliseconds. Says whether the next may
+    /// follow at once, and what the channel's generation was when it began.
     pub(super) async fn say_hello(&self, kind: Kind, deadline: Duration, ms: u64) -> (bool, u64) {
         let begun = self.begin(kind);
         let name = format!("slow:{ms}");
@@ -207,10 +215,10 @@ impl Callers {
             Kind::Fickle => Duration::from_millis(ms),
             _ => deadline + PATIENCE,
         };
-        let call = async move { timeout(patience, client.say_hello(request)).await };
+        let call = async move { client.say_hello(request).await };
         let outcome = match kind {
-            Kind::ForeignRuntime => abroad(call).await,
-            _ => call.await,
+            Kind::ForeignRuntime => timeout(patience, abroad(ms.is_multiple_of(4), call)).await,
+            _ => timeout(patience, call).await,
         };
         self.note_reply(begun, &name, outcome)
     }
@@ -245,10 +253,24 @@ impl Callers {
         let requests = UnboundedReceiverStream::new(requests);
         let request = begun.request(requests, deadline);
         let mut client = client_on(&self.channel);
-        let call = async move { timeout(deadline + PATIENCE, client.chat(request)).await };
+        let mut first = None;
         let headers = match kind {
-            Kind::ForeignRuntime => abroad(call).await,
-            _ => call.await,
+            Kind::ForeignRuntime => {
+                let _ = names.send(self::request(&name(0)));
+                let call = async move {
+                    let mut response = client.chat(request).await?;
+                    let first = response.get_mut().message().await;
+                    Ok((response, first))
+                };
+                let call = timeout(deadline + PATIENCE, abroad(size % 4 == 1, call));
+                call.await.map(|outcome| {
+                    outcome.map(|(response, greeting)| {
+                        first = Some(greeting);
+                        response
+                    })
+                })
+            }
+            _ => timeout(deadline + PATIENCE, client.chat(request)).await,
         };
         // A backend has been picked by now, or none will be.
         let after = self.channel.status();
@@ -258,7 +280,7 @@ impl Callers {
             Ok(Err(status)) => End::Failed(status),
             Ok(Ok(response)) => {
                 told = told_by(response.extensions());
-                let talk = talk(response.into_inner(), names, size, &mut by);
+                let talk = talk(first, response.into_inner(), names, size, &mut by);
                 let end = timeout(deadline + PATIENCE, talk).await;
                 end.unwrap_or(End::Hung)
             }
@@ -274,6 +296,7 @@ impl Callers {
         Begun {
             id: self.next_id.fetch_add(1, Relaxed),
             kind,
+            at: Instant::now(),
             // Before anything else of the call.
             moment: self.moment.borrow().clone(),
             status: self.channel.status(),
@@ -288,12 +311,20 @@ impl Callers {
         told: Option<String>,
         end: End,
     ) -> (bool, u64) {
-        let result = (matches!(end, End::Answered), begun.status.generation());
+        let goes_on = match &end {
+            End::Answered => true,
+            // The next one has some.
+            End::Failed(status) => lost_its_credentials(status),
+            End::GivenUp | End::Hung | End::Wrong(_) => false,
+        };
+        let result = (goes_on, begun.status.generation());
         let call = Call {
             id: begun.id,
             kind: begun.kind,
             status: [begun.status, after],
             moment: [begun.moment, self.moment.borrow().clone()],
+            began: begun.at,
+            ended: Instant::now(),
             by,
             told,
             end,
@@ -314,6 +345,7 @@ impl Begun {
             | Kind::Chat
             | Kind::Unpolled
             | Kind::HeldBody
+            | Kind::Beside
             | Kind::ForeignRuntime
             | Kind::PanickingBody => return request,
             Kind::FailFast => WaitForReady(false),
@@ -336,20 +368,31 @@ fn check(reply: HelloReply, name: &str) -> End {
     }
 }
 
+/// Each is another name, so that a greeting too many shows.
+fn name(ms: u64) -> String {
+    format!("slow:{ms}")
+}
+
 /// Says a name, awaits the greeting, and so on; then ends the stream, and sees it
-/// end.
+/// end. The first greeting may be there already.
 async fn talk(
+    mut first: Option<Result<Option<HelloReply>, Status>>,
     mut greetings: tonic::Streaming<HelloReply>,
     names: mpsc::UnboundedSender<HelloRequest>,
     size: u64,
     by: &mut Option<String>,
 ) -> End {
     for ms in 0..=size {
-        // Each is another name, so that a greeting too many shows.
-        let name = format!("slow:{ms}");
-        // A stream that has failed says how by its greetings.
-        let _ = names.send(request(&name));
-        match greetings.message().await {
+        let greeting = match first.take() {
+            Some(greeting) => greeting,
+            None => {
+                // A stream that has failed says how by its greetings.
+                let _ = names.send(request(&name(ms)));
+                greetings.message().await
+            }
+        };
+        let name = name(ms);
+        match greeting {
             Ok(Some(reply)) => {
                 *by = Some(reply.backend.clone());
                 match check(reply, &name) {

@@ -1,6 +1,6 @@
 //! What programs do with calls besides awaiting them.
 
-use std::{future::Future, panic::resume_unwind, pin::pin, thread, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use testing::{
@@ -16,55 +16,85 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
-use super::callers::{Callers, End, Kind, told_by};
+use super::{
+    callers::{Callers, End, Kind, told_by},
+    hooks::{LAST_WORDS, panic_as_scripted},
+};
 
-/// What a request body says when it panics.
-const LAST_WORDS: &str = "the script wants it";
+/// The time of a call that is to end long before.
+pub(super) const AMPLE: Duration = Duration::from_secs(8);
 
 impl Callers {
-    /// A call that is polled once, and left alone until another is over.
-    pub(super) async fn leave_unpolled(&self, deadline: Duration, ms: u64) -> (bool, u64) {
-        let begun = self.begin(Kind::Unpolled);
+    /// So many calls that are polled once, and left alone until another is over. They may have
+    /// every stream there is.
+    pub(super) async fn leave_unpolled(
+        &self,
+        deadline: Duration,
+        ms: u64,
+        calls: u8,
+    ) -> (bool, u64) {
         let name = format!("slow:{ms}");
-        let request = begun.request(request(&name), deadline);
-        let mut client = client_on(self.channel());
-        let mut call = pin!(client.say_hello(request));
-        let early = call.as_mut().now_or_never();
-        self.say_hello(Kind::Plain, deadline, ms).await;
-        let outcome = match early {
-            Some(outcome) => Ok(outcome),
-            None => timeout(deadline + PATIENCE, call).await,
-        };
-        self.note_reply(begun, &name, outcome)
+        let mut left = Vec::new();
+        for _ in 0..calls {
+            let begun = self.begin(Kind::Unpolled);
+            let request = begun.request(request(&name), deadline);
+            let mut client = client_on(self.channel());
+            let mut call = Box::pin(async move { client.say_hello(request).await });
+            match call.as_mut().now_or_never() {
+                None => left.push((begun, call)),
+                Some(outcome) => drop(self.note_reply(begun, &name, Ok(outcome))),
+            }
+        }
+        let mut result = self.say_hello(Kind::Beside, AMPLE, ms).await;
+        for (begun, call) in left {
+            let outcome = timeout(deadline + PATIENCE, call).await;
+            result = self.note_reply(begun, &name, outcome);
+        }
+        result
     }
 
-    /// A stream of so many greetings that is not read until another call is over.
-    pub(super) async fn hold_the_answer(&self, deadline: Duration, count: u32) -> (bool, u64) {
-        let begun = self.begin(Kind::HeldBody);
-        let name = "slow:1".to_owned();
-        let request = HelloRequest { name, count };
-        let request = begun.request(request, deadline);
-        let mut client = client_on(self.channel());
-        let headers = timeout(deadline + PATIENCE, client.say_hello_many(request)).await;
-        let after = self.channel().status();
-        let (mut by, mut told) = (None, None);
-        let end = match headers {
-            Err(_) => End::Hung,
-            Ok(Err(status)) => End::Failed(status),
-            Ok(Ok(response)) => {
-                told = told_by(response.extensions());
-                let mut greetings = response.into_inner();
-                self.say_hello(Kind::Plain, deadline, 1).await;
-                let read = timeout(deadline + PATIENCE, read(&mut greetings, &mut by)).await;
-                match read {
-                    Ok(Ok(n)) if n == count => End::Answered,
-                    Ok(Ok(n)) => End::Wrong(format!("{n} greetings of {count}")),
-                    Ok(Err(status)) => End::Failed(status),
-                    Err(_) => End::Hung,
+    /// So many streams of greetings that are not read until another call is over.
+    pub(super) async fn hold_the_answers(
+        &self,
+        deadline: Duration,
+        greetings: u32,
+        streams: u8,
+    ) -> (bool, u64) {
+        let mut held = Vec::new();
+        for _ in 0..streams {
+            let begun = self.begin(Kind::HeldBody);
+            let name = "slow:1".to_owned();
+            let request = HelloRequest {
+                name,
+                count: greetings,
+            };
+            let request = begun.request(request, deadline);
+            let mut client = client_on(self.channel());
+            let headers = timeout(deadline + PATIENCE, client.say_hello_many(request)).await;
+            let after = self.channel().status();
+            let end = match headers {
+                Ok(Ok(response)) => {
+                    held.push((begun, after, response));
+                    continue;
                 }
-            }
-        };
-        self.note(begun, after, by, told, end)
+                Ok(Err(status)) => End::Failed(status),
+                Err(_) => End::Hung,
+            };
+            self.note(begun, after, None, None, end);
+        }
+        let mut result = self.say_hello(Kind::Beside, AMPLE, 1).await;
+        for (begun, after, response) in held {
+            let told = told_by(response.extensions());
+            let (mut by, mut body) = (None, response.into_inner());
+            let end = match timeout(deadline + PATIENCE, read(&mut body, &mut by)).await {
+                Ok(Ok(n)) if n == greetings => End::Answered,
+                Ok(Ok(n)) => End::Wrong(format!("{n} greetings of {greetings}")),
+                Ok(Err(status)) => End::Failed(status),
+                Err(_) => End::Hung,
+            };
+            result = self.note(begun, after, by, told, end);
+        }
+        result
     }
 
     /// A stream whose request body panics after so many names and greetings in turns.
@@ -72,8 +102,7 @@ impl Callers {
         let begun = self.begin(Kind::PanickingBody);
         let (names, body) = mpsc::unbounded_channel::<Option<HelloRequest>>();
         let body = UnboundedReceiverStream::new(body);
-        // Without the hook, which would print it.
-        let body = body.map(|name| name.unwrap_or_else(|| resume_unwind(Box::new(LAST_WORDS))));
+        let body = body.map(|name| name.unwrap_or_else(|| panic_as_scripted()));
         let call = begun.request(body, deadline);
         let mut client = client_on(self.channel());
         let headers = timeout(deadline + PATIENCE, client.chat(call)).await;
@@ -105,8 +134,8 @@ impl Callers {
             }
         };
         let as_it_should = matches!(&end, End::Failed(status) if is_panic(status));
-        let (_, generation) = self.note(begun, after, by, told, end);
-        (as_it_should, generation)
+        let (goes_on, generation) = self.note(begun, after, by, told, end);
+        (goes_on || as_it_should, generation)
     }
 }
 
@@ -129,15 +158,26 @@ pub(super) fn is_panic(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::Internal && status.message().contains(&text)
 }
 
-/// What comes of `future` on a runtime of its own, which is gone by then.
-pub(super) async fn abroad<T, F>(future: F) -> T
+/// Whether the call failed because the call credentials panicked.
+pub(super) fn lost_its_credentials(status: &tonic::Status) -> bool {
+    let text = format!("call credentials panicked: {LAST_WORDS}");
+    status.code() == tonic::Code::Internal && status.message() == text
+}
+
+/// What comes of `future` on a runtime of its own, which is gone by then. A bare one has
+/// neither timers nor sockets.
+pub(super) async fn abroad<T, F>(bare: bool, future: F) -> T
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
     thread::spawn(move || {
-        let runtime = Builder::new_current_thread().enable_all().build();
+        let mut builder = Builder::new_current_thread();
+        let runtime = match bare {
+            true => builder.build(),
+            false => builder.enable_all().build(),
+        };
         let runtime = runtime.expect("a runtime");
         let output = runtime.block_on(future);
         drop(runtime);

@@ -8,6 +8,7 @@
 //!   callers  keep what the channel and the world were before and after each call
 //!   habits   calls that are not polled, answers that are not read, runtimes that end,
 //!            request bodies that panic
+//!   hooks    a connector, credentials and sources that panic; the end of a task of ours
 //!   verdict  what must hold of each call and each status
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 mod callers;
 mod habits;
+mod hooks;
 mod plan;
 mod stage;
 mod verdict;
@@ -43,7 +45,7 @@ use tokio::{
     task::yield_now,
 };
 
-use self::{callers::End, plan::Plan, stage::Stage};
+use self::{callers::End, hooks::Deaths, plan::Plan, stage::Stage};
 
 /// Most of a run is waiting, for backoffs above all.
 const RUNS_PER_CORE: usize = 4;
@@ -61,6 +63,10 @@ struct Tally {
     steps: AtomicUsize,
     calls: AtomicUsize,
     answered: AtomicUsize,
+    /// Attempts to connect that panicked.
+    dials_panicked: AtomicUsize,
+    /// Calls whose credentials panicked.
+    calls_panicked: AtomicUsize,
     failures: Mutex<Vec<u64>>,
 }
 
@@ -84,6 +90,12 @@ fn whatever_happens_to_backends_every_call_is_right() {
         }
     });
     println!("seeds {seeds:?} in {:?}: {tally:?}", began.elapsed());
+    // One seed may have no such hooks; of many some have.
+    if seeds.end - seeds.start >= 20 {
+        let panicked = [&tally.dials_panicked, &tally.calls_panicked];
+        let all = panicked.map(|count| count.load(SeqCst));
+        assert!(all.iter().all(|count| *count > 0), "panics {all:?}");
+    }
     let failures = tally.failures.into_inner().expect("nobody panics with it");
     assert!(failures.is_empty(), "seeds that failed: {failures:?}");
 }
@@ -103,8 +115,12 @@ fn seeds() -> Range<u64> {
 fn run_and_tell(seed: u64, tally: &Tally) {
     let journal = Journal::default();
     let run = || {
-        let plan = Plan::of(seed);
-        runtime(plan.threads).block_on(run(seed, &plan, &journal, tally))
+        let (plan, deaths) = (Plan::of(seed), Deaths::watch());
+        let _hears = deaths.hear_this_thread();
+        let runtime = runtime(plan.threads, &deaths);
+        let mut complaints = runtime.block_on(run(seed, &plan, &journal, tally));
+        complaints.extend(deaths.all());
+        complaints
     };
     let outcome = catch_unwind(AssertUnwindSafe(run));
     let complaints = outcome.unwrap_or_else(|_| vec!["a panic, told above".to_owned()]);
@@ -121,18 +137,21 @@ fn run_and_tell(seed: u64, tally: &Tally) {
 }
 
 /// A runtime for each run, so that its tasks can be counted.
-fn runtime(threads: bool) -> Runtime {
+fn runtime(threads: bool, deaths: &Deaths) -> Runtime {
     let mut builder = match threads {
         true => runtime::Builder::new_multi_thread(),
         false => runtime::Builder::new_current_thread(),
     };
+    let deaths = deaths.clone();
+    // Its workers hear until they end.
+    builder.on_thread_start(move || std::mem::forget(deaths.hear_this_thread()));
     let runtime = builder.worker_threads(2).enable_all().build();
     runtime.expect("a runtime")
 }
 
 /// The run of one seed: what was wrong.
 async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<String> {
-    let mut stage = Stage::set(plan, journal.clone()).await;
+    let mut stage = Stage::set(seed, plan, journal.clone()).await;
     let before = tasks();
     let mut play = stage.open(seed);
     let watch = tokio::spawn(verdict::of_watch(play.channel().watch_status()));
@@ -142,9 +161,12 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
     let (channel, calls) = play.end().await;
 
     // All is well again, and nobody else calls: strict turns.
-    let each = 3;
-    let mut turns = vec![0; stage.servers().len()];
-    for _ in 0..each * turns.len() {
+    stage.hooks().be_well();
+    let rounds = 3;
+    let mut expected = stage.backends();
+    expected.iter_mut().for_each(|backends| *backends *= rounds);
+    let mut turns = vec![0; expected.len()];
+    for _ in 0..expected.iter().sum() {
         let reply = hello(&channel).await.expect("every backend is READY");
         let by = stage
             .servers()
@@ -152,7 +174,7 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
             .position(|s| s.name() == reply.backend);
         turns[by.expect("one of them")] += 1;
     }
-    assert!(turns.iter().all(|n| *n == each), "turns {turns:?}");
+    assert_eq!(turns, expected, "turns");
 
     if plan.closes {
         channel.close().await;
@@ -177,6 +199,7 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
 
     let evidence = stage.evidence();
     complaints.extend(calls.iter().filter_map(|call| evidence.complaint(call)));
+    complaints.extend(evidence.miscount(&calls));
     let answered = calls
         .iter()
         .filter(|call| matches!(call.end, End::Answered));
@@ -185,6 +208,9 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
         .fetch_add(plan.volleys.iter().flatten().count(), SeqCst);
     tally.calls.fetch_add(calls.len(), SeqCst);
     tally.answered.fetch_add(answered.count(), SeqCst);
+    let hooks = stage.hooks();
+    tally.dials_panicked.fetch_add(hooks.dials(), SeqCst);
+    tally.calls_panicked.fetch_add(hooks.calls(), SeqCst);
     complaints
 }
 

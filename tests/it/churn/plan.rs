@@ -9,6 +9,9 @@ pub(super) const SERVICES: [&str; 2] = ["churn.A", "churn.B"];
 /// What the source of backends may call them.
 pub(super) const KEYS: [&str; 7] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6"];
 
+/// A timeout that calls exceed now and then.
+const SHORT_MS: u32 = 50;
+
 /// The whole run of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -20,9 +23,19 @@ pub(super) struct Plan {
     pub(super) connections: usize,
     /// The streams that each server allows at a time.
     pub(super) limits: Vec<Option<u32>>,
+    pub(super) panics: Panics,
     /// Steps of one volley follow each other without a pause. After each volley the
     /// channel is given the time to come to rest.
     pub(super) volleys: Vec<Vec<Step>>,
+}
+
+/// Which hooks of the application panic now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Panics {
+    /// Backends are dialled by a connector, which panics.
+    pub(super) connector: bool,
+    /// Calls and health checks bring credentials, which panic.
+    pub(super) credentials: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +77,10 @@ pub(super) enum Step {
         server: usize,
     },
     Say(Word),
+    /// The source of backends panics, and says nothing from now on.
+    PanicSource,
+    /// The source of service configs does.
+    PanicConfigs,
     EnterIdle,
     Connect,
     ResetBackoff,
@@ -104,6 +121,8 @@ pub(super) struct World {
     pub(super) named: Vec<(usize, usize)>,
     /// None if there has been no valid one.
     pub(super) config: Option<Config>,
+    pub(super) source_is_over: bool,
+    pub(super) configs_are_over: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,17 +146,63 @@ impl Plan {
         for _ in 0..rng.usize(6..=10) {
             volleys.push(volley(&mut rng, &mut world));
         }
-        volleys.push(world.repairs());
-        // The last to be drawn, or all scripts would be others.
+        // What came later is drawn later, or all scripts would be others.
         let connections = rng.usize(1..=3);
+        let panics = Panics {
+            connector: rng.bool(),
+            credentials: rng.bool(),
+        };
+        for step in [Step::PanicSource, Step::PanicConfigs] {
+            if rng.u8(..3) == 0 {
+                put_in(&mut rng, step, servers, &mut volleys);
+            }
+        }
+        volleys.push(world_after(servers, &volleys).repairs());
         Self {
             threads,
             closes,
             connections,
             limits,
+            panics,
             volleys,
         }
     }
+}
+
+/// Puts the step somewhere after the first volley, and leaves out what is not allowed after
+/// it.
+fn put_in(rng: &mut Rng, step: Step, servers: usize, volleys: &mut [Vec<Step>]) {
+    let mut world = World::new(servers);
+    let mut places = Vec::new();
+    for (number, volley) in volleys.iter().enumerate() {
+        for (at, next) in volley.iter().enumerate() {
+            if number > 0 && world.allows(step) {
+                places.push((number, at));
+            }
+            world.apply(*next);
+        }
+    }
+    let Some((number, at)) = rng.choice(places) else {
+        return;
+    };
+    volleys[number].insert(at, step);
+    let mut world = World::new(servers);
+    for volley in volleys {
+        volley.retain(|step| {
+            let stays = world.allows(*step);
+            if stays {
+                world.apply(*step);
+            }
+            stays
+        });
+    }
+}
+
+fn world_after(servers: usize, volleys: &[Vec<Step>]) -> World {
+    let mut world = World::new(servers);
+    let steps = volleys.iter().flatten();
+    steps.for_each(|step| world.apply(*step));
+    world
 }
 
 /// The first names and the first config, which now and then is no good.
@@ -231,7 +296,7 @@ fn config(rng: &mut Rng) -> Config {
             _ => None,
         },
         timeout_ms: match rng.u8(..4) {
-            0 => Some(50),
+            0 => Some(SHORT_MS),
             1 => Some(5_000),
             _ => None,
         },
@@ -273,15 +338,26 @@ impl World {
             servers: vec![server; servers],
             named: Vec::new(),
             config: None,
+            source_is_over: false,
+            configs_are_over: false,
         }
     }
 
     /// Whether the step would change anything, or at least could be taken.
     fn allows(&self, step: Step) -> bool {
         match step {
+            _ if step.key().is_some() && self.source_is_over => false,
             Step::Insert { key, .. } => self.server_of(key).is_none(),
             Step::Move { key, server } => self.server_of(key).is_some_and(|at| at != server),
             Step::Remove { key } | Step::Renew { key } => self.server_of(key).is_some(),
+            // What it has named stays, and is enough for calls.
+            Step::PanicSource => !self.source_is_over && !self.named.is_empty(),
+            // So does what is in force, and leaves calls the time that they need at the end.
+            Step::PanicConfigs => {
+                let timeout = self.config.map(|config| config.timeout_ms);
+                !self.configs_are_over && timeout.is_some_and(|ms| ms != Some(SHORT_MS))
+            }
+            Step::Say(_) => !self.configs_are_over,
             Step::Flip {
                 server,
                 service,
@@ -291,9 +367,7 @@ impl World {
                 self.servers[server].accepts
             }
             Step::Restart { server } => !self.servers[server].accepts,
-            Step::Say(_) | Step::EnterIdle | Step::Connect | Step::ResetBackoff | Step::Call => {
-                true
-            }
+            Step::EnterIdle | Step::Connect | Step::ResetBackoff | Step::Call => true,
         }
     }
 
@@ -323,6 +397,8 @@ impl World {
             // Nothing is in force before the first valid one, and an invalid one
             // later changes nothing (gRFC A21).
             Step::Say(Word::Invalid) => {}
+            Step::PanicSource => self.source_is_over = true,
+            Step::PanicConfigs => self.configs_are_over = true,
             Step::Cut { .. }
             | Step::EnterIdle
             | Step::Connect
@@ -344,11 +420,16 @@ impl World {
             Step::Move { key, server } => at(key).into_iter().chain([server]).collect(),
             Step::Remove { key } | Step::Renew { key } => at(key).into_iter().collect(),
             Step::Say(_) | Step::EnterIdle => (0..self.servers.len()).collect(),
-            Step::Connect | Step::ResetBackoff | Step::Call => Vec::new(),
+            Step::PanicSource
+            | Step::PanicConfigs
+            | Step::Connect
+            | Step::ResetBackoff
+            | Step::Call => Vec::new(),
         }
     }
 
-    /// What makes everything good again, and names each server once.
+    /// What makes everything good again, and names each server once, as far as the sources
+    /// still speak.
     fn repairs(&self) -> Vec<Step> {
         let good = Config {
             service: Some(0),
@@ -379,7 +460,7 @@ impl World {
         let extra = self.named.iter().map(|(key, _)| *key);
         let extra = extra.filter(|key| *key >= self.servers.len());
         steps.extend(extra.map(|key| Step::Remove { key }));
-        steps.retain(|step| matches!(step, Step::Say(_)) || self.allows(*step));
+        steps.retain(|step| self.allows(*step));
         steps
     }
 
@@ -432,10 +513,21 @@ fn every_script_can_be_performed_and_ends_well() {
             assert!(world.allows(*step), "seed {seed}: {step:?} in {world:?}");
             world.apply(*step);
         }
-        let everybody: Vec<_> = (0..world.servers.len()).collect();
-        assert_eq!(world.in_rotation(), everybody, "seed {seed}");
-        assert_eq!(world.named.len(), everybody.len(), "seed {seed}");
-        assert_eq!(world.checked(), Some(0), "seed {seed}");
+        let servers = 0..world.servers.len();
+        let named: Vec<_> = servers.filter(|server| world.is_named(*server)).collect();
+        assert_eq!(world.in_rotation(), named, "seed {seed}");
+        assert!(!named.is_empty(), "seed {seed}");
+        if !world.source_is_over {
+            let each_once = (world.named.len(), named.len());
+            assert_eq!(
+                each_once,
+                (world.servers.len(), world.servers.len()),
+                "seed {seed}"
+            );
+        }
+        if !world.configs_are_over {
+            assert_eq!(world.checked(), Some(0), "seed {seed}");
+        }
     }
 }
 
@@ -444,5 +536,5 @@ fn scripts_have_every_kind_of_step() {
     let steps = (0..50).flat_map(|seed| Plan::of(seed).volleys.into_iter().flatten());
     let kinds: std::collections::HashSet<_> =
         steps.map(|step| std::mem::discriminant(&step)).collect();
-    assert_eq!(kinds.len(), 14);
+    assert_eq!(kinds.len(), 16);
 }

@@ -1,27 +1,25 @@
 //! The world as it is: servers, a channel over them, and how a step is taken.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
-use testing::{Backend, Backends, NOT_SERVING, PATIENCE, SERVING, by_hand, within};
-use tokio::{
-    sync::{mpsc, watch},
-    task::yield_now,
-    time::timeout,
-};
+use testing::{Backend, NOT_SERVING, PATIENCE, SERVING, quick_backoff, quick_health};
+use tokio::{sync::watch, task::yield_now, time::timeout};
 use tonic_health_channel::{
-    BackendId, BackendStatus, CauseKind, Channel,
+    BackendId, BackendStatus, CauseKind, Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Error, HealthStatus, ServiceConfig, Status as ChannelStatus,
+    Endpoint, Error, HealthStatus, ServiceConfig, Status as ChannelStatus,
 };
 
 use super::{
     Journal,
     callers::{Call, Callers, Crowd, Kind, Moment, Truth},
+    hooks::{Hooks, Voice},
     plan::{Config, Health, KEYS, Plan, SERVICES, Step, Word, World},
     verdict::Evidence,
 };
 
 type Update = Result<Option<ServiceConfig>, Error>;
+type Naming = Result<Change<&'static str, Endpoint>, Infallible>;
 
 pub(super) struct Stage {
     journal: Journal,
@@ -29,17 +27,15 @@ pub(super) struct Stage {
     connections: usize,
     world: World,
     servers: Vec<Backend>,
+    hooks: Hooks,
 }
 
 /// A channel, and what it hears.
 pub(super) struct Play<'a> {
     stage: &'a mut Stage,
     channel: Channel,
-    names: Backends,
-    words: mpsc::UnboundedSender<Update>,
-    /// How many words the channel has asked for: one more than it has taken in.
-    asked: watch::Receiver<usize>,
-    said: usize,
+    names: Voice<Naming>,
+    words: Voice<Update>,
     moment: watch::Sender<Moment>,
     crowd: Crowd,
     /// Servers that were cut since the last rest, and how many connections they had
@@ -50,7 +46,7 @@ pub(super) struct Play<'a> {
 }
 
 impl Stage {
-    pub(super) async fn set(plan: &Plan, journal: Journal) -> Self {
+    pub(super) async fn set(seed: u64, plan: &Plan, journal: Journal) -> Self {
         let mut servers = Vec::new();
         for (number, limit) in plan.limits.iter().enumerate() {
             let mut builder = Backend::builder().scripted().name(&format!("s{number}"));
@@ -66,21 +62,20 @@ impl Stage {
             connections: plan.connections,
             world: World::new(servers.len()),
             servers,
+            hooks: Hooks::new(seed, plan.panics),
         }
     }
 
     pub(super) fn open(&mut self, seed: u64) -> Play<'_> {
-        let (names, builder) = by_hand(None);
-        let (words, heard) = mpsc::unbounded_channel();
-        let (ask, asked) = watch::channel(0);
-        // The balancer asks for another word when it has acted upon the last.
-        let updates = futures_util::stream::unfold((heard, ask), |(mut heard, ask)| async move {
-            ask.send_modify(|asked| *asked += 1);
-            let word: Update = heard.recv().await?;
-            Some((word, (heard, ask)))
-        });
-        let builder = builder.service_config_updates(updates).tell_backend(true);
-        let channel = builder.connections_per_backend(self.connections).build();
+        let (names, source) = Voice::new();
+        let (words, updates) = Voice::new();
+        let builder = Channel::balance(source)
+            .connect_backoff(quick_backoff())
+            .health_options(quick_health())
+            .service_config_updates(updates)
+            .tell_backend(true)
+            .connections_per_backend(self.connections);
+        let channel = self.hooks.credentials(builder).build();
         let nothing = Truth {
             number: 0,
             news: 0,
@@ -97,8 +92,6 @@ impl Stage {
             channel,
             names,
             words,
-            asked,
-            said: 0,
             moment,
             crowd,
             cut: Vec::new(),
@@ -108,6 +101,18 @@ impl Stage {
 
     pub(super) fn servers(&self) -> &[Backend] {
         &self.servers
+    }
+
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    /// How many backends the source has named at each server.
+    pub(super) fn backends(&self) -> Vec<usize> {
+        let mut backends = vec![0; self.servers.len()];
+        let named = self.world.named.iter();
+        named.for_each(|(_, server)| backends[*server] += 1);
+        backends
     }
 
     pub(super) fn evidence(&self) -> Evidence {
@@ -124,6 +129,7 @@ impl Stage {
                 .collect(),
             arrivals,
             narrow: self.narrow,
+            panicked: self.hooks.calls(),
         }
     }
 }
@@ -156,16 +162,18 @@ impl Play<'_> {
         let servers = &self.stage.servers;
         match step {
             Step::Insert { key, server } | Step::Move { key, server } => {
-                self.names.insert(KEYS[key], servers[server].uri()).await;
+                let endpoint = self.stage.hooks.endpoint(servers[server].uri());
+                self.names.say(Ok(Change::Insert(KEYS[key], endpoint)));
             }
-            Step::Remove { key } => self.names.remove(KEYS[key]).await,
+            Step::Remove { key } => self.names.say(Ok(Change::Remove(KEYS[key]))),
             Step::Renew { key } => {
                 let backends = self.channel.backends();
                 let old = backends.iter().find(|b| b.label() == KEYS[key]);
                 self.renewed.extend(old.map(|old| (key, old.id())));
                 let server = self.stage.world.server_of(key).expect("it is named");
-                self.names.remove(KEYS[key]).await;
-                self.names.insert(KEYS[key], servers[server].uri()).await;
+                let endpoint = self.stage.hooks.endpoint(servers[server].uri());
+                self.names.say(Ok(Change::Remove(KEYS[key])));
+                self.names.say(Ok(Change::Insert(KEYS[key], endpoint)));
             }
             Step::Flip {
                 server,
@@ -180,11 +188,9 @@ impl Play<'_> {
                 self.cut.push((server, servers[server].connections()));
                 servers[server].cut_connections();
             }
-            Step::Say(word) => {
-                let sent = self.words.send(update(word));
-                assert!(sent.is_ok(), "the channel no longer listens for configs");
-                self.said += 1;
-            }
+            Step::Say(word) => self.words.say(update(word)),
+            Step::PanicSource => self.names.panic(),
+            Step::PanicConfigs => self.words.panic(),
             Step::EnterIdle => self.channel.enter_idle(),
             Step::Connect => self.channel.request_connection(),
             Step::ResetBackoff => self.channel.reset_connect_backoff(),
@@ -197,10 +203,8 @@ impl Play<'_> {
 
     /// Waits until all that happened has been noticed: no news is on its way any more.
     async fn come_to_rest(&mut self) {
-        let said = self.said;
-        let heard = self.asked.wait_for(|asked| *asked > said);
-        let heard = within("the configs to be in force", heard).await;
-        drop(heard.expect("the channel lives"));
+        self.names.until_heard().await;
+        self.words.until_heard().await;
         self.channel.request_connection();
         self.lose_cut_connections().await;
         self.agree().await;

@@ -1,6 +1,6 @@
 //! What must hold of every call and of every status, whatever the script.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::Code;
 use tonic_health_channel::{
@@ -11,8 +11,15 @@ use tonic_health_channel::{
 
 use super::{
     callers::{Call, End, Kind, is_timeout},
-    habits::is_panic,
+    habits::{AMPLE, is_panic, lost_its_credentials},
 };
+
+/// Within that a call with [`AMPLE`] time has its stream, and one whose body panics its end. A
+/// service config may give it less.
+const SOON: Duration = AMPLE.checked_div(2).expect("2 is not 0");
+
+/// Longer than a busy machine keeps a thread from running, and shorter than the time of a call.
+const A_WHILE: Duration = Duration::from_millis(100);
 
 /// What the servers say.
 pub(super) struct Evidence {
@@ -22,6 +29,8 @@ pub(super) struct Evidence {
     pub(super) arrivals: HashMap<u64, Vec<usize>>,
     /// Calls may have to wait for a stream.
     pub(super) narrow: bool,
+    /// How many calls have lost their credentials to a panic.
+    pub(super) panicked: usize,
 }
 
 /// What is wrong with a status that follows on another.
@@ -58,6 +67,18 @@ pub(super) fn of_status(last: &ChannelStatus, now: &ChannelStatus) -> Option<Str
 }
 
 impl Evidence {
+    /// What is wrong with all calls together: a panic of credentials is the end of one call.
+    pub(super) fn miscount(&self, calls: &[Call]) -> Option<String> {
+        let failed = calls
+            .iter()
+            .filter(|call| matches!(&call.end, End::Failed(status) if lost_its_credentials(status)))
+            .count();
+        let panicked = self.panicked;
+        (failed != panicked).then(|| {
+            format!("credentials of {panicked} calls panicked, and {failed} failed for it")
+        })
+    }
+
     /// What is wrong with one call.
     pub(super) fn complaint(&self, call: &Call) -> Option<String> {
         let arrived = self.arrivals.get(&call.id).map_or(&[][..], Vec::as_slice);
@@ -65,6 +86,8 @@ impl Evidence {
             .wrong_server(call, arrived)
             .or_else(|| self.wrong_count(call, arrived))
             .or_else(|| self.waited_in_vain(call))
+            .or_else(|| sent_without_credentials(call, arrived))
+            .or_else(|| held_up(call))
             .or_else(|| wrong_end(call))?;
         let Call {
             id, kind, by, end, ..
@@ -124,7 +147,8 @@ impl Evidence {
     }
 
     /// No call goes on waiting once there is a backend for it: a wake-up was lost if
-    /// one runs out of time in a READY channel that came to rest meanwhile.
+    /// one runs out of time in a channel that came to rest meanwhile, and has been READY for
+    /// a while. A backend may become READY between the look for it and the end of the time.
     fn waited_in_vain(&self, call: &Call) -> Option<String> {
         let End::Failed(status) = &call.end else {
             return None;
@@ -134,8 +158,34 @@ impl Evidence {
             .contains("waiting for a backend: no backend with a free stream");
         let rest = call.moment[1].rest.as_ref();
         let is_ready = rest.is_some_and(|rest| !rest.is_empty());
+        let backends = call.status[1].backends().iter();
+        let ready = backends.filter(|backend| backend.state() == Ready);
+        let since = ready.map(|backend| backend.since()).min();
+        let is_ready = is_ready && since.is_some_and(|since| call.ended - since > A_WHILE);
         (waited && is_ready && !self.narrow).then(|| "a wake-up was lost".to_owned())
     }
+}
+
+/// No call goes out that has no credentials.
+fn sent_without_credentials(call: &Call, arrived: &[usize]) -> Option<String> {
+    let has_none = matches!(&call.end, End::Failed(status) if lost_its_credentials(status));
+    (has_none && !arrived.is_empty()).then(|| "sent without its credentials".to_owned())
+}
+
+/// No call waits for its deadline because other calls are not polled or read, or because its
+/// own body has panicked.
+fn held_up(call: &Call) -> Option<String> {
+    let End::Failed(status) = &call.end else {
+        return None;
+    };
+    let waited = |what: &str| status.message().contains(what);
+    let is_held_up = match call.kind {
+        Kind::Beside => waited("waiting for a backend: no backend with a free stream"),
+        Kind::PanickingBody => !waited("waiting for a backend"),
+        _ => return None,
+    };
+    let is_late = is_timeout(status) && call.ended - call.began > SOON;
+    (is_held_up && is_late).then(|| "held up".to_owned())
 }
 
 /// A call ends with an answer, or fails for a reason that the script gives.
@@ -146,6 +196,7 @@ fn wrong_end(call: &Call) -> Option<String> {
         End::Wrong(how) => return Some(how.clone()),
         End::Failed(status) if is_timeout(status) => return None,
         End::Failed(status) if call.kind == Kind::PanickingBody && is_panic(status) => return None,
+        End::Failed(status) if lost_its_credentials(status) => return None,
         End::Failed(status) => status,
     };
     let text = status.message();
