@@ -55,8 +55,12 @@ pub(in crate::transport) struct StreamTable {
     question: Question,
     /// What keeps streams of cancelled calls from being reset, until the peer's next byte.
     parked: VecDeque<(u32, Parked)>,
-    /// Streams of cancelled calls of which nothing is written.
+    /// The last stream of which HEADERS are written; they are written in order.
+    known: u32,
+    /// Streams of cancelled calls above that.
     dead: usize,
+    /// Where the last stream that was looked for stands.
+    last: usize,
     /// Whether the connection takes no calls.
     is_held: bool,
 }
@@ -102,8 +106,6 @@ struct Stream {
     epoch: u32,
     /// Header blocks of the peer's.
     headers: u8,
-    /// Its first HEADERS were written.
-    is_known: bool,
     /// END_STREAM was written.
     request_over: bool,
     /// END_STREAM has come.
@@ -127,7 +129,6 @@ impl StreamTable {
             waiting,
             epoch: self.epoch,
             headers: 0,
-            is_known: false,
             request_over: false,
             response_over: false,
             is_left: false,
@@ -137,10 +138,10 @@ impl StreamTable {
 
     /// Our HEADERS are on the wire.
     pub(in crate::transport) fn on_head(&mut self, number: u32) {
-        if let Some(at) = self.position(number) {
-            let stream = &mut self.open[at];
-            self.dead -= usize::from(stream.is_left && !stream.is_known);
-            stream.is_known = true;
+        self.known = self.known.max(number);
+        if self.dead > 0 {
+            let dead = |stream: &&Stream| stream.is_left && stream.number > self.known;
+            self.dead = self.open.iter().filter(dead).count();
         }
     }
 
@@ -190,7 +191,7 @@ impl StreamTable {
         };
         let stream = &mut self.open[at];
         stream.is_left = true;
-        self.dead += usize::from(!stream.is_known);
+        self.dead += usize::from(number > self.known);
         if stream.response_over {
             stream.stuck_in = Some(self.turn);
             self.stuck += 1;
@@ -252,7 +253,7 @@ impl StreamTable {
 
     /// Whether the peer's side of a stream is over.
     pub(in crate::transport) fn is_response_over(&self, number: u32) -> bool {
-        self.position(number)
+        self.look_for(number)
             .is_none_or(|at| self.open[at].response_over)
     }
 
@@ -341,7 +342,7 @@ impl StreamTable {
             return;
         };
         self.stuck -= usize::from(stream.stuck_in.is_some());
-        self.dead -= usize::from(stream.is_left && !stream.is_known);
+        self.dead -= usize::from(stream.is_left && stream.number > self.known);
         if stream.epoch == self.epoch {
             self.waiting -= stream.waiting;
         }
@@ -350,7 +351,19 @@ impl StreamTable {
     }
 
     #[inline]
-    fn position(&self, number: u32) -> Option<usize> {
+    fn position(&mut self, number: u32) -> Option<usize> {
+        match self.open.get(self.last) {
+            Some(stream) if stream.number == number => Some(self.last),
+            _ => {
+                let at = self.look_for(number)?;
+                self.last = at;
+                Some(at)
+            }
+        }
+    }
+
+    #[inline]
+    fn look_for(&self, number: u32) -> Option<usize> {
         let behind = self.open.back()?.number.checked_sub(number)? as usize / 2;
         // Mostly all that were opened after it are still open.
         let at = self.open.len().wrapping_sub(behind + 1);

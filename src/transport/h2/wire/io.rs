@@ -42,11 +42,7 @@ const PIECE: usize = 1 << 10;
 pub(in crate::transport::h2) struct WireIo<T> {
     io: T,
     streams: Streams,
-    machine: Machine,
-    /// Bytes of a frame of the peer's that are not here.
-    left: usize,
-    /// That frame.
-    head: Head,
+    peer: Peer,
     /// What is read, and not shown to `h2` yet. What stands before `judged` may be.
     held: BytesMut,
     judged: usize,
@@ -68,17 +64,53 @@ enum Pause {
     Writing,
 }
 
-/// What stands next in the bytes of the peer.
-enum Step {
-    /// So many bytes are for `h2`.
-    Show(usize),
-    /// The same, and no more for now.
-    ShowLast(usize, Pause),
-    /// So many are not.
-    Cut(usize),
-    /// More has to come first.
-    Incomplete,
-    Break(String),
+impl Pause {
+    /// None if the connection ends.
+    fn after(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Pass | Verdict::Cut => Some(Self::None),
+            Verdict::Pause => Some(Self::Turn),
+            Verdict::GoAway => Some(Self::GoAway),
+            Verdict::Break => None,
+        }
+    }
+}
+
+/// How far the peer's frames are judged.
+#[derive(Default)]
+struct Peer {
+    machine: Machine,
+    /// Bytes that are not here of the frame that has begun.
+    left: usize,
+    head: Head,
+}
+
+impl Peer {
+    /// The first frame in `bytes`, or what is there of one that has begun: its size, and what
+    /// comes of it. None if more has to come first.
+    #[inline]
+    fn next(&mut self, bytes: &[u8], streams: &mut StreamTable) -> Option<(usize, Verdict)> {
+        if self.left == 0 {
+            let (head, rest) = bytes.split_first_chunk()?;
+            self.head = Head::of(head);
+            // Most come whole.
+            if rest.len() >= self.head.length {
+                let verdict = self.machine.on_frame(self.head, streams, now);
+                return Some((Head::SIZE + self.head.length, verdict));
+            }
+            self.left = self.head.length - rest.len();
+            return Some((bytes.len(), Verdict::Pass));
+        }
+        let part = self.left.min(bytes.len());
+        if part == 0 {
+            return None;
+        }
+        self.left -= part;
+        match self.left {
+            0 => Some((part, self.machine.on_frame(self.head, streams, now))),
+            _ => Some((part, Verdict::Pass)),
+        }
+    }
 }
 
 impl<T> WireIo<T> {
@@ -86,9 +118,7 @@ impl<T> WireIo<T> {
         Self {
             io,
             streams,
-            machine: Machine::default(),
-            left: 0,
-            head: Head::default(),
+            peer: Peer::default(),
             held: BytesMut::new(),
             judged: 0,
             shown: 0,
@@ -97,115 +127,53 @@ impl<T> WireIo<T> {
         }
     }
 
-    /// Judges the first frame in `bytes`, or what is there of one that has begun.
-    #[inline]
-    fn step(
-        machine: &mut Machine,
-        left: &mut usize,
-        current: &mut Head,
-        bytes: &[u8],
-        streams: &mut StreamTable,
-    ) -> Step {
-        let mut size = 0;
-        if *left == 0 {
-            let Some((head, _)) = bytes.split_first_chunk() else {
-                return Step::Incomplete;
-            };
-            *current = Head::of(head);
-            *left = current.length;
-            size = Head::SIZE;
-        }
-        let part = (*left).min(bytes.len() - size);
-        *left -= part;
-        size += part;
-        if *left > 0 {
-            return Step::Show(size);
-        }
-        match machine.on_frame(*current, streams, now) {
-            Verdict::Pass => Step::Show(size),
-            Verdict::Cut => Step::Cut(size),
-            Verdict::Pause => Step::ShowLast(size, Pause::Turn),
-            Verdict::GoAway => Step::ShowLast(size, Pause::GoAway),
-            Verdict::Break(why) => Step::Break(why),
-        }
-    }
-
-    /// Judges what was read into `bytes`, and takes out what is not for `h2`. How much is left.
-    /// What has to wait is held.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection ends.
-    fn judge_read(&mut self, bytes: &mut [u8]) -> Result<usize, String> {
+    /// Judges what was read into `bytes`, and takes out what is not for `h2`. How much is left,
+    /// or none if the connection ends. What has to wait is held.
+    fn judge_read(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let mut streams = self.streams.lock();
         streams.on_bytes();
         let (mut from, mut to) = (0, 0);
-        while from < bytes.len() {
-            let step = Self::step(
-                &mut self.machine,
-                &mut self.left,
-                &mut self.head,
-                &bytes[from..],
-                &mut streams,
-            );
-            let (size, pause) = match step {
-                Step::Show(size) => (size, Pause::None),
-                Step::ShowLast(size, pause) => (size, pause),
-                Step::Cut(size) => {
-                    from += size;
-                    continue;
+        while let Some((size, verdict)) = self.peer.next(&bytes[from..], &mut streams) {
+            if verdict != Verdict::Cut {
+                if from > to {
+                    bytes.copy_within(from..from + size, to);
                 }
-                Step::Incomplete => break,
-                Step::Break(why) => return Err(why),
-            };
-            if from > to {
-                bytes.copy_within(from..from + size, to);
+                to += size;
             }
             from += size;
-            to += size;
-            if pause != Pause::None {
-                self.pause = pause;
+            if !matches!(verdict, Verdict::Pass | Verdict::Cut) {
+                self.pause = Pause::after(verdict)?;
                 break;
             }
         }
-        self.held.extend_from_slice(&bytes[from..]);
+        if from < bytes.len() {
+            self.held.extend_from_slice(&bytes[from..]);
+        }
         self.shown += to;
-        Ok(to)
+        Some(to)
     }
 
-    /// Judges what is held, up to the next pause. False if more has to be read first.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection ends.
-    fn judge_held(&mut self) -> Result<bool, String> {
+    /// Judges what is held, up to the next pause. Whether something is for `h2`, or none if the
+    /// connection ends.
+    fn judge_held(&mut self) -> Option<bool> {
         let mut streams = self.streams.lock();
-        while self.judged < TURN && self.judged < self.held.len() {
-            let step = Self::step(
-                &mut self.machine,
-                &mut self.left,
-                &mut self.head,
-                &self.held[self.judged..],
-                &mut streams,
-            );
-            match step {
-                Step::Show(size) => self.judged += size,
-                Step::ShowLast(size, pause) => {
-                    self.judged += size;
-                    self.pause = pause;
-                    break;
-                }
-                Step::Cut(size) => {
-                    // Behind what is for `h2` already.
-                    let rest = self.held.split_off(self.judged + size);
-                    self.held.truncate(self.judged);
-                    self.held.unsplit(rest);
-                }
-                Step::Incomplete => break,
-                Step::Break(why) => return Err(why),
+        while self.judged < TURN
+            && let Some((size, verdict)) = self.peer.next(&self.held[self.judged..], &mut streams)
+        {
+            if verdict == Verdict::Cut {
+                // Behind what is for `h2` already.
+                let rest = self.held.split_off(self.judged + size);
+                self.held.truncate(self.judged);
+                self.held.unsplit(rest);
+                continue;
+            }
+            self.judged += size;
+            if verdict != Verdict::Pass {
+                self.pause = Pause::after(verdict)?;
+                break;
             }
         }
-        Ok(self.judged > 0)
+        Some(self.judged > 0)
     }
 
     /// What comes of a write of these.
@@ -238,7 +206,7 @@ impl<T> WireIo<T> {
             let mut bytes = &buf[..written.min(buf.len())];
             written -= bytes.len();
             while let Some(head) = self.written.next(&mut bytes) {
-                self.machine.on_written(head, &mut streams);
+                self.peer.machine.on_written(head, &mut streams);
             }
             if written == 0 {
                 break;
@@ -259,7 +227,8 @@ impl<T> WireIo<T> {
 
 impl<T: AsyncWrite + Unpin> WireIo<T> {
     /// Says GOAWAY, if that does not stand within another frame and the socket takes it.
-    fn break_off(&mut self, why: String, cx: &mut Context<'_>) -> io::Error {
+    fn break_off(&mut self, cx: &mut Context<'_>) -> io::Error {
+        let why = self.peer.machine.why();
         if self.written.is_between() {
             let frame = goaway(Reason::ENHANCE_YOUR_CALM, why.as_bytes());
             if Pin::new(&mut self.io).poll_write(cx, &frame).is_ready() {
@@ -321,10 +290,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for WireIo<T> {
             }
             if !this.held.is_empty() {
                 match this.judge_held() {
-                    Ok(true) => continue,
-                    Ok(false) if this.held.is_empty() => continue,
-                    Ok(false) => {}
-                    Err(why) => return Poll::Ready(Err(this.break_off(why, cx))),
+                    Some(true) => continue,
+                    Some(false) if this.held.is_empty() => continue,
+                    Some(false) => {}
+                    None => return Poll::Ready(Err(this.break_off(cx))),
                 }
                 // A head that is cut in two.
                 let mut piece = [0; PIECE];
@@ -355,12 +324,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for WireIo<T> {
                 return Poll::Ready(Ok(()));
             }
             match this.judge_read(&mut buf.filled_mut()[before..]) {
-                Ok(0) => buf.set_filled(before),
-                Ok(shown) => {
+                Some(0) => buf.set_filled(before),
+                Some(shown) => {
                     buf.set_filled(before + shown);
                     return Poll::Ready(Ok(()));
                 }
-                Err(why) => return Poll::Ready(Err(this.break_off(why, cx))),
+                None => return Poll::Ready(Err(this.break_off(cx))),
             }
         }
     }

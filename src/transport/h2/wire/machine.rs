@@ -12,7 +12,7 @@ use crate::transport::connection::StreamTable;
 const MOST_HEADERS: u8 = 100;
 
 /// What the IO does with a frame of the peer's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// `h2` is shown it.
     Pass,
@@ -22,8 +22,8 @@ pub(super) enum Verdict {
     Pause,
     /// A GOAWAY: what was opened before it goes out before anything else is read.
     GoAway,
-    /// The connection ends for this reason.
-    Break(String),
+    /// The connection ends; [`Machine::why`] says for which reason.
+    Break,
 }
 
 /// Judges the frames of the peer, in their order.
@@ -34,6 +34,7 @@ pub(super) struct Machine {
     ends_with_headers: bool,
     has_settings: bool,
     has_goaway: bool,
+    why: String,
 }
 
 impl Machine {
@@ -55,8 +56,8 @@ impl Machine {
             },
             Head::HEADERS => match streams.on_headers(head.stream) {
                 Some(blocks) if blocks > MOST_HEADERS => {
-                    let why = format!("more than {MOST_HEADERS} header blocks on one stream");
-                    return Verdict::Break(why);
+                    self.why = format!("more than {MOST_HEADERS} header blocks on one stream");
+                    return Verdict::Break;
                 }
                 Some(_) => {}
                 None => return self.count(Rated::Other, Verdict::Pass, now),
@@ -92,8 +93,16 @@ impl Machine {
     fn count(&mut self, rated: Rated, verdict: Verdict, now: impl FnOnce() -> Instant) -> Verdict {
         match self.rates.count(rated, now) {
             Ok(()) => verdict,
-            Err(why) => Verdict::Break(why),
+            Err(why) => {
+                self.why = why;
+                Verdict::Break
+            }
         }
+    }
+
+    /// Why the connection ends, after [`Verdict::Break`].
+    pub(super) fn why(&self) -> &str {
+        &self.why
     }
 
     /// A frame of ours is on the wire whole. `h2` tells by the first frame of headers whether
@@ -225,7 +234,8 @@ mod tests {
             assert_eq!(block(1), Verdict::Pass);
         }
         assert_eq!(block(3), Verdict::Pass, "another stream");
-        assert!(matches!(block(1), Verdict::Break(why) if why.contains("100 header blocks")));
+        assert_eq!(block(1), Verdict::Break);
+        assert_eq!(machine.why(), "more than 100 header blocks on one stream");
     }
 
     #[test]
@@ -243,13 +253,13 @@ mod tests {
         for (head, most) in rows {
             let (mut machine, mut streams) = (Machine::default(), streams());
             let at = now();
-            let breaks = |verdict: &Verdict| matches!(verdict, Verdict::Break(_));
             for _ in 0..most {
                 let verdict = machine.on_frame(head, &mut streams, || at);
-                assert!(!breaks(&verdict), "{head:?}");
+                assert_ne!(verdict, Verdict::Break, "{head:?}");
             }
             let verdict = machine.on_frame(head, &mut streams, || at);
-            assert!(breaks(&verdict), "{head:?}");
+            assert_eq!(verdict, Verdict::Break, "{head:?}");
+            assert!(machine.why().ends_with("in 10s"), "{}", machine.why());
         }
     }
 
