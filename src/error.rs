@@ -12,7 +12,9 @@ use tonic::{Code, Status};
 ///
 /// Generated clients turn it into the [`tonic::Status`] found in
 /// [`source()`](std::error::Error::source), so a call that fails here has the
-/// same code and text whether one looks at this error or at the client's status.
+/// same code and text whether one looks at this error or at the client's status. If the
+/// transport failed, the chain goes on to the [`io::Error`](std::io::Error) of the socket, or
+/// to the error of the connector.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -60,6 +62,14 @@ impl Error {
             kind,
             status: Box::new(status),
         }
+    }
+
+    /// With the error of the transport that it comes from, if there is one.
+    pub(crate) fn caused_by(mut self, origin: Option<Origin>) -> Self {
+        if let Some(origin) = origin {
+            self.status.set_source(Arc::new(origin));
+        }
+        self
     }
 
     /// What a caller could do about it.
@@ -112,15 +122,50 @@ impl From<Error> for Status {
     }
 }
 
+/// The error of the transport that a failure comes from: of a socket, of TLS, or of a
+/// connector. A link of its own in the chain, whose text repeats nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Origin {
+    pub(crate) fn new(
+        error: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
+    ) -> Self {
+        Self(error.into().into())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the transport failed")
+    }
+}
+
+impl std::error::Error for Origin {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
 /// Why a backend, or the channel as a whole, cannot take calls.
 ///
 /// Cheap to clone, comparable, and free of time: when it happened stands beside
-/// it, in [`BackendStatus`](crate::BackendStatus).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// it, in [`BackendStatus`](crate::BackendStatus). Two are equal if they say the same.
+#[derive(Clone, Debug)]
 pub struct Cause {
     kind: CauseKind,
     text: Arc<str>,
+    /// What the chain of an error leads to that this is the reason of.
+    origin: Option<Origin>,
 }
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.text) == (other.kind, &other.text)
+    }
+}
+
+impl Eq for Cause {}
 
 /// Which part of the way to a backend a [`Cause`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,7 +241,20 @@ impl Cause {
             Cow::Borrowed(_) => text,
             Cow::Owned(tamed) => tamed.into(),
         };
-        Self { kind, text }
+        Self {
+            kind,
+            text,
+            origin: None,
+        }
+    }
+
+    /// With the error of the transport that it comes from, if there is one.
+    pub(crate) fn caused_by(self, origin: Option<Origin>) -> Self {
+        Self { origin, ..self }
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Which part of the way it is about.
@@ -251,6 +309,16 @@ mod tests {
         check(&"é".repeat(200), &format!("{}…", "é".repeat(128)));
         let escaped = sanitize_peer_text(&"\n".repeat(1 << 20)).into_owned();
         assert_eq!(escaped, format!("{}…", "\\n".repeat(128)));
+    }
+
+    // D287
+    #[test]
+    fn causes_are_equal_if_they_say_the_same() {
+        let cause = || Cause::new(CauseKind::Connect, "refused");
+        let caused = |text: &str| cause().caused_by(Some(Origin::new(text)));
+        assert_eq!(caused("one"), caused("another"));
+        assert_eq!(caused("one"), cause());
+        assert_ne!(cause(), Cause::new(CauseKind::Connect, "reset"));
     }
 
     #[test]

@@ -135,11 +135,14 @@ fn serve_queue(board: &Board, had_turn: bool) {
 }
 
 pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
-    let why = board.routing().status.explain(now());
-    limit.expired(&format!("for a backend: {why}"))
+    let status = &board.routing().status;
+    let why = status.explain(now());
+    let error = limit.expired(&format!("for a backend: {why}"));
+    error.caused_by(status.origin().cloned())
 }
 
 fn unavailable(board: &Board, status: &Status) -> Error {
     board.standstill().on_failed_call();
-    Error::new(ErrorKind::Unavailable, status.explain(now()))
+    let error = Error::new(ErrorKind::Unavailable, status.explain(now()));
+    error.caused_by(status.origin().cloned())
 }

@@ -35,7 +35,10 @@ impl Endpoint {
         match settled.state() {
             // IDLE comes after READY.
             ConnectivityState::Ready | ConnectivityState::Idle => Ok(channel),
-            _ => Err(Error::new(ErrorKind::Unavailable, first_failure(&settled))),
+            _ => {
+                let error = Error::new(ErrorKind::Unavailable, first_failure(&settled));
+                Err(error.caused_by(settled.origin().cloned()))
+            }
         }
     }
 

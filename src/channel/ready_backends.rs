@@ -265,10 +265,11 @@ impl BackendConnection {
 
     fn unavailable(&self, why: &Cause) -> Error {
         let address = self.address();
-        Error::new(
+        let error = Error::new(
             ErrorKind::Unavailable,
             format!("the connection to {address} takes no new calls: {why}"),
-        )
+        );
+        error.caused_by(why.origin().cloned())
     }
 }
 

@@ -19,8 +19,12 @@ use std::{
 
 use super::picker::Picker;
 use crate::{
-    connectivity::ConnectivityState, error::Cause, health::HealthStatus,
-    service_config::ServiceConfig, transport::ConnectionGroup, util::in_flight::InFlight,
+    connectivity::ConnectivityState,
+    error::{Cause, Origin},
+    health::HealthStatus,
+    service_config::ServiceConfig,
+    transport::ConnectionGroup,
+    util::in_flight::InFlight,
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
@@ -117,6 +121,12 @@ impl Status {
     /// `now`.
     pub(crate) fn explain(&self, now: Instant) -> String {
         Explained { status: self, now }.to_string()
+    }
+
+    /// The error of the transport behind that: of the first backend that has one.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        let failures = self.backends.iter().filter_map(|backend| backend.failure());
+        failures.filter_map(Cause::origin).next()
     }
 }
 

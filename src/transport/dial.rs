@@ -22,10 +22,10 @@ use super::{
     endpoint::{Endpoint, TcpOptions},
     h2,
     io::{BoxIo, Connector, HostPort, Located, Progress, UnixName},
-    words::io_error,
+    words::failure::Failure,
 };
 use crate::{
-    error::{Cause, CauseKind},
+    error::{Cause, CauseKind, Origin},
     util::{blocking, contained::contained_future, real_time::timeout_io},
 };
 
@@ -52,27 +52,28 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
         let plain = connect(&endpoint, &progress);
         let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        h2::handshake(io, &endpoint, context).await
+        let connection = h2::handshake(io, &endpoint, context).await;
+        connection.map_err(Failure::from)
     };
     // What is left of the application's after its connector: the bytes, and TLS.
     let attempt = async {
         let outcome = contained_future(attempt).await;
-        outcome.unwrap_or_else(|text| Err(format!("panicked while {progress}: {text}")))
+        outcome.unwrap_or_else(|text| Err(format!("panicked while {progress}: {text}").into()))
     };
     let outcome = match timeout_io(deadline, endpoint.uses_sockets(), attempt).await {
         Some(outcome) => outcome,
-        None => Err(format!("no connection within {deadline:?}: {progress}")),
+        None => Err(format!("no connection within {deadline:?}: {progress}").into()),
     };
-    outcome.map_err(|why| Cause::new(CauseKind::Connect, why))
+    outcome.map_err(|failure| failure.into_cause(CauseKind::Connect))
 }
 
 /// Bytes to the endpoint, by its own connector or by a socket.
-async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, String> {
+async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Failure> {
     let target = endpoint.target()?;
     if let Connector(Some(connect)) = &endpoint.connector {
         let (uri, progress) = (endpoint.uri().clone(), progress.clone());
         let connecting = contained_future(async { connect(uri, progress).await }).await;
-        return connecting.unwrap_or_else(|text| Err(format!("connector panicked: {text}")));
+        return connecting.unwrap_or_else(|text| Err(format!("connector panicked: {text}").into()));
     }
     if let Some(Located::Unix(name)) = &endpoint.located {
         progress.set(format!("waiting for {name}"));
@@ -92,7 +93,7 @@ async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Stri
                 hop.tunnel(io, &target.to_string()).await
             };
             let tunnelled = tunnelled.await;
-            tunnelled.map_err(|why| format!("proxy {proxy}: {why}"))
+            tunnelled.map_err(|failure| failure.told(|why| format!("proxy {proxy}: {why}")))
         }
     }
 }
@@ -107,8 +108,8 @@ async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Stri
 async fn secured(
     endpoint: &Endpoint,
     progress: &Progress,
-    plain: impl Future<Output = Result<BoxIo, String>>,
-) -> Result<BoxIo, String> {
+    plain: impl Future<Output = Result<BoxIo, Failure>>,
+) -> Result<BoxIo, Failure> {
     if !endpoint.is_secure() {
         return plain.await;
     }
@@ -130,11 +131,11 @@ async fn secured(
 async fn secured(
     endpoint: &Endpoint,
     _: &Progress,
-    plain: impl Future<Output = Result<BoxIo, String>>,
-) -> Result<BoxIo, String> {
+    plain: impl Future<Output = Result<BoxIo, Failure>>,
+) -> Result<BoxIo, Failure> {
     match endpoint.is_secure() {
         false => plain.await,
-        true => Err("https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`".to_owned()),
+        true => Err("https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`".into()),
     }
 }
 
@@ -143,7 +144,7 @@ async fn connect_tcp(
     target: &HostPort,
     address: Option<SocketAddr>,
     progress: &Progress,
-) -> Result<BoxIo, String> {
+) -> Result<BoxIo, Failure> {
     let addresses = match address {
         Some(address) => vec![address],
         None => {
@@ -154,39 +155,40 @@ async fn connect_tcp(
     progress.set(format!("waiting for TCP with {}", listed(&addresses)));
     let local = endpoint.tcp.local_address;
     let stream = race(&target.to_string(), addresses, local).await?;
-    tune(&stream, &endpoint.tcp)
-        .map_err(|error| format!("socket options: {}", io_error::describe_io(&error)))?;
+    tune(&stream, &endpoint.tcp).map_err(|error| {
+        let failure = Failure::from(error);
+        failure.told(|why| format!("socket options: {why}"))
+    })?;
     Ok(Box::new(stream))
 }
 
 #[cfg(unix)]
-async fn connect_unix(name: &UnixName) -> Result<BoxIo, String> {
+async fn connect_unix(name: &UnixName) -> Result<BoxIo, Failure> {
     let stream = match name {
         UnixName::Path(path) => UnixStream::connect(path).await,
         // Tokio knows a path that begins with a zero byte for such a name.
         UnixName::Abstract(name) if cfg!(target_os = "linux") => {
             UnixStream::connect(format!("\0{name}")).await
         }
-        UnixName::Abstract(_) => return Err("only Linux has abstract Unix sockets".to_owned()),
+        UnixName::Abstract(_) => return Err("only Linux has abstract Unix sockets".into()),
     };
-    match stream {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(io_error::describe_io(&error)),
-    }
+    Ok(Box::new(stream?))
 }
 
 #[cfg(not(unix))]
-async fn connect_unix(_: &UnixName) -> Result<BoxIo, String> {
-    Err("this system has no Unix sockets".to_owned())
+async fn connect_unix(_: &UnixName) -> Result<BoxIo, Failure> {
+    Err("this system has no Unix sockets".into())
 }
 
-async fn look_up(target: &HostPort) -> Result<Vec<SocketAddr>, String> {
-    let found = blocking::look_up(&target.host, target.port)
-        .await
-        .map_err(|error| format!("name `{}` does not resolve: {error}", target.host))?;
+async fn look_up(target: &HostPort) -> Result<Vec<SocketAddr>, Failure> {
+    let found = blocking::look_up(&target.host, target.port).await;
+    let found = found.map_err(|error| {
+        let text = format!("name `{}` does not resolve: {error}", target.host);
+        Failure::new(text, Origin::new(error))
+    })?;
     let addresses = interleaved(found.into_iter());
     match addresses.is_empty() {
-        true => Err(format!("name `{}` has no address", target.host)),
+        true => Err(format!("name `{}` has no address", target.host).into()),
         false => Ok(addresses),
     }
 }
@@ -217,14 +219,14 @@ async fn race(
     target: &str,
     addresses: Vec<SocketAddr>,
     local: Option<IpAddr>,
-) -> Result<TcpStream, String> {
+) -> Result<TcpStream, Failure> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failures = Vec::new();
     loop {
         match untried.next() {
             Some(address) => attempts.push(attempt(target, address, local)),
-            None if attempts.is_empty() => return Err(failures.join(", ")),
+            None if attempts.is_empty() => return Err(Failure::of_all(failures)),
             None => {}
         }
         let outcome = match untried.len() {
@@ -245,16 +247,17 @@ async fn attempt(
     target: &str,
     address: SocketAddr,
     local: Option<IpAddr>,
-) -> Result<TcpStream, String> {
+) -> Result<TcpStream, Failure> {
     let connected = match local {
         None => TcpStream::connect(address).await,
         Some(local) => connect_from(local, address).await,
     };
     connected.map_err(|error| {
+        let failure = Failure::from(error);
         // Whose address it is, only where a name has been looked up.
         match address.to_string() == target {
-            true => io_error::describe_io(&error),
-            false => format!("{} ({address})", io_error::describe_io(&error)),
+            true => failure,
+            false => failure.told(|why| format!("{why} ({address})")),
         }
     })
 }

@@ -40,13 +40,13 @@ pub(crate) async fn run<T: Send + 'static>(
 /// # Errors
 ///
 /// Why there are none.
-pub(crate) async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let host = host.to_owned();
-    let found = run(move || (host.as_str(), port).to_socket_addrs()).await?;
-    Ok(found.map_err(|error| error.to_string())?.collect())
+    let found = run(move || (host.as_str(), port).to_socket_addrs()).await;
+    Ok(found.map_err(io::Error::other)??.collect())
 }
 
 fn start(job: Job) -> io::Result<()> {

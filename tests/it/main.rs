@@ -19,6 +19,7 @@ mod connectivity;
 mod discover;
 mod drop_in;
 mod endpoints;
+mod error_chains;
 mod health;
 mod hostile;
 mod lost;

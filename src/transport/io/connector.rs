@@ -14,7 +14,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::contained_io::ContainedIo;
-use crate::util::lock::lock;
+use crate::{error::Origin, transport::words::failure::Failure, util::lock::lock};
 
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,7 +27,7 @@ pub(crate) type BoxIo = Box<dyn Io>;
 #[derive(Clone, Default)]
 pub(crate) struct Connector(pub(in crate::transport) Option<Arc<Connect>>);
 
-type Connect = dyn Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync;
+type Connect = dyn Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, Failure>> + Send + Sync;
 
 /// What an attempt is doing, for the text of a deadline that passes.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(crate) struct Progress(Arc<Mutex<String>>);
 impl Connector {
     pub(crate) fn new<F>(connect: F) -> Self
     where
-        F: Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, String>> + Send + Sync + 'static,
+        F: Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, Failure>> + Send + Sync + 'static,
     {
         Self(Some(Arc::new(connect)))
     }
@@ -58,20 +58,20 @@ impl Connector {
                 let connecting = {
                     let mut service = service.lock().await;
                     let ready = poll_fn(|cx| service.poll_ready(cx)).await;
-                    ready.map_err(|error| describe_chain(error.into()))?;
+                    ready.map_err(|error| failed(error.into()))?;
                     service.call(uri)
                 };
                 match connecting.await {
                     Ok(io) => Ok(Box::new(ContainedIo::new(TokioIo::new(io))) as BoxIo),
-                    Err(error) => Err(describe_chain(error.into())),
+                    Err(error) => Err(failed(error.into())),
                 }
             })
         })
     }
 }
 
-/// An error with its sources, of which the last often says most.
-fn describe_chain(error: BoxError) -> String {
+/// An error told with its sources, of which the last often says most.
+fn failed(error: BoxError) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -81,7 +81,7 @@ fn describe_chain(error: BoxError) -> String {
         }
         source = error.source();
     }
-    text
+    Failure::new(text, Origin::new(error))
 }
 
 /// Two are the same if one is a clone of the other.

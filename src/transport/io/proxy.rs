@@ -7,7 +7,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::{address::HostPort, connector::BoxIo};
-use crate::{error::sanitize_peer_text, transport::words::io_error};
+use crate::{error::sanitize_peer_text, transport::words::failure::Failure};
 
 /// The most that a proxy may say before the tunnel begins.
 const LONGEST_ANSWER: u64 = 8 << 10;
@@ -97,22 +97,20 @@ impl Hop {
         &self,
         io: BoxIo,
         authority: &str,
-    ) -> Result<BoxIo, String> {
+    ) -> Result<BoxIo, Failure> {
         let mut io = BufReader::new(io);
         let ask = ask(authority, self.0.basic_auth());
-        let sent = io.write_all(&ask).await;
-        sent.map_err(|error| io_error::describe_io(&error))?;
+        io.write_all(&ask).await?;
         let mut answer = (&mut io).take(LONGEST_ANSWER);
         let mut status = Vec::new();
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = answer.read_until(b'\n', &mut line).await;
-            read.map_err(|error| io_error::describe_io(&error))?;
+            answer.read_until(b'\n', &mut line).await?;
             match line.as_slice() {
                 [.., b'\n'] => {}
-                _ if answer.limit() == 0 => return Err("its answer is too long".to_owned()),
-                _ => return Err("it closed the connection".to_owned()),
+                _ if answer.limit() == 0 => return Err("its answer is too long".into()),
+                _ => return Err("it closed the connection".into()),
             }
             if status.is_empty() {
                 status.extend_from_slice(&line);
@@ -123,7 +121,7 @@ impl Hop {
         }
         match verdict(&status) {
             Ok(()) => Ok(Box::new(io)),
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         }
     }
 }
@@ -156,7 +154,7 @@ fn verdict(status_line: &[u8]) -> Result<(), String> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::{BoxIo, HostPort, Proxy, verdict};
+    use super::{BoxIo, Failure, HostPort, Proxy, verdict};
 
     fn proxied(proxy: &Proxy, host: &str) -> Option<String> {
         let target = HostPort {
@@ -214,7 +212,7 @@ mod tests {
         }
     }
 
-    async fn through(answer: &[u8]) -> Result<BoxIo, String> {
+    async fn through(answer: &[u8]) -> Result<BoxIo, Failure> {
         let proxy = Proxy::new("http://proxy", "").expect("a URI");
         let target = HostPort {
             host: "backend.test".to_owned(),
@@ -239,10 +237,12 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_that_says_too_little_or_too_much_is_no_way() {
         let short = through(b"HTTP/1.1 200 OK\r\n").await;
-        assert_eq!(short.err().as_deref(), Some("it closed the connection"));
+        let why = short.err().expect("no tunnel");
+        assert_eq!(why.text(), "it closed the connection");
         let long = [b"HTTP/1.1 200 OK\r\n", [b'x'; 10_000].as_slice()].concat();
         let long = through(&long).await;
-        assert_eq!(long.err().as_deref(), Some("its answer is too long"));
+        let why = long.err().expect("no tunnel");
+        assert_eq!(why.text(), "its answer is too long");
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
     let io = Mutex::new(Some(Box::new(io) as BoxIo));
     endpoint.with_connector(Connector::new(move |_, _| {
         let io = io.lock().expect("not poisoned").take();
-        Box::pin(std::future::ready(io.ok_or("dialled twice".to_owned())))
+        Box::pin(std::future::ready(io.ok_or("dialled twice".into())))
     }))
 }
 

@@ -1,6 +1,6 @@
 //! Over real sockets, in real time.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use tokio::net::TcpListener;
 
@@ -57,7 +57,11 @@ async fn a_refused_connection_to_a_name_says_which_address_it_was() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_named() {
     let endpoint = Endpoint::from_static("http://no-such-host.invalid:50051");
-    let text = text(outcome(endpoint).await);
+    let outcome = outcome(endpoint).await;
+    let origin = outcome.as_ref().err().and_then(Cause::origin);
+    let origin = origin.and_then(Error::source);
+    assert!(origin.is_some_and(|error| error.is::<io::Error>()));
+    let text = text(outcome);
     let start = "name `no-such-host.invalid` does not resolve: ";
     assert!(text.starts_with(start), "{text}");
 }

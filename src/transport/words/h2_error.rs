@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -10,7 +11,7 @@ use h2::{Reason, client::SendRequest};
 use tonic::{Code, Status};
 
 use super::io_error;
-use crate::error::{Cause, CauseKind, sanitize_peer_text};
+use crate::error::{Cause, CauseKind, Origin, sanitize_peer_text};
 
 /// What the reader of frames says of one that is not there whole.
 const CUT_OFF: &str = "bytes remaining on stream";
@@ -69,7 +70,15 @@ pub(in crate::transport) fn disconnected(error: &h2::Error) -> Cause {
         true => "all HTTP/2 stream numbers are used".to_owned(),
         false => describe_h2(error),
     };
-    Cause::new(CauseKind::Disconnected, why)
+    Cause::new(CauseKind::Disconnected, why).caused_by(error.get_io().map(origin))
+}
+
+/// The IO error in an error of `h2`, of which `h2` keeps the kind and the text.
+fn origin(io: &io::Error) -> Origin {
+    Origin::new(match io.get_ref() {
+        Some(text) => io::Error::new(io.kind(), text.to_string()),
+        None => io.kind().into(),
+    })
 }
 
 /// Neither the peer nor the connection is at fault.
@@ -141,7 +150,11 @@ pub(in crate::transport) fn status(
         ),
         None => describe_h2(error),
     };
-    Status::new(code, format!("stream to {address}: {why}"))
+    let mut status = Status::new(code, format!("stream to {address}: {why}"));
+    if let Some(origin) = end.and_then(Cause::origin) {
+        status.set_source(Arc::new(origin.clone()));
+    }
+    status
 }
 
 /// A GOAWAY is HTTP/2, even in the place of SETTINGS.

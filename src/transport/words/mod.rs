@@ -1,4 +1,5 @@
 //! What an error of the connection is called, in the words of this crate.
 
+pub(super) mod failure;
 pub(super) mod h2_error;
 pub(super) mod io_error;

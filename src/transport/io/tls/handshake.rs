@@ -16,13 +16,13 @@ use tokio_rustls::{
 
 use super::prepared::{H2, Prepared};
 use crate::{
-    error::sanitize_peer_text,
+    error::{Origin, sanitize_peer_text},
     transport::{
         io::{
             connector::BoxIo,
             sniff::{FirstBytes, SniffedIo},
         },
-        words::io_error,
+        words::{failure::Failure, io_error},
     },
     util::real_time::timeout_io,
 };
@@ -43,7 +43,7 @@ impl Client {
         self,
         plain: BoxIo,
         is_socket: bool,
-    ) -> Result<BoxIo, String> {
+    ) -> Result<BoxIo, Failure> {
         let (plain, first_bytes) = SniffedIo::new(plain);
         let connector = TlsConnector::from(self.prepared.rustls.clone());
         let handshake = connector.connect(self.name, plain);
@@ -54,14 +54,17 @@ impl Client {
                 .await
                 .ok_or_else(|| format!("the TLS handshake took longer than {timeout:?}"))?,
         };
-        let stream = outcome.map_err(|error| blame(&error, &first_bytes))?;
+        let stream = outcome.map_err(|error| {
+            let text = blame(&error, &first_bytes);
+            Failure::new(text, Origin::new(error))
+        })?;
         let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);
         match agreed || config.assume_http2 {
             true => Ok(Box::new(Secured(stream))),
             false => Err(
                 "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`); if it \
                  does so all the same, see `assume_http2`"
-                    .to_owned(),
+                    .into(),
             ),
         }
     }

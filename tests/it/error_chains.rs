@@ -1,0 +1,251 @@
+//! The chains of errors that callers get, and where they lead.
+//!
+//! tonic's own channel is the control: where its chain leads to an `io::Error`, ours does.
+
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+#[cfg(feature = "tls-ring")]
+use testing::{Authority, TlsFront};
+use testing::{
+    Backend, Peer, PeerScript, RawConnection, RawPeer, dead_addr, endpoint,
+    greeter::greeter_client::GreeterClient, http2, request, request_within, until_backends, within,
+};
+use tokio::{net::TcpStream, sync::Notify};
+use tonic::{
+    Code, Status,
+    body::Body,
+    client::GrpcService,
+    codegen::StdError,
+    transport::{Channel as TonicChannel, Endpoint as TonicEndpoint},
+};
+use tonic_health_channel::{
+    Change, Channel, ConnectivityState::TransientFailure, Endpoint, Uri, discover,
+};
+use tower::service_fn;
+
+/// The first error of a chain that is of this type.
+fn found<'a, E: Error + 'static>(mut error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    loop {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        error = error.source()?;
+    }
+}
+
+/// The status of a unary call by a generated client.
+async fn status_by<T>(channel: T) -> Status
+where
+    T: GrpcService<Body, ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static>,
+    T::Error: Into<StdError>,
+    <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
+{
+    let mut client = GreeterClient::new(channel);
+    let answer = within("an answer", client.say_hello(request("you"))).await;
+    answer.map(drop).expect_err("the call fails")
+}
+
+/// The error of the same call by the channel as a `tower::Service`.
+async fn error_by(mut channel: Channel) -> tonic_health_channel::Error {
+    let call = http::Request::post("/demo.v1.Greeter/SayHello").body(Body::empty());
+    let call = tower::Service::call(&mut channel, call.expect("a request"));
+    let answer = within("an answer", call).await;
+    answer.map(drop).expect_err("the call fails")
+}
+
+/// What the chains of a call's failure lead to, as a client has it and as a service has it.
+async fn origin(channel: &Channel) -> Option<io::ErrorKind> {
+    let status = status_by(channel.clone()).await;
+    let error = error_by(channel.clone()).await;
+    let kind = found::<io::Error>(&error).map(io::Error::kind);
+    let status_of_error = found::<Status>(&error).expect("generated clients look for it");
+    assert_eq!(status_of_error.message(), error.message());
+    let converted = Status::from(error);
+    assert_eq!(found::<io::Error>(&converted).map(io::Error::kind), kind);
+    assert_eq!(found::<io::Error>(&status).map(io::Error::kind), kind);
+    kind
+}
+
+/// What the chain of a call's failure leads to on tonic's channel.
+async fn tonics_origin(channel: TonicChannel) -> Option<io::ErrorKind> {
+    let status = status_by(channel).await;
+    found::<io::Error>(&status).map(io::Error::kind)
+}
+
+fn at(uri: String) -> Channel {
+    endpoint(uri).connect_lazy()
+}
+
+fn tonics_at(uri: String) -> TonicChannel {
+    let endpoint = TonicEndpoint::from_shared(uri).expect("a URI");
+    endpoint.connect_lazy()
+}
+
+// D287
+#[tokio::test]
+async fn a_refused_connection_leads_to_the_error_of_the_socket() {
+    let dead = dead_addr();
+    let control = tonics_origin(tonics_at(dead.uri())).await;
+    assert_eq!(control, Some(io::ErrorKind::ConnectionRefused));
+    assert_eq!(origin(&at(dead.uri())).await, control);
+
+    let connecting = endpoint(dead.uri());
+    let error = within("the attempt to end", connecting.connect()).await;
+    let error = error.expect_err("nothing listens");
+    let text = format!("{} connect: connection refused", dead.addr());
+    assert_eq!(error.to_string(), text);
+    let io = found::<io::Error>(&error).expect("the socket's");
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(
+        io.raw_os_error().is_some(),
+        "it is the system's own: {io:?}"
+    );
+}
+
+// D287
+#[tokio::test]
+async fn the_chain_leads_to_the_first_backend_that_failed_for_an_error() {
+    let (silent, dead) = (Peer::start(PeerScript::Silent).await, dead_addr());
+    let slow =
+        endpoint(format!("http://{}", silent.addr())).connect_timeout(Duration::from_millis(20));
+    let changes = [(0, slow), (1, endpoint(dead.uri()))];
+    let changes = changes.map(|(key, endpoint)| Ok::<_, io::Error>(Change::Insert(key, endpoint)));
+    let channel = Channel::balance(futures_util::stream::iter(changes)).build();
+    until_backends(&channel, &[TransientFailure, TransientFailure]).await;
+    assert_eq!(
+        origin(&channel).await,
+        Some(io::ErrorKind::ConnectionRefused)
+    );
+}
+
+/// Any error that a connector may have, and what it came from.
+#[derive(Debug)]
+struct TunnelError(io::Error);
+
+impl fmt::Display for TunnelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no tunnel")
+    }
+}
+
+impl Error for TunnelError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+// D287
+#[tokio::test]
+async fn an_error_of_a_connector_is_in_the_chain_as_it_was() {
+    fn flooded() -> io::Error {
+        io::Error::new(io::ErrorKind::HostUnreachable, "it is flooded")
+    }
+    let own = || service_fn(async |_: Uri| Err::<TokioIo<TcpStream>, _>(TunnelError(flooded())));
+    let plain = || service_fn(async |_: Uri| Err::<TokioIo<TcpStream>, _>(flooded()));
+
+    let uri = "http://greeter.test:50051";
+    let control = TonicEndpoint::from_static(uri).connect_with_connector_lazy(own());
+    let control = tonics_origin(control).await;
+    assert_eq!(control, Some(io::ErrorKind::HostUnreachable));
+    let channel = Channel::new(own(), Endpoint::from_static(uri));
+    assert_eq!(origin(&channel).await, control);
+    let status = status_by(channel).await;
+    found::<TunnelError>(&status).expect("the connector's own error");
+
+    let channel = Channel::new(plain(), Endpoint::from_static(uri));
+    assert_eq!(origin(&channel).await, control);
+    let status = status_by(channel).await;
+    let io = found::<io::Error>(&status).expect("the connector's own error");
+    assert_eq!(io.to_string(), "it is flooded");
+}
+
+/// A peer that ends each connection under the first request on it.
+async fn ending(resets: bool) -> RawPeer {
+    RawPeer::start(move |mut wire: RawConnection| async move {
+        wire.open().await?;
+        wire.whole_request().await?;
+        if resets {
+            wire.reset_on_close();
+        }
+        Ok(())
+    })
+    .await
+}
+
+// D287
+#[tokio::test]
+async fn a_connection_that_ends_under_a_call_leads_to_the_error_of_the_socket() {
+    for resets in [true, false] {
+        let peer = ending(resets).await;
+        let control = tonics_origin(tonics_at(peer.uri())).await;
+        assert!(control.is_some(), "tonic has it");
+        // Reading and writing notice a reset in their own ways, and either may come first.
+        let own = origin(&at(peer.uri())).await.expect("so do we");
+        let resets = resets && own == io::ErrorKind::ConnectionReset;
+        assert!(resets || own == io::ErrorKind::BrokenPipe, "{own:?}");
+    }
+}
+
+/// The message is read, and then the connection ends.
+// D287
+#[tokio::test]
+async fn so_does_one_that_ends_under_a_response_body() {
+    let is_read = Arc::new(Notify::new());
+    let may_end = is_read.clone();
+    let peer = RawPeer::start(move |mut wire: RawConnection| {
+        let may_end = may_end.clone();
+        async move {
+            wire.open().await?;
+            let stream = wire.whole_request().await?;
+            let begun = [http2::response(stream), http2::message(stream, b"")];
+            wire.write(&begun.concat()).await?;
+            may_end.notified().await;
+            wire.reset_on_close();
+            Ok(())
+        }
+    })
+    .await;
+    let mut client = GreeterClient::new(at(peer.uri()));
+    let replies = within("headers", client.say_hello_many(request("you"))).await;
+    let mut replies = replies.expect("headers").into_inner();
+    let message = within("a message", replies.message()).await;
+    assert!(message.expect("a message").is_some());
+    is_read.notify_one();
+    let status = within("an end", replies.message()).await;
+    let status = status.expect_err("the connection is reset");
+    let io = found::<io::Error>(&status).expect("the socket's");
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[cfg(feature = "tls-ring")]
+// D287
+#[tokio::test]
+async fn a_failed_tls_handshake_leads_to_the_error_of_tls() {
+    let backend = Backend::start().await;
+    let front = TlsFront::of(&backend, &Authority::new()).await;
+    let channel = front.endpoint(Authority::new().trusted()).connect_lazy();
+    assert_eq!(origin(&channel).await, Some(io::ErrorKind::InvalidData));
+    let status = status_by(channel).await;
+    let io = found::<io::Error>(&status).expect("that of the handshake");
+    let tls = io.get_ref().expect("it has a reason");
+    tls.downcast_ref::<tokio_rustls::rustls::Error>()
+        .expect("rustls gave it");
+}
+
+/// A call that waits for a backend ends with what became of the last attempt.
+// D287
+#[tokio::test]
+async fn a_deadline_while_a_backend_is_refused_leads_to_the_error_of_the_socket() {
+    let dead = dead_addr();
+    let list = discover::list([dead.uri()]).expect("a backend");
+    let channel = Channel::balance(list).wait_for_ready(true).build();
+    until_backends(&channel, &[TransientFailure]).await;
+    let mut client = GreeterClient::new(channel);
+    let call = request_within("you", Duration::from_millis(50));
+    let status = within("the deadline", client.say_hello(call)).await;
+    let status = status.expect_err("there is no backend");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let io = found::<io::Error>(&status).expect("the socket's");
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused);
+}
