@@ -76,7 +76,8 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 22] = [
+const WAITS: [&str; 23] = [
+    "src/balancer/inputs.rs",
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
