@@ -81,7 +81,8 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 24] = [
+const WAITS: [&str; 25] = [
+    "src/balancer/inputs.rs",
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",

@@ -15,6 +15,8 @@ mod config;
 mod config_updates;
 mod effects;
 mod idle;
+mod in_turn;
+mod inputs;
 mod machine;
 mod policy;
 mod publish_throttle;

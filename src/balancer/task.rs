@@ -10,7 +10,6 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
-    select,
     sync::{mpsc, oneshot, watch},
     task, time,
 };
@@ -18,9 +17,10 @@ use tracing::{debug, error, field::display, info, warn};
 
 use super::{
     config::Configs,
-    config_updates::{self, ConfigUpdates},
     effects::{Effects, Start, SubchannelId},
     idle::Idleness,
+    in_turn::InTurn,
+    inputs::{BATCH, Due, Input, Inputs},
     machine::Balancer,
     publish_throttle::PublishThrottle,
     settings::Settings,
@@ -38,7 +38,7 @@ use crate::{
         AnsweredBy, BackendContext, CallLimits, ConnectionGroup, Endpoint, KeepaliveThrottle,
     },
     util::{
-        clock::{now, sleep_until},
+        clock::now,
         contained::{contained, contained_future},
         in_flight::InFlight,
         log_budget::{LogBudget, LogDecision},
@@ -50,11 +50,6 @@ const BACKEND: &str = "tonic_health_channel::backend";
 const CHANNEL: &str = "tonic_health_channel::channel";
 const DISCOVER: &str = "tonic_health_channel::discover";
 const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
-
-/// Changes and reports taken in before the next publication. Ten thousand
-/// backends that come up together are then published a few times, not ten
-/// thousand.
-const BATCH: usize = 256;
 
 /// The source is not asked while as many stopped subchannels have not ended: it could stop
 /// them faster than they end.
@@ -99,15 +94,18 @@ pub(crate) fn new(
             rests_when_lost: false,
         }),
         subchannels: HashMap::new(),
-        ends,
         ends_in,
         stopping: 0,
         restarts: Restarts::default(),
-        commands,
-        config_updates,
-        reports,
+        inputs: Inputs {
+            commands,
+            reports,
+            ends,
+            source: SourceWithRetry::new(source),
+            config_updates,
+            in_turn: InTurn::default(),
+        },
         reports_in,
-        source: SourceWithRetry::new(source),
         log: LogBudget::default(),
     };
     worker.adopt(config);
@@ -134,19 +132,14 @@ struct Worker {
     /// What all subchannels go by.
     control: watch::Sender<Control>,
     subchannels: HashMap<SubchannelId, RunningSubchannel>,
-    /// The ends of their tasks: one for each, so it is bounded by their number.
-    ends: mpsc::UnboundedReceiver<TaskEnd>,
-    /// Ours keeps `ends` open.
+    /// A copy for each task of theirs; ours keeps the receiver open.
     ends_in: mpsc::UnboundedSender<TaskEnd>,
     /// How many were stopped and have not ended.
     stopping: usize,
     restarts: Restarts,
-    commands: mpsc::UnboundedReceiver<Command>,
-    config_updates: Option<ConfigUpdates>,
-    reports: mpsc::Receiver<ReportMessage<SubchannelId>>,
-    /// A copy for each subchannel; ours keeps `reports` open.
+    inputs: Inputs,
+    /// A copy for each subchannel; ours keeps the receiver open.
     reports_in: mpsc::Sender<ReportMessage<SubchannelId>>,
-    source: SourceWithRetry,
     log: LogBudget,
 }
 
@@ -204,62 +197,55 @@ impl Worker {
         let mut messages = Vec::new();
         self.board.standstill().on_start();
         loop {
-            // In no order: a flood of one kind must not starve the others. What may be
-            // ready for ever, a source, leaves time for other tasks by itself.
-            let changed = select! {
-                command = self.commands.recv() => match command {
-                    Some(Command::Connect) => self.connect(),
-                    Some(Command::EnterIdle) => self.go_idle(),
-                    Some(Command::ResetConnectBackoff) => {
-                        self.control.send_modify(|control| control.backoff_resets += 1);
-                        false
-                    }
-                    Some(Command::Close) | None => break,
-                },
-                _ = self.reports.recv_many(&mut messages, BATCH) => {
-                    self.drain_pending_reports(&mut messages).await;
+            let may_name = self.stopping < MAX_STOPPING;
+            let due = Due {
+                idle_check: self.idleness.as_ref().map(Idleness::next_check),
+                policy: self.machine.deadline(),
+                restart: self.restarts.next(),
+                publication: self.publish_throttle.due(),
+            };
+            let input = self.inputs.next(&self.board, &mut messages, may_name, due);
+            let changed = match input.await {
+                Input::Command(Some(Command::Connect)) | Input::Woken => self.connect(),
+                Input::Command(Some(Command::EnterIdle)) => self.go_idle(),
+                Input::Command(Some(Command::ResetConnectBackoff)) => {
+                    self.control
+                        .send_modify(|control| control.backoff_resets += 1);
+                    false
+                }
+                Input::Command(Some(Command::Close) | None) => break,
+                Input::Reports => {
+                    self.inputs.drain_pending_reports(&mut messages).await;
                     self.take_reports(&mut messages);
                     false
                 }
-                Some(end) = self.ends.recv() => self.take_end(end),
-                named = self.source.next(), if self.stopping < MAX_STOPPING => {
+                Input::End(end) => self.take_end(end),
+                Input::Named(named) => {
                     let changed = self.take_name(named);
                     let changed = self.take_ready_names() || changed;
                     task::yield_now().await;
                     changed
                 }
-                update = config_updates::next(&mut self.config_updates) => {
+                Input::Config(update) => {
                     let changed = self.take_config(update);
                     task::yield_now().await;
                     changed
                 }
-                () = self.board.woken() => self.connect(),
-                hurry = self.board.standstill().called() => {
-                    self.control.send_modify(|control| control.hurries += u64::from(hurry));
+                Input::Called { hurry } => {
+                    self.control
+                        .send_modify(|control| control.hurries += u64::from(hurry));
                     false
                 }
-                () = sleep_until(self.idleness.as_ref().map(Idleness::next_check)) => self.check_idle(),
+                Input::IdleCheckDue => self.check_idle(),
                 // No set is empty while the source has one ready that is not.
-                () = sleep_until(self.machine.deadline()) => self.take_ready_names(),
-                () = sleep_until(self.restarts.next()) => self.restart(),
-                () = sleep_until(self.publish_throttle.due()) => false,
+                Input::PolicyDue => self.take_ready_names(),
+                Input::RestartDue => self.restart(),
+                Input::PublicationDue => false,
             };
             let effects = self.machine.apply_policy(now());
             if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
                 self.publish();
             }
-        }
-    }
-
-    /// Takes along the reports that are on their way: backends come up in crowds,
-    /// and each publication costs as much as there are backends. Nothing waits
-    /// for it, as a subchannel takes its connection out of use by itself.
-    async fn drain_pending_reports(&mut self, messages: &mut Vec<ReportMessage<SubchannelId>>) {
-        task::yield_now().await;
-        while messages.len() < BATCH
-            && let Ok(another) = self.reports.try_recv()
-        {
-            messages.push(another);
         }
     }
 
@@ -327,7 +313,7 @@ impl Worker {
             if self.stopping >= MAX_STOPPING {
                 break;
             }
-            match self.source.next().now_or_never() {
+            match self.inputs.source.next().now_or_never() {
                 Some(named) => changed |= self.take_name(named),
                 None => break,
             }
@@ -381,7 +367,7 @@ impl Worker {
                 self.configs.on_update(Err(cause));
             }
             None => {
-                self.config_updates = None;
+                self.inputs.config_updates = None;
                 self.configs.on_end();
             }
         }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 use tracing::{
-    Dispatch, Event, Level, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     subscriber::{DefaultGuard, NoSubscriber},
 };
@@ -41,9 +41,18 @@ pub struct Logs {
 
 impl Logs {
     pub fn capture() -> Self {
+        Self::capture_from("")
+    }
+
+    /// Only of targets that begin with `target`. Other events cost next to nothing.
+    pub fn capture_from(target: &'static str) -> Self {
         keep_a_second_dispatcher();
         let lines = Arc::new(watch::Sender::new(Vec::new()));
-        let subscriber = registry().with(Capture(Arc::clone(&lines)));
+        let capture = Capture {
+            target,
+            lines: Arc::clone(&lines),
+        };
+        let subscriber = registry().with(capture);
         Self {
             lines,
             _default: tracing::subscriber::set_default(subscriber),
@@ -87,9 +96,16 @@ pub fn keep_a_second_dispatcher() {
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
 }
 
-struct Capture(Arc<watch::Sender<Vec<LogLine>>>);
+struct Capture {
+    target: &'static str,
+    lines: Arc<watch::Sender<Vec<LogLine>>>,
+}
 
 impl<S: Subscriber> Layer<S> for Capture {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.target().starts_with(self.target)
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
@@ -98,7 +114,7 @@ impl<S: Subscriber> Layer<S> for Capture {
             target: event.metadata().target().to_owned(),
             text: text.message + &text.fields,
         };
-        self.0.send_modify(|lines| lines.push(line));
+        self.lines.send_modify(|lines| lines.push(line));
     }
 }
 
