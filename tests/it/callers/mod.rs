@@ -12,6 +12,8 @@ mod plugged;
 mod runtimes;
 mod side;
 mod slots;
+#[cfg(target_os = "linux")]
+mod threads;
 mod travel;
 mod unread;
 
