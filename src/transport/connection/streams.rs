@@ -59,6 +59,8 @@ pub(in crate::transport) struct StreamTable {
     known: u32,
     /// Streams of cancelled calls above that.
     dead: usize,
+    /// The largest header list that the peer takes, if it has said so.
+    header_list: Option<u32>,
     /// Where the last stream that was looked for stands.
     last: usize,
     /// Whether the connection takes no calls.
@@ -134,6 +136,16 @@ impl StreamTable {
             is_left: false,
             stuck_in: None,
         });
+    }
+
+    /// The largest header list that the peer takes is this, by its SETTINGS.
+    pub(in crate::transport) fn set_header_list(&mut self, bytes: u32) {
+        self.header_list = Some(bytes);
+    }
+
+    /// The largest header list that the peer takes, if it has said so.
+    pub(in crate::transport) fn header_list(&self) -> Option<u32> {
+        self.header_list
     }
 
     /// Our HEADERS are on the wire.

@@ -1,5 +1,8 @@
 //! From a slot to a stream: the request is authorized, and goes out.
 
+use http::Request;
+use tonic::Status;
+
 use super::{request::OutgoingRequest, response::Exchange};
 use crate::{
     error::{Error, ErrorKind},
@@ -43,11 +46,19 @@ impl CallSlot {
         let head = request
             .head(&config.scheme, &config.authority, &config.user_agent)
             .map_err(OpenError::Refused)?;
+        // Until it is open: its end is not to be seen before it.
+        let streams = connection.lock_streams();
+        if let Some(most) = streams.header_list() {
+            let size = header_list(&head);
+            if size > most as usize {
+                let error = too_large(size, most, connection.address());
+                return Err(OpenError::Refused(error));
+            }
+        }
+        let streams = self.is_for_call().then_some(streams);
         // A clone for each call, because a `SendRequest` that filled the peer's
         // limit refuses the next request for a moment; clones do not.
         let mut send = connection.send().clone();
-        // Until it is open: its end is not to be seen before it.
-        let streams = self.is_for_call().then(|| connection.lock_streams());
         match send.send_request(head, request.is_empty()) {
             Ok((response, stream)) => {
                 if let Some(mut streams) = streams {
@@ -71,9 +82,56 @@ impl CallSlot {
     }
 }
 
+/// The size of a header list, by which peers bound it (RFC 9113 §6.5.2).
+fn header_list(head: &Request<()>) -> usize {
+    const ENTRY: usize = 32;
+    const PSEUDO: usize = ":method:scheme:authority:path".len() + 4 * ENTRY;
+    let uri = head.uri();
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let scheme = uri.scheme_str().map_or(0, str::len);
+    let headers = head.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ENTRY);
+    PSEUDO + head.method().as_str().len() + scheme + authority + path + headers.sum::<usize>()
+}
+
+/// The peer would end the whole connection over it, and each after that.
+fn too_large(size: usize, most: u32, address: &str) -> Error {
+    let text = format!(
+        "the request's headers are {size} bytes, and {address} takes {most} \
+         (SETTINGS_MAX_HEADER_LIST_SIZE); nothing was sent"
+    );
+    Error::with_status(ErrorKind::InvalidRequest, Status::resource_exhausted(text))
+}
+
 fn refused(error: &h2::Error) -> OpenError {
     OpenError::Refused(Error::new(
         ErrorKind::InvalidRequest,
         format!("HTTP/2 cannot carry this request: {error}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::header_list;
+
+    // D273
+    #[test]
+    fn a_header_list_is_as_large_as_http2_says() {
+        let head = Request::post("http://a:1/s/m").header("te", "trailers");
+        let head = head.body(()).expect("a head");
+        let entries = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a:1"),
+            (":path", "/s/m"),
+            ("te", "trailers"),
+        ];
+        let size = |(name, value): &(&str, &str)| name.len() + value.len() + 32;
+        assert_eq!(header_list(&head), entries.iter().map(size).sum::<usize>());
+    }
 }

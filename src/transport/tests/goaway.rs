@@ -366,3 +366,25 @@ async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
         "it goes elsewhere"
     );
 }
+
+// D274
+#[tokio::test(start_paused = true)]
+async fn what_a_goaway_over_an_error_counts_out_is_not_to_be_sent_again() {
+    let rows = [
+        (Reason::NO_ERROR, true),
+        (Reason::ENHANCE_YOUR_CALM, true),
+        (Reason::COMPRESSION_ERROR, false),
+        (Reason::PROTOCOL_ERROR, false),
+        (Reason::FRAME_SIZE_ERROR, false),
+        (Reason::INTERNAL_ERROR, false),
+        (Reason::FLOW_CONTROL_ERROR, false),
+    ];
+    for (reason, unprocessed) in rows {
+        let (connection, mut wire) = wired(100).await;
+        let call = open(&connection, unary("")).await;
+        wire.next_request().await;
+        wire.goaway(0, reason.into(), b"").await;
+        let failed = failed(soon(call).await);
+        assert_eq!(failed.unprocessed, unprocessed, "after {reason:?}");
+    }
+}

@@ -11,6 +11,7 @@ mod exchange;
 mod goaway;
 mod guards;
 mod half_open;
+mod header_lists;
 mod headers;
 mod http_error;
 mod in_flight;

@@ -116,10 +116,18 @@ fn broken(error: &h2::Error) -> String {
     format!("the peer does not keep to HTTP/2: {why}")
 }
 
-/// Whether the peer guarantees that it has not looked at the request: it refused
-/// the stream, or its GOAWAY counts the stream out (RFC 9113 §8.7).
+/// Whether the peer guarantees that it has not looked at the request, which may be sent again:
+/// it refused the stream, or its GOAWAY counts the stream out (RFC 9113 §8.7).
+///
+/// A GOAWAY over an error says that something of ours broke the connection. That may have been
+/// this request, and would break the next connection too.
 pub(in crate::transport) fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+    let harmless = match error.is_go_away() {
+        true => [Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM].as_slice(),
+        false => &[Reason::REFUSED_STREAM],
+    };
+    let reason = error.reason();
+    error.is_remote() && reason.is_some_and(|reason| harmless.contains(&reason))
 }
 
 /// The status of a call whose stream to `address` failed, by the table "Errors"

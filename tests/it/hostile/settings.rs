@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use h2::Reason;
 use testing::{
-    RawConnection, call,
+    RawConnection, call, greeter,
     greeter::{HelloReply, HelloRequest},
     hello,
     http2::{self, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS},
@@ -259,5 +259,43 @@ async fn messages_beyond_the_window_of_the_connection_end_it() {
     assert!(text.contains(reason), "{text}");
     drop(replies);
     stage.success().await;
+    stage.close().await;
+}
+
+/// What a peer takes is known before a request goes out: it would end the connection, with
+/// everything that is on it, and so would the next.
+#[tokio::test]
+async fn headers_above_what_the_peer_takes_cost_their_call_alone() {
+    let stage = Stage::with(|mut wire| async move {
+        const MAX_HEADER_LIST_SIZE: u16 = 6;
+        let settings = http2::settings_of(&[(MAX_HEADER_LIST_SIZE, 16 << 10)]);
+        wire.open_with(&settings).await?;
+        loop {
+            let request = wire.next(http2::HEADERS).await?;
+            assert!(request.payload.len() < 16 << 10, "it was not sent");
+            wire.write(&http2::answer(request.stream, b"")).await?;
+        }
+    })
+    .await;
+    stage.until_connected().await;
+    let mut refused = 0;
+    for _ in 0..4 {
+        let mut client = greeter(&stage.channel);
+        let mut request = Request::new(request("you"));
+        let large = "x".repeat(40_000).parse().expect("text");
+        request.metadata_mut().insert("large", large);
+        // The good one is of tonic, and takes 16 KiB too.
+        let status = client.say_hello(request).await.expect_err("too large");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        let sizes = status.message();
+        assert!(
+            sizes.contains("are 4") && sizes.contains("takes 16384"),
+            "{sizes}"
+        );
+        refused += usize::from(sizes.contains(&stage.hostile.addr().to_string()));
+    }
+    assert_eq!(refused, 2, "the backends take turns");
+    stage.success().await;
+    assert_eq!(stage.hostile.connections(), 1);
     stage.close().await;
 }

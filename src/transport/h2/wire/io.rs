@@ -36,6 +36,9 @@ const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// Bytes that `h2` is shown in one turn.
 const TURN: usize = 64 << 10;
 
+/// Bytes of SETTINGS that are read: a frame's least size.
+const MOST_SETTINGS: usize = 16 << 10;
+
 /// What is read at once where a frame's head is cut in two.
 const PIECE: usize = 1 << 10;
 
@@ -92,12 +95,17 @@ impl Peer {
     fn next(&mut self, bytes: &[u8], streams: &mut StreamTable) -> Option<(usize, Verdict)> {
         if self.left == 0 {
             let (head, rest) = bytes.split_first_chunk()?;
-            self.head = Head::of(head);
+            let head = Head::of(head);
             // Most come whole.
-            if rest.len() >= self.head.length {
-                let verdict = self.machine.on_frame(self.head, streams, now);
-                return Some((Head::SIZE + self.head.length, verdict));
+            if let Some(payload) = rest.get(..head.length) {
+                let verdict = self.machine.on_frame(head, payload, streams, now);
+                return Some((Head::SIZE + head.length, verdict));
             }
+            // They are read. `h2` ends the connection over larger ones.
+            if head.kind == Head::SETTINGS && head.length <= MOST_SETTINGS {
+                return None;
+            }
+            self.head = head;
             self.left = self.head.length - rest.len();
             return Some((bytes.len(), Verdict::Pass));
         }
@@ -107,7 +115,7 @@ impl Peer {
         }
         self.left -= part;
         match self.left {
-            0 => Some((part, self.machine.on_frame(self.head, streams, now))),
+            0 => Some((part, self.machine.on_frame(self.head, &[], streams, now))),
             _ => Some((part, Verdict::Pass)),
         }
     }

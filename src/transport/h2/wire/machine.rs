@@ -11,6 +11,8 @@ use crate::transport::connection::StreamTable;
 /// Header blocks of one stream that do not end it: 1xx, and those of the response.
 const MOST_HEADERS: u8 = 100;
 
+const MAX_HEADER_LIST_SIZE: u8 = 6;
+
 /// What the IO does with a frame of the peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -38,11 +40,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A frame of the peer's is here whole.
+    /// A frame of the peer's is here whole. `settings` is the payload of SETTINGS.
     #[inline]
     pub(super) fn on_frame(
         &mut self,
         head: Head,
+        settings: &[u8],
         streams: &mut StreamTable,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
@@ -71,6 +74,7 @@ impl Machine {
             Head::SETTINGS if head.has(Head::ACK) => streams.on_settings_ack(),
             Head::PING if head.has(Head::ACK) => {}
             Head::SETTINGS => {
+                follow_settings(settings, streams);
                 // With the first there is no stream to be walked.
                 let verdict = match std::mem::replace(&mut self.has_settings, true) {
                     false => Verdict::Pass,
@@ -127,6 +131,17 @@ impl Machine {
                 streams.on_reset(head.stream);
             }
             _ => {}
+        }
+    }
+}
+
+/// Takes over what `h2` does not tell of the peer's SETTINGS (RFC 9113 §6.5.1).
+fn follow_settings(payload: &[u8], streams: &mut StreamTable) {
+    for setting in payload.chunks_exact(6) {
+        if let [0, MAX_HEADER_LIST_SIZE, value @ ..] = setting
+            && let Ok(value) = value.try_into()
+        {
+            streams.set_header_list(u32::from_be_bytes(value));
         }
     }
 }
@@ -190,7 +205,7 @@ mod tests {
             let mut streams = streams();
             let mut machine = Machine::default();
             for head in *heads {
-                machine.on_frame(*head, &mut streams, now);
+                machine.on_frame(*head, &[], &mut streams, now);
             }
             assert_eq!(streams.take_freed().slots, *freed, "{heads:?}");
         }
@@ -217,9 +232,25 @@ mod tests {
             let (mut machine, mut streams) = (Machine::default(), streams());
             let last = heads
                 .iter()
-                .map(|head| machine.on_frame(*head, &mut streams, now))
+                .map(|head| machine.on_frame(*head, &[], &mut streams, now))
                 .last();
             assert_eq!(last.as_ref(), Some(verdict), "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_header_lists_counts() {
+        let (mut machine, mut streams) = (Machine::default(), streams());
+        let rows: &[(&[u8], Option<u32>)] = &[
+            (&[0, 3, 0, 0, 0, 100], None),
+            (&[0, 3, 0, 0, 0, 100, 0, 6, 0, 0, 0x40, 0], Some(16 << 10)),
+            (&[], Some(16 << 10)),
+            (&[0, 6, 0, 0, 0, 9, 0, 6, 0, 1, 0, 0, 1, 2], Some(64 << 10)),
+        ];
+        for (payload, header_list) in rows {
+            let head = head(Head::SETTINGS, 0, 0);
+            machine.on_frame(head, payload, &mut streams, now);
+            assert_eq!(streams.header_list(), *header_list, "{payload:?}");
         }
     }
 
@@ -228,7 +259,7 @@ mod tests {
         let (mut machine, mut streams) = (Machine::default(), streams());
         let mut block = |stream| {
             let head = head(Head::HEADERS, Head::END_HEADERS, stream);
-            machine.on_frame(head, &mut streams, now)
+            machine.on_frame(head, &[], &mut streams, now)
         };
         for _ in 0..MOST_HEADERS {
             assert_eq!(block(1), Verdict::Pass);
@@ -254,10 +285,10 @@ mod tests {
             let (mut machine, mut streams) = (Machine::default(), streams());
             let at = now();
             for _ in 0..most {
-                let verdict = machine.on_frame(head, &mut streams, || at);
+                let verdict = machine.on_frame(head, &[], &mut streams, || at);
                 assert_ne!(verdict, Verdict::Break, "{head:?}");
             }
-            let verdict = machine.on_frame(head, &mut streams, || at);
+            let verdict = machine.on_frame(head, &[], &mut streams, || at);
             assert_eq!(verdict, Verdict::Break, "{head:?}");
             assert!(machine.why().ends_with("in 10s"), "{}", machine.why());
         }
@@ -278,7 +309,7 @@ mod tests {
             streams.open(1, 0);
             Machine::default().on_written(*written, &mut streams);
             assert_eq!(streams.take_freed().slots, 0);
-            Machine::default().on_frame(head(Head::DATA, end, 1), &mut streams, now);
+            Machine::default().on_frame(head(Head::DATA, end, 1), &[], &mut streams, now);
             assert_eq!(
                 streams.take_freed().slots,
                 usize::from(*ends),
