@@ -3,6 +3,14 @@
 //!
 //! An [`Error`] always carries a [`tonic::Status`], and this file is the only
 //! place that makes one from our own failures.
+//!
+//! ```text
+//!   tonic's Status ──► Error ──► Status ──► Origin ──► io::Error, or a connector's own
+//!   of a generated     its       code and   "the transport failed"
+//!   client             kind      message
+//! ```
+//!
+//! No link repeats its source, so that a program may print all of them.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -10,15 +18,18 @@ use tonic::{Code, Status};
 
 /// An error of the channel, of its construction or of one call.
 ///
-/// Generated clients turn it into the [`tonic::Status`] found in
-/// [`source()`](std::error::Error::source), so a call that fails here has the
-/// same code and text whether one looks at this error or at the client's status. If the
+/// The error of a call displays its [`kind`](Self::kind) in short. Its text is
+/// [`message`](Self::message), and so that of the [`tonic::Status`] in
+/// [`source()`](std::error::Error::source), which generated clients turn it into. If the
 /// transport failed, the chain goes on to the [`io::Error`](std::io::Error) of the socket, or
 /// to the error of the connector.
-#[derive(Debug)]
+///
+/// Any other error, such as that of a constructor, displays its text, and its source is what
+/// it comes from.
 pub struct Error {
     kind: ErrorKind,
     status: Box<Status>,
+    is_of_call: bool,
 }
 
 /// What a caller could do about an [`Error`].
@@ -61,6 +72,15 @@ impl Error {
         Self {
             kind,
             status: Box::new(status),
+            is_of_call: !kind.is_of_constructor(),
+        }
+    }
+
+    /// The same where there is no call, and so nothing that looks for its status.
+    pub(crate) fn outside_calls(self) -> Self {
+        Self {
+            is_of_call: false,
+            ..self
         }
     }
 
@@ -102,17 +122,66 @@ impl ErrorKind {
             Self::Stream => Code::Unknown,
         }
     }
+
+    /// Whether a constructor or a setter has failed, and no call.
+    fn is_of_constructor(self) -> bool {
+        match self {
+            Self::InvalidEndpoint | Self::InvalidServiceConfig | Self::InvalidOption => true,
+            Self::Unavailable
+            | Self::DeadlineExceeded
+            | Self::TooManyWaiting
+            | Self::Closed
+            | Self::Credentials
+            | Self::InvalidRequest
+            | Self::MessageTooLarge
+            | Self::Stream => false,
+        }
+    }
+}
+
+/// `no backend can take the call`, …
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidEndpoint => "an endpoint cannot be used",
+            Self::InvalidServiceConfig => "a service config was rejected",
+            Self::InvalidOption => "an option is out of its range",
+            Self::Unavailable => "no backend can take the call",
+            Self::DeadlineExceeded => "the call ran out of time",
+            Self::TooManyWaiting => "too many calls wait",
+            Self::Closed => "the channel takes no calls any more",
+            Self::Credentials => "the call has no credentials",
+            Self::InvalidRequest => "the request cannot be sent",
+            Self::MessageTooLarge => "a message is too large",
+            Self::Stream => "the call has failed",
+        })
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("status", &self.status)
+            .finish()
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.status.message())
+        match self.is_of_call {
+            true => self.kind.fmt(f),
+            false => f.write_str(self.message()),
+        }
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.status)
+        match self.is_of_call {
+            true => Some(&*self.status),
+            false => self.status.source(),
+        }
     }
 }
 
@@ -144,6 +213,14 @@ impl fmt::Display for Origin {
 impl std::error::Error for Origin {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.0)
+    }
+}
+
+/// An error of the application's in a line: one of ours tells its message.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<Error>() {
+        Some(error) => error.message().to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -309,6 +386,23 @@ mod tests {
         check(&"é".repeat(200), &format!("{}…", "é".repeat(128)));
         let escaped = sanitize_peer_text(&"\n".repeat(1 << 20)).into_owned();
         assert_eq!(escaped, format!("{}…", "\\n".repeat(128)));
+    }
+
+    // D288
+    #[test]
+    fn an_error_of_a_call_is_its_kind_and_its_text_is_in_its_status() {
+        let error = Error::new(ErrorKind::Stream, "stream to a: reset");
+        assert_eq!(error.to_string(), "the call has failed");
+        let status = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        let status: &Status = status.expect("generated clients look for it");
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unknown, error.message())
+        );
+
+        let error = error.outside_calls();
+        assert_eq!(error.to_string(), "stream to a: reset");
+        assert!(std::error::Error::source(&error).is_none());
     }
 
     // D287

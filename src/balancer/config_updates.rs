@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt};
 use tower::BoxError;
 
 use crate::{
+    error::describe,
     service_config::ServiceConfig,
     util::contained::{contained, contained_future},
 };
@@ -24,7 +25,7 @@ pub(super) async fn next(
     let asked = contained_future(async {
         let update = source.next().await?;
         // The text of an error is made by the application's code, too.
-        Some(update.map_err(|error| error.to_string()))
+        Some(update.map_err(|error| describe(&*error)))
     });
     match asked.await {
         Ok(update) => update,

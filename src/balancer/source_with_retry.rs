@@ -7,6 +7,7 @@ use tokio::time::{self, Instant};
 
 use crate::{
     discover::{BackendChange, BackendChanges},
+    error::describe,
     util::contained::{contained, contained_future},
 };
 
@@ -57,7 +58,7 @@ impl SourceWithRetry {
         // The text of an error is made by the application's code, too.
         let asked = contained_future(async {
             let named = source.next().await?;
-            Some(named.map_err(|error| error.to_string()))
+            Some(named.map_err(|error| describe(&*error)))
         });
         match asked.await {
             Ok(Some(Ok(named))) => {

@@ -37,7 +37,8 @@ impl Endpoint {
             ConnectivityState::Ready | ConnectivityState::Idle => Ok(channel),
             _ => {
                 let error = Error::new(ErrorKind::Unavailable, first_failure(&settled));
-                Err(error.caused_by(settled.origin().cloned()))
+                let error = error.caused_by(settled.origin().cloned());
+                Err(error.outside_calls())
             }
         }
     }

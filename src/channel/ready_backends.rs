@@ -269,7 +269,7 @@ impl BackendConnection {
             ErrorKind::Unavailable,
             format!("the connection to {address} takes no new calls: {why}"),
         );
-        error.caused_by(why.origin().cloned())
+        error.caused_by(why.origin().cloned()).outside_calls()
     }
 }
 

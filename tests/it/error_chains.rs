@@ -1,15 +1,18 @@
-//! The chains of errors that callers get, and where they lead.
+//! The chains of errors that callers get: where they lead, and that no link repeats the next.
 //!
 //! tonic's own channel is the control: where its chain leads to an `io::Error`, ours does.
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
+use h2::Reason;
 use hyper_util::rt::TokioIo;
 #[cfg(feature = "tls-ring")]
 use testing::{Authority, TlsFront};
 use testing::{
     Backend, Peer, PeerScript, RawConnection, RawPeer, dead_addr, endpoint,
-    greeter::greeter_client::GreeterClient, http2, request, request_within, until_backends, within,
+    greeter::greeter_client::GreeterClient,
+    http2::{self, END_STREAM},
+    request, request_within, until_backends, within,
 };
 use tokio::{net::TcpStream, sync::Notify};
 use tonic::{
@@ -17,12 +20,14 @@ use tonic::{
     body::Body,
     client::GrpcService,
     codegen::StdError,
+    metadata::MetadataMap,
     transport::{Channel as TonicChannel, Endpoint as TonicEndpoint},
 };
 use tonic_health_channel::{
-    Change, Channel, ConnectivityState::TransientFailure, Endpoint, Uri, discover,
+    BackoffConfig, Change, Channel, ConnectivityState::TransientFailure, Endpoint, ErrorKind,
+    ServiceConfig, Uri, discover,
 };
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
 /// The first error of a chain that is of this type.
 fn found<'a, E: Error + 'static>(mut error: &'a (dyn Error + 'static)) -> Option<&'a E> {
@@ -31,6 +36,18 @@ fn found<'a, E: Error + 'static>(mut error: &'a (dyn Error + 'static)) -> Option
             return Some(found);
         }
         error = error.source()?;
+    }
+}
+
+/// No link of the chain repeats what its source says.
+#[track_caller]
+fn assert_no_text_twice(error: &(dyn Error + 'static)) {
+    let mut link = error;
+    while let Some(source) = link.source() {
+        let (text, next) = (link.to_string(), source.to_string());
+        assert!(!next.is_empty(), "a link says nothing, behind {text:?}");
+        assert!(!text.contains(&next), "{text:?} repeats {next:?}");
+        link = source;
     }
 }
 
@@ -55,13 +72,17 @@ async fn error_by(mut channel: Channel) -> tonic_health_channel::Error {
 }
 
 /// What the chains of a call's failure lead to, as a client has it and as a service has it.
+/// No chain says anything twice.
 async fn origin(channel: &Channel) -> Option<io::ErrorKind> {
     let status = status_by(channel.clone()).await;
+    assert_no_text_twice(&status);
     let error = error_by(channel.clone()).await;
+    assert_no_text_twice(&error);
     let kind = found::<io::Error>(&error).map(io::Error::kind);
     let status_of_error = found::<Status>(&error).expect("generated clients look for it");
     assert_eq!(status_of_error.message(), error.message());
     let converted = Status::from(error);
+    assert_no_text_twice(&converted);
     assert_eq!(found::<io::Error>(&converted).map(io::Error::kind), kind);
     assert_eq!(found::<io::Error>(&status).map(io::Error::kind), kind);
     kind
@@ -93,6 +114,7 @@ async fn a_refused_connection_leads_to_the_error_of_the_socket() {
     let connecting = endpoint(dead.uri());
     let error = within("the attempt to end", connecting.connect()).await;
     let error = error.expect_err("nothing listens");
+    assert_no_text_twice(&error);
     let text = format!("{} connect: connection refused", dead.addr());
     assert_eq!(error.to_string(), text);
     let io = found::<io::Error>(&error).expect("the socket's");
@@ -214,6 +236,7 @@ async fn so_does_one_that_ends_under_a_response_body() {
     is_read.notify_one();
     let status = within("an end", replies.message()).await;
     let status = status.expect_err("the connection is reset");
+    assert_no_text_twice(&status);
     let io = found::<io::Error>(&status).expect("the socket's");
     assert_eq!(io.kind(), io::ErrorKind::ConnectionReset);
 }
@@ -246,6 +269,149 @@ async fn a_deadline_while_a_backend_is_refused_leads_to_the_error_of_the_socket(
     let status = within("the deadline", client.say_hello(call)).await;
     let status = status.expect_err("there is no backend");
     assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_no_text_twice(&status);
     let io = found::<io::Error>(&status).expect("the socket's");
     assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// Awaits the failure of a call, which has this kind.
+async fn check(kind: ErrorKind, channel: &Channel) {
+    origin(channel).await;
+    let error = error_by(channel.clone()).await;
+    assert_eq!(error.kind(), kind, "{}", error.message());
+}
+
+/// A peer that answers each request with what `bytes` makes of its stream.
+async fn answering(bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) -> RawPeer {
+    RawPeer::start(move |mut wire: RawConnection| {
+        let bytes = bytes.clone();
+        async move {
+            wire.open().await?;
+            loop {
+                let stream = wire.whole_request().await?;
+                wire.write(&bytes(stream)).await?;
+            }
+        }
+    })
+    .await
+}
+
+// D288
+#[tokio::test]
+async fn no_text_is_twice_in_what_a_peer_causes() {
+    let answers: [fn(u32) -> Vec<u8>; 5] = [
+        |stream| http2::reset(stream, Reason::INTERNAL_ERROR),
+        |stream| http2::reset(stream, Reason::CANCEL),
+        |stream| http2::headers(stream, END_STREAM, &[(":status", "503")]),
+        |stream| http2::headers(stream, END_STREAM, &[(":status", "200")]),
+        |stream| http2::headers(stream, 0, &[("not", "http")]),
+    ];
+    for answer in answers {
+        let peer = answering(answer).await;
+        check(ErrorKind::Stream, &at(peer.uri())).await;
+    }
+    let leaving = RawPeer::start(|mut wire: RawConnection| async move {
+        wire.open().await?;
+        let stream = wire.whole_request().await?;
+        let goaway = http2::go_away(stream, Reason::ENHANCE_YOUR_CALM, "too much");
+        wire.write(&goaway).await
+    })
+    .await;
+    check(ErrorKind::Stream, &at(leaving.uri())).await;
+    for script in [
+        PeerScript::SpeaksHttp1,
+        PeerScript::SpeaksTls,
+        PeerScript::ClosesAfterPreface,
+        PeerScript::SendsGarbage,
+    ] {
+        let peer = Peer::start(script).await;
+        let channel = at(format!("http://{}", peer.addr()));
+        check(ErrorKind::Unavailable, &channel).await;
+    }
+}
+
+// D288
+#[tokio::test]
+async fn no_text_is_twice_in_what_a_connector_or_a_deadline_causes() {
+    let panics = service_fn(async |_: Uri| -> io::Result<TokioIo<TcpStream>> {
+        panic!("a bug of the connector")
+    });
+    let channel = Channel::new(panics, Endpoint::from_static("http://greeter.test"));
+    check(ErrorKind::Unavailable, &channel).await;
+
+    let silent = Peer::start(PeerScript::Silent).await;
+    let silent = endpoint(format!("http://{}", silent.addr()));
+    let soon = Duration::from_millis(50);
+    let channel = silent.clone().connect_timeout(soon).connect_lazy();
+    check(ErrorKind::Unavailable, &channel).await;
+    let channel = silent.timeout(soon).connect_lazy();
+    check(ErrorKind::DeadlineExceeded, &channel).await;
+    let mute = answering(|_| Vec::new()).await;
+    let channel = endpoint(mute.uri()).timeout(soon).connect_lazy();
+    check(ErrorKind::DeadlineExceeded, &channel).await;
+}
+
+// D288
+#[tokio::test]
+async fn no_text_is_twice_in_what_the_channel_refuses() {
+    let backend = Backend::start().await;
+    let build = || Channel::balance(discover::list([backend.uri()]).expect("a backend"));
+
+    let closed = build().build();
+    within("the channel to close", closed.close()).await;
+    check(ErrorKind::Closed, &closed).await;
+
+    let silent = Peer::start(PeerScript::Silent).await;
+    let silent = discover::list([format!("http://{}", silent.addr())]).expect("a backend");
+    let full = Channel::balance(silent).max_waiting_calls(0).build();
+    check(ErrorKind::TooManyWaiting, &full).await;
+
+    let plaintext = build().call_credentials(async |_| Ok(MetadataMap::new()));
+    check(ErrorKind::Credentials, &plaintext.build()).await;
+    let none = async |_| Err(Status::unauthenticated("no token"));
+    let none = build().call_credentials(none).allow_plaintext_credentials();
+    check(ErrorKind::Credentials, &none.build()).await;
+
+    let zero = r#"{"methodConfig": [{"name": [{}], "timeout": "0s"}]}"#;
+    let channel = build().service_config(zero.parse().expect("a config"));
+    check(ErrorKind::DeadlineExceeded, &channel.build()).await;
+
+    let mut call = http::Request::new(Body::empty());
+    *call.uri_mut() = Uri::from_static("other-host:1");
+    let error = within("an answer", build().build().oneshot(call)).await;
+    let error = error.expect_err("there is no path");
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert_no_text_twice(&error);
+
+    let small = r#"{"methodConfig": [{"name": [{}], "maxRequestMessageBytes": 1}]}"#;
+    let channel = build().service_config(small.parse().expect("a config"));
+    let status = status_by(channel.build()).await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_no_text_twice(&status);
+}
+
+/// They are told by themselves, where they are made: in a line of a command, or by a parser.
+// D288
+#[test]
+fn an_error_of_a_constructor_is_all_in_its_own_text() {
+    let no_time = Duration::ZERO;
+    let errors = [
+        Endpoint::from_shared("ftp://a:1").expect_err("no scheme of ours"),
+        "{".parse::<ServiceConfig>().expect_err("no JSON"),
+        BackoffConfig::try_new(no_time, 1.0, 0.0, no_time).expect_err("no pause"),
+    ];
+    for error in errors {
+        assert_eq!(error.to_string(), error.message());
+        assert!(error.source().is_none(), "{error:?}");
+    }
+}
+
+// D288
+#[tokio::test]
+async fn an_error_of_a_call_says_in_short_what_its_kind_is() {
+    let dead = dead_addr();
+    let error = error_by(at(dead.uri())).await;
+    assert_eq!(error.to_string(), "no backend can take the call");
+    assert_eq!(error.to_string(), error.kind().to_string());
+    assert!(error.message().contains("connection refused"));
 }

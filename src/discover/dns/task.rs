@@ -71,7 +71,7 @@ impl Task {
                 self.machine.on_failure(now());
                 let error = format!("name `{target}` {why}");
                 let error = Error::new(ErrorKind::Unavailable, error);
-                self.untold.push_back(Err(error));
+                self.untold.push_back(Err(error.outside_calls()));
             }
         }
     }

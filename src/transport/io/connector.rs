@@ -14,7 +14,11 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::contained_io::ContainedIo;
-use crate::{error::Origin, transport::words::failure::Failure, util::lock::lock};
+use crate::{
+    error::{Origin, describe},
+    transport::words::failure::Failure,
+    util::lock::lock,
+};
 
 /// Anything HTTP/2 can be spoken over.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -72,7 +76,7 @@ impl Connector {
 
 /// An error told with its sources, of which the last often says most.
 fn failed(error: BoxError) -> Failure {
-    let mut text = error.to_string();
+    let mut text = describe(&*error);
     let mut source = error.source();
     while let Some(error) = source {
         let more = error.to_string();
