@@ -150,7 +150,11 @@ async fn a_connection_ends_when_nothing_could_be_written_for_20_s() {
         .await
         .map(drop)
         .expect_err("the connection is gone");
-    assert!(failed.error.to_string().contains(why), "{}", failed.error);
+    assert!(
+        failed.error.message().contains(why),
+        "{}",
+        failed.error.message()
+    );
 }
 
 // D267
