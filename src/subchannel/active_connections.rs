@@ -201,6 +201,8 @@ impl First {
         let shared = self.shared;
         let [a, b] = &mut self.stages;
         select! {
+            // Of two that have ended, the cause is the same each time.
+            biased;
             why = ended(a, shared) => why,
             why = ended(b, shared) => why,
         }
