@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::{
     driver::Driver,
     keepalive::Keepalive,
-    limits::{builder, has_settings, stream_window},
+    limits::{builder, has_settings, max_frame_size, stream_window},
     wire::WireIo,
     write_timeout::WriteTimeout,
 };
@@ -35,7 +35,11 @@ pub(in crate::transport) async fn handshake(
     let read_activity = io.read_activity.clone();
     let streams = Streams::default();
     let (send, mut h2) = builder(&endpoint.http2)
-        .handshake::<_, Bytes>(WireIo::new(io, streams.clone()))
+        .handshake::<_, Bytes>(WireIo::new(
+            io,
+            streams.clone(),
+            max_frame_size(&endpoint.http2),
+        ))
         .await
         .map_err(|error| first_bytes.blame(Some(&error)))?;
     let ended = poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {

@@ -73,13 +73,19 @@ pub(super) fn builder(options: &Http2Options) -> h2::client::Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(options.header_list())
         .enable_push(false);
-    if let Some(size) = options.max_frame_size {
-        builder.max_frame_size(size.clamp(LEAST_FRAME, LARGEST_FRAME));
+    if options.max_frame_size.is_some() {
+        builder.max_frame_size(max_frame_size(options));
     }
     if let Some(size) = options.header_table_size {
         builder.header_table_size(size);
     }
     builder
+}
+
+/// The size of the peer's largest frame.
+pub(super) fn max_frame_size(options: &Http2Options) -> u32 {
+    let size = options.max_frame_size.unwrap_or(LEAST_FRAME);
+    size.clamp(LEAST_FRAME, LARGEST_FRAME)
 }
 
 /// Bytes that a response may send ahead of its reader.

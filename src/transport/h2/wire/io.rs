@@ -80,9 +80,10 @@ impl Pause {
 }
 
 /// How far the peer's frames are judged.
-#[derive(Default)]
 struct Peer {
     machine: Machine,
+    /// The size of its largest frame.
+    most: usize,
     /// Bytes that are not here of the frame that has begun.
     left: usize,
     head: Head,
@@ -94,7 +95,9 @@ impl Peer {
     #[inline]
     fn next(&mut self, bytes: &[u8], streams: &mut StreamTable) -> Option<(usize, Verdict)> {
         if self.left == 0 {
-            let (head, rest) = bytes.split_first_chunk()?;
+            let Some((head, rest)) = bytes.split_first_chunk() else {
+                return self.next_of_garbage(bytes);
+            };
             let head = Head::of(head);
             // Most come whole.
             if let Some(payload) = rest.get(..head.length) {
@@ -119,14 +122,31 @@ impl Peer {
             _ => Some((part, Verdict::Pass)),
         }
     }
+
+    /// The first bytes of a head tell whether it is of HTTP/2 at all, and a peer that speaks
+    /// something else may say no more. `h2` ends the connection over them.
+    fn next_of_garbage(&mut self, bytes: &[u8]) -> Option<(usize, Verdict)> {
+        let [a, b, c] = *bytes.first_chunk()?;
+        if u32::from_be_bytes([0, a, b, c]) as usize <= self.most {
+            return None;
+        }
+        self.left = usize::MAX;
+        Some((bytes.len(), Verdict::Pass))
+    }
 }
 
 impl<T> WireIo<T> {
-    pub(in crate::transport::h2) fn new(io: T, streams: Streams) -> Self {
+    /// Of a peer whose frames have `most` bytes at most.
+    pub(in crate::transport::h2) fn new(io: T, streams: Streams, most: u32) -> Self {
         Self {
             io,
             streams,
-            peer: Peer::default(),
+            peer: Peer {
+                machine: Machine::default(),
+                most: most as usize,
+                left: 0,
+                head: Head::default(),
+            },
             held: BytesMut::new(),
             judged: 0,
             shown: 0,
@@ -403,7 +423,7 @@ mod tests {
     /// pieces of `asked`.
     async fn shown(bytes: &[u8], piece: usize, asked: usize) -> Vec<u8> {
         let (ours, mut theirs) = duplex(piece);
-        let mut io: WireIo<DuplexStream> = WireIo::new(ours, Streams::default());
+        let mut io: WireIo<DuplexStream> = WireIo::new(ours, Streams::default(), 1 << 14);
         let write = async {
             theirs.write_all(bytes).await.expect("a reader");
             drop(theirs);
@@ -460,6 +480,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_http2_is_shown_at_once() {
+        let (ours, mut theirs) = duplex(64);
+        let mut io = WireIo::new(ours, Streams::default(), 1 << 14);
+        // A server that expects TLS says this, and waits.
+        let alert = [21, 3, 3, 0, 2, 2, 70];
+        theirs.write_all(&alert).await.expect("space");
+        let mut shown = [0; 64];
+        let read = io.read(&mut shown).await.expect("nothing is wrong");
+        assert_eq!(shown[..read], alert);
+    }
+
+    #[tokio::test]
     async fn one_turn_is_64_kib_or_one_settings() {
         let data = frame(Head::DATA, 0, 1, &[7; 1 << 14]);
         let settings = frame(Head::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 50]);
@@ -472,7 +504,7 @@ mod tests {
             ),
         ] {
             let (ours, mut theirs) = duplex(1 << 20);
-            let mut io = WireIo::new(ours, Streams::default());
+            let mut io = WireIo::new(ours, Streams::default(), 1 << 14);
             theirs.write_all(&bytes).await.expect("space");
             let (mut all, mut ended) = (0, 0);
             let mut turn = 0;
