@@ -7,6 +7,7 @@
 //!                               └─ unfinished ──► RequestBodyTask, cancelled with the body
 //! ```
 
+mod body;
 mod headers;
 mod http_error;
 mod message_limit;
@@ -16,6 +17,7 @@ mod request;
 mod request_body;
 mod response;
 
+pub(crate) use body::ResponseBody;
 pub(crate) use open::OpenError;
 pub(crate) use request::{GRPC_TIMEOUT, OutgoingRequest};
-pub(crate) use response::{Exchange, Failed, ResponseBody};
+pub(crate) use response::{Exchange, Failed};

@@ -1,37 +1,26 @@
-//! The response: its headers, then its body.
+//! The response, until its headers.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture};
 use http::{Response, response};
-use http_body::Frame;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, Sleep},
-};
-use tonic::{Code, Status};
+use tokio::time::Instant;
 
 use super::{
+    body::{LateStatus, Live, ResponseBody},
     headers::{KnownHeaders, LastFrame, clean_status, missing_status, remove_status},
     http_error::{Answer, HttpError, Page, Verdict, metadata},
-    message_limit::MessageLimit,
     request_body::{RequestBodyPump, RequestBodyTask},
 };
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{CallSlot, Connection, DeadlineKey, Expire, WeakConnection},
+        connection::{CallSlot, Connection},
         words::h2_error,
-    },
-    util::{
-        clock::{poll_timer, timer_on},
-        lock::lock,
     },
 };
 
@@ -184,10 +173,7 @@ impl Exchange {
             Poll::Ready(Verdict::HttpError) => Err(page.error(connection.address())),
             Poll::Ready(Verdict::Message(first)) => {
                 let Page { head, stream, .. } = *page;
-                let late = LateStatus {
-                    first: Some(first),
-                    http: HttpError::of(&head),
-                };
+                let late = LateStatus::new(first, HttpError::of(&head));
                 Ok(self.hand_out(head, Some(stream), Some(Box::new(late))))
             }
             Poll::Ready(Verdict::Trailers(trailers)) => {
@@ -212,28 +198,14 @@ impl Exchange {
         let request = std::mem::replace(&mut self.request, RequestBody::Sent);
         let request = request.into_task(&slot);
         let live = match (stream, request) {
-            (Some(stream), request) => Some(Live {
-                stream,
-                slot: Some(slot),
-                request,
-            }),
+            (Some(stream), request) => Some(Live::new(stream, slot, request)),
             (None, Some(request)) => {
                 request.detach(slot, self.deadline);
                 None
             }
             (None, None) => None,
         };
-        let body = ResponseBody {
-            reader: Reader {
-                is_over: live.is_none(),
-                data_done: false,
-                deadline: None,
-                limit: None,
-                late,
-            },
-            live: Held::Own(live),
-        };
-        Response::from_parts(head, body)
+        Response::from_parts(head, ResponseBody::new(live, late))
     }
 }
 
@@ -282,313 +254,4 @@ impl Future for Exchange {
             }
         })
     }
-}
-
-/// A response body. The slot is free again when the stream has ended and its
-/// last frame is taken, or when this is dropped, which cancels the call if it
-/// has not ended.
-pub(crate) struct ResponseBody {
-    live: Held,
-    reader: Reader,
-}
-
-/// How far a body is read.
-struct Reader {
-    /// The end, or an error, was handed out.
-    is_over: bool,
-    data_done: bool,
-    deadline: Option<Deadline>,
-    limit: Option<MessageLimit>,
-    /// Of a response whose HTTP code is no success.
-    late: Option<Box<LateStatus>>,
-}
-
-/// A response that is gRPC in spite of its HTTP code.
-struct LateStatus {
-    /// What had to come before that was known.
-    first: Option<Bytes>,
-    /// What it is if it ends without a status.
-    http: HttpError,
-}
-
-/// Who holds what is left of the stream. `None` once it has ended.
-enum Held {
-    Own(Option<Live>),
-    /// The driver too, to end it at its deadline.
-    Shared(Arc<SharedLive>),
-}
-
-/// What is left of a stream that has a deadline and may not be read.
-struct SharedLive {
-    live: Mutex<Option<Live>>,
-    connection: WeakConnection,
-    key: OnceLock<DeadlineKey>,
-}
-
-impl SharedLive {
-    /// Shares `live` with the driver of its connection until `at`.
-    fn new(live: Live, at: Instant) -> Arc<Self> {
-        let connection = live.connection().clone();
-        let shared = Arc::new(Self {
-            live: Mutex::new(Some(live)),
-            connection: connection.downgrade(),
-            key: OnceLock::new(),
-        });
-        let what: Weak<dyn Expire> = Arc::downgrade(&shared) as Weak<dyn Expire>;
-        let _ = shared.key.set(connection.add_deadline(at, what));
-        shared
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
-        lock(&self.live)
-    }
-}
-
-impl Expire for SharedLive {
-    fn expire(&self) {
-        let live = self.lock().take();
-        drop(live);
-    }
-}
-
-impl Drop for SharedLive {
-    fn drop(&mut self) {
-        if let (Some(key), Some(connection)) = (self.key.get(), self.connection.upgrade()) {
-            connection.remove_deadline(*key);
-        }
-    }
-}
-
-/// When a body has to be over.
-struct Deadline {
-    at: Instant,
-    /// For who waits. Most bodies are there when they are asked for, and need none.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-struct Live {
-    stream: RecvStream,
-    /// The slot, and with it the connection: it outlives its channel. Taken when this is
-    /// dropped.
-    slot: Option<CallSlot>,
-    /// What is left of the request, and moves by itself.
-    request: Option<RequestBodyTask>,
-}
-
-impl ResponseBody {
-    /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
-    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
-        self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
-        if let Some(at) = deadline {
-            self.share(at);
-        }
-        self
-    }
-
-    /// Has the driver end the stream at this time, unless the answer is there whole: then it
-    /// holds no stream.
-    #[inline(never)]
-    fn share(&mut self, at: Instant) {
-        if let Held::Own(live) = &mut self.live
-            && live
-                .as_ref()
-                .is_some_and(|live| !live.slot().is_response_over())
-            && let Some(live) = live.take()
-        {
-            self.live = Held::Shared(SharedLive::new(live, at));
-        }
-    }
-
-    /// Bounds each message to `max` bytes, as it is on the wire: a compressed one
-    /// counts compressed. With 0 only empty messages pass.
-    ///
-    /// The DATA frame that brings the prefix of a larger one is not handed out,
-    /// nor what it holds of messages before that one: the body fails instead with
-    /// RESOURCE_EXHAUSTED, and the call is cancelled.
-    pub(crate) fn with_message_limit(mut self, max: Option<u32>) -> Self {
-        self.reader.limit = max.map(MessageLimit::new);
-        self
-    }
-}
-
-impl Reader {
-    /// The next frame of `live`, which is `None` if it has expired.
-    #[inline(always)]
-    fn poll(
-        &mut self,
-        live: &mut Option<Live>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        let Some(stream) = live else {
-            self.is_over = true;
-            return Poll::Ready(Some(Err(expired(""))));
-        };
-        let frame = self.poll_live(stream, cx);
-        let runtime = stream.connection().runtime();
-        let deadline = self.deadline.as_mut();
-        if deadline.is_some_and(|deadline| deadline.ends(&frame, runtime, cx)) {
-            let status = expired(stream.connection().address());
-            self.is_over = true;
-            *live = None;
-            return Poll::Ready(Some(Err(status)));
-        }
-        let frame = ready!(frame);
-        match &frame {
-            Some(Ok(data)) if data.is_data() => return Poll::Ready(frame),
-            Some(Err(_)) => *live = None,
-            Some(Ok(_)) | None => {
-                let deadline = self.deadline.as_ref().map(|deadline| deadline.at);
-                live.take().into_iter().for_each(|live| live.end(deadline));
-            }
-        }
-        self.is_over = true;
-        Poll::Ready(frame)
-    }
-
-    #[inline(never)]
-    fn poll_shared(
-        &mut self,
-        shared: &SharedLive,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.poll(&mut shared.lock(), cx)
-    }
-
-    fn poll_live(
-        &mut self,
-        live: &mut Live,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if !self.data_done {
-            let first = self.late.as_mut().and_then(|late| late.first.take());
-            let data = match first {
-                None => ready!(live.stream.poll_data(cx)),
-                Some(first) => Some(Ok(first)),
-            };
-            match data {
-                Some(Ok(data)) => {
-                    // Fails only for a stream that is gone; its error comes next.
-                    let _ = live.stream.flow_control().release_capacity(data.len());
-                    if let Some(limit) = &mut self.limit
-                        && let Err(too_large) = limit.check(&data)
-                    {
-                        let error = too_large.in_response(live.connection().address());
-                        return Poll::Ready(Some(Err(error.into())));
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(live.status(&error)))),
-                None => self.data_done = true,
-            }
-        }
-        let last = match ready!(live.stream.poll_trailers(cx)) {
-            Ok(Some(mut trailers)) => {
-                if clean_status(&mut trailers) {
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
-                LastFrame::Trailers
-            }
-            Ok(None) => LastFrame::Data,
-            Err(error) => return Poll::Ready(Some(Err(live.status(&error)))),
-        };
-        let connection = live.connection();
-        Poll::Ready(Some(Err(match &self.late {
-            None => missing_status(connection, last),
-            Some(late) => late.http.status(connection.address()),
-        })))
-    }
-}
-
-impl Deadline {
-    /// Whether the body is over by now, although the stream has `frame` to say.
-    fn ends(
-        &mut self,
-        frame: &Poll<Option<Result<Frame<Bytes>, Status>>>,
-        runtime: &Handle,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        match frame {
-            Poll::Pending => {
-                let timer = || Box::pin(timer_on(runtime, self.at));
-                let timer = self.timer.get_or_insert_with(timer);
-                poll_timer(timer.as_mut(), cx).is_ready()
-            }
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => self.at <= Instant::now(),
-            // The server has the same deadline, and says so by cancelling the call.
-            Poll::Ready(Some(Err(status))) if status.code() == Code::Cancelled => {
-                self.at <= Instant::now()
-            }
-            // The end, in time or not.
-            Poll::Ready(_) => false,
-        }
-    }
-}
-
-impl Live {
-    /// The answer is over. What is left of the request goes on until `deadline`.
-    fn end(mut self, deadline: Option<Instant>) {
-        if let Some(request) = self.request.take()
-            && let Some(slot) = self.slot.take()
-        {
-            request.detach(slot, deadline);
-        }
-    }
-
-    fn slot(&self) -> &CallSlot {
-        self.slot.as_ref().expect("until it is dropped")
-    }
-
-    fn connection(&self) -> &Connection {
-        self.slot().connection()
-    }
-
-    /// The request body's own error, if that is why the stream ended.
-    fn status(&mut self, error: &h2::Error) -> Status {
-        let of_stream = self.connection().on_stream_failed(error);
-        let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
-        of_request.map_or(of_stream, Status::from)
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.cancel(|| Box::new(self.stream.flow_control().clone()));
-        }
-    }
-}
-
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { live, reader } = &mut *self;
-        match live {
-            Held::Own(live) => reader.poll(live, cx),
-            Held::Shared(shared) => reader.poll_shared(shared, cx),
-        }
-    }
-
-    /// Whether the end was taken: to ask `h2` if it is next takes a lock, and a gRPC
-    /// response has trailers anyway.
-    fn is_end_stream(&self) -> bool {
-        self.reader.is_over
-    }
-}
-
-fn expired(address: &str) -> Status {
-    let of = match address {
-        "" => String::new(),
-        address => format!(" of {address}"),
-    };
-    Status::deadline_exceeded(format!(
-        "deadline exceeded while the response{of} was received"
-    ))
 }
