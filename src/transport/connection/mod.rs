@@ -21,6 +21,8 @@ mod queue;
 mod slots;
 mod stage;
 mod streams;
+#[cfg(test)]
+mod streams_tests;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
