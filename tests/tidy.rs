@@ -16,7 +16,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 33] = [
+const PURE: [&str; 34] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
@@ -40,6 +40,7 @@ const PURE: [&str; 33] = [
     "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",
     "src/transport/connection/streams.rs",
+    "src/transport/connection/unread.rs",
     "src/transport/exchange/message_limit.rs",
     "src/transport/exchange/quote.rs",
     "src/transport/h2/wire/frames.rs",
@@ -81,7 +82,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 25] = [
+const WAITS: [&str; 26] = [
     "src/balancer/inputs.rs",
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
@@ -96,14 +97,15 @@ const WAITS: [&str; 25] = [
     "src/discover/file.rs",
     "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
+    "src/transport/exchange/body.rs",
     "src/transport/exchange/http_error.rs",
     "src/transport/exchange/request_body.rs",
-    "src/transport/exchange/response.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/h2/close_timeout.rs",
     "src/transport/h2/driver.rs",
     "src/transport/h2/keepalive.rs",
+    "src/transport/h2/windows.rs",
     "src/transport/h2/write_timeout.rs",
     "src/transport/io/tls/handshake.rs",
     "src/util/clock.rs",

@@ -1,7 +1,7 @@
 //! What a connection does after each poll of its `h2`, and whenever a stream begins or ends.
 
 use std::{
-    sync::{MutexGuard, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Instant,
 };
 
@@ -9,9 +9,12 @@ use tokio::time;
 
 use super::{
     connection::Connection,
-    deadlines::{DeadlineKey, Expire},
-    streams::StreamTable,
+    deadlines::DeadlineKey,
+    held_body::HeldBody,
+    streams::{Received, StreamTable},
+    unread::{Hoard, UnreadCap},
 };
+use crate::transport::words::body;
 
 /// What the driver does after a poll of `h2`.
 pub(in crate::transport) struct AfterPoll {
@@ -21,6 +24,8 @@ pub(in crate::transport) struct AfterPoll {
     pub(in crate::transport) asks_peer: bool,
     /// Since when the socket takes nothing.
     pub(in crate::transport) blocked_since: Option<Instant>,
+    /// What DATA has come.
+    pub(in crate::transport) came: usize,
 }
 
 impl Connection {
@@ -58,6 +63,7 @@ impl Connection {
             polls_again: streams.has_stuck(),
             asks_peer: streams.has_question(),
             blocked_since: streams.blocked_since(),
+            came: streams.take_came(),
         };
         drop(streams);
         drop(parked);
@@ -81,7 +87,7 @@ impl Connection {
     pub(in crate::transport) fn add_deadline(
         &self,
         at: time::Instant,
-        what: Weak<dyn Expire>,
+        what: Weak<dyn HeldBody>,
     ) -> DeadlineKey {
         let key = self.0.deadlines.add(at, what);
         self.wake_driver();
@@ -101,8 +107,48 @@ impl Connection {
     pub(in crate::transport) fn expire(&self, now: time::Instant) {
         for what in self.0.deadlines.take_until(now) {
             if let Some(what) = what.upgrade() {
-                what.expire();
+                what.end(body::expired(self.address()));
             }
         }
     }
+
+    /// Counts what is not read, and ends what `cap` says.
+    pub(in crate::transport) fn count_unread(&self, cap: &mut UnreadCap) {
+        // Bodies are asked without the lock, for they take it themselves.
+        let received = self.lock_streams().received();
+        let counted = received.into_iter().filter_map(count);
+        let (hoards, bodies): (Vec<_>, Vec<_>) = counted.unzip();
+        for at in cap.on_counted(&hoards) {
+            if let Some(body) = &bodies[at] {
+                body.end(body::hoards(self.address(), hoards[at].cost, cap.most()));
+            }
+        }
+    }
+}
+
+/// What a call has that is not read. None if it has let go of it meanwhile.
+fn count(received: Received) -> Option<(Hoard, Option<Arc<dyn HeldBody>>)> {
+    let Received { stream, came, body } = received;
+    let Some(body) = body else {
+        // Its headers are not asked for, or it is whole and small.
+        let cost = came.cost();
+        let hoard = Hoard {
+            stream,
+            cost,
+            frames: None,
+        };
+        return Some((hoard, None));
+    };
+    let body = body.upgrade()?;
+    let progress = body.progress()?;
+    let cost = came.cost_of_rest(progress.unread, progress.frames);
+    let frames = Some(progress.frames);
+    Some((
+        Hoard {
+            stream,
+            cost,
+            frames,
+        },
+        Some(body),
+    ))
 }

@@ -16,6 +16,7 @@ use super::{
     call_limits::CallLimits,
     credentials::CallCredentials,
     deadlines::Deadlines,
+    held_body::HeldBody,
     keepalive_throttle::KeepaliveThrottle,
     last_use::LastUse,
     queue::{Queue, Ticket},
@@ -521,10 +522,17 @@ impl CallSlot {
         connection.wake_driver();
     }
 
-    /// Whether the peer's side of its stream is over.
-    pub(in crate::transport) fn is_response_over(&self) -> bool {
+    /// Whether its response is whole and small: there is nothing for the driver to look after.
+    pub(in crate::transport) fn is_settled(&self) -> bool {
         self.stream
-            .is_none_or(|stream| self.connection.lock_streams().is_response_over(stream))
+            .is_none_or(|stream| self.connection.lock_streams().is_settled(stream))
+    }
+
+    /// Its response is looked after by the driver.
+    pub(in crate::transport) fn set_body(&self, body: Weak<dyn HeldBody>) {
+        if let Some(stream) = self.stream {
+            self.connection.lock_streams().set_body(stream, body);
+        }
     }
 
     /// Drops it. No call was made, so none counts against the endpoint's rate.

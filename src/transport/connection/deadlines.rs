@@ -13,13 +13,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::held_body::HeldBody;
 use crate::util::lock::lock;
-
-/// What can be ended from outside.
-pub(in crate::transport) trait Expire: Send + Sync {
-    /// Its time is over. Does nothing if it has ended.
-    fn expire(&self);
-}
 
 /// Names one deadline of a connection.
 pub(in crate::transport) type DeadlineKey = (Instant, u64);
@@ -34,12 +29,12 @@ pub(super) struct Deadlines {
 
 #[derive(Default)]
 struct Entries {
-    by_time: BTreeMap<DeadlineKey, Weak<dyn Expire>>,
+    by_time: BTreeMap<DeadlineKey, Weak<dyn HeldBody>>,
     next: u64,
 }
 
 impl Deadlines {
-    pub(super) fn add(&self, at: Instant, what: Weak<dyn Expire>) -> DeadlineKey {
+    pub(super) fn add(&self, at: Instant, what: Weak<dyn HeldBody>) -> DeadlineKey {
         let mut entries = self.lock();
         let key = (at, entries.next);
         entries.next += 1;
@@ -65,7 +60,7 @@ impl Deadlines {
     }
 
     /// Those that are over by `now`, which are not kept any more.
-    pub(super) fn take_until(&self, now: Instant) -> Vec<Weak<dyn Expire>> {
+    pub(super) fn take_until(&self, now: Instant) -> Vec<Weak<dyn HeldBody>> {
         let mut entries = self.lock();
         let later = entries.by_time.split_off(&(now, u64::MAX));
         let over = std::mem::replace(&mut entries.by_time, later);

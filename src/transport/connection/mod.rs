@@ -15,6 +15,7 @@ mod connection;
 mod credentials;
 mod deadlines;
 mod group;
+mod held_body;
 mod keepalive_throttle;
 mod last_use;
 mod queue;
@@ -23,6 +24,7 @@ mod stage;
 mod streams;
 #[cfg(test)]
 mod streams_tests;
+mod unread;
 
 pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
@@ -32,9 +34,11 @@ pub(crate) use connection::{
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
-pub(super) use deadlines::{DeadlineKey, Expire};
+pub(super) use deadlines::DeadlineKey;
 pub(crate) use group::ConnectionGroup;
+pub(super) use held_body::{HeldBody, Progress};
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use stage::Stage;
 pub(super) use streams::{MAX_CANCELLED, StreamTable, Streams};
+pub(super) use unread::{A_WHILE, Came, UnreadCap};

@@ -3,14 +3,17 @@
 //! A stream is free at the peer when both its sides are over on the wire: END_STREAM of each,
 //! or one RST_STREAM. Its slot is free here at the same moment, not before: a peer that stops
 //! reading is then given no more streams than its limit, however many calls are cancelled.
+//!
+//! A stream stays in the table until its call lets go of it, for what has come may not be read.
 
 use std::{
     any::Any,
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Instant,
 };
 
+use super::{held_body::HeldBody, unread::Came};
 use crate::util::lock::lock;
 
 /// Calls that may be cancelled on a connection before the peer is seen to read: it takes no
@@ -24,6 +27,9 @@ const MAX_WAITING: usize = 1 << 20;
 const MAX_WAITING_OF_CALL: usize = MAX_WAITING / 16;
 /// What a request counts at least.
 const WAITING_HEAD: usize = 512;
+/// An answer that is whole and no larger than this is its caller's: the driver does not look
+/// after it.
+const SMALL_ANSWER: usize = 64 << 10;
 
 /// Shared by the handles of a connection and the IO under its `h2`.
 #[derive(Clone, Default)]
@@ -35,10 +41,10 @@ impl Streams {
     }
 }
 
-/// In the order of their numbers (RFC 9113 §5.1.1), in which they are opened.
 #[derive(Default)]
 pub(in crate::transport) struct StreamTable {
-    open: VecDeque<Stream>,
+    /// In the order of their numbers (RFC 9113 §5.1.1), in which they are opened.
+    streams: VecDeque<Stream>,
     freed: Freed,
     /// How often [`take_freed`](Self::take_freed) has been called.
     turn: u32,
@@ -65,6 +71,8 @@ pub(in crate::transport) struct StreamTable {
     last: usize,
     /// Whether the connection takes no calls.
     is_held: bool,
+    /// What DATA has come since the driver's last poll.
+    came: usize,
 }
 
 /// What has an end since the driver's last poll.
@@ -74,6 +82,14 @@ pub(in crate::transport) struct Freed {
     pub(in crate::transport) slots: usize,
     /// Calls among them that are still counted as in flight.
     pub(in crate::transport) calls: usize,
+}
+
+/// What a call has of the peer's DATA, read or not.
+pub(in crate::transport) struct Received {
+    pub(in crate::transport) stream: u32,
+    pub(in crate::transport) came: Came,
+    /// Its response, if the driver looks after it.
+    pub(in crate::transport) body: Option<Weak<dyn HeldBody>>,
 }
 
 /// A handle of `h2` to a stream, which is reset when it is dropped.
@@ -112,8 +128,13 @@ struct Stream {
     request_over: bool,
     /// END_STREAM has come.
     response_over: bool,
+    /// Both, or RST_STREAM.
+    is_over: bool,
     /// Its call has let go of it.
     is_left: bool,
+    /// DATA of the peer's.
+    came: Came,
+    body: Option<Weak<dyn HeldBody>>,
     /// The turn in which its call let go of it, where `h2` may have nothing more to write: the
     /// answer is whole, and the end of the request waits for a window.
     stuck_in: Option<u32>,
@@ -126,14 +147,17 @@ impl StreamTable {
     pub(in crate::transport) fn open(&mut self, number: u32, bytes: usize) {
         let waiting = WAITING_HEAD + bytes.min(MAX_WAITING_OF_CALL);
         self.waiting += waiting;
-        self.open.push_back(Stream {
+        self.streams.push_back(Stream {
             number,
             waiting,
             epoch: self.epoch,
             headers: 0,
             request_over: false,
             response_over: false,
+            is_over: false,
             is_left: false,
+            came: Came::default(),
+            body: None,
             stuck_in: None,
         });
     }
@@ -153,14 +177,14 @@ impl StreamTable {
         self.known = self.known.max(number);
         if self.dead > 0 {
             let dead = |stream: &&Stream| stream.is_left && stream.number > self.known;
-            self.dead = self.open.iter().filter(dead).count();
+            self.dead = self.streams.iter().filter(dead).count();
         }
     }
 
     /// Our END_STREAM is on the wire.
     pub(in crate::transport) fn on_request_over(&mut self, number: u32) {
         if let Some(at) = self.position(number) {
-            let stream = &mut self.open[at];
+            let stream = &mut self.streams[at];
             stream.request_over = true;
             if stream.response_over {
                 self.end(at);
@@ -173,8 +197,8 @@ impl StreamTable {
     /// The peer's END_STREAM is here.
     pub(in crate::transport) fn on_response_over(&mut self, number: u32) {
         if let Some(at) = self.position(number) {
-            self.open[at].response_over = true;
-            if self.open[at].request_over {
+            self.streams[at].response_over = true;
+            if self.streams[at].request_over {
                 self.end(at);
             }
         }
@@ -191,17 +215,62 @@ impl StreamTable {
     /// open.
     pub(in crate::transport) fn on_headers(&mut self, number: u32) -> Option<u8> {
         let at = self.position(number)?;
-        let headers = &mut self.open[at].headers;
+        let headers = &mut self.streams[at].headers;
         *headers = headers.saturating_add(1);
         Some(*headers)
     }
 
+    /// DATA of the peer's.
+    #[inline]
+    pub(in crate::transport) fn on_data(&mut self, number: u32, came: Came) {
+        if let Some(at) = self.position(number) {
+            self.streams[at].came += came;
+            self.came += came.cost();
+        }
+    }
+
+    /// The response of a stream is looked after by the driver.
+    pub(in crate::transport) fn set_body(&mut self, number: u32, body: Weak<dyn HeldBody>) {
+        if let Some(at) = self.find(number) {
+            self.streams[at].body = Some(body);
+        }
+    }
+
+    /// Whether the response of a stream is whole, and small.
+    pub(in crate::transport) fn is_settled(&mut self, number: u32) -> bool {
+        self.find(number).is_none_or(|at| {
+            let stream = &self.streams[at];
+            stream.response_over && stream.came.cost() <= SMALL_ANSWER
+        })
+    }
+
+    /// What calls have of the peer's DATA.
+    pub(in crate::transport) fn received(&self) -> Vec<Received> {
+        let streams = self.streams.iter();
+        let with_data = streams.filter(|stream| !stream.is_left && stream.came.cost() > 0);
+        let received = |stream: &Stream| Received {
+            stream: stream.number,
+            came: stream.came,
+            body: stream.body.clone(),
+        };
+        with_data.map(received).collect()
+    }
+
+    /// What DATA has come since this was last asked.
+    pub(in crate::transport) fn take_came(&mut self) -> usize {
+        std::mem::take(&mut self.came)
+    }
+
     /// Its call lets go of a stream.
     pub(in crate::transport) fn leave(&mut self, number: u32) -> Left {
-        let Some(at) = self.position(number) else {
+        let Some(at) = self.find(number) else {
             return Left::Over;
         };
-        let stream = &mut self.open[at];
+        let stream = &mut self.streams[at];
+        if stream.is_over {
+            self.remove(at);
+            return Left::Over;
+        }
         stream.is_left = true;
         self.dead += usize::from(number > self.known);
         if stream.response_over {
@@ -263,12 +332,6 @@ impl StreamTable {
         };
     }
 
-    /// Whether the peer's side of a stream is over.
-    pub(in crate::transport) fn is_response_over(&self, number: u32) -> bool {
-        self.look_for(number)
-            .is_none_or(|at| self.open[at].response_over)
-    }
-
     /// The socket took some of what was written to it, or all.
     pub(in crate::transport) fn on_written(&mut self) {
         self.blocked_since = None;
@@ -309,7 +372,7 @@ impl StreamTable {
     fn give_up_stuck(&mut self) {
         let now = self.turn;
         while let Some(at) = self
-            .open
+            .streams
             .iter()
             .position(|stream| stream.stuck_in.is_some_and(|turn| turn != now))
         {
@@ -339,32 +402,47 @@ impl StreamTable {
     /// The connection is over, and all streams with it.
     pub(in crate::transport) fn end_all(&mut self) {
         self.cancelled = 0;
-        while !self.open.is_empty() {
-            self.end(self.open.len() - 1);
+        for at in (0..self.streams.len()).rev() {
+            if !self.streams[at].is_over {
+                self.end(at);
+            }
         }
     }
 
     fn end(&mut self, at: usize) {
-        let stream = match at {
-            // Mostly it is the oldest.
-            0 => self.open.pop_front(),
-            _ => self.open.remove(at),
-        };
-        let Some(stream) = stream else {
-            return;
-        };
+        let stream = &mut self.streams[at];
+        stream.is_over = true;
+        stream.response_over = true;
         self.stuck -= usize::from(stream.stuck_in.is_some());
         self.dead -= usize::from(stream.is_left && stream.number > self.known);
         if stream.epoch == self.epoch {
-            self.waiting -= stream.waiting;
+            self.waiting -= std::mem::take(&mut stream.waiting);
         }
         self.freed.slots += 1;
         self.freed.calls += usize::from(!stream.is_left);
+        if stream.is_left {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        match at {
+            // Mostly it is the oldest.
+            0 => self.streams.pop_front(),
+            _ => self.streams.remove(at),
+        };
+    }
+
+    /// Where a stream is that is not over.
+    #[inline]
+    fn position(&mut self, number: u32) -> Option<usize> {
+        let at = self.find(number)?;
+        (!self.streams[at].is_over).then_some(at)
     }
 
     #[inline]
-    fn position(&mut self, number: u32) -> Option<usize> {
-        match self.open.get(self.last) {
+    fn find(&mut self, number: u32) -> Option<usize> {
+        match self.streams.get(self.last) {
             Some(stream) if stream.number == number => Some(self.last),
             _ => {
                 let at = self.look_for(number)?;
@@ -376,10 +454,10 @@ impl StreamTable {
 
     #[inline]
     fn look_for(&self, number: u32) -> Option<usize> {
-        let behind = self.open.back()?.number.checked_sub(number)? as usize / 2;
-        // Mostly all that were opened after it are still open.
-        let at = self.open.len().wrapping_sub(behind + 1);
-        match self.open.get(at) {
+        let behind = self.streams.back()?.number.checked_sub(number)? as usize / 2;
+        // Mostly all that were opened after it are still there.
+        let at = self.streams.len().wrapping_sub(behind + 1);
+        match self.streams.get(at) {
             Some(stream) if stream.number == number => Some(at),
             _ => self.search(number),
         }
@@ -387,7 +465,7 @@ impl StreamTable {
 
     #[inline(never)]
     fn search(&self, number: u32) -> Option<usize> {
-        self.open
+        self.streams
             .binary_search_by_key(&number, |stream| stream.number)
             .ok()
     }

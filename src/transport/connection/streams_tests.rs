@@ -1,4 +1,9 @@
-use super::streams::{Freed, Left, StreamTable};
+//! What has happened on the wire, and what it frees.
+
+use super::{
+    streams::{Freed, Left, StreamTable},
+    unread::Came,
+};
 use crate::util::clock::now;
 
 const CALL: Freed = Freed { slots: 1, calls: 1 };
@@ -69,8 +74,8 @@ fn streams_that_are_not_open_have_no_end() {
     assert!(!streams.on_reset(3));
     assert_eq!(streams.on_headers(3), None);
     assert_eq!(streams.take_freed(), NOTHING);
-    assert!(streams.is_response_over(3));
-    assert!(!streams.is_response_over(1));
+    assert!(streams.is_settled(3));
+    assert!(!streams.is_settled(1));
 }
 
 #[test]
@@ -190,4 +195,31 @@ fn many_end_in_any_order() {
         },
         "the rest"
     );
+}
+
+#[test]
+fn what_has_come_is_kept_until_its_call_lets_go_of_it() {
+    let mut streams = opened();
+    streams.open(3, 0);
+    let received = |streams: &StreamTable| -> Vec<_> {
+        let received = streams.received().into_iter();
+        received.map(|part| (part.stream, part.came)).collect()
+    };
+    assert!(received(&streams).is_empty());
+    let frame = Came::frame(70_000, false);
+    streams.on_data(1, frame);
+    streams.on_data(5, frame);
+    assert_eq!(received(&streams), [(1, frame)]);
+    assert_eq!(streams.take_came(), frame.cost());
+    assert_eq!(streams.take_came(), 0);
+    streams.on_request_over(1);
+    streams.on_response_over(1);
+    assert_eq!(streams.take_freed(), CALL);
+    assert!(!streams.is_settled(1), "it is large");
+    assert_eq!(received(&streams), [(1, frame)]);
+    assert_eq!(streams.leave(1), Left::Over);
+    streams.on_data(3, frame);
+    streams.leave(3);
+    assert!(received(&streams).is_empty());
+    streams.on_response_over(3);
 }

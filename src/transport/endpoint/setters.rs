@@ -141,23 +141,31 @@ impl Endpoint {
     }
 
     /// How many bytes one response may send ahead of its reader. 2 MiB by
-    /// default, and with `None`.
+    /// default, and with `None`; never more than
+    /// [`initial_connection_window_size`](Self::initial_connection_window_size).
     pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.http2.stream_window = bytes.into();
         self
     }
 
-    /// How many bytes all responses of the connection together may send ahead
-    /// of their readers. 5 MiB by default, and with `None`.
+    /// How many bytes of all responses of the connection may wait to be read. 64 MiB by
+    /// default, and with `None`: 32 full windows of streams.
+    ///
+    /// The window of the connection itself is 1 GiB. A smaller one would be filled by responses
+    /// that are not read, and every other call would stall with them.
+    ///
+    /// Where more waits, the server is told windows of 64 KiB for each stream, until half as
+    /// much waits. Where twice as much waits, the largest response of which nothing was read
+    /// for 100 ms ends with RESOURCE_EXHAUSTED. Each frame counts 256 bytes more, as it takes
+    /// in memory.
     pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.http2.connection_window = bytes.into();
         self
     }
 
     /// Takes windows that hold what a long fat network has on its way: 16 MiB for a
-    /// stream and for the connection, whatever their sizes say. Not by default: it pays
-    /// for large responses over round trips of more than some 20 ms, and a slow reader
-    /// holds three times as much.
+    /// stream, whatever the sizes say. Not by default: it pays for large responses over
+    /// round trips of more than some 20 ms, and a slow reader holds eight times as much.
     ///
     /// hyper estimates the product of bandwidth and delay with PINGs, and lets the
     /// windows grow up to that size. Here they have it from the start, and nothing

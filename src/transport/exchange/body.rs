@@ -2,12 +2,11 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http_body::Frame;
 use tokio::{
     runtime::Handle,
@@ -18,15 +17,13 @@ use tonic::{Code, Status};
 use super::{
     headers::{LastFrame, clean_status, missing_status},
     http_error::HttpError,
+    live::Live,
     message_limit::MessageLimit,
-    request_body::RequestBodyTask,
+    shared_live::SharedLive,
 };
 use crate::{
-    transport::connection::{CallSlot, Connection, DeadlineKey, Expire, WeakConnection},
-    util::{
-        clock::{poll_timer, timer_on},
-        lock::lock,
-    },
+    transport::words::body::expired,
+    util::clock::{poll_timer, timer_on},
 };
 
 /// A response body. The slot is free again when the stream has ended and its
@@ -68,49 +65,8 @@ impl LateStatus {
 /// Who holds what is left of the stream. `None` once it has ended.
 enum Held {
     Own(Option<Live>),
-    /// The driver too, to end it at its deadline.
+    /// Its connection too.
     Shared(Arc<SharedLive>),
-}
-
-/// What is left of a stream that has a deadline and may not be read.
-struct SharedLive {
-    live: Mutex<Option<Live>>,
-    connection: WeakConnection,
-    key: OnceLock<DeadlineKey>,
-}
-
-impl SharedLive {
-    /// Shares `live` with the driver of its connection until `at`.
-    fn new(live: Live, at: Instant) -> Arc<Self> {
-        let connection = live.connection().clone();
-        let shared = Arc::new(Self {
-            live: Mutex::new(Some(live)),
-            connection: connection.downgrade(),
-            key: OnceLock::new(),
-        });
-        let what: Weak<dyn Expire> = Arc::downgrade(&shared) as Weak<dyn Expire>;
-        let _ = shared.key.set(connection.add_deadline(at, what));
-        shared
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
-        lock(&self.live)
-    }
-}
-
-impl Expire for SharedLive {
-    fn expire(&self) {
-        let live = self.lock().take();
-        drop(live);
-    }
-}
-
-impl Drop for SharedLive {
-    fn drop(&mut self) {
-        if let (Some(key), Some(connection)) = (self.key.get(), self.connection.upgrade()) {
-            connection.remove_deadline(*key);
-        }
-    }
 }
 
 /// When a body has to be over.
@@ -118,16 +74,6 @@ struct Deadline {
     at: Instant,
     /// For who waits. Most bodies are there when they are asked for, and need none.
     timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// What is left of a stream whose headers are there.
-pub(super) struct Live {
-    stream: RecvStream,
-    /// The slot, and with it the connection: it outlives its channel. Taken when this is
-    /// dropped.
-    slot: Option<CallSlot>,
-    /// What is left of the request, and moves by itself.
-    request: Option<RequestBodyTask>,
 }
 
 impl ResponseBody {
@@ -144,27 +90,16 @@ impl ResponseBody {
         Self { live, reader }
     }
 
-    /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed.
+    /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks
+    /// after it from now on.
     pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
-        if let Some(at) = deadline {
-            self.share(at);
+        if let Held::Own(live) = &mut self.live
+            && let Some(live) = live.take_if(|live| !live.slot().is_settled())
+        {
+            self.live = Held::Shared(SharedLive::new(live, deadline));
         }
         self
-    }
-
-    /// Has the driver end the stream at this time, unless the answer is there whole: then it
-    /// holds no stream.
-    #[inline(never)]
-    fn share(&mut self, at: Instant) {
-        if let Held::Own(live) = &mut self.live
-            && live
-                .as_ref()
-                .is_some_and(|live| !live.slot().is_response_over())
-            && let Some(live) = live.take()
-        {
-            self.live = Held::Shared(SharedLive::new(live, at));
-        }
     }
 
     /// Bounds each message to `max` bytes, as it is on the wire: a compressed one
@@ -180,7 +115,7 @@ impl ResponseBody {
 }
 
 impl Reader {
-    /// The next frame of `live`, which is `None` if it has expired.
+    /// The next frame of `live`, which is there until the end.
     #[inline(always)]
     fn poll(
         &mut self,
@@ -191,8 +126,7 @@ impl Reader {
             return Poll::Ready(None);
         }
         let Some(stream) = live else {
-            self.is_over = true;
-            return Poll::Ready(Some(Err(expired(""))));
+            return Poll::Ready(None);
         };
         let frame = self.poll_live(stream, cx);
         let runtime = stream.connection().runtime();
@@ -222,7 +156,12 @@ impl Reader {
         shared: &SharedLive,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.poll(&mut shared.lock(), cx)
+        let mut state = shared.lock();
+        if let Some(status) = state.ended.take() {
+            self.is_over = true;
+            return Poll::Ready(Some(Err(*status)));
+        }
+        self.poll(&mut state.live, cx)
     }
 
     fn poll_live(
@@ -238,6 +177,7 @@ impl Reader {
             };
             match data {
                 Some(Ok(data)) => {
+                    live.frames = live.frames.wrapping_add(1);
                     // Fails only for a stream that is gone; its error comes next.
                     let _ = live.stream.flow_control().release_capacity(data.len());
                     if let Some(limit) = &mut self.limit
@@ -295,52 +235,6 @@ impl Deadline {
     }
 }
 
-impl Live {
-    pub(super) fn new(
-        stream: RecvStream,
-        slot: CallSlot,
-        request: Option<RequestBodyTask>,
-    ) -> Self {
-        Self {
-            stream,
-            slot: Some(slot),
-            request,
-        }
-    }
-
-    /// The answer is over. What is left of the request goes on until `deadline`.
-    fn end(mut self, deadline: Option<Instant>) {
-        if let Some(request) = self.request.take()
-            && let Some(slot) = self.slot.take()
-        {
-            request.detach(slot, deadline);
-        }
-    }
-
-    fn slot(&self) -> &CallSlot {
-        self.slot.as_ref().expect("until it is dropped")
-    }
-
-    fn connection(&self) -> &Connection {
-        self.slot().connection()
-    }
-
-    /// The request body's own error, if that is why the stream ended.
-    fn status(&mut self, error: &h2::Error) -> Status {
-        let of_stream = self.connection().on_stream_failed(error);
-        let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
-        of_request.map_or(of_stream, Status::from)
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.cancel(|| Box::new(self.stream.flow_control().clone()));
-        }
-    }
-}
-
 impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
@@ -361,14 +255,4 @@ impl http_body::Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         self.reader.is_over
     }
-}
-
-fn expired(address: &str) -> Status {
-    let of = match address {
-        "" => String::new(),
-        address => format!(" of {address}"),
-    };
-    Status::deadline_exceeded(format!(
-        "deadline exceeded while the response{of} was received"
-    ))
 }

@@ -10,12 +10,14 @@
 mod body;
 mod headers;
 mod http_error;
+mod live;
 mod message_limit;
 mod open;
 mod quote;
 mod request;
 mod request_body;
 mod response;
+mod shared_live;
 
 pub(crate) use body::ResponseBody;
 pub(crate) use open::OpenError;

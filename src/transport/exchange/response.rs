@@ -11,9 +11,10 @@ use http::{Response, response};
 use tokio::time::Instant;
 
 use super::{
-    body::{LateStatus, Live, ResponseBody},
+    body::{LateStatus, ResponseBody},
     headers::{KnownHeaders, LastFrame, clean_status, missing_status, remove_status},
     http_error::{Answer, HttpError, Page, Verdict, metadata},
+    live::Live,
     request_body::{RequestBodyPump, RequestBodyTask},
 };
 use crate::{

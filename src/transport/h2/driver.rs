@@ -6,19 +6,18 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
 use h2::Reason;
 use tokio::time::{self, Instant, Sleep};
 use tracing::warn;
 
 use super::{
-    close_timeout::CloseTimeout, keepalive::Keepalive, wire::WireIo, write_timeout::WriteTimeout,
+    close_timeout::CloseTimeout, keepalive::Keepalive, windows::Windows, wire::Http2Connection,
+    write_timeout::WriteTimeout,
 };
 use crate::{
     error::{Cause, CauseKind},
     transport::{
         connection::{Connection, Offers, Stage, WeakConnection},
-        io::SniffedIo,
         words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
     },
 };
@@ -28,8 +27,6 @@ const BACKEND: &str = "tonic_health_channel::backend";
 
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
-
-type Http2Connection = h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 
 /// Drives one connection until it closes.
 ///
@@ -42,8 +39,8 @@ pub(super) struct Driver {
     keepalive: Option<Keepalive>,
     close_timeout: CloseTimeout,
     write_timeout: WriteTimeout,
-    /// Bytes that a response may send ahead of its reader.
-    stream_window: u32,
+    /// What streams may send ahead of their readers.
+    windows: Windows,
     /// For the earliest deadline of a stream, while there is one.
     deadline: Option<Pin<Box<Sleep>>>,
     handle: WeakConnection,
@@ -87,7 +84,7 @@ impl Driver {
         h2: Http2Connection,
         keepalive: Option<Keepalive>,
         write_timeout: WriteTimeout,
-        stream_window: u32,
+        windows: Windows,
         connection: &Connection,
     ) -> Self {
         Self {
@@ -95,7 +92,7 @@ impl Driver {
             keepalive,
             close_timeout: CloseTimeout::default(),
             write_timeout,
-            stream_window,
+            windows,
             deadline: None,
             handle: connection.downgrade(),
             waker: None,
@@ -173,6 +170,14 @@ impl Driver {
         if after.polls_again || (after.asks_peer && self.ask_peer(connection)) {
             cx.waker().wake_by_ref();
         }
+        if self.windows.is_due(cx, after.came) {
+            connection.count_unread(&mut self.windows.cap);
+        }
+        if let Some(h2) = &mut self.h2
+            && self.windows.follow_cap(h2)
+        {
+            cx.waker().wake_by_ref();
+        }
         let blocked = self.write_timeout.poll(cx, after.blocked_since);
         if let Poll::Ready(why) = blocked {
             return Poll::Ready(Cause::new(CauseKind::Disconnected, why));
@@ -198,7 +203,7 @@ impl Driver {
     /// would do the same, but servers count PINGs (gRFC A8).
     fn ask_peer(&mut self, connection: &Connection) -> bool {
         let h2 = self.h2.as_mut();
-        let is_asked = h2.is_some_and(|h2| h2.set_initial_window_size(self.stream_window).is_ok());
+        let is_asked = h2.is_some_and(|h2| self.windows.repeat(h2));
         connection.lock_streams().on_question(is_asked);
         is_asked
     }

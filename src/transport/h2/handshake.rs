@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use super::{
     driver::Driver,
     keepalive::Keepalive,
-    limits::{builder, has_settings, max_frame_size, stream_window},
+    limits::{builder, has_settings, max_frame_size},
+    windows::Windows,
     wire::WireIo,
     write_timeout::WriteTimeout,
 };
@@ -69,8 +70,8 @@ pub(in crate::transport) async fn handshake(
         context,
     );
     let write_timeout = WriteTimeout::new(endpoint.write_timeout, endpoint.uses_sockets());
-    let stream_window = stream_window(&endpoint.http2);
-    let driver = Driver::new(h2, keepalive, write_timeout, stream_window, &connection);
+    let windows = Windows::new(&endpoint.http2);
+    let driver = Driver::new(h2, keepalive, write_timeout, windows, &connection);
     connection.executor().spawn(driver);
     Ok(connection)
 }

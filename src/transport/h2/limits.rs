@@ -8,14 +8,18 @@ use crate::transport::endpoint::Http2Options;
 
 /// Bytes one response may send ahead of its reader; hyper's default.
 const STREAM_WINDOW: u32 = 2 << 20;
-/// Bytes all responses may send ahead of their readers; hyper's default.
-const CONNECTION_WINDOW: u32 = 5 << 20;
+/// Bytes of all responses that may wait to be read before the windows of streams become small.
+/// It takes 32 full windows of streams, and twice as much before a call is lost.
+const UNREAD_CAP: u32 = 64 << 20;
+/// Bytes all responses may send ahead of their readers: more than ever waits. A window that
+/// could be full would stall calls that are read beside those that are not.
+const CONNECTION_WINDOW: u32 = 1 << 30;
 /// What small DATA frames may cost before the connection counts as attacked:
 /// no bound. At the default of half a connection window, a reader who takes
 /// his time over a stream of 20-byte messages loses the connection. Nor is any
 /// other bound safe: frames that come for a cancelled stream are charged and
 /// never credited, so a connection that lives long enough comes to it. What is
-/// unread stays bounded by the windows, at a quarter of a kilobyte for each frame.
+/// unread has a cap of its own, in which each frame counts.
 const DATA_BUDGET: usize = usize::MAX;
 /// Streams we reset and still remember. Each cancelled call is one until the
 /// peer has noticed; at the default of fifty, 1,500 calls cancelled together
@@ -30,10 +34,9 @@ const RESET_REMEMBERED: Duration = Duration::from_secs(10);
 /// default of a thousand is too few: what comes late for a cancelled stream that
 /// is no longer remembered is such an error too.
 const ERRORS: usize = 50_000;
-/// What HTTP/2 knows of windows: a connection begins with the first, and
-/// nothing has more than the second (RFC 9113 §6.9). `h2` panics beyond it,
-/// and below the first never lets a connection's window open again.
-const LEAST_CONNECTION_WINDOW: u32 = (1 << 16) - 1;
+/// The least cap: what HTTP/2 gives a connection that says nothing (RFC 9113 §6.9.2).
+const LEAST_UNREAD_CAP: u32 = (1 << 16) - 1;
+/// No window may be larger (RFC 9113 §6.9.1). `h2` panics beyond it.
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 /// What [`Endpoint::http2_adaptive_window`] asks for: how far hyper's windows
 /// grow.
@@ -48,16 +51,11 @@ const NO_SETTINGS_YET: usize = usize::MAX - 1;
 
 /// The settings of one connection: its endpoint's, and the limits where that says nothing.
 pub(super) fn builder(options: &Http2Options) -> h2::client::Builder {
-    let connection_window = match options.adaptive_window {
-        true => ADAPTIVE_WINDOW,
-        false => options.connection_window.unwrap_or(CONNECTION_WINDOW),
-    };
-    let connection_window = connection_window.clamp(LEAST_CONNECTION_WINDOW, LARGEST_WINDOW);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_max_send_streams(NO_SETTINGS_YET)
         .initial_window_size(stream_window(options))
-        .initial_connection_window_size(connection_window)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(DATA_BUDGET)
         .max_concurrent_reset_streams(
             options
@@ -94,7 +92,16 @@ pub(super) fn stream_window(options: &Http2Options) -> u32 {
         true => ADAPTIVE_WINDOW,
         false => options.stream_window.unwrap_or(STREAM_WINDOW),
     };
-    window.min(LARGEST_WINDOW)
+    window.min(LARGEST_WINDOW).min(unread_cap(options))
+}
+
+/// Bytes of all responses that may wait to be read before something is done about it.
+pub(super) fn unread_cap(options: &Http2Options) -> u32 {
+    let cap = match options.adaptive_window {
+        true => UNREAD_CAP,
+        false => options.connection_window.unwrap_or(UNREAD_CAP),
+    };
+    cap.max(LEAST_UNREAD_CAP)
 }
 
 /// Whether the peer's SETTINGS have come, by the limit that `h2` knows.

@@ -12,6 +12,7 @@ mod driver;
 mod handshake;
 mod keepalive;
 mod limits;
+mod windows;
 mod wire;
 mod write_timeout;
 

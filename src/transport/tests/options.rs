@@ -37,10 +37,10 @@ async fn said(options: fn(Endpoint) -> Endpoint) -> (BTreeMap<u16, u32>, u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_defaults_are_those_of_tonic() {
+async fn the_defaults_are_those_of_tonic_but_for_the_connection() {
     let (settings, connection_window) = said(|endpoint| endpoint).await;
     assert_eq!(settings[&INITIAL_WINDOW_SIZE], 2 << 20);
-    assert_eq!(connection_window, 5 << 20);
+    assert_eq!(connection_window, 1 << 30);
     assert_eq!(settings[&MAX_HEADER_LIST_SIZE], 16 << 10);
     assert_eq!(settings[&ENABLE_PUSH], 0);
     assert!(!settings.contains_key(&MAX_FRAME_SIZE));
@@ -60,7 +60,7 @@ async fn the_peer_is_told_what_was_chosen() {
     })
     .await;
     assert_eq!(settings[&INITIAL_WINDOW_SIZE], 100_000);
-    assert_eq!(connection_window, 200_000);
+    assert_eq!(connection_window, 1 << 30);
     assert_eq!(settings[&MAX_FRAME_SIZE], 20_000);
     assert_eq!(settings[&HEADER_TABLE_SIZE], 1_000);
     assert_eq!(settings[&MAX_HEADER_LIST_SIZE], 3_000);
@@ -87,7 +87,7 @@ async fn an_adaptive_window_is_as_large_as_it_may_get() {
     })
     .await;
     assert_eq!(settings[&INITIAL_WINDOW_SIZE], 16 << 20);
-    assert_eq!(connection_window, 16 << 20);
+    assert_eq!(connection_window, 1 << 30);
 }
 
 #[tokio::test(start_paused = true)]

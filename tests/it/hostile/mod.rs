@@ -18,6 +18,7 @@
 //! - [`settings`]: SETTINGS and windows that move under calls.
 //! - [`floods`]: too much of anything.
 //! - [`deaf`]: peers that stop reading.
+//! - [`unread`]: responses that nothing reads.
 
 mod deaf;
 mod endings;
@@ -30,6 +31,7 @@ mod http_errors;
 mod settings;
 mod statuses;
 mod streams;
+mod unread;
 
 use std::{cell::Cell, future::Future, io, panic, sync::Once};
 

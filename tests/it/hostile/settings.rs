@@ -13,7 +13,6 @@ use testing::{
 };
 use tokio::sync::Notify;
 use tonic::{Code, Request, Response, Status};
-use tonic_health_channel::{CauseKind, Endpoint};
 
 use super::Stage;
 
@@ -226,39 +225,6 @@ async fn messages_beyond_the_window_of_who_does_not_read_fail_the_call_alone() {
     drop(replies);
     stage.success().await;
     assert_eq!(stage.hostile.connections(), 1);
-    stage.close().await;
-}
-
-/// A window of the connection that is smaller than that of its streams.
-#[tokio::test]
-async fn messages_beyond_the_window_of_the_connection_end_it() {
-    let narrow = |endpoint: Endpoint| endpoint.initial_connection_window_size(WINDOW as u32);
-    let stage = Stage::set(None, narrow, |mut wire| async move {
-        wire.open().await?;
-        if wire.before == 0 {
-            let stream = wire.whole_request().await?;
-            let hostile = [(":status", "200"), ("x-hostile", "yes")];
-            wire.write(&http2::headers(stream, 0, &hostile)).await?;
-            let data = http2::frame(http2::DATA, 0, stream, &[0; 1 << 14]);
-            wire.write(&data.repeat(4)).await?;
-            return wire.listen().await;
-        }
-        wire.behave().await
-    })
-    .await;
-    let mut replies = stage.stream_of_hostile().await;
-    let reason = "flow-control protocol violated";
-    stage.until_blamed(CauseKind::Disconnected, reason).await;
-    let status = loop {
-        match within("a message", replies.message()).await {
-            Ok(reply) => assert!(reply.is_some(), "its end is an error"),
-            Err(status) => break status,
-        }
-    };
-    let text = stage.stream_failed(&status, Code::Unavailable);
-    assert!(text.contains(reason), "{text}");
-    drop(replies);
-    stage.success().await;
     stage.close().await;
 }
 

@@ -24,7 +24,6 @@ impl Head {
     pub(super) const END_STREAM: u8 = 1;
     pub(super) const ACK: u8 = 1;
     pub(super) const END_HEADERS: u8 = 4;
-    #[cfg(test)]
     pub(super) const PADDED: u8 = 8;
 
     pub(super) fn of(bytes: &[u8; Self::SIZE]) -> Self {

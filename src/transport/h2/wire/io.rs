@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -26,7 +26,10 @@ use super::{
     machine::{Machine, Verdict},
 };
 use crate::{
-    transport::connection::{MAX_CANCELLED, StreamTable, Streams},
+    transport::{
+        connection::{MAX_CANCELLED, StreamTable, Streams},
+        io::SniffedIo,
+    },
     util::clock::now,
 };
 
@@ -41,6 +44,10 @@ const MOST_SETTINGS: usize = 16 << 10;
 
 /// What is read at once where a frame's head is cut in two.
 const PIECE: usize = 1 << 10;
+
+/// What speaks HTTP/2 over it.
+pub(in crate::transport::h2) type Http2Connection =
+    h2::client::Connection<WireIo<SniffedIo>, Bytes>;
 
 pub(in crate::transport::h2) struct WireIo<T> {
     io: T,

@@ -6,7 +6,7 @@ use super::{
     frames::Head,
     rates::{Rated, Rates},
 };
-use crate::transport::connection::StreamTable;
+use crate::transport::connection::{Came, StreamTable};
 
 /// Header blocks of one stream that do not end it: 1xx, and those of the response.
 const MOST_HEADERS: u8 = 100;
@@ -49,6 +49,10 @@ impl Machine {
         streams: &mut StreamTable,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
+        if head.kind == Head::DATA && head.length > 0 {
+            let came = Came::frame(head.length, head.has(Head::PADDED));
+            streams.on_data(head.stream, came);
+        }
         match head.kind {
             Head::DATA if head.has(Head::END_STREAM) => streams.on_response_over(head.stream),
             Head::DATA if head.length > 0 => {}

@@ -15,4 +15,4 @@ mod io;
 mod machine;
 mod rates;
 
-pub(super) use io::WireIo;
+pub(super) use io::{Http2Connection, WireIo};

@@ -1,0 +1,75 @@
+//! A stream of which the headers of the response are there.
+
+use h2::RecvStream;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::request_body::RequestBodyTask;
+use crate::transport::connection::{CallSlot, Connection, Progress};
+
+/// What is left of a stream whose headers are there.
+pub(super) struct Live {
+    pub(super) stream: RecvStream,
+    /// The slot, and with it the connection: it outlives its channel. Taken when this is
+    /// dropped.
+    slot: Option<CallSlot>,
+    /// What is left of the request, and moves by itself.
+    request: Option<RequestBodyTask>,
+    /// Frames that were read.
+    pub(super) frames: u32,
+}
+
+impl Live {
+    pub(super) fn new(
+        stream: RecvStream,
+        slot: CallSlot,
+        request: Option<RequestBodyTask>,
+    ) -> Self {
+        Self {
+            stream,
+            slot: Some(slot),
+            request,
+            frames: 0,
+        }
+    }
+
+    /// The answer is over. What is left of the request goes on until `deadline`.
+    pub(super) fn end(mut self, deadline: Option<Instant>) {
+        if let Some(request) = self.request.take()
+            && let Some(slot) = self.slot.take()
+        {
+            request.detach(slot, deadline);
+        }
+    }
+
+    /// How far it is read.
+    pub(super) fn progress(&mut self) -> Progress {
+        Progress {
+            unread: self.stream.flow_control().used_capacity(),
+            frames: self.frames,
+        }
+    }
+
+    pub(super) fn slot(&self) -> &CallSlot {
+        self.slot.as_ref().expect("until it is dropped")
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.slot().connection()
+    }
+
+    /// The request body's own error, if that is why the stream ended.
+    pub(super) fn status(&mut self, error: &h2::Error) -> Status {
+        let of_stream = self.connection().on_stream_failed(error);
+        let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
+        of_request.map_or(of_stream, Status::from)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.cancel(|| Box::new(self.stream.flow_control().clone()));
+        }
+    }
+}

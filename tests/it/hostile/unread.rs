@@ -1,0 +1,298 @@
+//! Responses that nothing reads, beside those that are read.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use testing::{
+    Backend, RawConnection, assert_growth, by_hand, endpoint, greeter,
+    greeter::{HelloReply, HelloRequest},
+    hello,
+    http2::{self, INITIAL_WINDOW_SIZE},
+    request, until_that, within,
+};
+use tokio::sync::Notify;
+use tonic::{Code, Streaming};
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    Endpoint,
+};
+
+use super::Stage;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// A response of `mebibytes`, in messages of 64 KiB.
+async fn unread(channel: &Channel, mebibytes: usize) -> Streaming<HelloReply> {
+    let request = HelloRequest {
+        name: "x".repeat(64 * KIB),
+        count: (16 * mebibytes).try_into().expect("a small number"),
+    };
+    let mut client = greeter(channel);
+    let replies = client.say_hello_many(request);
+    let replies = within("headers", replies).await.expect("headers");
+    replies.into_inner()
+}
+
+/// Bytes that can be read at once.
+fn read_what_waits(replies: &mut Streaming<HelloReply>) -> usize {
+    let mut read = 0;
+    while let Some(Ok(Some(reply))) = replies.message().now_or_never() {
+        read += reply.message.len();
+    }
+    read
+}
+
+async fn calls_go_on_beside(
+    responses: usize,
+    window: usize,
+    options: impl FnOnce(Endpoint) -> Endpoint,
+) {
+    let backend = Backend::builder().name("only").serving("").start().await;
+    let (backends, channel) = by_hand(Some(""));
+    let channel = channel.build();
+    let only = options(endpoint(backend.uri()));
+    backends.insert_as("only", only).await;
+    let mut replies = Vec::new();
+    for _ in 0..responses {
+        replies.push(unread(&channel, 3 * window / MIB).await);
+    }
+    let mut waited = 0;
+    // Until all are at a standstill: each window is full.
+    while waited < responses * window * 7 / 8 {
+        for _ in 0..100 {
+            let reply = within("a call beside them", hello(&channel)).await;
+            reply.expect("it is answered");
+        }
+        waited = replies.iter_mut().map(read_what_waits).sum();
+    }
+    for _ in 0..100 {
+        hello(&channel).await.expect("it is answered");
+    }
+    backend.set_not_serving("").await;
+    until_that(&channel, "NOT_SERVING", |status| {
+        status.backends()[0].state() == TransientFailure
+    })
+    .await;
+    backend.set_serving("").await;
+    until_that(&channel, "SERVING", |status| {
+        status.backends()[0].state() == Ready
+    })
+    .await;
+    assert_eq!(backend.connections(), 1);
+}
+
+// D275
+#[tokio::test]
+async fn calls_go_on_beside_three_responses_that_are_not_read() {
+    calls_go_on_beside(3, 2 * MIB, |endpoint| endpoint).await;
+}
+
+// D275
+#[tokio::test]
+async fn calls_go_on_beside_one_response_with_a_large_window() {
+    let options = |endpoint: Endpoint| endpoint.initial_stream_window_size(8 << 20);
+    calls_go_on_beside(1, 8 * MIB, options).await;
+}
+
+// D275
+#[tokio::test]
+async fn calls_go_on_beside_one_response_with_an_adaptive_window() {
+    let options = |endpoint: Endpoint| endpoint.http2_adaptive_window(true);
+    calls_go_on_beside(1, 16 * MIB, options).await;
+}
+
+/// Headers, then so many bytes of messages.
+fn some(stream: u32, bytes: usize) -> Vec<u8> {
+    let hostile = [(":status", "200"), ("x-hostile", "yes")];
+    let headers = http2::headers(stream, 0, &hostile);
+    // A `HelloReply` whose message fills a frame.
+    let text = [&[0x0a, 0xf8, 0x7f][..], &[b'm'; 16_376]].concat();
+    [headers, http2::message(stream, &text).repeat(bytes >> 14)].concat()
+}
+
+/// The window that the peer is told next, before it acknowledges.
+async fn next_window(wire: &mut RawConnection) -> std::io::Result<u32> {
+    let settings = wire.next(http2::SETTINGS).await?;
+    let [0, 4, window @ ..] = settings.payload.as_ref() else {
+        panic!("something else: {settings:?}");
+    };
+    assert_eq!(INITIAL_WINDOW_SIZE, 4);
+    Ok(u32::from_be_bytes(window.try_into().expect("one setting")))
+}
+
+// D276
+#[tokio::test]
+async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_largest_is_ended() {
+    let turn = Arc::new(Notify::new());
+    let script = {
+        let turn = Arc::clone(&turn);
+        move |mut wire: RawConnection| {
+            let turn = Arc::clone(&turn);
+            async move {
+                wire.open().await?;
+                let first = wire.whole_request().await?;
+                wire.write(&some(first, MIB / 2)).await?;
+                let second = wire.whole_request().await?;
+                wire.write(&some(second, MIB / 2 + MIB / 8)).await?;
+                assert_eq!(next_window(&mut wire).await?, 65_535);
+                // Not acknowledged yet: the third has the window of before.
+                let third = wire.whole_request().await?;
+                wire.write(&some(third, MIB)).await?;
+                let reset = wire.next(http2::RST_STREAM).await?;
+                assert_eq!(reset.stream, third, "the largest");
+                wire.write(&http2::settings_ack()).await?;
+                turn.notify_one();
+                assert_eq!(next_window(&mut wire).await?, 1 << 20);
+                wire.write(&http2::settings_ack()).await?;
+                turn.notify_one();
+                wire.behave().await
+            }
+        }
+    };
+    let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
+    let stage = Stage::set(None, options, script).await;
+    let mut first = stage.stream_of_hostile().await;
+    let second = stage.stream_of_hostile().await;
+    let mut third = stage.stream_of_hostile().await;
+    within("the largest to be ended", turn.notified()).await;
+    let status = within("its end", third.message()).await;
+    let status = status.expect_err("it was ended");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let address = stage.hostile.addr();
+    let text = status.message();
+    let (start, end) = (
+        format!("the response of {address} was cancelled: 1"),
+        "bytes of it waited to be read, and 2097152 may on one connection (twice its \
+         initial_connection_window_size)",
+    );
+    assert!(text.starts_with(&start) && text.ends_with(end), "{text}");
+    assert_eq!(read_what_waits(&mut first), MIB / 2 / 16_384 * 16_376);
+    drop(second);
+    within("the windows to be large again", turn.notified()).await;
+    stage.success().await;
+    assert_eq!(stage.hostile.connections(), 1);
+    drop(first);
+    stage.close().await;
+}
+
+// D276
+#[tokio::test]
+async fn a_peer_that_fills_every_window_takes_no_more_than_twice_the_cap() {
+    const STREAMS: usize = 64;
+    let test = async {
+        let sent = Arc::new(Notify::new());
+        let script = {
+            let sent = Arc::clone(&sent);
+            move |mut wire: RawConnection| {
+                let sent = Arc::clone(&sent);
+                async move {
+                    wire.open().await?;
+                    let mut streams = Vec::new();
+                    for _ in 0..STREAMS {
+                        let stream = wire.whole_request().await?;
+                        wire.write(&some(stream, 0)).await?;
+                        streams.push(stream);
+                    }
+                    for _ in 0..8 {
+                        for stream in &streams {
+                            let frames = &some(*stream, MIB)[..];
+                            let headers = some(*stream, 0).len();
+                            wire.write(&frames[headers..]).await?;
+                        }
+                    }
+                    wire.next(http2::RST_STREAM).await?;
+                    sent.notify_one();
+                    wire.behave().await
+                }
+            }
+        };
+        let options = |endpoint: Endpoint| endpoint.initial_stream_window_size(8 << 20);
+        let stage = Stage::set(None, options, script).await;
+        let mut all = Vec::new();
+        for _ in 0..STREAMS {
+            all.push(stage.stream_of_hostile().await);
+        }
+        within("all to be sent", sent.notified()).await;
+        drop(all);
+        stage.close().await;
+    };
+    let name = "hostile::unread::a_peer_that_fills_every_window_takes_no_more_than_twice_the_cap";
+    assert_growth(name, 256 << 20, test).await;
+}
+
+/// A frame takes memory besides its bytes.
+// D276
+#[tokio::test]
+async fn frames_count_as_the_memory_that_they_take() {
+    let ended = Arc::new(Notify::new());
+    let script = {
+        let ended = Arc::clone(&ended);
+        move |mut wire: RawConnection| {
+            let ended = Arc::clone(&ended);
+            async move {
+                wire.open().await?;
+                let stream = wire.whole_request().await?;
+                let tiny = http2::frame(http2::DATA, 0, stream, &[0]);
+                let frames = [some(stream, 0), tiny.repeat(9_000)].concat();
+                wire.write(&frames).await?;
+                let reset = wire.next(http2::RST_STREAM).await?;
+                assert_eq!(reset.stream, stream);
+                ended.notify_one();
+                wire.behave().await
+            }
+        }
+    };
+    let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
+    let stage = Stage::set(None, options, script).await;
+    let mut replies = stage.stream_of_hostile().await;
+    within("the stream to be ended", ended.notified()).await;
+    let status = within("its end", replies.message()).await;
+    let status = status.expect_err("it was ended");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    stage.success().await;
+    stage.close().await;
+}
+
+/// Calls that are not polled after their requests are sent cannot be ended, and count.
+// D276
+#[tokio::test]
+async fn answers_to_calls_that_are_not_polled_make_windows_small() {
+    let turn = Arc::new(Notify::new());
+    let script = {
+        let turn = Arc::clone(&turn);
+        move |mut wire: RawConnection| {
+            let turn = Arc::clone(&turn);
+            async move {
+                wire.open().await?;
+                let stream = wire.whole_request().await?;
+                wire.write(&some(stream, MIB)).await?;
+                assert_eq!(next_window(&mut wire).await?, 65_535);
+                wire.write(&http2::settings_ack()).await?;
+                turn.notify_one();
+                assert_eq!(next_window(&mut wire).await?, 1 << 20);
+                wire.write(&http2::settings_ack()).await?;
+                turn.notify_one();
+                wire.behave().await
+            }
+        }
+    };
+    let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
+    let stage = Stage::set(None, options, script).await;
+    stage.until_connected().await;
+    let mut calls: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = greeter(&stage.channel);
+            Box::pin(async move { client.say_hello_many(request("you")).await })
+        })
+        .collect();
+    for call in &mut calls {
+        assert!(call.now_or_never().is_none(), "one look sends the request");
+    }
+    within("small windows", turn.notified()).await;
+    drop(calls);
+    within("large windows", turn.notified()).await;
+    stage.success().await;
+    stage.close().await;
+}
