@@ -124,6 +124,8 @@ struct Stream {
     epoch: u32,
     /// Header blocks of the peer's.
     headers: u8,
+    /// One of them is known to be the response's.
+    is_answered: bool,
     /// END_STREAM was written.
     request_over: bool,
     /// END_STREAM has come.
@@ -152,6 +154,7 @@ impl StreamTable {
             waiting,
             epoch: self.epoch,
             headers: 0,
+            is_answered: false,
             request_over: false,
             response_over: false,
             is_over: false,
@@ -211,13 +214,23 @@ impl StreamTable {
         at.is_some()
     }
 
-    /// Headers of the peer's that do not end the stream. How many there were by now, if it is
-    /// open.
-    pub(in crate::transport) fn on_headers(&mut self, number: u32) -> Option<u8> {
+    /// Headers of the peer's that do not end the stream, known to be the response's or not. How
+    /// many there were by now, if it is open.
+    pub(in crate::transport) fn on_headers(&mut self, number: u32, is_answer: bool) -> Option<u8> {
         let at = self.position(number)?;
-        let headers = &mut self.streams[at].headers;
-        *headers = headers.saturating_add(1);
-        Some(*headers)
+        let stream = &mut self.streams[at];
+        stream.is_answered |= is_answer;
+        stream.headers = stream.headers.saturating_add(1);
+        Some(stream.headers)
+    }
+
+    /// Whether the next headers of the peer's are trailers, as far as that is known.
+    #[inline]
+    pub(in crate::transport) fn is_answered(&mut self, number: u32) -> bool {
+        self.position(number).is_some_and(|at| {
+            let stream = &self.streams[at];
+            stream.is_answered || stream.came != Came::default()
+        })
     }
 
     /// DATA of the peer's.

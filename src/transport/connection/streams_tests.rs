@@ -72,7 +72,7 @@ fn streams_that_are_not_open_have_no_end() {
     streams.on_request_over(3);
     streams.on_response_over(3);
     assert!(!streams.on_reset(3));
-    assert_eq!(streams.on_headers(3), None);
+    assert_eq!(streams.on_headers(3, true), None);
     assert_eq!(streams.take_freed(), NOTHING);
     assert!(streams.is_settled(3));
     assert!(!streams.is_settled(1));

@@ -142,3 +142,15 @@ async fn a_unary_call_has_the_status_of_its_trailers() {
         stage.close().await;
     }
 }
+
+/// As a server writes it that takes its trailers for a second response.
+// D277
+#[tokio::test]
+async fn trailers_with_the_status_of_http_are_malformed() {
+    check("0", Code::Internal, "not of HTTP/2", |stream| {
+        let block = b"\x88\x00\x0bgrpc-status\x010";
+        let flags = END_STREAM | http2::END_HEADERS;
+        frame(http2::HEADERS, flags, stream, block)
+    })
+    .await;
+}

@@ -25,6 +25,7 @@ impl Head {
     pub(super) const ACK: u8 = 1;
     pub(super) const END_HEADERS: u8 = 4;
     pub(super) const PADDED: u8 = 8;
+    pub(super) const PRIORITY: u8 = 0x20;
 
     pub(super) fn of(bytes: &[u8; Self::SIZE]) -> Self {
         let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     frames::{Frames, Head},
-    machine::{Machine, Verdict},
+    machine::{FORBIDDEN, Machine, Verdict},
 };
 use crate::{
     transport::{
@@ -39,8 +39,8 @@ const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// Bytes that `h2` is shown in one turn.
 const TURN: usize = 64 << 10;
 
-/// Bytes of SETTINGS that are read: a frame's least size.
-const MOST_SETTINGS: usize = 16 << 10;
+/// Bytes of SETTINGS and HEADERS that are read: a frame's least size.
+const MOST_READ: usize = 16 << 10;
 
 /// What is read at once where a frame's head is cut in two.
 const PIECE: usize = 1 << 10;
@@ -78,7 +78,7 @@ impl Pause {
     /// None if the connection ends.
     fn after(verdict: Verdict) -> Option<Self> {
         match verdict {
-            Verdict::Pass | Verdict::Cut => Some(Self::None),
+            Verdict::Pass | Verdict::Cut | Verdict::Malformed(_) => Some(Self::None),
             Verdict::Pause => Some(Self::Turn),
             Verdict::GoAway => Some(Self::GoAway),
             Verdict::Break => None,
@@ -111,8 +111,9 @@ impl Peer {
                 let verdict = self.machine.on_frame(head, payload, streams, now);
                 return Some((Head::SIZE + head.length, verdict));
             }
-            // They are read. `h2` ends the connection over larger ones.
-            if head.kind == Head::SETTINGS && head.length <= MOST_SETTINGS {
+            // They are read.
+            let is_read = matches!(head.kind, Head::SETTINGS | Head::HEADERS);
+            if is_read && head.length <= MOST_READ {
                 return None;
             }
             self.head = head;
@@ -169,6 +170,9 @@ impl<T> WireIo<T> {
         streams.on_bytes();
         let (mut from, mut to) = (0, 0);
         while let Some((size, verdict)) = self.peer.next(&bytes[from..], &mut streams) {
+            if let Verdict::Malformed(at) = verdict {
+                bytes[from + Head::SIZE + at] = FORBIDDEN;
+            }
             if verdict != Verdict::Cut {
                 if from > to {
                     bytes.copy_within(from..from + size, to);
@@ -176,8 +180,8 @@ impl<T> WireIo<T> {
                 to += size;
             }
             from += size;
-            if !matches!(verdict, Verdict::Pass | Verdict::Cut) {
-                self.pause = Pause::after(verdict)?;
+            self.pause = Pause::after(verdict)?;
+            if self.pause != Pause::None {
                 break;
             }
         }
@@ -202,9 +206,12 @@ impl<T> WireIo<T> {
                 self.held.unsplit(rest);
                 continue;
             }
+            if let Verdict::Malformed(at) = verdict {
+                self.held[self.judged + Head::SIZE + at] = FORBIDDEN;
+            }
             self.judged += size;
-            if verdict != Verdict::Pass {
-                self.pause = Pause::after(verdict)?;
+            self.pause = Pause::after(verdict)?;
+            if self.pause != Pause::None {
                 break;
             }
         }

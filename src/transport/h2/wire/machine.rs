@@ -1,6 +1,6 @@
 //! What a frame on the wire means for the streams of its connection, and for `h2`.
 
-use std::time::Instant;
+use std::{ops::RangeInclusive, time::Instant};
 
 use super::{
     frames::Head,
@@ -13,6 +13,11 @@ const MOST_HEADERS: u8 = 100;
 
 const MAX_HEADER_LIST_SIZE: u8 = 6;
 
+/// `:status` in one byte of HPACK, as every encoder writes 200 (RFC 7541, Appendix A).
+const STATUS: RangeInclusive<u8> = 0x88..=0x8e;
+/// A header that HTTP/2 forbids, in one byte: an empty `transfer-encoding`.
+pub(super) const FORBIDDEN: u8 = 0xb9;
+
 /// What the IO does with a frame of the peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -24,6 +29,9 @@ pub(super) enum Verdict {
     Pause,
     /// A GOAWAY: what was opened before it goes out before anything else is read.
     GoAway,
+    /// Trailers with a `:status`, at this byte of the payload. `h2` would drop it; with
+    /// [`FORBIDDEN`] in its place it fails the stream, as it should (RFC 9113 §8.1).
+    Malformed(usize),
     /// The connection ends; [`Machine::why`] says for which reason.
     Break,
 }
@@ -40,12 +48,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A frame of the peer's is here whole. `settings` is the payload of SETTINGS.
+    /// A frame of the peer's is here whole. `payload` is there for SETTINGS and HEADERS.
     #[inline]
     pub(super) fn on_frame(
         &mut self,
         head: Head,
-        settings: &[u8],
+        payload: &[u8],
         streams: &mut StreamTable,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
@@ -56,19 +64,27 @@ impl Machine {
         match head.kind {
             Head::DATA if head.has(Head::END_STREAM) => streams.on_response_over(head.stream),
             Head::DATA if head.length > 0 => {}
-            Head::HEADERS if head.has(Head::END_STREAM) => match head.has(Head::END_HEADERS) {
-                true => streams.on_response_over(head.stream),
-                // `h2` waits for the rest of the headers.
-                false => self.ends_with_headers = true,
-            },
-            Head::HEADERS => match streams.on_headers(head.stream) {
-                Some(blocks) if blocks > MOST_HEADERS => {
-                    self.why = format!("more than {MOST_HEADERS} header blocks on one stream");
-                    return Verdict::Break;
+            Head::HEADERS if head.has(Head::END_STREAM) => {
+                let are_trailers = streams.is_answered(head.stream);
+                match head.has(Head::END_HEADERS) {
+                    true => streams.on_response_over(head.stream),
+                    // `h2` waits for the rest of the headers.
+                    false => self.ends_with_headers = true,
                 }
-                Some(_) => {}
-                None => return self.count(Rated::Other, Verdict::Pass, now),
-            },
+                if are_trailers && let Some(at) = status_at(head, payload) {
+                    return Verdict::Malformed(at);
+                }
+            }
+            Head::HEADERS => {
+                match streams.on_headers(head.stream, status_at(head, payload).is_some()) {
+                    Some(blocks) if blocks > MOST_HEADERS => {
+                        self.why = format!("more than {MOST_HEADERS} header blocks on one stream");
+                        return Verdict::Break;
+                    }
+                    Some(_) => {}
+                    None => return self.count(Rated::Other, Verdict::Pass, now),
+                }
+            }
             Head::CONTINUATION if head.has(Head::END_HEADERS) && self.ends_with_headers => {
                 self.ends_with_headers = false;
                 streams.on_response_over(head.stream);
@@ -78,7 +94,7 @@ impl Machine {
             Head::SETTINGS if head.has(Head::ACK) => streams.on_settings_ack(),
             Head::PING if head.has(Head::ACK) => {}
             Head::SETTINGS => {
-                follow_settings(settings, streams);
+                follow_settings(payload, streams);
                 // With the first there is no stream to be walked.
                 let verdict = match std::mem::replace(&mut self.has_settings, true) {
                     false => Verdict::Pass,
@@ -137,6 +153,17 @@ impl Machine {
             _ => {}
         }
     }
+}
+
+/// Where `:status` is, if it is one byte: then it is none of 1xx.
+fn status_at(head: Head, payload: &[u8]) -> Option<usize> {
+    let padding = usize::from(head.has(Head::PADDED));
+    let priority = if head.has(Head::PRIORITY) { 5 } else { 0 };
+    let at = padding + priority;
+    payload
+        .get(at)
+        .is_some_and(|byte| STATUS.contains(byte))
+        .then_some(at)
 }
 
 /// Takes over what `h2` does not tell of the peer's SETTINGS (RFC 9113 §6.5.1).
@@ -239,6 +266,65 @@ mod tests {
                 .map(|head| machine.on_frame(*head, &[], &mut streams, now))
                 .last();
             assert_eq!(last.as_ref(), Some(verdict), "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_in_trailers_is_malformed() {
+        let (end, all) = (Head::END_STREAM | Head::END_HEADERS, Head::END_HEADERS);
+        let (padded, priority) = (Head::PADDED, Head::PRIORITY);
+        let answer: (u8, u8, &[u8]) = (Head::HEADERS, all, &[0x88, 0xbe]);
+        let interim: (u8, u8, &[u8]) = (Head::HEADERS, all, b"\x08\x03100");
+        let data: (u8, u8, &[u8]) = (Head::DATA, 0, &[7]);
+        type Frame<'a> = (u8, u8, &'a [u8]);
+        let rows: &[(&[Frame<'_>], Verdict)] = &[
+            (&[(Head::HEADERS, end, &[0x88])], Verdict::Pass),
+            (&[interim, (Head::HEADERS, end, &[0x88])], Verdict::Pass),
+            (
+                &[answer, (Head::HEADERS, end, &[0xbe, 0x88])],
+                Verdict::Pass,
+            ),
+            (&[answer, (Head::HEADERS, end, &[])], Verdict::Pass),
+            (
+                &[answer, (Head::HEADERS, end, &[0x88])],
+                Verdict::Malformed(0),
+            ),
+            (
+                &[answer, (Head::HEADERS, Head::END_STREAM, &[0x8e])],
+                Verdict::Malformed(0),
+            ),
+            (
+                &[interim, data, (Head::HEADERS, end, &[0x8e])],
+                Verdict::Malformed(0),
+            ),
+            (
+                &[answer, (Head::HEADERS, end | padded, &[1, 0x88, 0])],
+                Verdict::Malformed(1),
+            ),
+            (
+                &[
+                    answer,
+                    (
+                        Head::HEADERS,
+                        end | padded | priority,
+                        &[1, 0, 0, 0, 0, 9, 0x88, 0],
+                    ),
+                ],
+                Verdict::Malformed(6),
+            ),
+        ];
+        for (frames, verdict) in rows {
+            let (mut machine, mut streams) = (Machine::default(), streams());
+            let mut last = Verdict::Pass;
+            for (kind, flags, payload) in *frames {
+                let length = payload.len();
+                let head = Head {
+                    length,
+                    ..head(*kind, *flags, 1)
+                };
+                last = machine.on_frame(head, payload, &mut streams, now);
+            }
+            assert_eq!(last, *verdict, "{frames:?}");
         }
     }
 
