@@ -75,7 +75,13 @@ impl Call {
         }
         let response = self.run(board).await?;
         let end = self.deadline.end();
-        Ok(response.map(|body| Body::new(body.with_deadline(end))))
+        Ok(response.map(|mut body| {
+            if let Some(max) = self.max_response {
+                body.set_message_limit(max);
+            }
+            body.set_deadline(end);
+            Body::new(body)
+        }))
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
@@ -145,9 +151,7 @@ impl Call {
             };
             exchange.set_deadline(self.deadline.end());
             match answer(&mut exchange, limit).await {
-                Ok(response) => {
-                    return Ok(response.map(|body| body.with_message_limit(self.max_response)));
-                }
+                Ok(response) => return Ok(response),
                 Err(failed)
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {

@@ -200,8 +200,9 @@ impl StreamTable {
     /// The peer's END_STREAM is here.
     pub(in crate::transport) fn on_response_over(&mut self, number: u32) {
         if let Some(at) = self.position(number) {
-            self.streams[at].response_over = true;
-            if self.streams[at].request_over {
+            let stream = &mut self.streams[at];
+            stream.response_over = true;
+            if stream.request_over {
                 self.end(at);
             }
         }
@@ -447,13 +448,13 @@ impl StreamTable {
     }
 
     /// Where a stream is that is not over.
-    #[inline]
+    #[inline(always)]
     fn position(&mut self, number: u32) -> Option<usize> {
         let at = self.find(number)?;
         (!self.streams[at].is_over).then_some(at)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, number: u32) -> Option<usize> {
         match self.streams.get(self.last) {
             Some(stream) if stream.number == number => Some(self.last),
@@ -465,7 +466,7 @@ impl StreamTable {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn look_for(&self, number: u32) -> Option<usize> {
         let behind = self.streams.back()?.number.checked_sub(number)? as usize / 2;
         // Mostly all that were opened after it are still there.

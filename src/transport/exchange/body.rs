@@ -92,14 +92,13 @@ impl ResponseBody {
 
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks
     /// after it from now on.
-    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
         if let Held::Own(live) = &mut self.live
             && let Some(live) = live.take_if(|live| !live.slot().is_settled())
         {
             self.live = Held::Shared(SharedLive::new(live, deadline));
         }
-        self
     }
 
     /// Bounds each message to `max` bytes, as it is on the wire: a compressed one
@@ -108,9 +107,8 @@ impl ResponseBody {
     /// The DATA frame that brings the prefix of a larger one is not handed out,
     /// nor what it holds of messages before that one: the body fails instead with
     /// RESOURCE_EXHAUSTED, and the call is cancelled.
-    pub(crate) fn with_message_limit(mut self, max: Option<u32>) -> Self {
-        self.reader.limit = max.map(MessageLimit::new);
-        self
+    pub(crate) fn set_message_limit(&mut self, max: u32) {
+        self.reader.limit = Some(MessageLimit::new(max));
     }
 }
 

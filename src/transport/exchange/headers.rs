@@ -1,6 +1,6 @@
 //! What the headers and the trailers of a gRPC response say.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::transport::connection::Connection;
@@ -26,8 +26,12 @@ impl<'a> KnownHeaders<'a> {
     pub(super) fn of(headers: &'a HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
+            // A standard name is a number, and the others are none.
+            if *name == header::CONTENT_TYPE {
+                seen.content_type = seen.content_type.or(Some(value));
+                continue;
+            }
             match name.as_str() {
-                "content-type" => seen.content_type = seen.content_type.or(Some(value)),
                 STATUS => seen.has_status = true,
                 MESSAGE => seen.has_message = true,
                 STATUS_DETAILS => seen.details = seen.details.or(Some(value)),

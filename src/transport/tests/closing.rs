@@ -245,9 +245,9 @@ async fn a_body_past_its_deadline_fails_and_cancels_the_call() {
     let (connection, mut peer) = connected().await;
     let exchange = open(&connection, unary("")).await;
     let mut answers = peer.next_call().await.answer();
-    let body = soon(exchange).await.expect("headers").into_body();
+    let mut body = soon(exchange).await.expect("headers").into_body();
     let before = tokio::time::Instant::now();
-    let mut body = body.with_deadline(Some(before + std::time::Duration::from_secs(2)));
+    body.set_deadline(Some(before + std::time::Duration::from_secs(2)));
     let status = read(&mut body).await.expect_err("too late");
     assert_eq!(before.elapsed().as_secs(), 2);
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -270,9 +270,9 @@ async fn a_body_that_is_always_ready_ends_at_its_deadline_too() {
                 .send_data(chunk.into(), false)
                 .expect("the stream is open");
         }
-        let body = soon(exchange).await.expect("headers").into_body();
+        let mut body = soon(exchange).await.expect("headers").into_body();
         let deadline = tokio::time::Instant::now() + TIME;
-        let mut body = body.with_deadline(Some(deadline));
+        body.set_deadline(Some(deadline));
         let first = soon(body.frame()).await.expect("a frame");
         assert_eq!(first.expect("in time").into_data().expect("data"), "one");
         tokio::time::advance(passed).await;
@@ -293,8 +293,8 @@ async fn a_body_that_the_peer_cancels_at_its_deadline_is_past_it() {
         let exchange = open(&connection, unary("")).await;
         let stream = wire.next_request().await;
         wire.headers(stream).await;
-        let body = soon(exchange).await.expect("headers").into_body();
-        let mut body = body.with_deadline(Some(tokio::time::Instant::now() + TIME));
+        let mut body = soon(exchange).await.expect("headers").into_body();
+        body.set_deadline(Some(tokio::time::Instant::now() + TIME));
         wire.reset(stream, h2::Reason::CANCEL.into()).await;
         tokio::time::advance(passed).await;
         let status = read(&mut body).await.expect_err("it was reset");

@@ -143,7 +143,8 @@ async fn answered(
     let exchange = open(connection, unary("")).await;
     let stream = peer.next_call().await.answer();
     let response = soon(exchange).await.expect("headers");
-    let body = response.into_body().with_message_limit(Some(max));
+    let mut body = response.into_body();
+    body.set_message_limit(max);
     (stream, body)
 }
 
