@@ -20,7 +20,7 @@ use crate::{
         failure::Failure,
         h2_error::{describe_h2, is_from_peer, reduced_io},
     },
-    util::lock::lock,
+    util::{contained::Contained, lock::lock},
 };
 
 /// The first bytes that came from the peer, and the first error, shared with the IO that reads
@@ -49,7 +49,7 @@ impl FirstBytes {
     /// Keeps the first error as it is. The same in what `h2` keeps of it.
     fn keep_error(&self, error: io::Error) -> io::Error {
         let (kind, reduced) = (error.kind(), reduced_io(&error));
-        let origin = Origin::new(error);
+        let origin = Origin::of(Contained::new(error.into()));
         let mut heard = self.lock();
         if heard.error.is_none() {
             heard.error = Some((kind, origin));
