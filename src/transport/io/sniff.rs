@@ -20,7 +20,10 @@ use crate::{
         failure::Failure,
         h2_error::{describe_h2, is_from_peer, reduced_io},
     },
-    util::{contained::Contained, lock::lock},
+    util::{
+        contained::{Contained, contained},
+        lock::lock,
+    },
 };
 
 /// The first bytes that came from the peer, and the first error, shared with the IO that reads
@@ -48,7 +51,10 @@ impl FirstBytes {
 
     /// Keeps the first error as it is. The same in what `h2` keeps of it.
     fn keep_error(&self, error: io::Error) -> io::Error {
-        let (kind, reduced) = (error.kind(), reduced_io(&error));
+        let kind = error.kind();
+        // `h2` would ask a connector's own error for its text in the middle of its work.
+        let reduced = contained(|| reduced_io(&error))
+            .unwrap_or_else(|text| io::Error::new(kind, format!("its error panicked: {text}")));
         let origin = Origin::of(Contained::new(error.into()));
         let mut heard = self.lock();
         if heard.error.is_none() {
