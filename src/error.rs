@@ -15,6 +15,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use tonic::{Code, Status};
+use tower::BoxError;
 
 /// An error of the channel, of its construction or of one call.
 ///
@@ -193,14 +194,27 @@ impl From<Error> for Status {
 
 /// The error of the transport that a failure comes from: of a socket, of TLS, or of a
 /// connector. A link of its own in the chain, whose text repeats nothing.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin(Arc<dyn std::error::Error + Send + Sync>);
+#[derive(Clone)]
+pub(crate) struct Origin(Arc<dyn AsRef<AnyError> + Send + Sync>);
+
+type AnyError = dyn std::error::Error + Send + Sync;
 
 impl Origin {
-    pub(crate) fn new(
-        error: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
-    ) -> Self {
-        Self(error.into().into())
+    pub(crate) fn new(error: impl Into<BoxError>) -> Self {
+        Self::of(error.into())
+    }
+
+    /// An error in what it is kept in.
+    pub(crate) fn of(error: impl AsRef<AnyError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin")
+            .field(&self.0.as_ref().as_ref())
+            .finish()
     }
 }
 
@@ -212,7 +226,7 @@ impl fmt::Display for Origin {
 
 impl std::error::Error for Origin {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
+        Some(self.0.as_ref().as_ref())
     }
 }
 

@@ -8,12 +8,12 @@ use tower::BoxError;
 use crate::{
     error::describe,
     service_config::ServiceConfig,
-    util::contained::{contained, contained_future},
+    util::contained::{Contained, contained_future},
 };
 
 /// A source of service configs; `None` says that it has none for this channel.
 pub(crate) type ConfigUpdates =
-    Pin<Box<dyn Stream<Item = Result<Option<ServiceConfig>, BoxError>> + Send>>;
+    Contained<Pin<Box<dyn Stream<Item = Result<Option<ServiceConfig>, BoxError>> + Send>>>;
 
 /// What the source of configs says next. One that has panicked says so, and nothing more.
 pub(super) async fn next(
@@ -25,12 +25,12 @@ pub(super) async fn next(
     let asked = contained_future(async {
         let update = source.next().await?;
         // The text of an error is made by the application's code, too.
-        Some(update.map_err(|error| describe(&*error)))
+        Some(update.map_err(|error| describe(&**Contained::new(error))))
     });
     match asked.await {
         Ok(update) => update,
         Err(text) => {
-            let _ = contained(|| *updates = None);
+            *updates = None;
             Some(Err(format!("the source panicked: {text}")))
         }
     }

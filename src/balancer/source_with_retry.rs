@@ -8,7 +8,7 @@ use tokio::time::{self, Instant};
 use crate::{
     discover::{BackendChange, BackendChanges},
     error::describe,
-    util::contained::{contained, contained_future},
+    util::contained::{Contained, contained_future},
 };
 
 /// How long a source that failed is left alone: at first, and at most.
@@ -58,7 +58,7 @@ impl SourceWithRetry {
         // The text of an error is made by the application's code, too.
         let asked = contained_future(async {
             let named = source.next().await?;
-            Some(named.map_err(|error| describe(&*error)))
+            Some(named.map_err(|error| describe(&**Contained::new(error))))
         });
         match asked.await {
             Ok(Some(Ok(named))) => {
@@ -73,11 +73,11 @@ impl SourceWithRetry {
                 FromSource::Failed { text, retry }
             }
             Ok(None) => {
-                let _ = contained(|| self.source = None);
+                self.source = None;
                 FromSource::Ended
             }
             Err(text) => {
-                let _ = contained(|| self.source = None);
+                self.source = None;
                 FromSource::Panicked(format!("the source panicked: {text}"))
             }
         }

@@ -21,7 +21,7 @@ use crate::{
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
-    util::backoff::BackoffConfig,
+    util::{backoff::BackoffConfig, contained::Contained},
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on
@@ -242,7 +242,8 @@ impl ChannelBuilder {
         S: Stream<Item = Result<Option<ServiceConfig>, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        self.config_updates = Some(Box::pin(updates.map(|update| update.map_err(Into::into))));
+        let updates = Box::pin(updates.map(|update| update.map_err(Into::into)));
+        self.config_updates = Some(Contained::new(updates));
         self
     }
 

@@ -9,7 +9,7 @@ use tower::{
     discover::{Change, Discover},
 };
 
-use crate::transport::Endpoint;
+use crate::{transport::Endpoint, util::contained::Contained};
 
 /// A change of the set, in terms that no longer depend on the source.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ where
     D::Error: Into<BoxError>,
 {
     let keyed = KeyedSource {
-        source: Box::pin(source),
-        ids: HashMap::new(),
+        source: Contained::new(Box::pin(source)),
+        ids: Contained::new(HashMap::new()),
         next: 0,
         label,
     };
@@ -53,8 +53,8 @@ where
 }
 
 struct KeyedSource<D: Discover> {
-    source: Pin<Box<D>>,
-    ids: HashMap<D::Key, u64>,
+    source: Contained<Pin<Box<D>>>,
+    ids: Contained<HashMap<D::Key, u64>>,
     next: u64,
     label: fn(&D::Key, &Endpoint) -> String,
 }

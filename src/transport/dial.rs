@@ -52,8 +52,7 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
         let plain = connect(&endpoint, &progress);
         let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        let connection = h2::handshake(io, &endpoint, context).await;
-        connection.map_err(Failure::from)
+        h2::handshake(io, &endpoint, context).await
     };
     // What is left of the application's after its connector: the bytes, and TLS.
     let attempt = async {

@@ -2,17 +2,26 @@
 //!
 //! A connector, a source or a request body may panic. Our tasks go on: what has panicked is
 //! not polled again, and its text becomes the cause of what follows.
+//!
+//! It may panic when it is dropped, too: in the middle of our work, or during another panic,
+//! which would end the process. So what is plugged in is [`Contained`] for as long as we have it.
 
 use std::{
     any::Any,
     future::{Future, poll_fn},
     mem,
+    ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
+    pin::{Pin, pin},
+    task::{Context, Poll},
 };
 
+use tracing::error;
+
 use crate::error::sanitize_peer_text;
+
+/// The target of what is logged here; see the crate's documentation.
+const CHANNEL: &str = "tonic_health_channel::channel";
 
 /// What `call` returns, or what it said when it panicked, in one line.
 pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> Result<T, String> {
@@ -28,6 +37,62 @@ pub(crate) async fn contained_future<T>(future: impl Future<Output = T>) -> Resu
         Err(text) => Poll::Ready(Err(text)),
     })
     .await
+}
+
+/// A value of the application's. A panic when it is dropped is logged, and goes no further.
+pub(crate) struct Contained<T>(Option<T>);
+
+const UNTIL: &str = "it is there until it is dropped";
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The bare value, which is contained no more.
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect(UNTIL)
+    }
+}
+
+impl<T> Deref for Contained<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect(UNTIL)
+    }
+}
+
+impl<T> DerefMut for Contained<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect(UNTIL)
+    }
+}
+
+impl<T: ?Sized> AsRef<T> for Contained<Box<T>> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<F: Future + Unpin> Future for Contained<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        Pin::new(&mut **self).poll(cx)
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take()
+            && let Err(panic) = contained(|| drop(value))
+        {
+            let what = "code of the application panicked when it was dropped";
+            // A subscriber is code of the application, too.
+            let _ = contained(|| error!(target: CHANNEL, panic, "{what}"));
+        }
+    }
 }
 
 fn text(panic: Box<dyn Any + Send>) -> String {
@@ -47,7 +112,15 @@ fn text(panic: Box<dyn Any + Send>) -> String {
 mod tests {
     use std::panic::panic_any;
 
-    use super::{contained, contained_future};
+    use super::{Contained, contained, contained_future};
+
+    struct Mine;
+
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
 
     #[test]
     fn a_panic_is_one_line_of_text() {
@@ -60,14 +133,20 @@ mod tests {
 
     #[test]
     fn a_panic_without_text_is_not_touched() {
-        struct Mine;
-        impl Drop for Mine {
-            fn drop(&mut self) {
-                panic!("dropped");
-            }
-        }
         let text = contained(|| panic_any(Mine)).map(|(): ()| ());
         assert_eq!(text, Err("it gave no text".to_owned()));
+    }
+
+    // D252
+    #[test]
+    fn a_panic_in_a_drop_goes_no_further() {
+        drop(Contained::new(Mine));
+        let text = contained(|| {
+            let _mine = (Contained::new(Mine), Contained::new(Mine));
+            panic!("first");
+        });
+        assert_eq!(text, Err::<(), _>("first".to_owned()));
+        assert_eq!(Contained::new(5).into_inner(), 5);
     }
 
     #[tokio::test]

@@ -2,7 +2,16 @@
 //!
 //! tonic's own channel is the control: where its chain leads to an `io::Error`, ours does.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    future::ready,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use h2::Reason;
 use hyper_util::rt::TokioIo;
@@ -14,7 +23,11 @@ use testing::{
     http2::{self, END_STREAM},
     request, request_within, until_backends, within,
 };
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+};
 use tonic::{
     Code, Status,
     body::Body,
@@ -180,6 +193,127 @@ async fn an_error_of_a_connector_is_in_the_chain_as_it_was() {
     let status = status_by(channel).await;
     let io = found::<io::Error>(&status).expect("the connector's own error");
     assert_eq!(io.to_string(), "it is flooded");
+}
+
+/// A peer that resets each connection in the place of SETTINGS.
+async fn resetting() -> RawPeer {
+    RawPeer::start(|mut wire: RawConnection| async move {
+        wire.read_preface().await?;
+        wire.reset_on_close();
+        Ok(())
+    })
+    .await
+}
+
+// D287
+#[tokio::test]
+async fn a_connection_that_ends_before_settings_leads_to_the_error_of_the_socket() {
+    let peer = resetting().await;
+    // tonic's channel has an error of the socket, or of the call that the end has cancelled.
+    // Reading and writing notice a reset in their own ways, and either may come first.
+    let either = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    let own = origin(&at(peer.uri())).await.expect("the socket's");
+    assert!(either.contains(&own), "{own:?}");
+    let error = within("the attempt to end", endpoint(peer.uri()).connect()).await;
+    let error = error.expect_err("the peer resets");
+    assert_no_text_twice(&error);
+    let text = error.to_string();
+    assert!(text.contains("connect: closed without SETTINGS"), "{text}");
+    let io = found::<io::Error>(&error).expect("the socket's");
+    assert!(either.contains(&io.kind()), "{io:?}");
+    if io.kind() == io::ErrorKind::ConnectionReset {
+        assert!(
+            io.raw_os_error().is_some(),
+            "it is the system's own: {io:?}"
+        );
+    }
+}
+
+/// Bytes that fail with an error of their own, at the first read or at the first write.
+struct Flooded {
+    at_read: bool,
+}
+
+impl Flooded {
+    fn outcome<T>(&self, is_read: bool) -> Poll<io::Result<T>> {
+        match self.at_read == is_read {
+            true => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::NetworkDown,
+                TunnelError(io::ErrorKind::HostUnreachable.into()),
+            ))),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Flooded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.outcome(true)
+    }
+}
+
+impl AsyncWrite for Flooded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.at_read {
+            true => Poll::Ready(Ok(bytes.len())),
+            false => self.outcome(false),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+// D287
+#[tokio::test]
+async fn an_error_of_a_connectors_bytes_is_in_the_chain_as_it_was() {
+    for at_read in [true, false] {
+        let bytes = move || Ok::<_, io::Error>(TokioIo::new(Flooded { at_read }));
+        let connector = service_fn(move |_: Uri| ready(bytes()));
+        let endpoint = Endpoint::from_static("http://greeter.test");
+        let channel = Channel::new(connector, endpoint);
+        assert_eq!(origin(&channel).await, Some(io::ErrorKind::NetworkDown));
+        let status = status_by(channel).await;
+        let text = "connect: closed without SETTINGS: no tunnel";
+        assert!(status.message().contains(text), "{status}");
+        let io = found::<io::Error>(&status).expect("the connector's own error");
+        let inner = io.get_ref().expect("it has a reason");
+        assert!(inner.is::<TunnelError>(), "{inner:?}");
+    }
+}
+
+// D287
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_leads_to_no_error_of_a_socket() {
+    for (says, text) in [
+        ("SSH-2.0-OpenSSH_9.9\r\n", "does not speak HTTP/2: "),
+        ("HTTP/1.1 400 Bad Request\r\n", "speaks HTTP/1, not HTTP/2"),
+    ] {
+        let peer = RawPeer::start(move |mut wire: RawConnection| async move {
+            wire.read_preface().await?;
+            wire.write(says.as_bytes()).await?;
+            wire.read().await.map(drop)
+        })
+        .await;
+        let channel = at(peer.uri());
+        assert_eq!(origin(&channel).await, None);
+        let status = status_by(channel).await;
+        let text = format!("connect: the peer {text}");
+        assert!(status.message().contains(&text), "{status}");
+    }
 }
 
 /// A peer that ends each connection under the first request on it.

@@ -9,7 +9,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::{
     error::{Error, ErrorKind},
-    util::contained::contained_future,
+    util::contained::{Contained, contained_future},
 };
 
 /// Where a call goes: what its credentials may depend on.
@@ -94,6 +94,7 @@ impl CallCredentials {
         F: Fn(RequestInfo) -> C + Send + Sync + 'static,
         C: Future<Output = Result<MetadataMap, Status>> + Send + 'static,
     {
+        let hook = Contained::new(hook);
         Self {
             hook: Arc::new(move |info| Box::pin(hook(info))),
             allow_plaintext: false,
@@ -120,7 +121,7 @@ impl CallCredentials {
             );
             return Err(Error::new(ErrorKind::Credentials, text));
         }
-        match contained_future(async { (self.hook)(info).await }).await {
+        match contained_future(async { Contained::new((self.hook)(info)).await }).await {
             Ok(metadata) => Ok(metadata.map_err(failed)?.into_headers()),
             Err(text) => {
                 let text = format!("call credentials panicked: {text}");

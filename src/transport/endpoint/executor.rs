@@ -7,6 +7,12 @@ use std::{
 };
 
 use tokio::runtime::Handle;
+use tracing::error;
+
+use crate::util::contained::{Contained, contained};
+
+/// The target of what is logged here; see the crate's documentation.
+const CHANNEL: &str = "tonic_health_channel::channel";
 
 /// A task as executors take it; the type that tonic's `Endpoint::executor` asks
 /// for.
@@ -15,6 +21,15 @@ pub(crate) type BoxTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Where tasks are spawned: a given executor, or the tokio runtime in context.
 #[derive(Clone)]
 pub(crate) struct Executor(Option<Arc<dyn hyper::rt::Executor<BoxTask> + Send + Sync>>);
+
+/// One of the application's, which may panic when it is dropped.
+struct Given<E>(Contained<E>);
+
+impl<E: hyper::rt::Executor<BoxTask>> hyper::rt::Executor<BoxTask> for Given<E> {
+    fn execute(&self, task: BoxTask) {
+        self.0.execute(task);
+    }
+}
 
 /// An executor, and the runtime that its tasks have in context. Spawns from anywhere.
 #[derive(Clone)]
@@ -34,7 +49,7 @@ impl Executor {
     where
         E: hyper::rt::Executor<BoxTask> + Send + Sync + 'static,
     {
-        Self(Some(Arc::new(executor)))
+        Self(Some(Arc::new(Given(Contained::new(executor)))))
     }
 
     /// Whether it is one of the application's.
@@ -57,7 +72,7 @@ impl Executor {
     /// Without a given executor, if called outside a tokio runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match &self.0 {
-            Some(executor) => executor.execute(Box::pin(task)),
+            Some(executor) => executor.execute(ContainedTask::boxed(task, None)),
             None => drop(tokio::spawn(task)),
         }
     }
@@ -66,13 +81,11 @@ impl Executor {
 impl BoundExecutor {
     /// Never panics by itself: a runtime that has ended drops the task.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let runtime = &self.runtime;
         match &self.executor.0 {
-            Some(executor) => executor.execute(Box::pin(InRuntime {
-                runtime: runtime.clone(),
-                task: Box::pin(task),
-            })),
-            None => drop(runtime.spawn(task)),
+            Some(executor) => {
+                executor.execute(ContainedTask::boxed(task, Some(self.runtime.clone())));
+            }
+            None => drop(self.runtime.spawn(task)),
         }
     }
 
@@ -82,20 +95,36 @@ impl BoundExecutor {
     }
 }
 
-/// A task that has `runtime` in context where its executor has none.
-struct InRuntime {
-    runtime: Handle,
-    task: BoxTask,
+/// A task whose panic ends it and no more, as on a tokio runtime: an executor that is given may
+/// not contain panics.
+struct ContainedTask {
+    task: Contained<BoxTask>,
+    /// In context where the executor has none.
+    runtime: Option<Handle>,
 }
 
-impl Future for InRuntime {
+impl ContainedTask {
+    fn boxed(task: impl Future<Output = ()> + Send + 'static, runtime: Option<Handle>) -> BoxTask {
+        Box::pin(Self {
+            task: Contained::new(Box::pin(task)),
+            runtime,
+        })
+    }
+}
+
+impl Future for ContainedTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let has_none = Handle::try_current().is_err();
-        let _context = has_none.then(|| this.runtime.enter());
-        this.task.as_mut().poll(cx)
+        let absent = this.runtime.as_ref();
+        let absent = absent.filter(|_| Handle::try_current().is_err());
+        let _context = absent.map(Handle::enter);
+        contained(|| this.task.as_mut().poll(cx)).unwrap_or_else(|panic| {
+            // A subscriber may panic, too.
+            let _ = contained(|| error!(target: CHANNEL, panic, "a task panicked"));
+            Poll::Ready(())
+        })
     }
 }
 

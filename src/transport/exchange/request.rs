@@ -21,7 +21,10 @@ use super::{
     message_limit::MessageLimit,
     request_body::{LARGEST_PIECE, RequestBodyPump, poll_body},
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    util::contained::Contained,
+};
 
 /// Headers about one HTTP/1 hop; `h2` refuses a request that has them.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -80,11 +83,11 @@ struct Sent {
 /// What follows the first frame.
 enum Rest {
     /// Not looked at: [`OutgoingRequest::prefetch`] has not run.
-    Unknown(Body),
+    Unknown(Contained<Body>),
     /// Nothing: the request is whole, and can be sent again.
     Nothing,
     /// More, some of it perhaps already taken from the body.
-    More(Option<Box<Frame<Bytes>>>, Body),
+    More(Option<Box<Frame<Bytes>>>, Contained<Body>),
     /// It went into a stream and cannot be had again.
     Gone,
 }
@@ -119,7 +122,7 @@ impl OutgoingRequest {
             renews_timeout: false,
             credentials: None,
             first: None,
-            rest: Rest::Unknown(body),
+            rest: Rest::Unknown(Contained::new(body)),
             limit: None,
         }
     }
@@ -236,7 +239,7 @@ impl OutgoingRequest {
                     stream,
                     chunk,
                     next,
-                    Some(body),
+                    Some(body.into_inner()),
                     self.limit.take(),
                 ))
             }
@@ -244,7 +247,7 @@ impl OutgoingRequest {
                 stream,
                 Bytes::new(),
                 None,
-                Some(body),
+                Some(body.into_inner()),
                 self.limit.take(),
             )),
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),

@@ -21,7 +21,7 @@ use crate::transport::{
     connection::{BackendContext, Connection, Streams},
     endpoint::Endpoint,
     io::{BoxIo, SniffedIo},
-    words::h2_error::{describe_h2, why_ended},
+    words::{failure::Failure, h2_error::why_ended},
 };
 
 /// Speaks HTTP/2 on `io`, and hands out the connection once the peer's SETTINGS
@@ -31,8 +31,8 @@ pub(in crate::transport) async fn handshake(
     io: BoxIo,
     endpoint: &Endpoint,
     context: BackendContext,
-) -> Result<Connection, String> {
-    let (io, first_bytes) = SniffedIo::new(io);
+) -> Result<Connection, Failure> {
+    let (io, first_bytes) = SniffedIo::under_h2(io);
     let read_activity = io.read_activity.clone();
     let streams = Streams::default();
     let (send, mut h2) = builder(&endpoint.http2)
@@ -51,7 +51,9 @@ pub(in crate::transport) async fn handshake(
     .await;
     if let Some(outcome) = ended {
         return Err(match why_ended(outcome, &send) {
-            Some(error) if has_settings(h2.max_concurrent_send_streams()) => describe_h2(&error),
+            Some(error) if has_settings(h2.max_concurrent_send_streams()) => {
+                first_bytes.failure(&error)
+            }
             error => first_bytes.blame(error.as_ref()),
         });
     }

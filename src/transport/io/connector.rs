@@ -17,7 +17,7 @@ use super::contained_io::ContainedIo;
 use crate::{
     error::{Origin, describe},
     transport::words::failure::Failure,
-    util::lock::lock,
+    util::{contained::Contained, lock::lock},
 };
 
 /// Anything HTTP/2 can be spoken over.
@@ -54,7 +54,7 @@ impl Connector {
         C::Future: Send,
         C::Response: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let service = Arc::new(tokio::sync::Mutex::new(service));
+        let service = Arc::new(tokio::sync::Mutex::new(Contained::new(service)));
         Self::new(move |uri, progress| {
             let service = service.clone();
             Box::pin(async move {
@@ -63,7 +63,7 @@ impl Connector {
                     let mut service = service.lock().await;
                     let ready = poll_fn(|cx| service.poll_ready(cx)).await;
                     ready.map_err(|error| failed(error.into()))?;
-                    service.call(uri)
+                    Contained::new(Box::pin(service.call(uri)))
                 };
                 match connecting.await {
                     Ok(io) => Ok(Box::new(ContainedIo::new(TokioIo::new(io))) as BoxIo),
@@ -85,7 +85,7 @@ fn failed(error: BoxError) -> Failure {
         }
         source = error.source();
     }
-    Failure::new(text, Origin::new(error))
+    Failure::new(text, Origin::of(Contained::new(error)))
 }
 
 /// Two are the same if one is a clone of the other.

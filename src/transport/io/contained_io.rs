@@ -11,17 +11,20 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::util::contained::contained;
+use crate::util::contained::{Contained, contained};
 
 /// Never polled again once it has panicked.
 pub(super) struct ContainedIo<T> {
-    io: T,
+    io: Contained<T>,
     panicked: Option<String>,
 }
 
 impl<T: Unpin> ContainedIo<T> {
     pub(super) fn new(io: T) -> Self {
-        Self { io, panicked: None }
+        Self {
+            io: Contained::new(io),
+            panicked: None,
+        }
     }
 
     fn poll<R>(
@@ -30,7 +33,7 @@ impl<T: Unpin> ContainedIo<T> {
     ) -> Poll<io::Result<R>> {
         let text = match &self.panicked {
             Some(text) => text.clone(),
-            None => match contained(|| poll(Pin::new(&mut self.io))) {
+            None => match contained(|| poll(Pin::new(&mut *self.io))) {
                 Ok(outcome) => return outcome,
                 Err(text) => self.panicked.insert(text).clone(),
             },

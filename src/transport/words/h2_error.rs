@@ -70,15 +70,16 @@ pub(in crate::transport) fn disconnected(error: &h2::Error) -> Cause {
         true => "all HTTP/2 stream numbers are used".to_owned(),
         false => describe_h2(error),
     };
-    Cause::new(CauseKind::Disconnected, why).caused_by(error.get_io().map(origin))
+    let origin = error.get_io().map(|io| Origin::new(reduced_io(io)));
+    Cause::new(CauseKind::Disconnected, why).caused_by(origin)
 }
 
-/// The IO error in an error of `h2`, of which `h2` keeps the kind and the text.
-fn origin(io: &io::Error) -> Origin {
-    Origin::new(match io.get_ref() {
+/// What `h2` keeps of an IO error: the kind and the text.
+pub(in crate::transport) fn reduced_io(io: &io::Error) -> io::Error {
+    match io.get_ref() {
         Some(text) => io::Error::new(io.kind(), text.to_string()),
         None => io.kind().into(),
-    })
+    }
 }
 
 /// Neither the peer nor the connection is at fault.

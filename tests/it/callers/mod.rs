@@ -5,10 +5,12 @@
 //! not pass, the test says why.
 
 mod bridged;
+mod dropped;
 mod emptied;
 mod fed;
 mod paused;
 mod plugged;
+mod rigged;
 mod runtimes;
 mod side;
 mod slots;

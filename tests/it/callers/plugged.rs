@@ -2,6 +2,8 @@
 //! system. A control task survives it, and the reason can be read.
 
 use std::{
+    error::Error,
+    fmt,
     future::{Future, poll_fn, ready},
     io, mem,
     pin::Pin,
@@ -64,7 +66,20 @@ enum At {
     Call,
     Connecting,
     Reading,
+    /// In the text of an error of reading.
+    Telling,
 }
+
+#[derive(Debug)]
+struct Untold;
+
+impl fmt::Display for Untold {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("{PANIC}")
+    }
+}
+
+impl Error for Untold {}
 
 #[derive(Clone)]
 struct Connector {
@@ -118,6 +133,9 @@ impl AsyncRead for Pipe {
         let news = &buf.filled()[before..];
         if news.windows(GREETING.len()).any(|part| part == GREETING) {
             self.connector.burn(At::Reading);
+            if self.connector.at == At::Telling && self.connector.fuse.0.swap(0, Relaxed) > 0 {
+                return Poll::Ready(Err(io::Error::other(Untold)));
+            }
         }
         read
     }
@@ -177,17 +195,19 @@ async fn a_connector_that_panics_is_a_failed_attempt() {
 // D248
 #[tokio::test]
 async fn bytes_that_panic_end_their_connection_and_no_more() {
-    let backend = Backend::start().await;
-    let connector = Connector {
-        at: At::Reading,
-        fuse: Fuse::of(1),
-    };
-    let there = endpoint(backend.uri()).connector(connector);
-    let channel = over(there);
-    let status = hello(&channel).await.expect_err("its bytes are lost");
-    assert!(status.message().contains(TOLD), "{status}");
-    until(&channel, Ready).await;
-    hello(&channel).await.expect("the next connection is well");
+    for at in [At::Reading, At::Telling] {
+        let backend = Backend::start().await;
+        let connector = Connector {
+            at,
+            fuse: Fuse::of(1),
+        };
+        let there = endpoint(backend.uri()).connector(connector);
+        let channel = over(there);
+        let status = hello(&channel).await.expect_err("its bytes are lost");
+        assert!(status.message().contains(TOLD), "{at:?}: {status}");
+        until(&channel, Ready).await;
+        hello(&channel).await.expect("the next connection is well");
+    }
 }
 
 // D249

@@ -4,10 +4,12 @@ use std::{pin::pin, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::join_all, stream};
 use testing::{
-    Backend, GREETER, balanced, balanced_at, greeter::greeter_client::GreeterClient, hello,
-    request, within,
+    Backend, GREETER, balanced, balanced_at,
+    greeter::{HelloReply, greeter_client::GreeterClient},
+    hello, request, within,
 };
-use tonic::{Request, Response, Streaming};
+use tokio::task::yield_now;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::side::{AnyChannel, Side};
 
@@ -51,6 +53,56 @@ async fn buffered_calls_and_a_call_in_their_loop_all_come_through() {
             let what = format!("{calls} buffered calls on {side} with {streams} streams");
             assert_eq!(within(&what, done).await, calls, "{what}");
         }
+    }
+}
+
+/// How many messages came back.
+async fn messages(replies: Result<Response<Streaming<HelloReply>>, Status>) -> usize {
+    let mut replies = replies.expect("headers").into_inner();
+    let mut came = 0;
+    while replies.message().await.expect("a message").is_some() {
+        came += 1;
+    }
+    came
+}
+
+/// Unary calls and streams of three messages, one way and both ways, in turn.
+async fn joined(mut client: GreeterClient<AnyChannel>, at: usize) -> usize {
+    match at % 8 {
+        0 => {
+            let mut request = request("you");
+            request.count = 3;
+            messages(client.say_hello_many(request).await).await
+        }
+        1 => {
+            let requests = stream::iter([(); 3]).then(async |()| {
+                yield_now().await;
+                request("you")
+            });
+            messages(client.chat(requests).await).await
+        }
+        _ => {
+            let answer = client.say_hello(request("you")).await;
+            answer.map(|_| 1).expect("an answer")
+        }
+    }
+}
+
+// D260
+#[tokio::test]
+async fn calls_joined_in_one_task_all_come_through() {
+    const CALLS: usize = 88;
+    for side in Side::BOTH {
+        let backend = limited(4).await;
+        let client = side.client(&backend);
+        if side == Side::Tonic {
+            // Before it has the peer's SETTINGS it opens streams that are refused.
+            assert!(within("an answer", greeted(&client)).await);
+        }
+        let calls = (0..CALLS).map(|at| joined(client.clone(), at));
+        let came = within(&format!("calls on {side}"), join_all(calls)).await;
+        let expected = (0..CALLS).map(|at| if at % 8 < 2 { 3 } else { 1 });
+        assert!(came.iter().copied().eq(expected), "{side}: {came:?}");
     }
 }
 

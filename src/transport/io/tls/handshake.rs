@@ -24,7 +24,7 @@ use crate::{
         },
         words::{failure::Failure, io_error},
     },
-    util::real_time::timeout_io,
+    util::{contained::Contained, real_time::timeout_io},
 };
 
 /// What secures one connection.
@@ -56,7 +56,7 @@ impl Client {
         };
         let stream = outcome.map_err(|error| {
             let text = blame(&error, &first_bytes);
-            Failure::new(text, Origin::new(error))
+            Failure::new(text, Origin::of(Contained::new(error.into())))
         })?;
         let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);
         match agreed || config.assume_http2 {
