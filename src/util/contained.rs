@@ -48,11 +48,6 @@ impl<T> Contained<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Some(value))
     }
-
-    /// The bare value, which is contained no more.
-    pub(crate) fn into_inner(mut self) -> T {
-        self.0.take().expect(UNTIL)
-    }
 }
 
 impl<T> Deref for Contained<T> {
@@ -146,7 +141,6 @@ mod tests {
             panic!("first");
         });
         assert_eq!(text, Err::<(), _>("first".to_owned()));
-        assert_eq!(Contained::new(5).into_inner(), 5);
     }
 
     #[tokio::test]

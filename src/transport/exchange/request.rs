@@ -239,7 +239,7 @@ impl OutgoingRequest {
                     stream,
                     chunk,
                     next,
-                    Some(body.into_inner()),
+                    Some(body),
                     self.limit.take(),
                 ))
             }
@@ -247,7 +247,7 @@ impl OutgoingRequest {
                 stream,
                 Bytes::new(),
                 None,
-                Some(body.into_inner()),
+                Some(body),
                 self.limit.take(),
             )),
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),

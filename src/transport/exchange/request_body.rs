@@ -21,7 +21,7 @@ use crate::{
     transport::connection::CallSlot,
     util::{
         clock::{poll_timer, timer_on},
-        contained::contained,
+        contained::{Contained, contained},
     },
 };
 
@@ -44,7 +44,7 @@ pub(super) struct RequestBodyPump {
     /// Taken from the body, not yet sent.
     chunk: Bytes,
     next: Option<Box<Frame<Bytes>>>,
-    body: Option<Body>,
+    body: Option<Contained<Body>>,
     limit: Option<MessageLimit>,
     /// Bytes handed over, and empty frames left out, since the last interruption.
     handed_over: usize,
@@ -56,7 +56,7 @@ impl RequestBodyPump {
         stream: SendStream<Bytes>,
         chunk: Bytes,
         next: Option<Box<Frame<Bytes>>>,
-        body: Option<Body>,
+        body: Option<Contained<Body>>,
         limit: Option<MessageLimit>,
     ) -> Box<Self> {
         Box::new(Self {

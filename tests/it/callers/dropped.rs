@@ -300,6 +300,15 @@ async fn body_that_is_whole(fuse: Fuse) {
     body_of(fuse, "SayHello", one).await;
 }
 
+/// It ends in the caller's task: nothing has to wait for a window.
+async fn body_that_ends_late(fuse: Fuse) {
+    let ready = Messages {
+        left: 0,
+        late: Some(true),
+    };
+    body_of(fuse, "Chat", ready).await;
+}
+
 async fn body_that_streams(fuse: Fuse) {
     let late = Messages {
         left: 3,
@@ -355,6 +364,7 @@ const ROWS: &[Row] = &rows! {
     configs_at_their_end: 1,
     error_of_configs: 1,
     body_that_is_whole: 1,
+    body_that_ends_late: 1,
     body_that_streams: 1,
     all_at_the_end: 4,
 };
