@@ -200,11 +200,16 @@ impl StreamTable {
     /// The peer's END_STREAM is here.
     pub(in crate::transport) fn on_response_over(&mut self, number: u32) {
         if let Some(at) = self.position(number) {
-            let stream = &mut self.streams[at];
-            stream.response_over = true;
-            if stream.request_over {
-                self.end(at);
-            }
+            self.end_response(at);
+        }
+    }
+
+    #[inline(always)]
+    fn end_response(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        stream.response_over = true;
+        if stream.request_over {
+            self.end(at);
         }
     }
 
@@ -225,21 +230,28 @@ impl StreamTable {
         Some(stream.headers)
     }
 
-    /// Whether the next headers of the peer's are trailers, as far as that is known.
-    #[inline]
-    pub(in crate::transport) fn is_answered(&mut self, number: u32) -> bool {
-        self.position(number).is_some_and(|at| {
-            let stream = &self.streams[at];
-            stream.is_answered || stream.came != Came::default()
-        })
+    /// Headers of the peer's that end the stream, all of them or the first frame. Whether they
+    /// are trailers, as far as that is known.
+    pub(in crate::transport) fn on_last_headers(&mut self, number: u32, all: bool) -> bool {
+        let Some(at) = self.position(number) else {
+            return false;
+        };
+        let stream = &self.streams[at];
+        let are_trailers = stream.is_answered || stream.came.cost() > 0;
+        if all {
+            self.end_response(at);
+        }
+        are_trailers
     }
 
-    /// DATA of the peer's.
-    #[inline]
-    pub(in crate::transport) fn on_data(&mut self, number: u32, came: Came) {
+    /// DATA of the peer's, which ends its side or does not.
+    pub(in crate::transport) fn on_data(&mut self, number: u32, came: Came, is_last: bool) {
         if let Some(at) = self.position(number) {
             self.streams[at].came += came;
             self.came += came.cost();
+            if is_last {
+                self.end_response(at);
+            }
         }
     }
 

@@ -207,8 +207,8 @@ fn what_has_come_is_kept_until_its_call_lets_go_of_it() {
     };
     assert!(received(&streams).is_empty());
     let frame = Came::frame(70_000, false);
-    streams.on_data(1, frame);
-    streams.on_data(5, frame);
+    streams.on_data(1, frame, false);
+    streams.on_data(5, frame, false);
     assert_eq!(received(&streams), [(1, frame)]);
     assert_eq!(streams.take_came(), frame.cost());
     assert_eq!(streams.take_came(), 0);
@@ -218,7 +218,7 @@ fn what_has_come_is_kept_until_its_call_lets_go_of_it() {
     assert!(!streams.is_settled(1), "it is large");
     assert_eq!(received(&streams), [(1, frame)]);
     assert_eq!(streams.leave(1), Left::Over);
-    streams.on_data(3, frame);
+    streams.on_data(3, frame, false);
     streams.leave(3);
     assert!(received(&streams).is_empty());
     streams.on_response_over(3);

@@ -28,8 +28,8 @@ impl Came {
     pub(in crate::transport) fn frame(bytes: usize, is_padded: bool) -> Self {
         Self {
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            // One that is all padding is never read.
-            frames: u32::from(!is_padded),
+            // One that is all padding, or nothing, is never read.
+            frames: u32::from(!is_padded && bytes > 0),
         }
     }
 

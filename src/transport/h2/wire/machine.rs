@@ -57,21 +57,18 @@ impl Machine {
         streams: &mut StreamTable,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
-        if head.kind == Head::DATA && head.length > 0 {
-            let came = Came::frame(head.length, head.has(Head::PADDED));
-            streams.on_data(head.stream, came);
-        }
         match head.kind {
-            Head::DATA if head.has(Head::END_STREAM) => streams.on_response_over(head.stream),
-            Head::DATA if head.length > 0 => {}
+            Head::DATA if head.length > 0 || head.has(Head::END_STREAM) => {
+                let came = Came::frame(head.length, head.has(Head::PADDED));
+                streams.on_data(head.stream, came, head.has(Head::END_STREAM));
+            }
             Head::HEADERS if head.has(Head::END_STREAM) => {
-                let are_trailers = streams.is_answered(head.stream);
-                match head.has(Head::END_HEADERS) {
-                    true => streams.on_response_over(head.stream),
-                    // `h2` waits for the rest of the headers.
-                    false => self.ends_with_headers = true,
-                }
-                if are_trailers && let Some(at) = status_at(head, payload) {
+                // Else `h2` waits for the rest of the headers.
+                let all = head.has(Head::END_HEADERS);
+                self.ends_with_headers |= !all;
+                if streams.on_last_headers(head.stream, all)
+                    && let Some(at) = status_at(head, payload)
+                {
                     return Verdict::Malformed(at);
                 }
             }
