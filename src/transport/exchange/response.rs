@@ -133,11 +133,13 @@ impl Exchange {
         Some(page.error(self.connection().address()))
     }
 
-    /// The response, unless it takes more than its headers: then there is a page.
+    /// The response, or its failure, as far as its headers tell which it is.
+    #[inline]
     fn respond(
         &mut self,
         response: Response<RecvStream>,
-    ) -> Result<Option<Response<ResponseBody>>, Error> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Error>> {
         let (mut head, stream) = response.into_parts();
         let seen = KnownHeaders::of(&head.headers);
         // Headers that are all there is are the end of the answer.
@@ -147,22 +149,48 @@ impl Exchange {
             remove_status(&mut head.headers);
         }
         match answer {
-            Answer::Grpc => return Ok(Some(self.hand_out(head, Some(stream), None))),
+            Answer::Grpc => Poll::Ready(Ok(self.hand_out(head, Some(stream), None))),
+            other => self.respond_rarely(other, head, stream, cx),
+        }
+    }
+
+    #[cold]
+    fn respond_rarely(
+        &mut self,
+        answer: Answer,
+        mut head: response::Parts,
+        stream: RecvStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+        self.page = Some(Box::new(match answer {
+            Answer::Grpc => return Poll::Ready(Ok(self.hand_out(head, Some(stream), None))),
             Answer::TrailersOnly => {
                 clean_status(&mut head.headers);
-                return Ok(Some(self.hand_out(head, None, None)));
+                return Poll::Ready(Ok(self.hand_out(head, None, None)));
             }
             Answer::NoStatus => {
                 let mut status = missing_status(self.connection(), LastFrame::Headers);
                 *status.metadata_mut() = metadata(&head.headers);
-                return Err(Error::with_status(ErrorKind::Stream, status));
+                return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));
             }
-            Answer::Undecided => self.page = Some(Box::new(Page::undecided(head, stream))),
-            Answer::HttpError => self.page = Some(Box::new(Page::of_error(head, stream))),
-        }
-        Ok(None)
+            Answer::Undecided => Page::undecided(head, stream),
+            Answer::HttpError => Page::of_error(head, stream),
+        }));
+        self.poll_page(cx)
     }
 
+    /// Its stream has failed before there were headers.
+    #[cold]
+    fn fail(&mut self, error: &h2::Error) -> Failed {
+        let status = self.connection().on_stream_failed(error);
+        let of_request = self.request.error();
+        Failed {
+            error: of_request.unwrap_or_else(|| Error::with_status(ErrorKind::Stream, status)),
+            unprocessed: h2_error::is_unprocessed(error),
+        }
+    }
+
+    #[cold]
     fn poll_page(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody>, Error>> {
         let mut page = self.page.take().expect("there is one");
         let connection = self.connection();
@@ -239,20 +267,9 @@ impl Future for Exchange {
             return this.poll_page(cx).map_err(processed);
         }
         let response = this.response.as_mut().expect("until it is dropped");
-        Poll::Ready(match ready!(Pin::new(response).poll(cx)) {
-            Ok(response) => match this.respond(response).map_err(processed)? {
-                Some(response) => Ok(response),
-                None => return this.poll_page(cx).map_err(processed),
-            },
-            Err(error) => {
-                let status = this.connection().on_stream_failed(&error);
-                let of_request = this.request.error();
-                Err(Failed {
-                    error: of_request
-                        .unwrap_or_else(|| Error::with_status(ErrorKind::Stream, status)),
-                    unprocessed: h2_error::is_unprocessed(&error),
-                })
-            }
-        })
+        match ready!(Pin::new(response).poll(cx)) {
+            Ok(response) => this.respond(response, cx).map_err(processed),
+            Err(error) => Poll::Ready(Err(this.fail(&error))),
+        }
     }
 }
