@@ -14,6 +14,7 @@ mod backend;
 mod config;
 mod config_updates;
 mod effects;
+mod health_choice;
 mod idle;
 mod in_turn;
 mod inputs;
@@ -28,5 +29,6 @@ mod task_end;
 mod tests;
 
 pub(crate) use config_updates::ConfigUpdates;
+pub(crate) use health_choice::HealthChoice;
 pub(crate) use settings::Settings;
 pub(crate) use task::new;

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::config_updates::ConfigUpdates;
+use super::{config_updates::ConfigUpdates, health_choice::HealthChoice};
 use crate::{
     discover::RefreshHandle, health::HealthOptions, service_config::ServiceConfig,
     transport::CallCredentials, util::backoff::BackoffConfig,
@@ -12,8 +12,10 @@ use crate::{
 pub(crate) struct Settings {
     pub(crate) backoff: BackoffConfig,
     pub(crate) health: Arc<HealthOptions>,
-    /// Health is not checked, whatever the service config says.
-    pub(crate) health_disabled: bool,
+    /// Whose health is checked, where the service config says nothing.
+    pub(crate) health_choice: HealthChoice,
+    /// What names the backends, for the log.
+    pub(crate) source: String,
     /// The application's own service config.
     pub(crate) default_config: Option<Arc<ServiceConfig>>,
     pub(crate) config_updates: Option<ConfigUpdates>,

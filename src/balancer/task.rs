@@ -18,6 +18,7 @@ use tracing::{debug, error, field::display, info, warn};
 use super::{
     config::Configs,
     effects::{Effects, Start, SubchannelId},
+    health_choice::Chosen,
     idle::Idleness,
     in_turn::InTurn,
     inputs::{BATCH, Due, Input, Inputs},
@@ -50,6 +51,9 @@ const BACKEND: &str = "tonic_health_channel::backend";
 const CHANNEL: &str = "tonic_health_channel::channel";
 const DISCOVER: &str = "tonic_health_channel::discover";
 const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
+
+/// What is logged of a config's hints.
+const MAX_HINTS: usize = 10;
 
 /// The source is not asked while as many stopped subchannels have not ended: it could stop
 /// them faster than they end.
@@ -391,24 +395,31 @@ impl Worker {
         }
         let policy = config.policy();
         let picks_first = matches!(policy, LoadBalancingPolicy::PickFirst { .. });
-        let health = match config.health_check_service() {
-            None => HealthCheck::Off,
-            Some(service) if self.settings.health_disabled || picks_first => {
-                let why = match picks_first {
-                    true => "pick_first does without",
-                    false => "are disabled for this channel",
-                };
+        let (chosen, warning) = self.settings.health_choice.under(&config);
+        let health = match chosen {
+            Chosen::Off => HealthCheck::Off,
+            Chosen::Disabled { service, why } => {
                 warn!(target: SERVICE_CONFIG, service, "asks for health checks, which {why}");
                 HealthCheck::Disabled
             }
-            Some(service) => HealthCheck::Of(service.into()),
+            Chosen::Of(service) => HealthCheck::Of(service.into()),
         };
-        if self.config.is_some() {
-            let service = config.health_check_service();
+        let service = match chosen {
+            Chosen::Of(service) => Some(service),
+            Chosen::Off | Chosen::Disabled { .. } => None,
+        };
+        if self.config.is_none() {
+            let source = &self.settings.source;
+            info!(target: CHANNEL, source, ?policy, health = service, "begins");
+        } else {
             match self.log.spend(now()) {
                 LogDecision::Demote => debug!(target: SERVICE_CONFIG, ?policy, service, "changed"),
                 _ => info!(target: SERVICE_CONFIG, ?policy, service, "changed"),
             }
+        }
+        // A config may come from a name server.
+        for hint in warning.iter().chain(config.hints().iter().take(MAX_HINTS)) {
+            warn!(target: SERVICE_CONFIG, "{hint}");
         }
         let fields = config.fields_without_effect();
         if !fields.is_empty() {

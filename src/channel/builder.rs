@@ -1,7 +1,9 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
-use std::{future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    any::type_name, future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -15,7 +17,7 @@ use tower::{
 
 use super::{Channel, runtime::runtime_in_context};
 use crate::{
-    balancer::{self, ConfigUpdates, Settings},
+    balancer::{self, ConfigUpdates, HealthChoice, Settings},
     call::Defaults,
     discover::{self, BackendChanges, RefreshHandle, assign_ids},
     health::HealthOptions,
@@ -35,11 +37,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 #[must_use = "a builder does nothing until `build`"]
 pub struct ChannelBuilder {
     source: BackendChanges,
+    /// For the log.
+    source_name: String,
     service_config: Option<ServiceConfig>,
     config_updates: Option<ConfigUpdates>,
     config_updates_disabled: bool,
     trouble: Option<RefreshHandle>,
-    health: HealthOptions,
+    health: Option<HealthOptions>,
+    health_service: Option<String>,
     health_disabled: bool,
     backoff: BackoffConfig,
     connections: NonZeroUsize,
@@ -77,7 +82,7 @@ impl Channel {
         D::Key: Hash + Eq + Clone + std::fmt::Debug + Send + Sync + 'static,
         D::Error: Into<BoxError>,
     {
-        ChannelBuilder::new(assign_ids(source, label))
+        ChannelBuilder::new(assign_ids(source, label), type_name::<D>())
     }
 
     /// The builder of a channel to one endpoint.
@@ -162,21 +167,23 @@ impl Channel {
         let source = assign_ids(source, |_, endpoint: &Endpoint| endpoint.address());
         let builder = ChannelBuilder {
             executor,
-            ..ChannelBuilder::new(source)
+            ..ChannelBuilder::new(source, "balance_channel")
         };
         (builder.build(), changes)
     }
 }
 
 impl ChannelBuilder {
-    pub(super) fn new(source: BackendChanges) -> Self {
+    pub(super) fn new(source: BackendChanges, source_name: impl Into<String>) -> Self {
         Self {
             source,
+            source_name: source_name.into(),
             service_config: None,
             config_updates: None,
             config_updates_disabled: false,
             trouble: None,
-            health: HealthOptions::default(),
+            health: None,
+            health_service: None,
             health_disabled: false,
             backoff: BackoffConfig::default(),
             connections: NonZeroUsize::MIN,
@@ -190,6 +197,12 @@ impl ChannelBuilder {
             eager: true,
             defaults: Defaults::default(),
         }
+    }
+
+    /// The same with another name of its source in the log.
+    pub(super) fn named(mut self, source: &str) -> Self {
+        self.source_name = source.to_owned();
+        self
     }
 
     /// How the channel treats its calls, in the words of gRPC's service config.
@@ -254,6 +267,26 @@ impl ChannelBuilder {
         self
     }
 
+    /// Checks the health of `service` at each backend (gRFC A17), as
+    /// `healthCheckConfig.serviceName` does. The empty name is the whole server.
+    ///
+    /// A service config that has a `healthCheckConfig` counts in its place, which is one WARN
+    /// where it says something else. Not with `pick_first`, as in gRPC.
+    ///
+    /// ```no_run
+    /// use tonic_health_channel::{Channel, discover};
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
+    /// let channel = Channel::balance(backends).health_check("demo.Greeter").build();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health_check(mut self, service: impl Into<String>) -> Self {
+        self.health_service = Some(service.into());
+        self
+    }
+
     /// Checks nobody's health, whatever the service config says. That it would is one
     /// WARN, and [`HealthStatus::Disabled`](crate::HealthStatus::Disabled) at each
     /// backend.
@@ -289,9 +322,10 @@ impl ChannelBuilder {
     }
 
     /// What the service config has no words for: patience, backoff, and servers
-    /// that lack the health service. Has no effect unless health is checked.
+    /// that lack the health service. Has no effect unless health is checked; a channel whose
+    /// only config names no service says so, in one WARN.
     pub fn health_options(mut self, options: HealthOptions) -> Self {
-        self.health = options;
+        self.health = Some(options);
         self
     }
 
@@ -421,12 +455,19 @@ impl ChannelBuilder {
     pub fn build(self) -> Channel {
         let plaintext = self.allow_plaintext_credentials;
         let updates_disabled = self.config_updates_disabled;
+        let config_updates = self.config_updates.filter(|_| !updates_disabled);
         let settings = Settings {
             backoff: self.backoff,
-            health: Arc::new(self.health),
-            health_disabled: self.health_disabled,
+            health_choice: HealthChoice {
+                service: self.health_service,
+                // A later config may name a service.
+                has_options: self.health.is_some() && config_updates.is_none(),
+                is_disabled: self.health_disabled,
+            },
+            source: self.source_name,
+            health: Arc::new(self.health.unwrap_or_default()),
             default_config: self.service_config.map(Arc::new),
-            config_updates: self.config_updates.filter(|_| !updates_disabled),
+            config_updates,
             trouble: self.trouble,
             eager: self.eager,
             connections: self.connections,

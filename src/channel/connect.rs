@@ -91,7 +91,7 @@ impl Endpoint {
         let change = Change::Insert((), self.clone());
         let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
         let source = assign_ids(source, |(), endpoint: &Endpoint| endpoint.address());
-        let mut builder = ChannelBuilder::new(source);
+        let mut builder = ChannelBuilder::new(source, self.address());
         builder.executor = self.get_executor().clone();
         builder.needs_io = self.uses_sockets();
         builder.eager = eager;

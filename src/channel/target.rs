@@ -18,6 +18,9 @@ const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address
      `http://host:port`, `https://host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`, or \
      `host:port`";
 
+const XDS: &str = "this channel asks no xDS control plane; the crate `tonic-xds` has a channel \
+                   that does";
+
 /// Where a name server listens, unless it is said.
 #[cfg(feature = "hickory")]
 const NAME_SERVER_PORT: u16 = 53;
@@ -90,6 +93,11 @@ impl Channel {
     /// # }
     /// ```
     pub fn target_with(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
+        let builder = Self::over_target(target, template)?;
+        Ok(builder.named(target))
+    }
+
+    fn over_target(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
         match Target::parse(target).map_err(|why| invalid(target, &why))? {
             Target::Dns { server, name } => {
                 let dns = discover::dns(name, template)?;
@@ -166,6 +174,8 @@ impl<'a> Target<'a> {
             Some(("file", rest)) => Self::file(rest),
             Some(("http" | "https", rest)) if rest.starts_with("//") => Ok(Self::Uri(target)),
             Some(("unix" | "unix-abstract", _)) => Ok(Self::Uri(target)),
+            Some(("xds", _)) => Err(XDS.to_owned()),
+            _ if target.contains(',') => Err(Self::how_to_list(target)),
             Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => {
                 Err(format!("`{scheme}` is no known scheme; known are {KNOWN}"))
             }
@@ -173,6 +183,25 @@ impl<'a> Target<'a> {
                 server: None,
                 name: target,
             }),
+        }
+    }
+
+    /// What to write in place of a list of backends.
+    fn how_to_list(target: &str) -> String {
+        let all_are = |is_of_family: fn(&IpAddr) -> bool| {
+            let mut parts = target.split(',').map(address);
+            parts.all(|part| part.is_some_and(|(ip, _)| is_of_family(&ip)))
+        };
+        let family = match (all_are(IpAddr::is_ipv4), all_are(IpAddr::is_ipv6)) {
+            (true, _) => Some("ipv4"),
+            (_, true) => Some("ipv6"),
+            _ => None,
+        };
+        match family {
+            Some(family) => format!("a list of addresses has a scheme; write `{family}:{target}`"),
+            None => "a list of names is no target; give their URIs to `discover::list`, and that \
+                     to `Channel::balance`"
+                .to_owned(),
         }
     }
 
@@ -320,6 +349,13 @@ mod tests {
         are_addresses("ipv4:///10.0.0.1", &[("10.0.0.1", None)]);
         let two = [("::1", Some(1)), ("2001:db8::2", None)];
         are_addresses("ipv6:[::1]:1,[2001:db8::2]", &two);
+        is_rejected(
+            "127.0.0.1:1,127.0.0.1:2",
+            "write `ipv4:127.0.0.1:1,127.0.0.1:2`",
+        );
+        is_rejected("[::1]:1,[::1]:2", "write `ipv6:[::1]:1,[::1]:2`");
+        is_rejected("localhost:1,localhost:2", "`discover::list`");
+        is_rejected("xds:///shop", "`tonic-xds`");
         is_rejected("ipv4:[::1]:1", "`[::1]:1` is no such address");
         is_rejected("ipv6:10.0.0.1:1", "`10.0.0.1:1` is no such address");
         is_rejected("ipv4:10.0.0.1:1,", "`` is no such address");
@@ -360,7 +396,7 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_is_told_the_known_ones() {
-        for target in ["xds:///x", "zookeeper://x/y", "vsock:1:2"] {
+        for target in ["eureka:///x", "zookeeper://x/y", "vsock:1:2"] {
             is_rejected(target, KNOWN);
         }
         is_rejected("::1", "an IPv6 address stands in brackets");

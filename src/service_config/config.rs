@@ -32,12 +32,14 @@ use super::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceConfig {
     pub(super) policy: LoadBalancingPolicy,
-    pub(super) health_check_service: Option<String>,
+    /// Of a `healthCheckConfig`: the service, if it names one.
+    pub(super) health_check_service: Option<Option<String>>,
     pub(super) methods: Vec<MethodConfig>,
     /// Positions in `methods`; entries without a name are in none.
     pub(super) methods_by_name: HashMap<MethodName, usize>,
     pub(super) retry_throttling: Option<RetryThrottling>,
     pub(super) max_connections_per_subchannel: Option<u32>,
+    pub(super) hints: Vec<String>,
 }
 
 /// When to stop retrying because too many calls fail (gRFC A6, "Throttling
@@ -74,7 +76,12 @@ impl ServiceConfig {
     /// `healthCheckConfig` and one without a `serviceName`. `Some("")` is not
     /// the same: it asks for the health of the whole server.
     pub fn health_check_service(&self) -> Option<&str> {
-        self.health_check_service.as_deref()
+        self.health_check_service.as_ref()?.as_deref()
+    }
+
+    /// Whether it has a `healthCheckConfig`, with a service or without.
+    pub(crate) fn speaks_of_health(&self) -> bool {
+        self.health_check_service.is_some()
     }
 
     /// The entry of `methodConfig` for a call's HTTP/2 path, such as
@@ -106,6 +113,24 @@ impl ServiceConfig {
     /// [`connections_per_backend`](crate::ChannelBuilder::connections_per_backend).
     pub fn max_connections_per_subchannel(&self) -> Option<u32> {
         self.max_connections_per_subchannel
+    }
+
+    /// What in this config is probably meant otherwise, each in a sentence: a field that is
+    /// written in another way than the one that has an effect, or a `healthCheckConfig`
+    /// without a service. A channel logs each as a WARN when the config comes into force.
+    ///
+    /// ```
+    /// use tonic_health_channel::ServiceConfig;
+    ///
+    /// let config: ServiceConfig = r#"{"healthCheckConfig": {"service_name": "a.B"}}"#.parse()?;
+    /// assert_eq!(
+    ///     config.hints()[0],
+    ///     r#"healthCheckConfig.service_name has no effect: the field is "serviceName""#,
+    /// );
+    /// # Ok::<(), tonic_health_channel::Error>(())
+    /// ```
+    pub fn hints(&self) -> &[String] {
+        &self.hints
     }
 
     /// What this config asks for and the channel does not do.

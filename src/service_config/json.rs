@@ -10,6 +10,7 @@ use tonic::Code;
 
 use super::{
     config::{RetryThrottling, ServiceConfig},
+    hints,
     method::{Attempts, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
     policy::LoadBalancingPolicy,
     value::{Field, Json, Object, invalid},
@@ -55,11 +56,17 @@ fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
     let (methods, methods_by_name) = config
         .optional("methodConfig", method_configs)?
         .unwrap_or_default();
+    let health = config.optional("healthCheckConfig", health_check_service)?;
+    let mut hints = hints::of(config);
+    if health == Some(None) {
+        let text = "healthCheckConfig names no service: health checks are off; \
+                    \"serviceName\": \"\" is the whole server";
+        hints.push(text.to_owned());
+    }
     Ok(ServiceConfig {
         policy: policy(config)?,
-        health_check_service: config
-            .optional("healthCheckConfig", health_check_service)?
-            .flatten(),
+        health_check_service: health,
+        hints,
         methods,
         methods_by_name,
         retry_throttling: config.optional("retryThrottling", retry_throttling)?,

@@ -9,14 +9,16 @@
 //! [`ServiceConfig`] holds a valid one. What is read here is JSON's mapping of
 //! the message `grpc.service_config.ServiceConfig`:
 //!
-//! - Field names are the exact lowerCamelCase ones. Other names are ignored at
-//!   every level, so that a config may be newer than its reader (A21).
+//! - Field names are the lowerCamelCase ones, in any case of letters as in Go. Other names are
+//!   ignored at every level, so that a config may be newer than its reader (A21); those that are
+//!   nearly right are named (`hints.rs`).
 //! - `null` means that the field is absent.
 //! - Numbers may be written as strings, as the JSON mapping of protobuf allows.
 //! - A key twice in one object is an error, wherever it stands: no reader could
 //!   tell which one its author meant.
 
 mod config;
+mod hints;
 mod json;
 mod method;
 mod policy;

@@ -150,12 +150,67 @@ fn unknown_fields_are_ignored_at_every_level() {
     );
 }
 
+/// As Go's JSON takes them.
+// D290
 #[test]
-fn field_names_are_exact() {
+fn field_names_may_differ_by_case() {
     accepts(
-        r#"{"LoadBalancingPolicy": 1, "healthcheckconfig": 1, "method_config": 1}"#,
-        |config| assert_eq!(config, ServiceConfig::default()),
+        r#"{"LoadBalancingPolicy": "pick_first", "healthcheckConfig": {"ServiceName": "a"},
+            "methodConfig": [{"name": [{"Service": "a"}], "RetryPolicy": {
+                "MaxAttempts": 3, "initialbackoff": "1s", "maxBackoff": "1s",
+                "backoffMultiplier": 1, "retryableStatusCodes": [14]
+            }}]}"#,
+        |config| {
+            assert_eq!(config.health_check_service(), Some("a"));
+            let method = config.method_config("/a/b").expect("it is named");
+            let attempts = method.retry_policy().expect("a policy").max_attempts();
+            assert_eq!(attempts, 3);
+            assert_eq!(config.hints().len(), 7, "{:?}", config.hints());
+            let taken = r#"healthcheckConfig is taken for "healthCheckConfig""#;
+            assert_eq!(config.hints()[1], taken);
+        },
     );
+    rejects(
+        r#"{"healthcheckConfig": 1}"#,
+        "healthcheckConfig: must be an object, got 1",
+    );
+    accepts(
+        r#"{"healthCheckConfig": {"serviceName": "a"}, "healthcheckConfig": 1}"#,
+        |config| assert_eq!(config.health_check_service(), Some("a")),
+    );
+}
+
+// D289
+#[test]
+fn fields_that_are_nearly_right_are_named() {
+    for (json, hint) in [
+        (
+            r#"{"health_check_config": 1}"#,
+            r#"health_check_config has no effect: the field is "healthCheckConfig""#,
+        ),
+        (
+            r#"{"methodConfig": [{"name": [{}], "wait-for-ready": 1}]}"#,
+            r#"methodConfig[0].wait-for-ready has no effect: the field is "waitForReady""#,
+        ),
+        (
+            r#"{"healthCheckConfig": {}}"#,
+            "healthCheckConfig names no service: health checks are off; \
+             \"serviceName\": \"\" is the whole server",
+        ),
+    ] {
+        accepts(json, |config| {
+            assert_eq!(config.hints(), [hint]);
+            assert_eq!(config.health_check_service(), None);
+        });
+    }
+    for json in [
+        "{}",
+        r#"{"later": {"Later": 1}}"#,
+        r#"{"healthCheckConfig": null}"#,
+        r#"{"loadBalancingConfig": [{"other": {"service_name": 1}}, {"round_robin": {}}]}"#,
+    ] {
+        accepts(json, |config| assert!(config.hints().is_empty(), "{json}"));
+    }
 }
 
 #[test]
@@ -359,7 +414,8 @@ fn health_is_checked_only_when_a_service_is_named() {
         ("null", None),
         ("{}", None),
         (r#"{"serviceName": null}"#, None),
-        (r#"{"ServiceName": "x"}"#, None),
+        (r#"{"ServiceName": "x"}"#, Some("x")),
+        (r#"{"service_name": "x"}"#, None),
         (r#"{"serviceName": ""}"#, Some("")),
         (r#"{"serviceName": "x"}"#, Some("x")),
         (r#"{"serviceName": "a/b é"}"#, Some("a/b é")),

@@ -71,6 +71,11 @@ impl<'a> Field<'a> {
         invalid(format_args!("{path}: {rule}, got {got}"))
     }
 
+    /// Where it stands.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Protobuf's JSON does not tell `null` from a field that is not there.
     pub(super) fn is_present(&self) -> bool {
         !matches!(self.value, None | Some(Json::Null))
@@ -158,9 +163,18 @@ impl<'a> Object<'a> {
             .map(|(key, value)| (key.as_str(), self.at(key, Some(value))))
     }
 
+    /// The field of this name. One that differs by its case alone is taken where there is
+    /// no better, as Go's JSON does.
     pub(super) fn get(&self, key: &str) -> Field<'a> {
-        let member = self.members.iter().find(|(name, _)| name == key);
-        self.at(key, member.map(|(_, value)| value))
+        let member = |is_it: fn(&str, &str) -> bool| {
+            let mut members = self.members.iter();
+            members.find(|(name, _)| is_it(name, key))
+        };
+        let member = member(|name, key| name == key).or_else(|| member(str::eq_ignore_ascii_case));
+        match member {
+            Some((name, value)) => self.at(name, Some(value)),
+            None => self.at(key, None),
+        }
     }
 
     /// What `read` makes of a field, if it is [present](Field::is_present).

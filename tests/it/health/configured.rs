@@ -6,9 +6,11 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus, ServiceConfig,
+    HealthOptions, HealthStatus, ServiceConfig,
 };
+use tracing::Level;
 
 use super::{ends_with, warnings};
 
@@ -110,4 +112,45 @@ async fn one_channel_may_disable_what_another_asks_of_the_same_server() {
     let text = refusal(&checking).await;
     assert!(text.contains("health check: NOT_SERVING"), "{text}");
     assert_eq!((backend.connections(), backend.watches()), (2, 1));
+}
+
+// D289
+#[tokio::test]
+async fn what_is_off_by_mistake_is_a_warning() {
+    for (config, warning) in [
+        (r#"{"healthCheckConfig": {}}"#, "names no service"),
+        (
+            r#"{"healthCheckConfig": {"service_name": ""}}"#,
+            "the field is \"serviceName\"",
+        ),
+        ("{}", "the HealthOptions have no effect"),
+    ] {
+        let logs = Logs::capture();
+        let backend = Backend::start().await;
+        let parsed: ServiceConfig = config.parse().expect("a valid service config");
+        let builder = balanced(&[&backend], None).service_config(parsed);
+        let channel = builder.health_options(HealthOptions::default()).build();
+        until(&channel, Ready).await;
+        let warnings = warnings(&logs);
+        let is_said = warnings.iter().any(|text| text.contains(warning));
+        assert!(is_said, "{config}: {warnings:?}");
+    }
+}
+
+// D289
+#[tokio::test]
+async fn a_channel_says_how_it_begins() {
+    let logs = Logs::capture();
+    let backend = Backend::builder().serving(GREETER).start().await;
+    let channel = Channel::target(&format!("127.0.0.1:{}", backend.addr().port()));
+    let channel = channel.expect("a target").health_check(GREETER).build();
+    until(&channel, Ready).await;
+    assert_eq!(backend.asked(), [GREETER]);
+    let begins = logs.at(Level::INFO, "tonic_health_channel::channel");
+    let [begins] = &begins[..1] else {
+        unreachable!("one of them");
+    };
+    for part in ["begins", "127.0.0.1:", "RoundRobin", GREETER] {
+        assert!(begins.contains(part), "{begins}");
+    }
 }

@@ -1,0 +1,83 @@
+//! What a config says that is probably meant otherwise.
+//!
+//! Fields that are not known are ignored, so that a config may be newer than its reader. One that
+//! differs from a known one by its case alone is taken for it, as Go's JSON does. One that is
+//! written in another way is ignored like the others, and named here.
+
+use super::value::{Field, Object};
+
+/// Every field that a channel reads, or checks.
+const KNOWN: [&str; 27] = [
+    "backoffMultiplier",
+    "connectionScaling",
+    "healthCheckConfig",
+    "hedgingDelay",
+    "hedgingPolicy",
+    "initialBackoff",
+    "loadBalancingConfig",
+    "loadBalancingPolicy",
+    "maxAttempts",
+    "maxBackoff",
+    "maxConnectionsPerSubchannel",
+    "maxRequestMessageBytes",
+    "maxResponseMessageBytes",
+    "maxTokens",
+    "method",
+    "methodConfig",
+    "name",
+    "nonFatalStatusCodes",
+    "perAttemptRecvTimeout",
+    "retryPolicy",
+    "retryThrottling",
+    "retryableStatusCodes",
+    "service",
+    "serviceName",
+    "timeout",
+    "tokenRatio",
+    "waitForReady",
+];
+
+/// A hint for each key that is nearly a known one, with its path.
+pub(super) fn of(config: &Object<'_>) -> Vec<String> {
+    let mut hints = Vec::new();
+    look_into(config, &mut hints);
+    hints
+}
+
+fn look_into(object: &Object<'_>, hints: &mut Vec<String>) {
+    for (key, field) in object.members() {
+        if let Some(known) = nearly(key) {
+            let path = field.path();
+            hints.push(match key.eq_ignore_ascii_case(known) {
+                true => format!("{path} is taken for \"{known}\""),
+                false => format!("{path} has no effect: the field is \"{known}\""),
+            });
+        }
+        // A policy names its own fields.
+        if !key.eq_ignore_ascii_case("loadBalancingConfig") {
+            look_into_field(&field, hints);
+        }
+    }
+}
+
+fn look_into_field(field: &Field<'_>, hints: &mut Vec<String>) {
+    if let Ok(object) = field.object() {
+        look_into(&object, hints);
+    }
+    for item in field.list().into_iter().flatten() {
+        look_into_field(&item, hints);
+    }
+}
+
+/// The known key that this one differs from by case, `_` or `-` alone.
+fn nearly(key: &str) -> Option<&'static str> {
+    let letters = |key: &str| -> String {
+        let letters = key.chars().filter(|c| !matches!(c, '_' | '-'));
+        letters.map(|c| c.to_ascii_lowercase()).collect()
+    };
+    if KNOWN.contains(&key) {
+        return None;
+    }
+    let written = letters(key);
+    KNOWN.into_iter().find(|known| letters(known) == written)
+}
