@@ -13,5 +13,6 @@ pub mod http2_driver;
 pub mod service_config;
 pub mod target;
 
+mod http2_server;
 mod input;
 mod rig;
