@@ -161,3 +161,13 @@ pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub use util::backoff::BackoffConfig;
+
+/// What fuzz targets reach of the inside.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// See `transport/h2/wire/fuzzed`.
+    pub fn wire(data: &[u8]) {
+        crate::transport::check_wire(data);
+    }
+}

@@ -17,7 +17,7 @@ use tonic_health_channel::{
 
 use super::{
     input::Input,
-    rig::{Dials, call, channel, dialled, play, settle},
+    rig::{Dials, PIPE, call, channel, dialled, play, settle},
 };
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -68,7 +68,7 @@ async fn scene(answer: Answer) {
     let has_ended = answer.is_whole || !matches!(answer.end, End::Silence);
     let is_gone = has_ended && !answer.is_polled;
     let told = format!("{answer:?}");
-    let (endpoint, dials) = dialled();
+    let (endpoint, dials) = dialled(PIPE);
     let polled = OnUnimplemented::PollCheck {
         interval: SCENE * 2,
         timeout: SCENE / 2,

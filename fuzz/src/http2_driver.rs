@@ -1,64 +1,145 @@
-//! Whatever a server may send over its connection, while calls of every kind and a
-//! `Watch` run on it: sound frames in any order, broken ones, and bytes that are none.
+//! Whatever a server may send over its connection, and whether or not it reads, while calls
+//! of every kind and a `Watch` run on it: sound frames in any order, broken ones, and bytes
+//! that are none. Some calls are not read, not polled, or dropped before they are written.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split},
+    runtime::Handle,
     time::{sleep, timeout},
 };
 use tonic::body::Body;
+use tonic_health_channel::{Channel, Endpoint};
 
 use super::{
+    http2_server::serve,
     input::Input,
-    rig::{Dials, call, channel, dialled, play, settle},
+    rig::{
+        Due, FAREWELL, Outcome, PIPE, call, channel, dialled, play, read, request, respond, settle,
+    },
 };
 
-/// The most time that a call is given.
-const LONGEST: Duration = Duration::from_secs(3);
+/// What the callers do, and with what kind of server: the begin of an input.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    flags: u8,
+    held: u8,
+    left: u8,
+    dropped: u8,
+    dead: [u8; 2],
+}
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+impl Plan {
+    pub(crate) fn read(input: &mut Input<'_>) -> Self {
+        let flags = input.byte();
+        let mut given = |flag| match flags & flag {
+            0 => 0,
+            _ => input.byte(),
+        };
+        Self {
+            flags,
+            held: given(8),
+            left: given(16),
+            dropped: given(32),
+            dead: [given(64), given(64)],
+        }
+    }
 
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+    pub(crate) fn checks_health(self) -> bool {
+        self.flags & 1 != 0
+    }
 
-/// `:status: 200` and `content-type: application/grpc`.
-const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
-/// `grpc-status: 0`, as trailers.
-const OK: &[u8] = b"\x00\x0bgrpc-status\x010";
-/// A health message SERVING, in its frame of gRPC.
-const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
-/// Blocks of HPACK, the sound ones first.
-const BLOCKS: [&[u8]; 12] = [
-    HEAD,
-    OK,
-    b"\x88\x0f\x10\x10application/grpc\x00\x0bgrpc-status\x0214",
-    b"\x00\x0bgrpc-status\x0214\x00\x0cgrpc-message\x03%zz",
-    // An interim head, another code, and one of a proxy.
-    b"\x08\x03100",
-    b"\x8d",
-    b"\x08\x03502\x0f\x10\x09text/html",
-    // Remembered, and then asked for by its number.
-    b"\x88\x40\x05x-any\x05value",
-    b"\xbe",
-    // Not remembered by anybody; a size that was not agreed on; cut off.
-    b"\xff\xff\xff\x07",
-    b"\x3f\xe1\xff\x03",
-    b"\x00\x0bgrpc-sta",
-];
+    /// Whether the server says its SETTINGS, and a bit of health.
+    pub(crate) fn has_preamble(self) -> bool {
+        self.flags & 2 == 0
+    }
+
+    fn endpoint(self, endpoint: Endpoint) -> Endpoint {
+        match self.flags & 12 {
+            0 => endpoint,
+            // What comes is soon too much.
+            8 => endpoint
+                .initial_stream_window_size(1 << 16)
+                .initial_connection_window_size(1 << 16),
+            // Windows that one frame can fill.
+            _ => endpoint
+                .initial_stream_window_size(256)
+                .initial_connection_window_size(1 << 16)
+                .concurrency_limit(2),
+        }
+    }
+
+    /// How many responses are held, and for how long after their call has begun.
+    fn held(self) -> (usize, Duration) {
+        let millis = [0, 100, 400, 900, 999, 1_000, 1_001, 2_500];
+        let hold = Duration::from_millis(millis[usize::from(self.held % 8)]);
+        let many = usize::from(self.held >> 3 & 7) + 1;
+        (if self.flags & 8 != 0 { many } else { 0 }, hold)
+    }
+
+    /// How many calls are polled a few times, and left.
+    fn left(self) -> usize {
+        match self.flags & 16 {
+            0 => 0,
+            _ => usize::from(self.left >> 6) + 1,
+        }
+    }
+
+    /// Calls that are dropped before anything of them is written, at one of four times.
+    async fn drop_some(self, channel: &Channel, at: u8) {
+        if self.flags & 32 != 0 && self.dropped >> at & 1 != 0 {
+            let many = [24, 16, 17, 100][usize::from(self.dropped >> 4 & 3)];
+            for _ in 0..many {
+                let _ = once(&mut pin!(request(channel, message(), 2))).await;
+            }
+        }
+    }
+
+    /// Whether the server stops reading.
+    fn is_dead(self) -> bool {
+        self.flags & 64 != 0
+    }
+
+    /// How many bytes the server reads before it stops, and for how long it does then. Without
+    /// a time it stops for ever.
+    pub(crate) fn reads(self) -> Option<(usize, Option<Duration>)> {
+        let [bytes, quarters] = self.dead;
+        let bytes = usize::from(bytes >> 2) * 64;
+        let pause = (quarters > 0).then(|| Duration::from_millis(250) * quarters.into());
+        self.is_dead().then_some((bytes, pause))
+    }
+
+    fn pipe(self) -> usize {
+        [PIPE, 4 << 10, 1 << 10, 512][usize::from(self.dead[0] & 3)]
+    }
+
+    /// Whether the server answers SETTINGS and PING as it reads them.
+    pub(crate) fn answers(self) -> bool {
+        self.flags & 128 != 0
+    }
+
+    /// The most time that a call is given, in seconds.
+    fn longest(self) -> u64 {
+        match self.is_dead() {
+            // Longer than a peer may take nothing of what is written to it.
+            true => 30,
+            false => 3,
+        }
+    }
+}
 
 pub fn check(data: &[u8]) {
     let data = data.to_vec();
@@ -66,36 +147,123 @@ pub fn check(data: &[u8]) {
 }
 
 async fn scene(data: Vec<u8>) {
-    let flags = data.first().copied().unwrap_or_default();
-    let (endpoint, dials) = dialled();
-    let endpoint = match flags & 4 {
-        0 => endpoint,
-        // Windows that one frame can fill.
-        _ => endpoint
-            .initial_stream_window_size(256)
-            .initial_connection_window_size(1 << 16)
-            .concurrency_limit(2),
-    };
-    let channel = channel(endpoint, flags & 1 != 0).build();
+    let plan = Plan::read(&mut Input::new(&data));
+    let (endpoint, dials) = dialled(plan.pipe());
+    let channel = channel(plan.endpoint(endpoint), plan.checks_health()).build();
     let server = tokio::spawn(serve(dials, data));
-    let given_up = timeout(Duration::from_millis(20), call(&channel, endless(), 3));
-    let (_, _, _, _, _) = tokio::join!(
-        call(&channel, message(), 1),
-        call(&channel, Body::empty(), 2),
-        call(&channel, endless(), 2),
-        call(&channel, a_few(), 3),
-        given_up,
-    );
+    make_calls(plan, &channel).await;
     // Whatever happened to those before.
     let _ = call(&channel, message(), 1).await;
     let backends = channel.backends();
     drop(channel);
     // A request whose answer has ended goes on until the deadline of its call.
-    sleep(LONGEST).await;
+    sleep(Duration::from_secs(plan.longest())).await;
     settle().await;
     let in_flight = backends[0].calls_in_flight();
     assert_eq!(in_flight, 0, "calls hold slots that have ended");
-    server.await.expect("a server does not panic");
+    // Whether or not the server ever notices.
+    sleep(FAREWELL).await;
+    let servers = usize::from(!server.is_finished());
+    let left = Handle::current().metrics().num_alive_tasks() - servers;
+    assert_eq!(left, 0, "tasks outlive their channel");
+    server.abort();
+    if let Err(error) = server.await {
+        assert!(error.is_cancelled(), "the server: {error}");
+    }
+}
+
+async fn make_calls(plan: Plan, channel: &Channel) {
+    plan.drop_some(channel, 0).await;
+    let left = leave_some(plan, channel).await;
+    // Each is polled when it is woken, and not with the others.
+    let mut calls = FuturesUnordered::<Pin<Box<dyn Future<Output = ()> + '_>>>::new();
+    let make = |body, seconds| {
+        calls.push(Box::pin(async move {
+            let _ = call(channel, body, seconds).await;
+        }));
+    };
+    make(message(), 1);
+    make(Body::empty(), 2);
+    make(endless(), 2);
+    make(a_few(), 3);
+    if plan.is_dead() {
+        make(slow(), plan.longest());
+    }
+    calls.push(Box::pin(async {
+        let given_up = timeout(Duration::from_millis(20), call(channel, endless(), 3));
+        let _ = given_up.await;
+        plan.drop_some(channel, 2).await;
+    }));
+    calls.push(Box::pin(async {
+        settle().await;
+        settle().await;
+        plan.drop_some(channel, 1).await;
+    }));
+    let (many, hold) = plan.held();
+    for _ in 0..many {
+        calls.push(Box::pin(held(channel, hold)));
+    }
+    while calls.next().await.is_some() {}
+    for (due, call) in left {
+        let due = due.or_now();
+        due.assert_met(&call.await);
+    }
+    plan.drop_some(channel, 3).await;
+}
+
+/// A call of a second whose response is not read before `hold` has passed.
+async fn held(channel: &Channel, hold: Duration) {
+    let due = Due::within(1);
+    let read_on = sleep(hold);
+    match respond(channel, message(), 1).await {
+        Ok(response) => {
+            due.assert_met(&Ok(None));
+            read_on.await;
+            let due = due.or_now();
+            due.assert_met(&read(response).await);
+        }
+        Err(code) => due.assert_met(&Err(code)),
+    }
+}
+
+type Left<'a> = (Due, Pin<Box<dyn Future<Output = Outcome> + 'a>>);
+
+/// Calls that are polled a few times, and then not before the others have ended.
+async fn leave_some(plan: Plan, channel: &Channel) -> Vec<Left<'_>> {
+    let mut left = Vec::<Left<'_>>::new();
+    for _ in 0..plan.left() {
+        let body = match plan.left & 32 {
+            0 => message(),
+            _ => endless(),
+        };
+        let seconds = 1 + u64::from(plan.left >> 3 & 3);
+        let mut call = Box::pin(request(channel, body, seconds));
+        let due = Due::within(seconds);
+        let mut outcome = once(&mut call).await;
+        for _ in 0..plan.left & 3 {
+            if outcome.is_none() {
+                if plan.left & 4 != 0 {
+                    settle().await;
+                }
+                outcome = once(&mut call).await;
+            }
+        }
+        if outcome.is_none() {
+            left.push((due, call));
+        }
+    }
+    left
+}
+
+/// Polls it, and nothing else meanwhile.
+async fn once<F: Future>(
+    future: &mut Pin<impl std::ops::DerefMut<Target = F>>,
+) -> Option<F::Output> {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn message() -> Body {
@@ -122,196 +290,11 @@ fn endless() -> Body {
     Body::new(StreamBody::new(Box::pin(frames)))
 }
 
-/// Takes one dial after another: to the first few it says what the input has for
-/// them, to all others nothing.
-async fn serve(mut dials: Dials, data: Vec<u8>) {
-    let mut input = Input::new(&data);
-    let flags = input.byte();
-    while let Some(io) = dials.recv().await {
-        let (reader, mut writer) = split(io);
-        // Whether or not there is an end of it.
-        let reading = tokio::spawn(read(reader));
-        if !input.is_empty() {
-            let said = speak(&mut input, flags, &mut writer).await;
-            if said.is_none() {
-                // The client has closed, or the input wants it closed.
-                let _ = writer.shutdown().await;
-            }
-        }
-        let _ = reading.await;
-    }
-}
-
-async fn read(mut reader: ReadHalf<DuplexStream>) {
-    let mut bytes = vec![0; 16 << 10];
-    while matches!(reader.read(&mut bytes).await, Ok(1..)) {}
-}
-
-/// `None` if the connection is to be closed.
-async fn speak(
-    input: &mut Input<'_>,
-    flags: u8,
-    writer: &mut WriteHalf<DuplexStream>,
-) -> Option<()> {
-    if flags & 2 == 0 {
-        let mut sound = frame(SETTINGS, 0, 0, &[]);
-        sound.extend(frame(SETTINGS, ACK, 0, &[]));
-        writer.write_all(&sound).await.ok()?;
-        settle().await;
-        if flags & 1 != 0 {
-            let mut serving = frame(HEADERS, END_HEADERS, 1, HEAD);
-            serving.extend(frame(DATA, 0, 1, SERVING));
-            writer.write_all(&serving).await.ok()?;
-            settle().await;
-        }
-    }
-    while !input.is_empty() {
-        let action = input.byte();
-        match action & 0x1f {
-            30 => sleep(Duration::from_millis(u64::from(input.byte()) * 16)).await,
-            31 => return None,
-            kind => {
-                let said = next_frame(kind, input);
-                match action & 0x20 {
-                    0 => writer.write_all(&said).await.ok()?,
-                    _ => write_in_parts(&said, input, writer).await?,
-                }
-            }
-        }
-        if action & 0xc0 != 0 {
-            settle().await;
-        }
-    }
-    Some(())
-}
-
-async fn write_in_parts(
-    bytes: &[u8],
-    input: &mut Input<'_>,
-    writer: &mut WriteHalf<DuplexStream>,
-) -> Option<()> {
-    let at = usize::from(input.byte()).min(bytes.len());
-    let (first, rest) = bytes.split_at(at);
-    writer.write_all(first).await.ok()?;
-    settle().await;
-    writer.write_all(rest).await.ok()
-}
-
-fn next_frame(kind: u8, input: &mut Input<'_>) -> Vec<u8> {
-    let stream = stream(input);
-    let mut out = Vec::new();
-    match kind {
-        // A response in one go.
-        0..=3 => {
-            out.extend(frame(HEADERS, END_HEADERS, stream, HEAD));
-            out.extend(frame(DATA, 0, stream, SERVING));
-            out.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, OK));
-        }
-        4..=6 => out.extend(frame(HEADERS, END_HEADERS, stream, input.one_of(&BLOCKS))),
-        7 | 8 => {
-            let flags = END_HEADERS | END_STREAM;
-            out.extend(frame(HEADERS, flags, stream, input.one_of(&BLOCKS)));
-        }
-        9..=11 => {
-            let end = input.byte() & END_STREAM;
-            out.extend(frame(DATA, end, stream, input.some_bytes()));
-        }
-        // Zeros are empty messages.
-        12 => {
-            let many = usize::from(input.byte()) * 64;
-            out.extend(frame(DATA, 0, stream, &vec![0; many]));
-        }
-        13 => {
-            for _ in 0..input.byte() {
-                out.extend(frame(DATA, 0, stream, &[]));
-            }
-        }
-        14 | 15 => {
-            let reason = u32::from(input.byte() % 16);
-            out.extend(frame(RST_STREAM, 0, stream, &reason.to_be_bytes()));
-        }
-        16 | 17 => {
-            let mut payload = stream.to_be_bytes().to_vec();
-            payload.extend(u32::from(input.byte() % 16).to_be_bytes());
-            payload.extend(input.some_bytes());
-            out.extend(frame(GOAWAY, 0, 0, &payload));
-        }
-        18 | 19 => {
-            let mut payload = Vec::new();
-            for _ in 0..input.byte() % 8 {
-                payload.extend(u16::from(input.byte() % 10).to_be_bytes());
-                payload.extend(number(input).to_be_bytes());
-            }
-            out.extend(frame(SETTINGS, 0, 0, &payload));
-        }
-        20 | 21 => {
-            let on = input.one_of(&[0, stream]);
-            let more = number(input);
-            out.extend(frame(WINDOW_UPDATE, 0, on, &more.to_be_bytes()));
-        }
-        22 => {
-            let ack = input.byte() & ACK;
-            out.extend(frame(PING, ack, 0, input.bytes(8)));
-        }
-        23 => {
-            let mut payload = 2_u32.to_be_bytes().to_vec();
-            payload.extend_from_slice(input.one_of(&BLOCKS));
-            out.extend(frame(PUSH_PROMISE, END_HEADERS, stream, &payload));
-        }
-        // Headers in pieces, with or without an end.
-        24 => {
-            let end = input.byte() & END_STREAM;
-            let block = input.one_of(&BLOCKS);
-            let (first, rest) = block.split_at(block.len() / 2);
-            out.extend(frame(HEADERS, end, stream, first));
-            let flags = input.one_of(&[END_HEADERS, 0]);
-            out.extend(frame(CONTINUATION, flags, stream, rest));
-        }
-        25 => out.extend(frame(HEADERS, input.byte(), stream, input.some_bytes())),
-        26 | 27 => out.extend(frame(
-            input.byte(),
-            input.byte(),
-            stream,
-            input.some_bytes(),
-        )),
-        _ => out.extend_from_slice(input.some_bytes()),
-    }
-    out
-}
-
-/// Mostly one that the client has opened.
-fn stream(input: &mut Input<'_>) -> u32 {
-    match input.byte() {
-        low @ 0..240 => 1 + 2 * u32::from(low % 8),
-        240..248 => 0,
-        _ => input.number(),
-    }
-}
-
-/// Mostly at a limit of something.
-fn number(input: &mut Input<'_>) -> u32 {
-    const LIMITS: [u32; 9] = [
-        0,
-        1,
-        100,
-        4_096,
-        (1 << 14) - 1,
-        1 << 16,
-        (1 << 24) - 1,
-        (1 << 31) - 1,
-        u32::MAX,
-    ];
-    match input.byte() {
-        choice @ 0..200 => LIMITS[usize::from(choice) % LIMITS.len()],
-        _ => input.number(),
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
+/// Enough to fill what a server that does not read lets through, and no more.
+fn slow() -> Body {
+    let frames = stream::iter(0..120).then(async |_| {
+        sleep(Duration::from_millis(250)).await;
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 4 << 10])))
+    });
+    Body::new(StreamBody::new(Box::pin(frames)))
 }

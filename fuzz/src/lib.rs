@@ -12,6 +12,8 @@ pub mod health_response;
 pub mod http2_driver;
 pub mod service_config;
 pub mod target;
+pub mod wire;
 
+mod http2_server;
 mod input;
 mod rig;

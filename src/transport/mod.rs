@@ -47,5 +47,7 @@ pub(crate) use endpoint::{BoxTask, Executor};
 pub(crate) use exchange::{
     Exchange, Failed, GRPC_TIMEOUT, OpenError, OutgoingRequest, ResponseBody,
 };
+#[cfg(fuzzing)]
+pub(crate) use h2::check_wire;
 #[cfg(feature = "_tls-any")]
 pub use io::{Certificate, ClientTlsConfig, Identity, TlsReload};

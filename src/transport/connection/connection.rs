@@ -78,6 +78,15 @@ pub(super) struct Shared {
     pub(super) config: ConnectionConfig,
 }
 
+/// `h2` closes when no handle of its own is left either, and those that are parked wait for a
+/// peer that may say nothing more.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let parked = self.streams.lock().take_all_parked();
+        drop(parked);
+    }
+}
+
 /// A slot on a connection: the right to open one stream. Dropping it gives the
 /// slot to the call that has waited longest.
 pub(crate) struct CallSlot {

@@ -40,5 +40,7 @@ pub(super) use held_body::{HeldBody, Progress};
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use stage::Stage;
+#[cfg(any(test, fuzzing))]
+pub(super) use streams::Left;
 pub(super) use streams::{MAX_CANCELLED, StreamTable, Streams};
 pub(super) use unread::{A_WHILE, Came, UnreadCap};

@@ -330,6 +330,12 @@ impl StreamTable {
         taken
     }
 
+    /// All that is parked, of a connection that nothing holds any more.
+    pub(in crate::transport) fn take_all_parked(&mut self) -> Vec<Parked> {
+        let parked = self.parked.drain(..);
+        parked.map(|(_, handle)| handle).collect()
+    }
+
     /// Something of the peer's is here. After 16 calls it may have been on its way before
     /// those were cancelled, and is no answer.
     pub(in crate::transport) fn on_bytes(&mut self) {

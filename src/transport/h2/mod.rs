@@ -17,3 +17,5 @@ mod wire;
 mod write_timeout;
 
 pub(super) use handshake::handshake;
+#[cfg(fuzzing)]
+pub(crate) use wire::check as check_wire;

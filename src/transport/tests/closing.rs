@@ -62,6 +62,21 @@ async fn without_handles_and_streams_a_connection_says_goaway_and_closes() {
     assert!(wire.read().await.is_none(), "and closes");
 }
 
+/// Of 40 calls that are cancelled together 24 are not reset before the peer says something.
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_yet_to_be_reset_keep_no_connection_that_nobody_holds() {
+    let (connection, mut wire) = wired(100).await;
+    let mut calls = Vec::new();
+    for _ in 0..40 {
+        calls.push(open(&connection, unary("")).await);
+    }
+    drop(calls);
+    slots_taken(&connection, 24).await;
+    drop(connection);
+    wire.read_until(GOAWAY).await;
+    assert!(wire.read().await.is_none(), "and closes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn any_handle_keeps_a_connection_open() {
     let (connection, mut peer) = connected().await;

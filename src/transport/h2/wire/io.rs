@@ -39,9 +39,6 @@ const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// Bytes that `h2` is shown in one turn.
 const TURN: usize = 64 << 10;
 
-/// Bytes of SETTINGS and HEADERS that are read: a frame's least size.
-const MOST_READ: usize = 16 << 10;
-
 /// What is read at once where a frame's head is cut in two.
 const PIECE: usize = 1 << 10;
 
@@ -111,9 +108,9 @@ impl Peer {
                 let verdict = self.machine.on_frame(head, payload, streams, now);
                 return Some((Head::SIZE + head.length, verdict));
             }
-            // They are read.
+            // They are read. `h2` ends the connection over larger ones.
             let is_read = matches!(head.kind, Head::SETTINGS | Head::HEADERS);
-            if is_read && head.length <= MOST_READ {
+            if is_read && head.length <= self.most {
                 return None;
             }
             self.head = head;
@@ -503,6 +500,25 @@ mod tests {
         let mut shown = [0; 64];
         let read = io.read(&mut shown).await.expect("nothing is wrong");
         assert_eq!(shown[..read], alert);
+    }
+
+    #[tokio::test]
+    async fn settings_are_followed_up_to_the_largest_frame() {
+        let settings = [0, 6, 0, 1, 0, 0].repeat(5_000);
+        let settings = frame(Head::SETTINGS, 0, 0, &settings);
+        for piece in [1 << 10, 1 << 16] {
+            let (ours, mut theirs) = duplex(piece);
+            let streams = Streams::default();
+            let mut io = WireIo::new(ours, streams.clone(), 1 << 15);
+            let mut shown = vec![0; settings.len()];
+            let (read, written) =
+                tokio::join!(io.read_exact(&mut shown), theirs.write_all(&settings));
+            read.expect("all of it");
+            written.expect("a reader");
+            assert_eq!(shown, settings);
+            let header_list = streams.lock().header_list();
+            assert_eq!(header_list, Some(1 << 16), "in pieces of {piece}");
+        }
     }
 
     #[tokio::test]

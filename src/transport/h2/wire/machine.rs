@@ -14,7 +14,7 @@ const MOST_HEADERS: u8 = 100;
 const MAX_HEADER_LIST_SIZE: u8 = 6;
 
 /// `:status` in one byte of HPACK, as every encoder writes 200 (RFC 7541, Appendix A).
-const STATUS: RangeInclusive<u8> = 0x88..=0x8e;
+pub(super) const STATUS: RangeInclusive<u8> = 0x88..=0x8e;
 /// A header that HTTP/2 forbids, in one byte: an empty `transfer-encoding`.
 pub(super) const FORBIDDEN: u8 = 0xb9;
 

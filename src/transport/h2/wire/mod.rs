@@ -11,8 +11,12 @@
 //! ```
 
 mod frames;
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 mod io;
 mod machine;
 mod rates;
 
+#[cfg(fuzzing)]
+pub(crate) use fuzzed::check;
 pub(super) use io::{Http2Connection, WireIo};
