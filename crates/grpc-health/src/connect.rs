@@ -5,7 +5,7 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
@@ -14,7 +14,7 @@ use tonic::metadata::{
 };
 use tonic_health_channel::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use crate::{exit::Exit, no_verify::NoVerify, output, spelling};
+use crate::{exit::Exit, no_verify::NoVerify, output, report::Clock, spelling};
 
 /// How connections are made, and calls on them.
 #[derive(Args, Clone, Debug)]
@@ -106,6 +106,9 @@ impl ConnectArgs {
             no_verify: self.tls_no_verify,
         };
         let is_secured = self.tls || (self.may_use_tls(target) && files.is_any_given());
+        if target.starts_with("https://") {
+            certificates_have_begun(Clock::now().today)?;
+        }
         if !is_secured {
             // The system's roots are read for the first https:// target, if there is one.
             let plain = Endpoint::from_static("http://target");
@@ -164,6 +167,7 @@ impl TlsFiles {
 
     /// `endpoint`, whose scheme is https, with all of this. `flag` names authorities.
     pub(crate) fn secure(&self, endpoint: Endpoint, flag: &str) -> Result<Endpoint, Exit> {
+        certificates_have_begun(Clock::now().today)?;
         let config = self.without_roots()?;
         let secured = match (&self.ca, self.no_verify) {
             (_, true) => endpoint.dangerous_tls_config_with_verifier(config, NoVerify::new()),
@@ -193,6 +197,18 @@ impl TlsFiles {
             None => config,
             Some(name) => config.domain_name(name),
         })
+    }
+}
+
+/// rustls panics over a time before 1970.
+fn certificates_have_begun(today: SystemTime) -> Result<(), Exit> {
+    match today < SystemTime::UNIX_EPOCH {
+        true => Err(Exit::Unreachable(
+            "error: the clock of this host is before 1970, so it cannot use TLS"
+                .to_owned()
+                .into(),
+        )),
+        false => Ok(()),
     }
 }
 
@@ -228,4 +244,17 @@ pub(crate) fn headers(flag: &str, texts: &[String]) -> Result<MetadataMap, Strin
         }
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_is_an_error_of_tls() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        let exit = certificates_have_begun(before).expect_err("no certificate is valid");
+        assert_eq!(exit.number(), 2);
+        assert_eq!(certificates_have_begun(SystemTime::UNIX_EPOCH), Ok(()));
+    }
 }
