@@ -54,7 +54,7 @@ impl Cell {
     }
 
     fn width(&self) -> usize {
-        self.text.chars().count()
+        width_of(&self.text)
     }
 }
 
@@ -69,7 +69,7 @@ impl Grid {
         self.rows.push(row);
     }
 
-    /// The heading and the rows, each cut to `width` characters if one is given.
+    /// The heading and the rows, each cut to `width` if one is given.
     pub(crate) fn lines(&self, width: Option<usize>) -> impl Iterator<Item = Line> {
         let most = width.map(|width| (width / SHARE).max(GAP));
         let mut columns = Columns::of(&self.rows[0]);
@@ -120,7 +120,7 @@ impl Columns {
         }
     }
 
-    /// The widest columns give way until a line has at most `width` characters.
+    /// The widest columns give way until a line fits `width`.
     pub(crate) fn fit(&mut self, width: Option<usize>) {
         let Some(width) = width else {
             return self.bound(None);
@@ -158,8 +158,7 @@ impl Columns {
                 };
                 if !is_last {
                     // Not by `format!`, which panics for a width above 65,535.
-                    let letters = text.chars().count();
-                    let padding = width.saturating_sub(letters) + GAP;
+                    let padding = width.saturating_sub(width_of(&text)) + GAP;
                     text.extend(std::iter::repeat_n(' ', padding));
                 }
                 Cell { text, ..*cell }
@@ -176,13 +175,13 @@ impl Columns {
     }
 }
 
-/// `line` in at most `width` characters.
+/// `line` in at most `width` columns.
 pub(crate) fn cut_line(line: Line, width: usize) -> Line {
     let mut left = width;
     let mut kept = Line::new();
     for cell in line {
         let text = cut(&cell.text, left);
-        left -= text.chars().count();
+        left = left.saturating_sub(width_of(&text));
         kept.push(Cell { text, ..cell });
         if left == 0 {
             break;
@@ -191,26 +190,56 @@ pub(crate) fn cut_line(line: Line, width: usize) -> Line {
     kept
 }
 
-/// `text` in at most `width` characters, the last of which says that there is more.
+/// `text` in at most `width` columns, the last of which says that there is more.
 fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if width_of(text) <= width {
         return text.to_owned();
     }
-    let kept = text.chars().take(width.saturating_sub(1));
+    let kept = fitting(text.chars(), width.saturating_sub(1));
     kept.chain((width > 0).then_some('…')).collect()
 }
 
-/// `text` in at most `width` characters, without its middle: names differ at either end.
+/// `text` in at most `width` columns, without its middle: names differ at either end.
 fn shortened(text: &str, width: usize) -> String {
-    let letters = text.chars().count();
-    if letters <= width {
+    if width_of(text) <= width {
         return text.to_owned();
     }
-    let tail = width.saturating_sub(1) / 2;
-    let head = cut(text, width - tail);
-    head.chars()
-        .chain(text.chars().skip(letters - tail))
-        .collect()
+    let tail: Vec<_> = fitting(text.chars().rev(), width.saturating_sub(1) / 2).collect();
+    let tail_width: usize = tail.iter().map(|letter| columns(*letter)).sum();
+    let head = cut(text, width - tail_width);
+    head.chars().chain(tail.into_iter().rev()).collect()
+}
+
+/// The first letters that fit `width` columns.
+fn fitting(letters: impl Iterator<Item = char>, width: usize) -> impl Iterator<Item = char> {
+    letters.scan(width, |left, letter| {
+        *left = left.checked_sub(columns(letter))?;
+        Some(letter)
+    })
+}
+
+fn width_of(text: &str) -> usize {
+    text.chars().map(columns).sum()
+}
+
+/// The columns that a terminal gives a letter. Those of East Asia and pictures are wide; those
+/// without a width have been escaped.
+fn columns(letter: char) -> usize {
+    match letter {
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{303e}'
+        | '\u{3041}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
 }
 
 /// In one unit, rounded down: `12s`, `5m`, `3h`, `2d`.
@@ -302,6 +331,25 @@ mod tests {
         let lengths: Vec<_> = grid.lines(None).map(|line| text(&line).len()).collect();
         assert_eq!(lengths[1], 70_000 + GAP + 5 + GAP + 2);
         assert_eq!(lengths[2], LONGEST_PADDING + GAP + 5 + GAP + 2);
+    }
+
+    #[test]
+    fn wide_letters_take_two_columns() {
+        check(
+            &[["大小", "READY", "no"], ["a", "READY", "no"]],
+            Some(30),
+            &[
+                "BACKEND  STATE  ERROR",
+                "大小     READY  no",
+                "a        READY  no",
+            ],
+        );
+        for width in 0..12 {
+            let text = "大a小b大c小d";
+            assert!(width_of(&cut(text, width)) <= width, "{width}");
+            assert!(width_of(&shortened(text, width)) <= width, "{width}");
+        }
+        assert_eq!(shortened("大小大小大小", 7), "大小…小");
     }
 
     #[test]

@@ -9,13 +9,14 @@ pub(crate) fn raise_open_files() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let allowed = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: allowed.maximum,
-            maximum: allowed.maximum,
-        };
-        // Where it cannot be had, the limit is what it was.
-        let _ = setrlimit(Resource::Nofile, raised);
+        /// What macOS allows where it calls the limit endless.
+        const OPEN_MAX: u64 = 10_240;
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let raise = |current| setrlimit(Resource::Nofile, Rlimit { current, maximum });
+        if raise(maximum).is_err() && current.is_some_and(|current| current < OPEN_MAX) {
+            // Where even that cannot be had, the limit is what it was.
+            let _ = raise(Some(OPEN_MAX));
+        }
     }
 }
 

@@ -81,9 +81,12 @@ pub(crate) async fn say_grid(stdout: &Stdout, grid: &Grid) -> Result<(), Exit> {
     Ok(())
 }
 
-/// How many characters fit a line, if stdout is a terminal that tells.
+/// How many columns a line has, if stdout is a terminal that tells.
 pub(crate) fn width() -> Option<usize> {
-    let (columns, _) = terminal::size().ok().filter(|_| is_terminal())?;
+    if !is_terminal() {
+        return None;
+    }
+    let (columns, _) = terminal::size().ok()?;
     (columns > 0).then_some(columns.into())
 }
 
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_clock_is_no_panic() {
+    fn a_wrong_clock_does_not_panic() {
         let Clock { now, .. } = Clock::now();
         let later = now + Duration::from_secs(60);
         let hour = Duration::from_secs(3_600);

@@ -81,7 +81,7 @@ async fn a_timeout_ends_it() {
     let backend = Backend::builder().scripted().start().await;
     let dead = dead_addr();
     let [at, dead] = [backend.addr(), dead.addr()].map(|addr| addr.to_string());
-    for (arguments, expected) in [
+    let cases = [
         (vec!["watch", &at, "--timeout", "300ms"], 0),
         (
             vec!["watch", &at, "--timeout", "300ms", "--output", "json"],
@@ -105,19 +105,21 @@ async fn a_timeout_ends_it() {
             3,
         ),
         (vec!["list", &at, "--timeout", "300ms"], 3),
-    ] {
-        for stderr_too in [false, true] {
-            let (mut child, _unread, mut errors) = start(&arguments, stderr_too);
-            let code = code(&mut child, &arguments).await;
-            assert_eq!(code, Some(expected), "{arguments:?}");
-            if !stderr_too && expected == 3 {
+    ];
+    let ended = cases.iter().flat_map(|(arguments, expected)| {
+        [false, true].map(move |stderr_too| async move {
+            let (mut child, _unread, mut errors) = start(arguments, stderr_too);
+            let code = code(&mut child, arguments).await;
+            assert_eq!(code, Some(*expected), "{arguments:?}");
+            if !stderr_too && *expected == 3 {
                 let mut text = String::new();
                 errors.read_to_string(&mut text).expect("UTF-8");
                 let expected = "error: nothing reads stdout: it took nothing within 300ms\n";
                 assert_eq!(text, expected, "{arguments:?}");
             }
-        }
-    }
+        })
+    });
+    futures_util::future::join_all(ended).await;
 }
 
 /// A pager takes what fits its screen, and the rest when its user has read on.
