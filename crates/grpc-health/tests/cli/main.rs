@@ -11,8 +11,6 @@ mod hostile;
 mod limits;
 mod list;
 mod misuse;
-#[cfg(unix)]
-mod original;
 mod probe;
 mod run;
 #[cfg(unix)]
