@@ -291,19 +291,33 @@ const LONGEST_CAUSE: usize = 1 << 10;
 /// What a peer says, as part of a text of ours: one line, not too long, and nothing in
 /// it that a terminal or a log takes for more than text.
 pub(crate) fn sanitize_peer_text(text: &str) -> Cow<'_, str> {
-    escape(text, LONGEST_WORD_OF_A_PEER)
+    escape_peer_text(text, LONGEST_WORD_OF_A_PEER)
 }
 
 /// The same for the body of an HTTP error, which may be longer. One that `is_cut` ends in `…`.
 pub(crate) fn sanitize_peer_quote(text: &str, is_cut: bool) -> String {
-    let mut quote = escape(text, LONGEST_QUOTE).into_owned();
+    let mut quote = escape_peer_text(text, LONGEST_QUOTE).into_owned();
     if is_cut && !quote.ends_with('…') {
         quote.push('…');
     }
     quote
 }
 
-fn escape(text: &str, longest: usize) -> Cow<'_, str> {
+/// `text` of a peer as one line that a terminal, a log or a person can read.
+///
+/// Control characters (C0, DEL, C1), line ends, and characters that turn the direction of
+/// writing or have no width become escapes, such as `\\n` and `\\u{202e}`. Beyond `longest`
+/// bytes the text is cut, and ends in `…`. The errors of this crate are escaped already; use
+/// this for the messages of a [`tonic::Status`] and for names from responses.
+///
+/// ```
+/// use tonic_health_channel::escape_peer_text;
+///
+/// assert_eq!(escape_peer_text("no\u{1b}[2J\nOK", 64), r"no\u{1b}[2J\nOK");
+/// assert_eq!(escape_peer_text("größe", 64), "größe");
+/// assert_eq!(escape_peer_text("a long story", 6), "a long…");
+/// ```
+pub fn escape_peer_text(text: &str, longest: usize) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     if text.len() <= longest && text.bytes().all(is_plain) {
         return Cow::Borrowed(text);
@@ -328,7 +342,7 @@ impl Cause {
     /// Whatever is in `text`, a cause is one line of text, and not too long.
     pub(crate) fn new(kind: CauseKind, text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        let text = match escape(&text, LONGEST_CAUSE) {
+        let text = match escape_peer_text(&text, LONGEST_CAUSE) {
             Cow::Borrowed(_) => text,
             Cow::Owned(tamed) => tamed.into(),
         };
@@ -391,6 +405,27 @@ mod tests {
         // What turns the direction of writing, a line of Unicode's, what is no letter.
         check("a\u{202e}b\u{2028}c\u{85}", "a\\u{202e}b\\u{2028}c\\u{85}");
         check("größe 大小", "größe 大小");
+    }
+
+    #[test]
+    fn characters_without_a_shape_are_escaped() {
+        let control = ('\0'..'\u{20}').chain('\u{7f}'..='\u{9f}');
+        let bidi = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let marks = ('\u{200b}'..='\u{200f}').chain(['\u{61c}', '\u{2060}', '\u{feff}']);
+        let tags = [
+            '\u{ad}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{180e}',
+            '\u{e0001}',
+            '\u{e0061}',
+        ];
+        for letter in control.chain(bidi).chain(marks).chain(tags) {
+            let escaped = sanitize_peer_text(&letter.to_string()).into_owned();
+            let is_shown = |byte: u8| byte.is_ascii_graphic();
+            assert!(escaped.bytes().all(is_shown), "{letter:?}: {escaped:?}");
+            assert!(escaped.starts_with('\\'), "{letter:?}: {escaped:?}");
+        }
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub use channel::{
     watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
 };
 pub use connectivity::ConnectivityState;
-pub use error::{Cause, CauseKind, Error, ErrorKind};
+pub use error::{Cause, CauseKind, Error, ErrorKind, escape_peer_text};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use http::Uri;
 pub use routing::{BackendId, BackendStatus, Status};

@@ -4,9 +4,11 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tonic::{Code, Status};
 
 use crate::{
-    exit::Exit,
+    exit::{Exit, Message},
     grid::{Cell, Tone},
+    limits,
     pb::health_check_response::ServingStatus,
+    text,
 };
 
 /// An answer, or why there is none.
@@ -26,7 +28,7 @@ impl Answer {
         let code = name(status.code());
         let said = match status.message() {
             "" => String::new(),
-            message => format!(": {message}"),
+            said => format!(": {}", text::message(said)),
         };
         let meaning = match status.code() {
             Code::Unimplemented => format!(" (no {lacking})"),
@@ -34,6 +36,11 @@ impl Answer {
             _ => String::new(),
         };
         Self::Failed(format!("{code}{meaning}{said}"))
+    }
+
+    /// There is no connection, be it for want of files.
+    pub(crate) fn unreachable(why: String) -> Self {
+        Self::Unreachable(limits::blamed(why))
     }
 
     /// One word or two.
@@ -54,6 +61,11 @@ impl Answer {
         }
     }
 
+    /// Whether this host could not even try.
+    pub(crate) fn is_for_want_of_files(&self) -> bool {
+        matches!(self, Self::Unreachable(why) if limits::is_too_few_files(why))
+    }
+
     pub(crate) fn error(&self) -> Option<&str> {
         match self {
             Self::Status(_) => None,
@@ -65,9 +77,9 @@ impl Answer {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Status(_) if self.is_serving() => Exit::Healthy,
-            Self::Status(_) => Exit::Unhealthy(String::new()),
-            Self::Failed(_) => Exit::CallFailed(String::new()),
-            Self::Unreachable(_) => Exit::Unreachable(String::new()),
+            Self::Status(_) => Exit::Unhealthy(Message::default()),
+            Self::Failed(_) => Exit::CallFailed(Message::default()),
+            Self::Unreachable(_) => Exit::Unreachable(Message::default()),
         }
     }
 
@@ -91,7 +103,7 @@ pub(crate) struct Record<'a> {
 
 impl Record<'_> {
     pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("text, numbers and nulls are JSON")
+        text::json(self)
     }
 }
 
@@ -181,6 +193,8 @@ mod tests {
         };
         let expected = "UNIMPLEMENTED (no health service)";
         assert_eq!(text(Status::unimplemented("")).as_deref(), Some(expected));
+        let long = text(Status::unknown("\u{1b}x\n".repeat(9_999))).expect("a failure");
+        assert!(long.starts_with("UNKNOWN: \\u{1b}x\\n") && long.len() < 3 << 10);
         let expected = "NOT_FOUND (unknown service): no such name";
         assert_eq!(
             text(Status::not_found("no such name")).as_deref(),

@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::time;
-use tonic::{Request, Response, Status as RpcStatus};
+use tokio::time::{self, Instant};
+use tonic::{Request, Response, Status as RpcStatus, metadata::MetadataMap};
 use tonic_health_channel::{
-    BackendConnection, BackendId, BackendStatus, Change, Channel, ConnectivityState, Endpoint,
-    ReadyBackends, Status, StatusWatch,
+    BackendConnection, BackendId, BackendStatus, Change, Channel, ConnectivityState, ReadyBackends,
+    Status, StatusWatch,
 };
 
 use crate::{
@@ -24,7 +24,8 @@ pub(crate) struct Target {
     channel: Channel,
     ready: ReadyBackends,
     connections: BTreeMap<BackendId, BackendConnection>,
-    patience: Duration,
+    connect: ConnectArgs,
+    headers: MetadataMap,
 }
 
 /// A backend that can be asked, or why it cannot.
@@ -33,15 +34,18 @@ pub(crate) struct Backend {
     /// Where it is. Empty if the target has named no backend: its source is meant.
     pub(crate) address: String,
     pub(crate) connection: Result<BackendConnection, Answer>,
+    /// What goes with each call.
+    headers: MetadataMap,
 }
 
 impl Target {
     /// Starts to connect to every backend of each of `targets`.
     pub(crate) fn open(targets: &[String], connect: &ConnectArgs) -> Result<Vec<Self>, Exit> {
-        let template: Endpoint = connect.template()?;
+        connect.check(targets)?;
+        let headers = connect.headers()?;
         let builders = targets
             .iter()
-            .map(|target| Ok((target, targets::channel(target, connect, &template)?)));
+            .map(|target| Ok((target, targets::channel(target, connect)?)));
         // All are known to be good before any is asked.
         let builders = builders.collect::<Result<Vec<_>, Exit>>()?;
         let opened = builders.into_iter().map(|(target, builder)| {
@@ -51,7 +55,8 @@ impl Target {
                 ready: channel.ready_backends(),
                 channel,
                 connections: BTreeMap::new(),
-                patience: connect.connect_timeout(),
+                connect: connect.clone(),
+                headers: headers.clone(),
             }
         });
         Ok(opened.collect())
@@ -59,6 +64,7 @@ impl Target {
 
     /// Its backends, once it is known of each whether there is a connection.
     pub(crate) async fn backends(&mut self) -> Vec<Backend> {
+        let began = Instant::now();
         let mut watch = self.channel.watch_status();
         let status = self.settled(&mut watch).await;
         while let Some(Some(change)) = self.ready.next().now_or_never() {
@@ -75,23 +81,36 @@ impl Target {
         if status.backends().is_empty() {
             let why = match status.cause() {
                 Some(cause) => targets::trouble(cause),
-                None => format!("no backend is known after {:?}", self.patience),
+                None => format!(
+                    "no backend is known after {:?}",
+                    self.connect.connect_timeout()
+                ),
             };
             return vec![Backend {
                 label: self.name.clone(),
                 address: String::new(),
-                connection: Err(Answer::Unreachable(why)),
+                headers: MetadataMap::new(),
+                connection: Err(Answer::unreachable(why)),
             }];
         }
         let backends = status.backends().iter();
-        backends.map(|backend| self.backend(backend)).collect()
+        let backends: Vec<_> = backends.map(|backend| self.backend(backend)).collect();
+        let connected = backends.iter().filter(|backend| backend.connection.is_ok());
+        self.connect.log(format_args!(
+            "{}: {} of {} backends connected in {:?}",
+            self.name,
+            connected.count(),
+            backends.len(),
+            began.elapsed()
+        ));
+        backends
     }
 
     /// The backends are named, or will not be; and each is connected, or has failed. The
     /// channel bounds the time for each connection by itself.
     async fn settled(&self, watch: &mut StatusWatch) -> Arc<Status> {
         let is_named = |status: &Status| !status.backends().is_empty() || status.cause().is_some();
-        if time::timeout(self.patience, watch.wait_for(is_named))
+        if time::timeout(self.connect.connect_timeout(), watch.wait_for(is_named))
             .await
             .is_err()
         {
@@ -106,7 +125,11 @@ impl Target {
             })
         };
         // Longer than the channel gives one: its reason is better than ours.
-        let settled = time::timeout(2 * self.patience, watch.wait_for(is_settled)).await;
+        let settled = time::timeout(
+            2 * self.connect.connect_timeout(),
+            watch.wait_for(is_settled),
+        )
+        .await;
         settled.unwrap_or_else(|_| watch.status())
     }
 
@@ -117,40 +140,45 @@ impl Target {
                 Some((cause, _)) => cause.to_string(),
                 None => "not connected".to_owned(),
             };
-            Answer::Unreachable(why)
+            Answer::unreachable(why)
         });
         Backend {
             label: backend.label().to_owned(),
             address: backend.address().to_owned(),
             connection,
-        }
-    }
-}
-
-/// Makes a call of the health service, for at most `timeout`. Its request says so to the
-/// server.
-pub(crate) async fn call<Q, T>(
-    connection: &BackendConnection,
-    timeout: Duration,
-    question: Q,
-    call: impl AsyncFnOnce(
-        HealthClient<BackendConnection>,
-        Request<Q>,
-    ) -> Result<Response<T>, RpcStatus>,
-) -> Result<T, RpcStatus> {
-    let client = HealthClient::new(connection.clone());
-    let mut request = Request::new(question);
-    request.set_timeout(timeout);
-    match time::timeout(timeout, call(client, request)).await {
-        Ok(answer) => answer.map(Response::into_inner),
-        Err(_) => {
-            let text = format!("no answer within {}", humantime::format_duration(timeout));
-            Err(RpcStatus::deadline_exceeded(text))
+            headers: self.headers.clone(),
         }
     }
 }
 
 impl Backend {
+    /// Makes a call of the health service, for at most `timeout`. Its request says so to the
+    /// server. A server that lacks the method has no `lacking`.
+    pub(crate) async fn call<Q, T>(
+        &self,
+        timeout: Duration,
+        question: Q,
+        lacking: &str,
+        call: impl AsyncFnOnce(
+            HealthClient<BackendConnection>,
+            Request<Q>,
+        ) -> Result<Response<T>, RpcStatus>,
+    ) -> Result<T, Answer> {
+        let connection = self.connection.as_ref().map_err(Clone::clone)?;
+        let client = HealthClient::new(connection.clone());
+        let mut request = Request::new(question);
+        *request.metadata_mut() = self.headers.clone();
+        request.set_timeout(timeout);
+        let answer = match time::timeout(timeout, call(client, request)).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => {
+                let text = format!("no answer within {}", humantime::format_duration(timeout));
+                Err(RpcStatus::deadline_exceeded(text))
+            }
+        };
+        answer.map_err(|status| Answer::failed(&status, lacking))
+    }
+
     /// Its label, and its address if that is something else.
     pub(crate) fn name(&self) -> String {
         match self.address.is_empty() || self.address == self.label {

@@ -5,22 +5,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use futures_util::future::join_all;
-use tokio::{
-    select,
-    time::{self, MissedTickBehavior},
-};
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::{
     answer::{Answer, Record, worst},
-    ask::{self, Backend, Target},
+    ask::{Backend, Target},
     connect::ConnectArgs,
     exit::Exit,
-    grid::{Cell, Grid, printable},
-    output::unwritable,
-    pb::HealthCheckRequest,
+    grid::{Cell, Grid},
+    output::{self, Stdout},
+    pb::{HealthCheckRequest, health_client::HealthClient},
     report::{self, Clock, Format, OutputArgs},
-    signals::Signals,
     targets::{self, TargetArgs, service_text},
+    text::tame,
 };
 
 /// Ask servers about their health, once or again and again
@@ -57,34 +54,48 @@ struct Question {
 }
 
 pub(crate) async fn run(args: CheckArgs) -> Result<Exit, Exit> {
-    let mut signals = Signals::new()?;
     let names = args.targets.targets();
     let mut targets = Target::open(&names, &args.connect)?;
-    let checking = async {
-        match args.every {
-            None => once(&args, &names, &mut targets).await,
-            Some(every) => again_and_again(&args, &names, &mut targets, every).await,
-        }
-    };
-    select! {
-        exit = checking => exit,
-        exit = signals.next() => Ok(exit),
-    }
+    args.connect.log_plan(&names, Some(args.timeout));
+    output::run(async |stdout| match args.every {
+        None => once(&args, &names, &mut targets, &stdout).await,
+        Some(every) => again_and_again(&args, &names, &mut targets, &stdout, every).await,
+    })
+    .await
 }
 
-async fn once(args: &CheckArgs, names: &[String], targets: &mut [Target]) -> Result<Exit, Exit> {
+async fn once(
+    args: &CheckArgs,
+    names: &[String],
+    targets: &mut [Target],
+    stdout: &Stdout,
+) -> Result<Exit, Exit> {
     let answers = round(args, targets).await;
     let exit = worst(answers.iter().map(|(_, answer)| answer.exit()));
-    let written = match args.output.format {
-        Format::Json => {
-            let clock = Clock::now();
-            answers.iter().try_for_each(|(question, answer)| {
-                report::say(&json(names, question, Some(answer), &clock))
-            })
+    let exit = match answers
+        .iter()
+        .find(|(_, answer)| answer.is_for_want_of_files())
+    {
+        Some((_, answer)) => {
+            let why = answer.error().unwrap_or_default();
+            exit.saying(format!("error: {why}").into())
         }
-        Format::Text => report::say_grid(&grid(args, &answers)),
+        None => exit,
     };
-    match written.map_err(|error| unwritable(&error)) {
+    let written = stdout
+        .all_within(args.timeout, async || match args.output.format {
+            Format::Json => {
+                let clock = Clock::now();
+                for (question, answer) in &answers {
+                    let line = json(names, question, Some(answer), &clock);
+                    stdout.line(line).await?;
+                }
+                Ok(())
+            }
+            Format::Text => report::say_grid(stdout, &grid(args, &answers)).await,
+        })
+        .await;
+    match written {
         Ok(()) | Err(Exit::Healthy) => Ok(exit),
         Err(other) => Err(other),
     }
@@ -94,6 +105,7 @@ async fn again_and_again(
     args: &CheckArgs,
     names: &[String],
     targets: &mut [Target],
+    stdout: &Stdout,
     every: Duration,
 ) -> Result<Exit, Exit> {
     let mut rounds = time::interval(every);
@@ -113,13 +125,21 @@ async fn again_and_again(
             .keys()
             .filter(is_gone)
             .map(|question| (question, None));
-        for (question, answer) in gone.chain(news) {
-            let line = match args.output.format {
+        let news = gone
+            .chain(news)
+            .map(|(question, answer)| match args.output.format {
                 Format::Json => json(names, question, answer, &clock),
                 Format::Text => text(question, answer, &clock, names_service),
-            };
-            report::say(&line).map_err(|error| unwritable(&error))?;
-        }
+            });
+        let news: Vec<_> = news.collect();
+        stdout
+            .all_within(args.timeout, async || {
+                for line in news {
+                    stdout.line(line).await?;
+                }
+                Ok(())
+            })
+            .await?;
         known = answers.into_iter().collect();
     }
 }
@@ -139,7 +159,7 @@ async fn round(args: &CheckArgs, targets: &mut [Target]) -> Vec<(Question, Answe
                     address: backend.address.clone(),
                     service: service.clone(),
                 };
-                (question, check(backend, service, args.timeout).await)
+                (question, check(args, backend, service).await)
             })
         });
         join_all(asked).await
@@ -147,20 +167,27 @@ async fn round(args: &CheckArgs, targets: &mut [Target]) -> Vec<(Question, Answe
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-async fn check(backend: &Backend, service: &str, timeout: Duration) -> Answer {
-    let connection = match &backend.connection {
-        Ok(connection) => connection,
-        Err(unreachable) => return unreachable.clone(),
-    };
+async fn check(args: &CheckArgs, backend: &Backend, service: &str) -> Answer {
+    let began = Instant::now();
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
-    let response = ask::call(connection, timeout, request, async |mut client, request| {
-        client.check(request).await
-    });
+    let check = async |mut client: HealthClient<_>, request| client.check(request).await;
+    let response = backend.call(args.timeout, request, "health service", check);
     match response.await {
-        Ok(response) => Answer::Status(response.status),
-        Err(status) => Answer::failed(&status, "health service"),
+        Ok(response) => {
+            let about = match service {
+                "" => "the server".to_owned(),
+                service => format!("the service `{service}`"),
+            };
+            args.connect.log(format_args!(
+                "{}: answered about {about} in {:?}",
+                backend.name(),
+                began.elapsed()
+            ));
+            Answer::Status(response.status)
+        }
+        Err(failure) => failure,
     }
 }
 
@@ -201,7 +228,7 @@ fn text(
             words.extend(answer.error().map(str::to_owned));
         }
     }
-    printable(&words.join(" "))
+    tame(&words.join(" ")).into_owned()
 }
 
 fn json(names: &[String], question: &Question, answer: Option<&Answer>, clock: &Clock) -> String {

@@ -7,11 +7,12 @@ use tokio::runtime;
 
 use crate::{
     check::{self, CheckArgs},
-    exit::Exit,
+    exit::{Exit, Message},
     generate::{self, CompletionsArgs, ManArgs},
-    go,
+    go, limits,
     list::{self, ListArgs},
     probe::{self, ProbeArgs},
+    text::tame,
     watch::{self, WatchArgs},
 };
 
@@ -55,7 +56,8 @@ enum Command {
 }
 
 pub(crate) fn run() -> Exit {
-    match Cli::try_parse_from(arguments(env::args_os())) {
+    let line = arguments(env::args_os());
+    match Cli::try_parse_from(&line).map_err(|error| tamed(&line, error)) {
         Ok(cli) => match cli.command {
             Command::Probe(args) => probe::run(*args),
             Command::Completions(args) => generate::completions(&args, Cli::command()),
@@ -67,7 +69,7 @@ pub(crate) fn run() -> Exit {
         Err(error) => {
             let _ = error.print();
             match error.use_stderr() {
-                true => Exit::BadArguments(String::new()),
+                true => Exit::BadArguments(Message::default()),
                 false => Exit::Healthy,
             }
         }
@@ -96,6 +98,15 @@ fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     line
 }
 
+/// The same error about arguments that may be printed: clap repeats them.
+fn tamed(line: &[OsString], error: clap::Error) -> clap::Error {
+    let tamed = line.iter().map(|word| {
+        let word = word.to_string_lossy();
+        tame(&word).into_owned()
+    });
+    Cli::try_parse_from(tamed).err().unwrap_or(error)
+}
+
 fn is_probe(program: &OsString) -> bool {
     let name = Path::new(program).file_stem();
     name.is_some_and(|name| PROBE_NAMES.iter().any(|probe| name == *probe))
@@ -105,7 +116,7 @@ fn is_probe(program: &OsString) -> bool {
 fn block_on(command: impl Future<Output = Result<Exit, Exit>>) -> Exit {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Exit::CallFailed(format!("error: no runtime: {error}")),
+        Err(error) => return Exit::CallFailed(limits::no_runtime(&error)),
     };
     let exit = runtime.block_on(command).unwrap_or_else(|exit| exit);
     // A name that is being looked up is not waited for.

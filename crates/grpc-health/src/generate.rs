@@ -20,8 +20,26 @@ pub(crate) struct ManArgs {
 pub(crate) fn completions(args: &CompletionsArgs, mut cli: Command) -> Exit {
     let name = cli.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli, name, &mut script);
-    output::print(&script)
+    clap_complete::generate(args.shell, &mut cli, &name, &mut script);
+    match args.shell {
+        Shell::Bash => output::print(mended_for_bash(&script, &name).as_bytes()),
+        _ => output::print(&script),
+    }
+}
+
+/// clap_complete spells a name with a dash one way where it notes the subcommand, and
+/// another way where it looks for its flags, so that it would find none.
+fn mended_for_bash(script: &[u8], name: &str) -> String {
+    let script = String::from_utf8_lossy(script);
+    let noted = name.replace('-', "__");
+    let looked_for = name.replace('-', "__subcmd__");
+    script
+        .replace(
+            &format!("{looked_for}__subcmd__"),
+            &format!("{noted}__subcmd__"),
+        )
+        .replace(&format!("_{noted}()"), &format!("_{name}()"))
+        .replace(&format!("-F _{noted} "), &format!("-F _{name} "))
 }
 
 pub(crate) fn man(args: &ManArgs, mut cli: Command) -> Exit {

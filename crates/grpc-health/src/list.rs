@@ -1,21 +1,20 @@
 //! `grpc-health list`: every service that a server has a health of (gRFC A90).
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::join_all;
-use tokio::select;
+use tokio::time::Instant;
 
 use crate::{
     answer::{Answer, Record, worst},
-    ask::{self, Backend, Target},
+    ask::{Backend, Target},
     connect::ConnectArgs,
-    exit::Exit,
-    grid::{Cell, Grid, printable},
-    output::unwritable,
-    pb::HealthListRequest,
+    exit::{Exit, Message},
+    grid::{Cell, Columns, cut_line, heading_of},
+    output::{self, Stdout},
+    pb::{HealthListRequest, health_client::HealthClient},
     report::{self, Clock, Format, OutputArgs},
-    signals::Signals,
     targets::{self, service_text},
 };
 
@@ -26,8 +25,8 @@ use crate::{
 /// list.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListArgs {
-    /// The server: host:port, dns:///host:port, unix:path, https://host:port, or a file with
-    /// a JSON list of URIs (file:///path, ./path)
+    /// The server: host:port, :port for this host, dns:///host:port, unix:path,
+    /// https://host:port, or a file with a JSON list of URIs (file:///path, ./path)
     target: String,
     #[command(flatten)]
     output: OutputArgs,
@@ -45,79 +44,97 @@ pub(crate) struct ListArgs {
 type Listed = Result<Vec<(String, Answer)>, Answer>;
 
 pub(crate) async fn run(args: ListArgs) -> Result<Exit, Exit> {
-    let mut signals = Signals::new()?;
-    select! {
-        exit = list(&args) => exit,
-        exit = signals.next() => Ok(exit),
-    }
-}
-
-async fn list(args: &ListArgs) -> Result<Exit, Exit> {
     let names = [args.target.clone()];
     let mut targets = Target::open(&names, &args.connect)?;
-    let backends = targets[0].backends().await;
-    let asked = backends.iter().map(|backend| ask(backend, args.timeout));
+    args.connect.log_plan(&names, Some(args.timeout));
+    output::run(async |stdout| list(&args, &mut targets[0], &stdout).await).await
+}
+
+async fn list(args: &ListArgs, target: &mut Target, stdout: &Stdout) -> Result<Exit, Exit> {
+    let backends = target.backends().await;
+    let asked = backends.iter().map(|backend| ask(args, backend));
     let listed = join_all(asked).await;
     let answers: Vec<_> = backends.iter().zip(listed).collect();
-    let written = match args.output.format {
-        Format::Text => say_text(&answers),
-        Format::Json => say_json(&args.target, &answers),
-    };
-    match written.map_err(|error| unwritable(&error)) {
+    let written = stdout
+        .all_within(args.timeout, async || match args.output.format {
+            Format::Text => say_text(stdout, &answers).await,
+            Format::Json => say_json(stdout, &args.target, &answers).await,
+        })
+        .await;
+    match written {
         Ok(()) | Err(Exit::Healthy) => Ok(exit(args, &answers)),
         Err(other) => Err(other),
     }
 }
 
-async fn ask(backend: &Backend, timeout: Duration) -> Listed {
-    let connection = backend.connection.as_ref().map_err(Clone::clone)?;
-    let request = HealthListRequest {};
-    let response = ask::call(connection, timeout, request, async |mut client, request| {
-        client.list(request).await
-    });
+async fn ask(args: &ListArgs, backend: &Backend) -> Listed {
+    let began = Instant::now();
     let lacking = "health service, or one without `List`; `check` can ask about a service by name";
-    let response = response
-        .await
-        .map_err(|status| Answer::failed(&status, lacking))?;
+    let list = async |mut client: HealthClient<_>, request| client.list(request).await;
+    let request = HealthListRequest {};
+    let response = backend.call(args.timeout, request, lacking, list).await?;
     let statuses = response.statuses.into_iter();
     let mut services: Vec<_> = statuses
         .map(|(service, response)| (service, Answer::Status(response.status)))
         .collect();
     services.sort_by(|(one, _), (other, _)| one.cmp(other));
+    args.connect.log(format_args!(
+        "{}: listed {} services in {:?}",
+        backend.name(),
+        services.len(),
+        began.elapsed()
+    ));
     Ok(services)
 }
 
-/// A table of those that have told; why the others have not is how the program ends.
-fn say_text(answers: &[(&Backend, Listed)]) -> io::Result<()> {
-    let told = answers.iter().filter_map(|(backend, listed)| {
-        let services = listed.as_ref().ok()?;
-        Some((backend, services))
-    });
-    let told: Vec<_> = told.collect();
+/// A table of those that have told; why the others have not is how the program ends. Its
+/// rows are made one by one, and twice: a server may have very many, and very long, names.
+async fn say_text(stdout: &Stdout, answers: &[(&Backend, Listed)]) -> Result<(), Exit> {
+    if answers.iter().all(|(_, listed)| listed.is_err()) {
+        return Ok(());
+    }
     let names_backend = answers.len() > 1;
-    let mut grid = match names_backend {
-        true => Grid::new(&["BACKEND", "SERVICE", "STATUS"]),
-        false => Grid::new(&["SERVICE", "STATUS"]),
-    };
-    for (backend, services) in &told {
-        for (service, answer) in *services {
+    let rows = || {
+        let told = answers.iter().flat_map(|(backend, listed)| {
+            let services = listed.iter().flatten();
+            services.map(move |service| (backend, service))
+        });
+        told.map(move |(backend, (service, answer))| {
             let mut row = vec![Cell::plain(service_text(service)), answer.cell()];
             if names_backend {
                 row.insert(0, Cell::plain(backend.name()));
             }
-            grid.push(row);
-        }
+            row
+        })
+    };
+    let heading = match names_backend {
+        true => heading_of(&["BACKEND", "SERVICE", "STATUS"]),
+        false => heading_of(&["SERVICE", "STATUS"]),
+    };
+    let width = report::width();
+    let mut columns = Columns::of(&heading);
+    rows().for_each(|row| columns.widen(&row));
+    columns.fit(width);
+    let colours = report::has_colours();
+    for row in std::iter::once(heading).chain(rows()) {
+        let line = columns.padded(&row);
+        let line = match width {
+            None => line,
+            Some(width) => cut_line(line, width),
+        };
+        stdout.line(report::painted(&line, colours)).await?;
     }
-    match told.is_empty() {
-        true => Ok(()),
-        false => report::say_grid(&grid),
-    }
+    Ok(())
 }
 
-fn say_json(target: &str, answers: &[(&Backend, Listed)]) -> io::Result<()> {
+async fn say_json(
+    stdout: &Stdout,
+    target: &str,
+    answers: &[(&Backend, Listed)],
+) -> Result<(), Exit> {
     let clock = Clock::now();
     for (backend, listed) in answers {
-        let say = |service: Option<&str>, answer: &Answer| {
+        let line = |service: Option<&str>, answer: &Answer| {
             let record = Record {
                 event: "listed",
                 time: clock.text(clock.now),
@@ -127,13 +144,15 @@ fn say_json(target: &str, answers: &[(&Backend, Listed)]) -> io::Result<()> {
                 address: &backend.address,
                 answer: Some(answer),
             };
-            report::say(&record.json())
+            record.json()
         };
         match listed {
-            Ok(services) => services
-                .iter()
-                .try_for_each(|(service, answer)| say(Some(service), answer))?,
-            Err(why) => say(None, why)?,
+            Ok(services) => {
+                for (service, answer) in services {
+                    stdout.line(line(Some(service), answer)).await?;
+                }
+            }
+            Err(why) => stdout.line(line(None, why)).await?,
         }
     }
     Ok(())
@@ -143,10 +162,7 @@ fn exit(args: &ListArgs, answers: &[(&Backend, Listed)]) -> Exit {
     let failures = answers.iter().filter_map(|(backend, listed)| {
         let failure = listed.as_ref().err()?;
         let why = failure.error().unwrap_or_default();
-        Some((
-            failure.exit(),
-            printable(&format!("error: {}: {why}", backend.name())),
-        ))
+        Some((failure.exit(), format!("error: {}: {why}", backend.name())))
     });
     let (failed, texts): (Vec<_>, Vec<_>) = failures.unzip();
     let listed = answers
@@ -154,5 +170,5 @@ fn exit(args: &ListArgs, answers: &[(&Backend, Listed)]) -> Exit {
         .filter_map(|(_, listed)| listed.as_ref().ok());
     let statuses = listed.flatten().map(|(_, answer)| answer.exit());
     let unhealthy = statuses.filter(|_| args.fail_unhealthy);
-    worst(failed.into_iter().chain(unhealthy)).saying(texts.join("\n"))
+    worst(failed.into_iter().chain(unhealthy)).saying(Message::of_lines(texts))
 }

@@ -18,21 +18,26 @@ mod exit;
 mod generate;
 mod go;
 mod grid;
+mod limits;
 mod list;
+mod no_verify;
 mod output;
 mod pb;
 mod probe;
 mod report;
 mod signals;
+mod spelling;
 mod targets;
+mod text;
 mod watch;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    limits::raise_open_files();
     let exit = cli::run();
-    if let Some(text) = exit.message() {
-        output::tell(format_args!("{text}"));
+    if !exit.lines().is_empty() {
+        output::tell_lines(exit.lines());
     }
     exit.code()
 }

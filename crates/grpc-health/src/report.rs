@@ -3,19 +3,32 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
-    time::{Instant, SystemTime},
+    io::{self, IsTerminal},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::{Args, ValueEnum};
-use crossterm::style::{Color, Stylize};
+use crossterm::{
+    style::{Color, Stylize},
+    terminal,
+};
 
-use crate::grid::{Grid, Line, Tone};
+use crate::{
+    exit::Exit,
+    grid::{Grid, Line, Tone},
+    output::Stdout,
+};
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct OutputArgs {
-    /// For whom stdout is
-    #[arg(long = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    /// Output format
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
     pub(crate) format: Format,
 }
 
@@ -59,20 +72,22 @@ pub(crate) fn painted(line: &Line, colours: bool) -> String {
     text
 }
 
-/// One line on stdout, at once.
-pub(crate) fn say(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+/// A table on stdout, in full width: a terminal wraps what does not fit.
+pub(crate) async fn say_grid(stdout: &Stdout, grid: &Grid) -> Result<(), Exit> {
+    let colours = has_colours();
+    for line in grid.lines(None) {
+        stdout.line(painted(&line, colours)).await?;
+    }
+    Ok(())
 }
 
-/// A table on stdout, in full width: what does not fit a terminal, it wraps.
-pub(crate) fn say_grid(grid: &Grid) -> io::Result<()> {
-    let colours = has_colours();
-    let lines = grid.lines(None);
-    lines
-        .iter()
-        .try_for_each(|line| say(&painted(line, colours)))
+/// How many columns a line has, if stdout is a terminal that tells.
+pub(crate) fn width() -> Option<usize> {
+    if !is_terminal() {
+        return None;
+    }
+    let (columns, _) = terminal::size().ok()?;
+    (columns > 0).then_some(columns.into())
 }
 
 /// The time of day at an instant of the other clock.
@@ -96,7 +111,37 @@ impl Clock {
 
     /// By RFC 3339, in UTC and with milliseconds.
     pub(crate) fn text(&self, at: Instant) -> String {
-        let at = self.today - self.now.saturating_duration_since(at);
-        humantime::format_rfc3339_millis(at).to_string()
+        let ago = self.now.saturating_duration_since(at);
+        let since_1970 = self.today.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A clock that is wrong is told as far as the format goes.
+        let at = since_1970.saturating_sub(ago).min(LATEST);
+        humantime::format_rfc3339_millis(UNIX_EPOCH + at).to_string()
+    }
+}
+
+/// The last second that RFC 3339 can write, since 1970.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_does_not_panic() {
+        let Clock { now, .. } = Clock::now();
+        let later = now + Duration::from_secs(60);
+        let hour = Duration::from_secs(3_600);
+        let far = Duration::from_secs(1 << 60);
+        for (today, expected) in [
+            (UNIX_EPOCH.checked_sub(hour), "1970-01-01T00:00:00.000Z"),
+            (UNIX_EPOCH.checked_sub(far), "1970-01-01T00:00:00.000Z"),
+            (Some(UNIX_EPOCH), "1970-01-01T00:00:00.000Z"),
+            (UNIX_EPOCH.checked_add(hour), "1970-01-01T00:59:00.000Z"),
+            (UNIX_EPOCH.checked_add(far), "9999-12-31T23:59:59.000Z"),
+        ] {
+            let today = today.expect("a time that the system has");
+            let clock = Clock { now: later, today };
+            assert_eq!(clock.text(now), expected);
+        }
     }
 }

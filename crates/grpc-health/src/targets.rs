@@ -1,12 +1,12 @@
 //! Which servers, and which of their services: what `watch`, `check` and `list` are
 //! told in the same words.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
-use tonic_health_channel::{BackoffConfig, Cause, Channel, ChannelBuilder, Endpoint};
+use tonic_health_channel::{BackoffConfig, Cause, Channel, ChannelBuilder};
 
-use crate::{connect::ConnectArgs, exit::Exit};
+use crate::{connect::ConnectArgs, exit::Exit, limits, spelling::spelled};
 
 /// A command that somebody looks at has to notice soon that a backend is back.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -15,8 +15,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is asked.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
-    /// Servers: host:port, dns:///host:port, ipv4:address:port,…, unix:path, https://host:port,
-    /// or a file with a JSON list of URIs (file:///path, ./path)
+    /// Servers: host:port, :port for this host, dns:///host:port, ipv4:address:port,…, unix:path,
+    /// https://host:port, or a file with a JSON list of URIs (file:///path, ./path)
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     /// Ask about this service; may be repeated. The whole server ("") if left out
@@ -50,11 +50,7 @@ fn once(given: &[String]) -> Vec<String> {
 
 /// A channel to `target` in the making. It never rests, and is soon to notice a backend
 /// that is back.
-pub(crate) fn channel(
-    target: &str,
-    connect: &ConnectArgs,
-    template: &Endpoint,
-) -> Result<ChannelBuilder, Exit> {
+pub(crate) fn channel(target: &str, connect: &ConnectArgs) -> Result<ChannelBuilder, Exit> {
     let has_own_scheme = ["http://", "unix:", "unix-abstract:"]
         .iter()
         .any(|scheme| target.starts_with(scheme));
@@ -62,8 +58,9 @@ pub(crate) fn channel(
         let text = format!("target `{target}`: it is in plain text, which --tls rules out");
         return Err(Exit::bad_arguments(text));
     }
+    let template = connect.template(target)?;
     let target = spelled(target)?;
-    let builder = Channel::target_with(&target, template.clone()).map_err(Exit::bad_arguments)?;
+    let builder = Channel::target_with(&target, template).map_err(Exit::bad_arguments)?;
     Ok(builder.connect_backoff(pauses()).idle_timeout(None))
 }
 
@@ -73,30 +70,10 @@ pub(crate) fn pauses() -> BackoffConfig {
         .expect("numbers that are in their ranges")
 }
 
-/// `target` as the library spells it: a path, which a shell completes, is a file.
-fn spelled(target: &str) -> Result<String, Exit> {
-    let path = match target.strip_prefix("file:") {
-        Some(path) if !path.starts_with('/') => path,
-        Some(_) => return Ok(target.to_owned()),
-        None if is_path(target) => target,
-        None => return Ok(target.to_owned()),
-    };
-    let path = PathBuf::from(path);
-    let folder = env::current_dir().map_err(Exit::bad_arguments)?;
-    Ok(format!("file://{}", folder.join(path).display()))
-}
-
-/// What has a slash, and no scheme before it.
-fn is_path(target: &str) -> bool {
-    target
-        .split_once('/')
-        .is_some_and(|(before, _)| !before.contains(':'))
-}
-
 /// What is wrong with a source. The library adds when it asks again, which is another
 /// time each time; the same failure is to have the same text.
 pub(crate) fn trouble(cause: &Cause) -> String {
-    let text = cause.to_string();
+    let text = limits::blamed(cause.to_string());
     match text.rsplit_once(" (asked again in ") {
         Some((why, _)) => why.to_owned(),
         None => text,
@@ -132,24 +109,6 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_a_file() {
-        let here = env::current_dir().expect("a current folder");
-        let file = |path: &str| format!("file://{}", here.join(path).display());
-        for (target, expected) in [
-            ("/etc/b.json", "file:///etc/b.json".to_owned()),
-            ("file:/etc/b.json", "file:/etc/b.json".to_owned()),
-            ("file:b.json", file("b.json")),
-            ("./b.json", file("./b.json")),
-            ("conf/b.json", file("conf/b.json")),
-            ("host:50051", "host:50051".to_owned()),
-            ("dns:///host", "dns:///host".to_owned()),
-            ("unix:run/a.sock", "unix:run/a.sock".to_owned()),
-        ] {
-            assert_eq!(spelled(target), Ok(expected));
-        }
-    }
 
     #[test]
     fn what_is_given_twice_is_asked_once() {

@@ -3,6 +3,8 @@
 use http::Uri;
 use tonic_health_channel::Endpoint;
 
+use crate::spelling::unescaped_path;
+
 /// What `:port` connects to, as in Go. No name has to be looked up for it.
 const THIS_HOST: &str = "127.0.0.1";
 
@@ -14,7 +16,7 @@ const THIS_HOST: &str = "127.0.0.1";
 /// What is wrong with the address.
 pub(super) fn endpoint(addr: &str, tls: bool) -> Result<Endpoint, String> {
     if addr.starts_with("unix:") || addr.starts_with("unix-abstract:") {
-        let endpoint = Endpoint::from_shared(addr.to_owned());
+        let endpoint = Endpoint::from_shared(unescaped_path(addr));
         return endpoint.map_err(|error| error.to_string());
     }
     let (host, port) = host_and_port(addr)?;

@@ -1,6 +1,6 @@
 //! One question to one server.
 
-use std::{fmt, io::Write, time::Duration};
+use std::{fmt, time::Duration};
 
 use tokio::{
     runtime::Builder,
@@ -12,11 +12,12 @@ use tonic_health_channel::{Channel, ConnectivityState, Endpoint};
 use super::flags::{Probe, ProbeArgs};
 use crate::{
     exit::Exit,
-    output,
+    limits, output,
     pb::{
         HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
         health_client::HealthClient,
     },
+    text,
 };
 
 /// Between a failed attempt to connect and the next: gRPC's first backoff. With the
@@ -33,7 +34,7 @@ pub(crate) fn run(args: ProbeArgs) -> Exit {
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Exit::Unreachable(format!("error: no runtime: {error}")),
+        Err(error) => return Exit::Unreachable(limits::no_runtime(&error)),
     };
     let exit = runtime.block_on(probe.run());
     // A lookup that has not returned holds nobody up.
@@ -50,23 +51,23 @@ impl Probe {
         ));
         let (channel, connecting) = timed(self.connect()).await;
         let channel = channel.map_err(|why| {
-            Exit::Unreachable(format!("error: no connection to {}: {why}", self.addr))
+            Exit::Unreachable(format!("error: no connection to {}: {why}", self.addr).into())
         })?;
         self.log(format_args!("connected in {connecting:?}"));
         let (answer, asking) = timed(self.ask(channel)).await;
-        let answer = answer.map_err(|status| Exit::CallFailed(self.blame(&status)))?;
+        let answer = answer.map_err(|status| Exit::CallFailed(self.blame(&status).into()))?;
         self.log(format_args!("answered in {asking:?}"));
         match ServingStatus::try_from(answer.status) {
             Ok(ServingStatus::Serving) => {
-                // Whoever has closed it only wants the exit code.
-                let _ = writeln!(std::io::stdout().lock(), "status: SERVING");
+                // A pipe that is closed, or not read, leaves the exit code.
+                output::say_soon("status: SERVING");
                 Ok(())
             }
             other => {
                 let status = other.map_or(format!("status {}", answer.status), |other| {
                     other.as_str_name().to_owned()
                 });
-                Err(Exit::Unhealthy(format!("error: {self} is {status}")))
+                Err(Exit::Unhealthy(format!("error: {self} is {status}").into()))
             }
         }
     }
@@ -109,7 +110,7 @@ impl Probe {
     }
 
     fn blame(&self, status: &Status) -> String {
-        let message = status.message();
+        let message = text::message(status.message());
         match status.code() {
             Code::Unimplemented if self.gzip => format!(
                 "error: the server has no health service (grpc.health.v1.Health), or does not \
@@ -178,7 +179,8 @@ async fn attempt(endpoint: Endpoint) -> Result<Channel, String> {
     }
     let backends = settled.backends().iter();
     let why = backends.filter_map(|backend| backend.last_error());
-    Err(why.map(|(cause, _)| cause.text()).collect())
+    let why = why.map(|(cause, _)| cause.text()).collect();
+    Err(limits::blamed(why))
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {

@@ -1,15 +1,17 @@
 //! The flags of `grpc-health-probe`, and which of them go together.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args};
-use tonic::metadata::{
-    Ascii, Binary, BinaryMetadataValue, MetadataKey, MetadataMap, MetadataValue,
-};
-use tonic_health_channel::{ClientTlsConfig, Endpoint};
+use tonic::metadata::MetadataMap;
+use tonic_health_channel::Endpoint;
 
-use super::{address, no_verify::NoVerify};
-use crate::{connect::TlsFiles, exit::Exit, go};
+use super::address;
+use crate::{
+    connect::{TlsFiles, headers},
+    exit::Exit,
+    go,
+};
 
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
@@ -125,7 +127,7 @@ impl TryFrom<ProbeArgs> for Probe {
     /// Reads the files that the arguments name, and connects to nobody.
     fn try_from(args: ProbeArgs) -> Result<Self, Exit> {
         args.check().map_err(Exit::bad_arguments)?;
-        let headers = headers(&args.rpc_header).map_err(Exit::bad_arguments)?;
+        let headers = headers("-rpc-header", &args.rpc_header).map_err(Exit::bad_arguments)?;
         let endpoint = address::endpoint(&args.addr, args.tls).map_err(Exit::bad_arguments)?;
         let endpoint = endpoint
             .user_agent(args.user_agent.as_str())
@@ -197,26 +199,13 @@ impl ProbeArgs {
             ca: file(&self.tls_ca_cert),
             client: file(&self.tls_client_cert).zip(file(&self.tls_client_key)),
             server_name: self.server_name(),
+            no_verify: self.tls_no_verify,
         };
         let endpoint = match self.tls_server_name.as_str() {
             "" => endpoint,
             name => endpoint.origin(address::uri("https", name).map_err(Exit::bad_arguments)?),
         };
-        let secured = match self.tls_no_verify {
-            true => {
-                let config: ClientTlsConfig = files.without_roots()?;
-                endpoint.dangerous_tls_config_with_verifier(config, NoVerify::new())
-            }
-            false => endpoint.tls_config(files.config()?),
-        };
-        let trusts_system = files.ca.is_none() && !self.tls_no_verify;
-        secured.map_err(|error| match trusts_system && !system_has_authorities() {
-            true => Exit::bad_arguments(
-                "nobody is trusted: the system has no certificate authorities; give them by \
-                 -tls-ca-cert",
-            ),
-            false => Exit::bad_arguments(error),
-        })
+        files.secure(endpoint, "-tls-ca-cert")
     }
 
     /// The name in the server's certificate, if not the host that is connected to.
@@ -229,37 +218,8 @@ impl ProbeArgs {
     }
 }
 
-fn system_has_authorities() -> bool {
-    let config = ClientTlsConfig::new().with_native_roots();
-    let endpoint = Endpoint::from_static("https://localhost").tls_config(config);
-    endpoint.is_ok()
-}
-
 /// An empty name is none.
 fn file(name: &Option<OsString>) -> Option<PathBuf> {
     let name = name.as_ref().filter(|name| !name.is_empty());
     name.map(PathBuf::from)
-}
-
-/// Each of them is `name: value`. What a `-bin` header carries is given as it is.
-fn headers(texts: &[String]) -> Result<MetadataMap, String> {
-    let mut headers = MetadataMap::new();
-    for text in texts {
-        // Without the text: it may be a secret.
-        let invalid = || "-rpc-header: write `name: value`".to_owned();
-        let (name, value) = text.split_once(':').ok_or_else(invalid)?;
-        let value = value.trim_start();
-        match name.to_ascii_lowercase().ends_with("-bin") {
-            true => {
-                let name = MetadataKey::<Binary>::from_str(name).map_err(|_| invalid())?;
-                headers.append_bin(name, BinaryMetadataValue::from_bytes(value.as_bytes()));
-            }
-            false => {
-                let name = MetadataKey::<Ascii>::from_str(name).map_err(|_| invalid())?;
-                let value = MetadataValue::try_from(value).map_err(|_| invalid())?;
-                headers.append(name, value);
-            }
-        }
-    }
-    Ok(headers)
 }

@@ -8,7 +8,6 @@
 mod address;
 mod ask;
 mod flags;
-mod no_verify;
 
 pub(crate) use ask::run;
 pub(crate) use flags::ProbeArgs;

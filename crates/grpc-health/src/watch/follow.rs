@@ -1,8 +1,7 @@
 //! Follows the channels, and shows what they know.
 
 use std::{
-    future::pending,
-    io,
+    future::{pending, ready},
     time::{Duration, Instant},
 };
 
@@ -16,8 +15,10 @@ use tokio::{
     select,
     time::{self, MissedTickBehavior},
 };
+use tonic::metadata::MetadataMap;
 use tonic_health_channel::{
-    BackendId, BackendStatus, Cause, Channel, HealthOptions, OnNotFound, OnUnimplemented, Status,
+    BackendId, BackendStatus, Cause, Channel, ChannelBuilder, HealthOptions, OnNotFound,
+    OnUnimplemented, Status,
 };
 
 use super::{
@@ -28,10 +29,11 @@ use super::{
 };
 use crate::{
     connect::ConnectArgs,
-    exit::Exit,
-    output::unwritable,
+    exit::{Exit, Message},
+    limits,
+    output::{self, Stdout},
     report::{self, Clock, Format, OutputArgs},
-    signals::{Resizes, Signals},
+    signals::Resizes,
     targets::{self, TargetArgs},
 };
 
@@ -65,92 +67,121 @@ const TICK: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 1024;
 
 pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Exit> {
-    let mut signals = Signals::new()?;
-    let mut resizes = Resizes::new()?;
     let (questions, channels) = open(&args)?;
-    let mut looks = follow(&channels).ready_chunks(AT_ONCE);
-    let mut watcher = Watcher::new(&args, questions)?;
-    let mut ticks = time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let deadline = async {
-        match args.timeout {
-            Some(timeout) => time::sleep(timeout).await,
-            None => pending().await,
-        }
-    };
-    tokio::pin!(deadline);
-    loop {
-        let exit = select! {
+    args.connect.log_plan(&args.targets.targets(), None);
+    output::run(async |stdout| {
+        let mut watcher = Watcher::new(&args, questions, stdout);
+        let deadline = async {
+            match args.timeout {
+                Some(timeout) => time::sleep(timeout).await,
+                None => pending().await,
+            }
+        };
+        let followed = select! {
             // The end comes before more of the same.
             biased;
-            exit = signals.next() => Some(exit),
-            () = &mut deadline => Some(watcher.on_deadline()),
-            // The channels live as long as this function: there is always another.
-            Some(looks) = looks.next() => watcher.on_looks(looks)?,
-            () = resizes.next() => watcher.on_resize(),
-            _ = ticks.tick() => None,
+            () = deadline => None,
+            exit = watcher.follow(&channels) => Some(exit),
         };
-        watcher.show()?;
-        if let Some(exit) = exit {
-            return Ok(exit);
-        }
-    }
+        followed.unwrap_or_else(|| Ok(watcher.on_deadline()))
+    })
+    .await
 }
 
-/// What is known, how it is shown, and what for. Some methods tell when that is over.
+/// What is known, how it is shown, and what for.
 struct Watcher {
     table: Table<BackendId>,
     view: View,
+    stdout: Stdout,
     until: Option<Until>,
 }
 
 impl Watcher {
-    fn new(args: &WatchArgs, questions: Vec<Question>) -> Result<Self, Exit> {
+    fn new(args: &WatchArgs, questions: Vec<Question>, stdout: Stdout) -> Self {
         let names_service = args.targets.services().len() > 1;
-        let view = View::open(args.output.format, names_service);
-        Ok(Self {
+        Self {
             table: Table::new(questions, Clock::now().now),
-            view: view.map_err(|error| unwritable(&error))?,
+            view: View::open(args.output.format, names_service, &stdout),
+            stdout,
             until: args.until,
-        })
+        }
     }
 
-    fn on_looks(&mut self, looks: Vec<(usize, Look<BackendId>)>) -> Result<Option<Exit>, Exit> {
+    /// Shows what the channels know, until that is what was to be waited for.
+    async fn follow(&mut self, channels: &[Channel]) -> Result<Exit, Exit> {
+        let mut resizes = Resizes::new()?;
+        let mut looks = follow(channels).ready_chunks(AT_ONCE);
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_reached = select! {
+                biased;
+                // The channels live as long as this function: there is always another.
+                Some(looks) = looks.next() => self.on_looks(looks).await?,
+                () = resizes.next() => self.on_resize(),
+                _ = ticks.tick() => false,
+            };
+            self.show().await?;
+            if is_reached {
+                self.stdout.drained().await?;
+                return Ok(Exit::Healthy);
+            }
+        }
+    }
+
+    async fn on_looks(&mut self, looks: Vec<(usize, Look<BackendId>)>) -> Result<bool, Exit> {
         let clock = Clock::now();
         for (channel, look) in looks {
             let events = self.table.on_look(channel, look, clock.now);
-            let told = self.view.tell(&events, &clock);
-            told.map_err(|error| unwritable(&error))?;
+            for line in self.view.lines(&events, &clock) {
+                self.stdout.line(line).await?;
+            }
         }
-        let is_reached = |until: Until| until.missing(&self.table).is_empty();
-        Ok(self.until.is_some_and(is_reached).then_some(Exit::Healthy))
+        Ok(self.until.is_some_and(|until| self.is_reached(until)))
     }
 
-    fn on_resize(&mut self) -> Option<Exit> {
+    fn is_reached(&self, until: Until) -> bool {
+        until.missing(&self.table).is_empty()
+    }
+
+    fn on_resize(&mut self) -> bool {
         if let View::Live(screen) = &mut self.view {
             screen.on_resize();
         }
-        None
+        false
     }
 
     fn on_deadline(&self) -> Exit {
-        let Some(until) = self.until else {
-            return Exit::Healthy;
-        };
-        let missing = until.missing(&self.table).join("\n  ");
-        Exit::Unhealthy(format!("error: timed out, and not SERVING:\n  {missing}"))
+        match self.until {
+            None => Exit::Healthy,
+            // Only the last line of it has not been read.
+            Some(until) if self.is_reached(until) => Exit::Healthy,
+            Some(until) => {
+                let missing = until.missing(&self.table);
+                let missing = missing.iter().map(|line| format!("  {line}"));
+                let first = "error: timed out, and not SERVING:".to_owned();
+                Exit::Unhealthy(Message::of_lines([first].into_iter().chain(missing)))
+            }
+        }
     }
 
     /// As it is now, with its ages.
-    fn show(&mut self) -> Result<(), Exit> {
-        let shown = self.view.show(&self.table);
-        shown.map_err(|error| unwritable(&error))
+    async fn show(&mut self) -> Result<(), Exit> {
+        match &mut self.view {
+            View::Live(screen) => {
+                let lines = self.table.text(screen.size(), Clock::now().now);
+                self.stdout.bytes(screen.frame(&lines)).await
+            }
+            View::Lines { .. } | View::Json => Ok(()),
+        }
     }
 }
 
 /// A channel for each target and service.
 fn open(args: &WatchArgs) -> Result<(Vec<Question>, Vec<Channel>), Exit> {
-    let template = args.connect.template()?;
+    let all = args.targets.targets();
+    args.connect.check(&all)?;
+    let headers = args.connect.headers()?;
     let health = HealthOptions::default()
         .backoff(targets::pauses())
         .on_not_found(OnNotFound::RetryEvery(ASK_AGAIN))
@@ -159,14 +190,19 @@ fn open(args: &WatchArgs) -> Result<(Vec<Question>, Vec<Channel>), Exit> {
             timeout: ASK_AGAIN,
         });
     let (mut questions, mut builders) = (Vec::new(), Vec::new());
-    for target in args.targets.targets() {
+    for target in all {
         for service in args.targets.services() {
             let config = json!({
                 "loadBalancingConfig": [{ "round_robin": {} }],
                 "healthCheckConfig": { "serviceName": service },
             });
             let config = config.to_string().parse().map_err(Exit::bad_arguments)?;
-            let channel = targets::channel(&target, &args.connect, &template)?;
+            let channel = targets::channel(&target, &args.connect)?;
+            let channel = match headers.is_empty() {
+                true => channel,
+                // They are the user's, and so is the choice of the network.
+                false => with_headers(channel, &headers).allow_plaintext_credentials(),
+            };
             let channel = channel
                 .service_config(config)
                 .disable_service_config_updates()
@@ -179,6 +215,11 @@ fn open(args: &WatchArgs) -> Result<(Vec<Question>, Vec<Channel>), Exit> {
     // Nothing is asked before all of the arguments are known to be good.
     let channels = builders.into_iter().map(|builder| builder.build());
     Ok((questions, channels.collect()))
+}
+
+fn with_headers(channel: ChannelBuilder, headers: &MetadataMap) -> ChannelBuilder {
+    let headers = headers.clone();
+    channel.call_credentials(move |_| ready(Ok(headers.clone())))
 }
 
 /// Whatever the channels publish, with the number of the channel.
@@ -209,7 +250,7 @@ fn look(status: &Status) -> Look<BackendId> {
 
 fn seen(backend: &BackendStatus) -> Seen {
     let failure = |(cause, at): (&Cause, Instant)| Failure {
-        text: cause.to_string(),
+        text: limits::blamed(cause.to_string()),
         at,
     };
     Seen {
@@ -230,33 +271,21 @@ enum View {
 }
 
 impl View {
-    fn open(format: Format, names_service: bool) -> io::Result<Self> {
-        Ok(match format {
+    fn open(format: Format, names_service: bool, stdout: &Stdout) -> Self {
+        match format {
             Format::Json => Self::Json,
-            Format::Text if report::is_terminal() => Self::Live(Screen::open()?),
+            Format::Text if report::is_terminal() => Self::Live(Screen::open(stdout.clone())),
             Format::Text => Self::Lines { names_service },
-        })
-    }
-
-    /// Tells what happened, where that is how it is shown.
-    fn tell(&self, events: &[Event], clock: &Clock) -> io::Result<()> {
-        events.iter().try_for_each(|event| match self {
-            Self::Live(_) => Ok(()),
-            Self::Lines { names_service } => {
-                report::say(&lines::text(event, clock, *names_service))
-            }
-            Self::Json => report::say(&lines::json(event, clock)),
-        })
-    }
-
-    /// Shows how it is, where that is how it is shown.
-    fn show(&mut self, table: &Table<BackendId>) -> io::Result<()> {
-        match self {
-            Self::Live(screen) => {
-                let lines = table.text(screen.size(), Clock::now().now);
-                screen.draw(&lines)
-            }
-            Self::Lines { .. } | Self::Json => Ok(()),
         }
+    }
+
+    /// What happened, where that is how it is shown.
+    fn lines(&self, events: &[Event], clock: &Clock) -> Vec<String> {
+        let lines = events.iter().filter_map(|event| match self {
+            Self::Live(_) => None,
+            Self::Lines { names_service } => Some(lines::text(event, clock, *names_service)),
+            Self::Json => Some(lines::json(event, clock)),
+        });
+        lines.collect()
     }
 }

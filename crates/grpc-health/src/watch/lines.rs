@@ -3,7 +3,11 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::table::{Event, What};
-use crate::{grid::printable, report::Clock, targets::service_text};
+use crate::{
+    report::Clock,
+    targets::service_text,
+    text::{self, tame},
+};
 
 /// `2026-01-01T12:00:00.000Z 10.0.0.1:50051 TRANSIENT_FAILURE NOT_SERVING health check:
 /// NOT_SERVING`, with the service after the backend if there are several.
@@ -23,13 +27,13 @@ pub(crate) fn text(event: &Event, clock: &Clock, names_service: bool) -> String 
             words.extend(error.map(str::to_owned));
         }
     }
-    printable(&words.join(" "))
+    tame(&words.join(" ")).into_owned()
 }
 
 /// The same in full, as a JSON object.
 pub(crate) fn json(event: &Event, clock: &Clock) -> String {
     let object = Object { event, clock };
-    serde_json::to_string(&object).expect("text, numbers and nulls are JSON")
+    text::json(&object)
 }
 
 struct Object<'a> {

@@ -3,7 +3,7 @@
 //! It takes the lines from where the cursor is, and leaves what stands above alone.
 //! There is no raw mode: Ctrl-C is a signal, as always.
 
-use std::io::{self, Write};
+use std::io;
 
 use crossterm::{
     cursor::{Hide, MoveTo, MoveToColumn, MoveUp, Show},
@@ -18,11 +18,13 @@ use crossterm::{
 use super::table::Size;
 use crate::{
     grid::Line,
+    output::Stdout,
     report::{has_colours, painted},
 };
 
 /// Dropping it shows the cursor again, below the table.
 pub(crate) struct Screen {
+    stdout: Stdout,
     colours: bool,
     /// How many lines stand above the cursor.
     drawn: u16,
@@ -34,15 +36,14 @@ pub(crate) struct Screen {
 const USUAL: (u16, u16) = (80, 24);
 
 impl Screen {
-    pub(crate) fn open() -> io::Result<Self> {
-        let mut out = io::stdout().lock();
-        queue!(out, Hide)?;
-        out.flush()?;
-        Ok(Self {
+    pub(crate) fn open(stdout: Stdout) -> Self {
+        stdout.try_bytes(bytes(|out| queue!(out, Hide)));
+        Self {
+            stdout,
             colours: has_colours(),
             drawn: 0,
             is_lost: false,
-        })
+        }
     }
 
     /// What there is room for. The cursor stands in the last line.
@@ -60,50 +61,55 @@ impl Screen {
         self.is_lost = true;
     }
 
-    /// Draws `lines`, which fit, in place of what was drawn last.
-    pub(crate) fn draw(&mut self, lines: &[Line]) -> io::Result<()> {
+    /// What draws `lines`, which fit, in place of what was drawn last.
+    pub(crate) fn frame(&mut self, lines: &[Line]) -> Vec<u8> {
         // In one piece: half a table is not to be seen.
-        let mut frame = Vec::new();
-        queue!(frame, BeginSynchronizedUpdate, DisableLineWrap)?;
-        match (self.is_lost, self.drawn) {
-            (true, _) => queue!(frame, MoveTo(0, 0), Clear(ClearType::All))?,
-            (false, 0) => queue!(frame, MoveToColumn(0))?,
-            (false, drawn) => queue!(frame, MoveToColumn(0), MoveUp(drawn))?,
-        }
-        for line in lines {
-            let text = painted(line, self.colours);
-            queue!(
-                frame,
-                Clear(ClearType::CurrentLine),
-                Print(text),
-                Print("\r\n")
-            )?;
-        }
-        let clear = Clear(ClearType::FromCursorDown);
-        queue!(frame, clear, EnableLineWrap, EndSynchronizedUpdate)?;
-        let mut out = io::stdout().lock();
-        out.write_all(&frame)?;
-        out.flush()?;
+        let frame = bytes(|frame| {
+            queue!(frame, BeginSynchronizedUpdate, DisableLineWrap)?;
+            match (self.is_lost, self.drawn) {
+                (true, _) => queue!(frame, MoveTo(0, 0), Clear(ClearType::All))?,
+                (false, 0) => queue!(frame, MoveToColumn(0))?,
+                (false, drawn) => queue!(frame, MoveToColumn(0), MoveUp(drawn))?,
+            }
+            for line in lines {
+                let text = painted(line, self.colours);
+                queue!(
+                    frame,
+                    Clear(ClearType::CurrentLine),
+                    Print(text),
+                    Print("\r\n")
+                )?;
+            }
+            let clear = Clear(ClearType::FromCursorDown);
+            queue!(frame, clear, EnableLineWrap, EndSynchronizedUpdate)
+        });
         self.drawn = u16::try_from(lines.len()).unwrap_or(u16::MAX);
         self.is_lost = false;
-        Ok(())
+        frame
     }
+}
+
+fn bytes(queue: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    queue(&mut bytes).expect("memory takes what is written");
+    bytes
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let mut out = io::stdout().lock();
         // What Ctrl-C has left there is `^C`.
         let clear = Clear(ClearType::FromCursorDown);
-        let restored = queue!(
-            out,
-            MoveToColumn(0),
-            clear,
-            ResetColor,
-            EnableLineWrap,
-            Show
-        );
-        // A terminal that is gone needs no cursor.
-        let _ = restored.and_then(|()| out.flush());
+        let restore = |out: &mut Vec<u8>| {
+            queue!(
+                out,
+                MoveToColumn(0),
+                clear,
+                ResetColor,
+                EnableLineWrap,
+                Show
+            )
+        };
+        // A terminal that is gone, or stopped, needs no cursor.
+        self.stdout.try_bytes(bytes(restore));
     }
 }

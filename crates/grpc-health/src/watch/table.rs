@@ -176,7 +176,7 @@ impl<Id: Copy + Ord> Table<Id> {
         for (question, seen, flips) in &rows[..fitting] {
             grid.push(shown.row(question, seen, *flips, now));
         }
-        let mut lines = grid.lines(Some(size.columns));
+        let mut lines: Vec<_> = grid.lines(Some(size.columns)).collect();
         if let Some(left_out) = left_out(&rows[fitting..]) {
             lines.push(cut_line(vec![left_out], size.columns));
         }

@@ -347,7 +347,7 @@ fn an_event_is_a_line_for_people_and_an_object_for_programs() {
     assert_eq!(
         texts.collect::<Vec<_>>(),
         [
-            "1970-01-01T00:00:04.000Z shop:1 cart TRANSIENT_FAILURE - no name",
+            "1970-01-01T00:00:04.000Z shop:1 cart TRANSIENT_FAILURE - no\\nname",
             "1970-01-01T00:00:04.000Z api-1 (10.0.0.1:1) cart TRANSIENT_FAILURE NOT_SERVING \
              health check: NOT_SERVING",
             "1970-01-01T00:00:04.000Z api-1 (10.0.0.1:1) cart removed",

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::table::{Question, Seen, Table};
-use crate::grid::printable;
+use crate::text::tame;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Until {
@@ -45,5 +45,5 @@ fn line(question: &Question, seen: &Seen) -> String {
     if let Some(error) = seen.error_text() {
         text += &format!(", {error}");
     }
-    printable(&text)
+    tame(&text).into_owned()
 }

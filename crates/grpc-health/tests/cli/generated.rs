@@ -87,3 +87,77 @@ async fn the_documentation_knows_every_command_and_flag() {
         }
     }
 }
+
+/// What bash would offer after this line, by the function that the script defines.
+#[cfg(unix)]
+async fn bash_offers(script: &str, line: &str) -> Option<Vec<String>> {
+    let words: Vec<_> = line.split(' ').collect();
+    let ask = format!(
+        "COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({}); COMP_CWORD={}\n\
+         _grpc-health \"${{COMP_WORDS[0]}}\" \"${{COMP_WORDS[COMP_CWORD]}}\" \
+         \"${{COMP_WORDS[COMP_CWORD-1]}}\"\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words
+            .iter()
+            .map(|word| format!("{word:?}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+        words.len() - 1
+    );
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["--norc", "-c", &format!("{script}\n{ask}")]);
+    let output = match bash.output().await {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("bash cannot be run: {error}"),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&output.stderr), "", "{line}");
+    let offered = text(&output.stdout);
+    Some(
+        offered
+            .lines()
+            .filter(|l| !l.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn bash_completes_commands_flags_and_values() {
+    let script = printed(&["completions", "bash"]).await;
+    let mut cases = vec![
+        ("grpc-health ".to_owned(), commands().await),
+        (
+            "grpc-health watch --until ".to_owned(),
+            ["serving", "any-serving"].map(str::to_owned).to_vec(),
+        ),
+        (
+            "grpc-health check --output ".to_owned(),
+            ["text", "json"].map(str::to_owned).to_vec(),
+        ),
+        ("grpc-health list -o j".to_owned(), vec!["json".to_owned()]),
+        (
+            "/usr/bin/grpc-health completions z".to_owned(),
+            vec!["zsh".to_owned()],
+        ),
+        ("grpc-health che".to_owned(), vec!["check".to_owned()]),
+    ];
+    for command in commands().await {
+        let flags = flags(&command).await;
+        let flags = flags.into_iter().map(|flag| format!("--{flag}"));
+        cases.push((format!("grpc-health {command} --"), flags.collect()));
+    }
+    for (line, expected) in cases {
+        let Some(offered) = bash_offers(&script, &line).await else {
+            eprintln!("SKIPPED: there is no bash, so its completions are not tested");
+            return;
+        };
+        for word in expected {
+            assert!(
+                offered.contains(&word),
+                "`{line}` offers {offered:?}, without {word}"
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use testing::{Backend, GREETER, NOT_SERVING, UNKNOWN, dead_addr};
 
-use super::run::run;
+use super::run::{COMMAND, run, run_command};
 
 #[tokio::test]
 async fn services_are_listed_by_name() {
@@ -88,4 +88,58 @@ async fn each_address_of_a_target_lists_its_own() {
         ended.stderr.starts_with(&format!("error: {at_b}: ")),
         "{ended:?}"
     );
+}
+
+fn long_name(letter: &str) -> String {
+    letter.repeat(65_534)
+}
+
+#[tokio::test]
+async fn a_very_long_name_is_listed() {
+    for length in [65_533, 65_534, 65_535, 65_536, 1 << 20] {
+        let name = "n".repeat(length);
+        let builder = Backend::builder().scripted().no_services();
+        let backend = builder.status(&name, NOT_SERVING).start().await;
+        let at = backend.addr().to_string();
+        let ended = run(&["list", &at]).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{length}");
+        assert_eq!(ended.rows(), [[name.as_str(), "NOT_SERVING"]]);
+        let ended = run(&["list", &at, "--output", "json"]).await;
+        assert_eq!(ended.objects()[0]["service"], name);
+    }
+}
+
+/// Not even the longest name makes the other rows long.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn many_names_take_little_memory() {
+    const NAMES: usize = 20_000;
+    const MOST_KIB: usize = 64 << 10;
+    let names = (1..NAMES).map(|n| format!("service-{n}"));
+    let long = long_name("n");
+    let builder = Backend::builder().scripted().no_services().serving(&long);
+    let builder = names.fold(builder, |all, name| all.serving(&name));
+    let backend = builder.start().await;
+    let at = backend.addr().to_string();
+    for format in ["text", "json"] {
+        // The system ends a command that takes more, and this shell sees to it.
+        let mut limited = tokio::process::Command::new("sh");
+        let script = format!("ulimit -d {MOST_KIB} && exec \"$0\" \"$@\"");
+        limited.args([
+            "-c",
+            &script,
+            COMMAND,
+            "list",
+            &at,
+            "--timeout",
+            "9s",
+            "--output",
+            format,
+        ]);
+        let ended = run_command(limited).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{format}");
+        let heading = usize::from(format == "text");
+        assert_eq!(ended.stdout.lines().count(), NAMES + heading);
+        assert!(ended.stdout.len() < 8 << 20, "{} bytes", ended.stdout.len());
+    }
 }

@@ -4,11 +4,17 @@
 mod bad_input;
 mod check;
 mod check_every;
+mod conveniences;
 mod generated;
+mod hostile;
+#[cfg(unix)]
+mod limits;
 mod list;
 mod misuse;
 mod probe;
 mod run;
+#[cfg(unix)]
+mod stuck;
 #[cfg(unix)]
 mod terminal;
 mod tls;

@@ -296,3 +296,40 @@ async fn the_end_of_a_wait_gives_the_cursor_back() {
     let serves = |rows: &[String]| rows.len() == 2 && says(&rows[1], &[&at, "READY", "SERVING"]);
     terminal.until_rows("the last state", serves).await;
 }
+
+#[tokio::test]
+async fn a_list_fits_the_terminal() {
+    let name = format!("shop{}Cart", "x".repeat(70_000));
+    let builder = Backend::builder().scripted().no_services().serving("api");
+    let backend = builder.not_serving(&name).start().await;
+    let at = backend.addr().to_string();
+    let mut terminal = Terminal::start((40, 24), &["list", &at]);
+    assert_eq!(terminal.exit_code().await, 0);
+    let expected = [
+        format!("{:29}STATUS", "SERVICE"),
+        format!("{:29}SERVING", "api"),
+        format!("shop{}…{}Cart  NOT_SERVING", "x".repeat(9), "x".repeat(9)),
+    ];
+    terminal
+        .until_rows("three rows", |rows| rows == expected)
+        .await;
+}
+
+#[tokio::test]
+async fn texts_of_a_peer_do_not_reach_the_terminal() {
+    let harm = "a\u{1b}]0;owned\u{7}\u{1b}[2J\r\nb\u{9b}2J\u{202e}";
+    let backend = Backend::builder().scripted().serving(harm).start().await;
+    let at = backend.addr().to_string();
+    let shown = "a\\u{1b}]0;owned\\u{7}\\u{1b}[2J\\r\\nb\\u{9b}2J\\u{202e}";
+    for arguments in [
+        ["list", &at].as_slice(),
+        &["check", &at, "--service", harm, "--service", ""],
+        &["watch", &at, "--service", harm, "--service", ""],
+    ] {
+        let terminal = Terminal::start((200, 24), arguments);
+        let is_shown = |rows: &[String]| rows.iter().any(|row| row.contains(shown));
+        terminal
+            .until_rows("the name, with escapes", is_shown)
+            .await;
+    }
+}

@@ -1,4 +1,4 @@
-//! `-tls-no-verify`.
+//! `--tls-no-verify`.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use tokio_rustls::rustls::{
 
 /// Takes every certificate. The server still has to have its key.
 #[derive(Debug)]
-pub(super) struct NoVerify {
+pub(crate) struct NoVerify {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl NoVerify {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let algorithms = ring::default_provider().signature_verification_algorithms;
         Arc::new(Self { algorithms })
     }
