@@ -1,7 +1,11 @@
 //! How a call gets a slot on a connection: at once, or by waiting for it.
 
-use std::future::poll_fn;
+use std::{
+    future::{Future, poll_fn},
+    time::Duration,
+};
 
+use http::{Extensions, HeaderMap};
 use tokio::select;
 
 use super::deadline::{Deadline, Limit};
@@ -132,6 +136,18 @@ fn serve_queue(board: &Board, had_turn: bool) {
     if let Pick::Send(candidates) = pick {
         candidates.for_each(ConnectionGroup::serve_queue);
     }
+}
+
+/// What `waited` gives, or the error of a call that has waited as long for a backend.
+pub(crate) async fn wait_within<F: Future>(
+    board: &Board,
+    timeout: Duration,
+    waited: F,
+) -> Result<F::Output, Error> {
+    let mut deadline = Deadline::new(&HeaderMap::new(), &Extensions::new(), Some(timeout));
+    let limit = deadline.limit();
+    let outcome = deadline.wait(limit, || board.runtime(), waited).await;
+    outcome.map_err(|limit| expired_without_backend(board, limit))
 }
 
 pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {

@@ -27,4 +27,4 @@ mod run;
 mod tests;
 
 pub use rules::WaitForReady;
-pub(crate) use {rules::Defaults, run::Call};
+pub(crate) use {admission::wait_within, rules::Defaults, run::Call};

@@ -20,6 +20,7 @@ use crate::{
     balancer::{self, ConfigUpdates, HealthChoice, Settings},
     call::Defaults,
     discover::{self, BackendChanges, RefreshHandle, assign_ids},
+    error::Error,
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
@@ -29,6 +30,9 @@ use crate::{
 /// Calls that may wait at a time. Enough for any service that works; a bound on
 /// the memory of one that does not.
 const MAX_WAITING_CALLS: usize = 100_000;
+
+/// How long [`ChannelBuilder::connect`] waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Without a call for so long, a channel lets go of its connections; gRPC's number.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -497,6 +501,40 @@ impl ChannelBuilder {
             None => self.executor.spawn(worker),
         }
         Channel::new_on(board, commands_in, self.defaults)
+    }
+}
+
+impl ChannelBuilder {
+    /// [Builds](Self::build) the channel, and returns it once it is READY. That takes 20 s at
+    /// most, gRPC's least connect timeout; for another bound build it, and
+    /// [`wait_until_ready_within`](Channel::wait_until_ready_within) that.
+    ///
+    /// ```no_run
+    /// use tonic_health_channel::Channel;
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let channel = Channel::target("dns:///shop.example:50051")?.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of a call that waits for a backend with this deadline:
+    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names each
+    /// backend and its reason. The channel ends with it.
+    ///
+    /// # Panics
+    ///
+    /// As [`build`](Self::build).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the channel.
+    pub async fn connect(self) -> Result<Channel, Error> {
+        let channel = self.build();
+        channel.wait_until_ready_within(CONNECT_TIMEOUT).await?;
+        Ok(channel)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -15,7 +16,7 @@ use tower_service::Service;
 
 use super::watch::{BackendWatch, StateWatch, StatusWatch};
 use crate::{
-    call::{Call, Defaults},
+    call::{Call, Defaults, wait_within},
     connectivity::ConnectivityState,
     error::Error,
     routing::{BackendStatus, Board, Command, Status},
@@ -199,8 +200,9 @@ impl Channel {
         BackendWatch::new(self.watch_status())
     }
 
-    /// Waits for the channel to be READY, through failures if need be: put a
-    /// timeout around it. Connects whenever the channel is IDLE.
+    /// Waits for the channel to be READY, through failures if need be, and for as long as that
+    /// takes; [`wait_until_ready_within`](Self::wait_until_ready_within) has a bound. Connects
+    /// whenever the channel is IDLE.
     ///
     /// # Errors
     ///
@@ -224,6 +226,21 @@ impl Channel {
             status = watch.changed().await;
         }
         Err(self.alive.board.closed())
+    }
+
+    /// The same for this long at most. 0 is a look at the state.
+    ///
+    /// # Errors
+    ///
+    /// Those of a call that waits for a backend with this deadline:
+    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names each
+    /// backend and its reason, or [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost, and a connect that has begun goes on.
+    pub async fn wait_until_ready_within(&self, timeout: Duration) -> Result<(), Error> {
+        wait_within(&self.alive.board, timeout, self.wait_until_ready()).await?
     }
 
     /// Waits for the state to be another than `last`, and returns it: at once, if it

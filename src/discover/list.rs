@@ -33,6 +33,11 @@ pub struct List(vec::IntoIter<Endpoint>);
 /// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"]);
 /// assert!(backends.is_ok());
 /// assert!(discover::list(["10.0.0.1:50051"]).is_err(), "there is no scheme");
+///
+/// let of_environment = "http://10.0.0.1:50051,http://10.0.0.2:50051".to_owned();
+/// assert!(discover::list(of_environment.split(',')).is_ok());
+/// let owned = vec![of_environment; 1];
+/// assert!(discover::list(&owned).is_err(), "a comma is not of a URI");
 /// ```
 pub fn list<I>(endpoints: I) -> Result<List, Error>
 where

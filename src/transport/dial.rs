@@ -273,16 +273,27 @@ async fn connect_from(local: IpAddr, address: SocketAddr) -> io::Result<TcpStrea
     socket.connect(address).await
 }
 
+/// What Linux knows of keepalive: whole seconds, and probes, from 1 to these.
+const LONGEST_KEEPALIVE: u64 = 32_767;
+const MOST_PROBES: u32 = 127;
+
+/// The nearest time that the system takes; it would refuse all others.
+fn keepalive_time(time: Duration) -> Duration {
+    let up = u64::from(time.subsec_nanos() > 0);
+    let seconds = time.as_secs().saturating_add(up);
+    Duration::from_secs(seconds.clamp(1, LONGEST_KEEPALIVE))
+}
+
 fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(after) = options.keepalive {
-        let mut keepalive = TcpKeepalive::new().with_time(after);
+        let mut keepalive = TcpKeepalive::new().with_time(keepalive_time(after));
         if let Some(interval) = options.keepalive_interval {
-            keepalive = keepalive.with_interval(interval);
+            keepalive = keepalive.with_interval(keepalive_time(interval));
         }
         if let Some(retries) = options.keepalive_retries {
-            keepalive = keepalive.with_retries(retries);
+            keepalive = keepalive.with_retries(retries.clamp(1, MOST_PROBES));
         }
         socket.set_tcp_keepalive(&keepalive)?;
     }
@@ -377,6 +388,30 @@ mod tests {
         assert!(!socket.keepalive().expect("readable"));
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().expect("readable"), None);
+    }
+
+    // D300
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn keepalive_is_rounded_into_what_the_system_knows() {
+        let (second, longest) = (Duration::from_secs(1), Duration::from_secs(32_767));
+        for (asked, probes, time, sent) in [
+            (Duration::ZERO, 0, second, 1),
+            (Duration::from_millis(500), 1, second, 1),
+            (Duration::from_millis(1_001), 127, 2 * second, 127),
+            (36_000 * second, 128, longest, 127),
+            (Duration::MAX, u32::MAX, longest, 127),
+        ] {
+            let endpoint = Endpoint::from_static("http://127.0.0.1:1")
+                .tcp_keepalive(Some(asked))
+                .tcp_keepalive_interval(Some(asked))
+                .tcp_keepalive_retries(Some(probes));
+            let stream = tuned(&endpoint).await;
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.tcp_keepalive_time().expect("readable"), time);
+            assert_eq!(socket.tcp_keepalive_interval().expect("readable"), time);
+            assert_eq!(socket.tcp_keepalive_retries().expect("readable"), sent);
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -351,11 +351,19 @@ impl TryFrom<String> for Endpoint {
     }
 }
 
-impl TryFrom<&'static str> for Endpoint {
+impl TryFrom<&str> for Endpoint {
     type Error = Error;
 
-    fn try_from(uri: &'static str) -> Result<Self, Error> {
-        Self::from_shared(uri)
+    fn try_from(uri: &str) -> Result<Self, Error> {
+        uri.parse()
+    }
+}
+
+impl TryFrom<&String> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: &String) -> Result<Self, Error> {
+        uri.parse()
     }
 }
 

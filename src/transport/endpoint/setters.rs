@@ -83,20 +83,23 @@ impl Endpoint {
 
     /// Probes a silent peer after this time (`SO_KEEPALIVE`). 30 s by default,
     /// so that a dead peer is found although nothing is being sent to it;
-    /// `None` turns the probes off.
+    /// `None` turns the probes off. Rounded up to whole seconds, from 1 s to 32,767 s, which
+    /// is what Linux takes.
     pub fn tcp_keepalive(mut self, after: Option<Duration>) -> Self {
         self.tcp.keepalive = after;
         self
     }
 
-    /// Time between keepalive probes. 10 s by default; `None`: the system's.
+    /// Time between keepalive probes. 10 s by default; `None`: the system's. Rounded as
+    /// [`tcp_keepalive`](Self::tcp_keepalive).
     pub fn tcp_keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.tcp.keepalive_interval = interval;
         self
     }
 
     /// Keepalive probes without an answer before the connection counts as
-    /// dead. 3 by default; `None`: the system's.
+    /// dead. 3 by default; `None`: the system's. Less than 1 is taken for 1, more than 127
+    /// for 127.
     pub fn tcp_keepalive_retries(mut self, retries: Option<u32>) -> Self {
         self.tcp.keepalive_retries = retries;
         self

@@ -1,6 +1,7 @@
 //! What a channel tells of its state, and what it can be told to do.
 
 mod closing;
+mod connect;
 mod following;
 mod idle;
 mod idle_timeout;

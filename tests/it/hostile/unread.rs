@@ -112,6 +112,22 @@ fn some(stream: u32, bytes: usize) -> Vec<u8> {
     [headers, http2::message(stream, &text).repeat(bytes >> 14)].concat()
 }
 
+/// A stage whose hostile backend plays `script`, and what it says its turns by.
+async fn staged<F>(
+    options: impl FnOnce(Endpoint) -> Endpoint,
+    script: impl Fn(RawConnection, Arc<Notify>) -> F + Send + 'static,
+) -> (Stage, Arc<Notify>)
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    let turn = Arc::new(Notify::new());
+    let script = {
+        let turn = Arc::clone(&turn);
+        move |wire| script(wire, Arc::clone(&turn))
+    };
+    (Stage::set(None, options, script).await, turn)
+}
+
 /// The window that the peer is told next, before it acknowledges.
 async fn next_window(wire: &mut RawConnection) -> std::io::Result<u32> {
     let settings = wire.next(http2::SETTINGS).await?;
@@ -125,34 +141,27 @@ async fn next_window(wire: &mut RawConnection) -> std::io::Result<u32> {
 // D276
 #[tokio::test]
 async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_largest_is_ended() {
-    let turn = Arc::new(Notify::new());
-    let script = {
-        let turn = Arc::clone(&turn);
-        move |mut wire: RawConnection| {
-            let turn = Arc::clone(&turn);
-            async move {
-                wire.open().await?;
-                let first = wire.whole_request().await?;
-                wire.write(&some(first, MIB / 2)).await?;
-                let second = wire.whole_request().await?;
-                wire.write(&some(second, MIB / 2 + MIB / 8)).await?;
-                assert_eq!(next_window(&mut wire).await?, 65_535);
-                // Not acknowledged yet: the third has the window of before.
-                let third = wire.whole_request().await?;
-                wire.write(&some(third, MIB)).await?;
-                let reset = wire.next(http2::RST_STREAM).await?;
-                assert_eq!(reset.stream, third, "the largest");
-                wire.write(&http2::settings_ack()).await?;
-                turn.notify_one();
-                assert_eq!(next_window(&mut wire).await?, 1 << 20);
-                wire.write(&http2::settings_ack()).await?;
-                turn.notify_one();
-                wire.behave().await
-            }
-        }
+    let script = |mut wire: RawConnection, turn: Arc<Notify>| async move {
+        wire.open().await?;
+        let first = wire.whole_request().await?;
+        wire.write(&some(first, MIB / 2)).await?;
+        let second = wire.whole_request().await?;
+        wire.write(&some(second, MIB / 2 + MIB / 8)).await?;
+        assert_eq!(next_window(&mut wire).await?, 65_535);
+        // Not acknowledged yet: the third has the window of before.
+        let third = wire.whole_request().await?;
+        wire.write(&some(third, MIB)).await?;
+        let reset = wire.next(http2::RST_STREAM).await?;
+        assert_eq!(reset.stream, third, "the largest");
+        wire.write(&http2::settings_ack()).await?;
+        turn.notify_one();
+        assert_eq!(next_window(&mut wire).await?, 1 << 20);
+        wire.write(&http2::settings_ack()).await?;
+        turn.notify_one();
+        wire.behave().await
     };
     let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
-    let stage = Stage::set(None, options, script).await;
+    let (stage, turn) = staged(options, script).await;
     let mut first = stage.stream_of_hostile().await;
     let second = stage.stream_of_hostile().await;
     let mut third = stage.stream_of_hostile().await;
@@ -182,34 +191,27 @@ async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_larg
 async fn a_peer_that_fills_every_window_takes_no_more_than_twice_the_cap() {
     const STREAMS: usize = 64;
     let test = async {
-        let sent = Arc::new(Notify::new());
-        let script = {
-            let sent = Arc::clone(&sent);
-            move |mut wire: RawConnection| {
-                let sent = Arc::clone(&sent);
-                async move {
-                    wire.open().await?;
-                    let mut streams = Vec::new();
-                    for _ in 0..STREAMS {
-                        let stream = wire.whole_request().await?;
-                        wire.write(&some(stream, 0)).await?;
-                        streams.push(stream);
-                    }
-                    for _ in 0..8 {
-                        for stream in &streams {
-                            let frames = &some(*stream, MIB)[..];
-                            let headers = some(*stream, 0).len();
-                            wire.write(&frames[headers..]).await?;
-                        }
-                    }
-                    wire.next(http2::RST_STREAM).await?;
-                    sent.notify_one();
-                    wire.behave().await
+        let script = |mut wire: RawConnection, sent: Arc<Notify>| async move {
+            wire.open().await?;
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                let stream = wire.whole_request().await?;
+                wire.write(&some(stream, 0)).await?;
+                streams.push(stream);
+            }
+            for _ in 0..8 {
+                for stream in &streams {
+                    let frames = &some(*stream, MIB)[..];
+                    let headers = some(*stream, 0).len();
+                    wire.write(&frames[headers..]).await?;
                 }
             }
+            wire.next(http2::RST_STREAM).await?;
+            sent.notify_one();
+            wire.behave().await
         };
         let options = |endpoint: Endpoint| endpoint.initial_stream_window_size(8 << 20);
-        let stage = Stage::set(None, options, script).await;
+        let (stage, sent) = staged(options, script).await;
         let mut all = Vec::new();
         for _ in 0..STREAMS {
             all.push(stage.stream_of_hostile().await);
@@ -226,26 +228,19 @@ async fn a_peer_that_fills_every_window_takes_no_more_than_twice_the_cap() {
 // D276
 #[tokio::test]
 async fn frames_count_as_the_memory_that_they_take() {
-    let ended = Arc::new(Notify::new());
-    let script = {
-        let ended = Arc::clone(&ended);
-        move |mut wire: RawConnection| {
-            let ended = Arc::clone(&ended);
-            async move {
-                wire.open().await?;
-                let stream = wire.whole_request().await?;
-                let tiny = http2::frame(http2::DATA, 0, stream, &[0]);
-                let frames = [some(stream, 0), tiny.repeat(9_000)].concat();
-                wire.write(&frames).await?;
-                let reset = wire.next(http2::RST_STREAM).await?;
-                assert_eq!(reset.stream, stream);
-                ended.notify_one();
-                wire.behave().await
-            }
-        }
+    let script = |mut wire: RawConnection, ended: Arc<Notify>| async move {
+        wire.open().await?;
+        let stream = wire.whole_request().await?;
+        let tiny = http2::frame(http2::DATA, 0, stream, &[0]);
+        let frames = [some(stream, 0), tiny.repeat(9_000)].concat();
+        wire.write(&frames).await?;
+        let reset = wire.next(http2::RST_STREAM).await?;
+        assert_eq!(reset.stream, stream);
+        ended.notify_one();
+        wire.behave().await
     };
     let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
-    let stage = Stage::set(None, options, script).await;
+    let (stage, ended) = staged(options, script).await;
     let mut replies = stage.stream_of_hostile().await;
     within("the stream to be ended", ended.notified()).await;
     let status = within("its end", replies.message()).await;
@@ -259,27 +254,20 @@ async fn frames_count_as_the_memory_that_they_take() {
 // D276
 #[tokio::test]
 async fn answers_to_calls_that_are_not_polled_make_windows_small() {
-    let turn = Arc::new(Notify::new());
-    let script = {
-        let turn = Arc::clone(&turn);
-        move |mut wire: RawConnection| {
-            let turn = Arc::clone(&turn);
-            async move {
-                wire.open().await?;
-                let stream = wire.whole_request().await?;
-                wire.write(&some(stream, MIB)).await?;
-                assert_eq!(next_window(&mut wire).await?, 65_535);
-                wire.write(&http2::settings_ack()).await?;
-                turn.notify_one();
-                assert_eq!(next_window(&mut wire).await?, 1 << 20);
-                wire.write(&http2::settings_ack()).await?;
-                turn.notify_one();
-                wire.behave().await
-            }
-        }
+    let script = |mut wire: RawConnection, turn: Arc<Notify>| async move {
+        wire.open().await?;
+        let stream = wire.whole_request().await?;
+        wire.write(&some(stream, MIB)).await?;
+        assert_eq!(next_window(&mut wire).await?, 65_535);
+        wire.write(&http2::settings_ack()).await?;
+        turn.notify_one();
+        assert_eq!(next_window(&mut wire).await?, 1 << 20);
+        wire.write(&http2::settings_ack()).await?;
+        turn.notify_one();
+        wire.behave().await
     };
     let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
-    let stage = Stage::set(None, options, script).await;
+    let (stage, turn) = staged(options, script).await;
     stage.until_connected().await;
     let mut calls: Vec<_> = (0..2)
         .map(|_| {
