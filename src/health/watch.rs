@@ -80,10 +80,11 @@ impl HealthRpc {
 /// One answer for each message, then how it ended.
 fn watch(health_rpc: HealthRpc, request: HealthCheckRequest) -> impl Stream<Item = Event> {
     let started = async move {
+        let service = request.service.clone();
         match health_rpc.client().await.watch(request).await {
-            Ok(response) => answers(response.into_inner()).left_stream(),
+            Ok(response) => answers(response.into_inner(), service).left_stream(),
             Err(status) => {
-                let ended = ready(Event::Ended(Ended::from(status)));
+                let ended = ready(Event::Ended(Ended::of(&status, &service)));
                 stream::once(ended).right_stream()
             }
         }
@@ -91,36 +92,44 @@ fn watch(health_rpc: HealthRpc, request: HealthCheckRequest) -> impl Stream<Item
     stream::once(started).flatten()
 }
 
-fn answers(messages: Streaming<HealthCheckResponse>) -> impl Stream<Item = Event> {
-    stream::unfold(Some(messages), async |messages| {
-        let mut messages = messages?;
-        Some(match messages.message().await {
-            Ok(Some(answer)) => (Event::Response(answer.status), Some(messages)),
-            Ok(None) => (Event::Ended(Ended::from(Status::ok(""))), None),
-            Err(status) => (Event::Ended(Ended::from(status)), None),
-        })
+fn answers(messages: Streaming<HealthCheckResponse>, service: String) -> impl Stream<Item = Event> {
+    stream::unfold(Some((messages, service)), async |watch| {
+        let (mut messages, service) = watch?;
+        let status = match messages.message().await {
+            Ok(Some(answer)) => {
+                return Some((Event::Response(answer.status), Some((messages, service))));
+            }
+            Ok(None) => Status::ok(""),
+            Err(status) => status,
+        };
+        Some((Event::Ended(Ended::of(&status, &service)), None))
     })
 }
 
 async fn check(health_rpc: HealthRpc, request: HealthCheckRequest) -> Event {
+    let service = request.service.clone();
     let answer = health_rpc.client().await.check(request).await;
     Event::Checked(match answer {
         Ok(answer) => Ok(answer.into_inner().status),
-        Err(status) => Err(Ended::from(status)),
+        Err(status) => Err(Ended::of(&status, &service)),
     })
 }
 
-impl From<Status> for Ended {
-    fn from(status: Status) -> Self {
+impl Ended {
+    /// A server that does not know the name seldom says which.
+    fn of(status: &Status, service: &str) -> Self {
         let kind = match status.code() {
             Code::Unimplemented => EndKind::Unimplemented,
             Code::NotFound => EndKind::NotFound,
             _ => EndKind::Other,
         };
-        let text = match status.message() {
+        let mut text = match status.message() {
             "" => format!("{:?}", status.code()),
             message => format!("{:?}: {}", status.code(), sanitize_peer_text(message)),
         };
+        if kind == EndKind::NotFound {
+            text += &format!(" (asked for {service:?})");
+        }
         Self { kind, text }
     }
 }

@@ -68,6 +68,7 @@ async fn a_check_of_a_name_that_is_not_registered_is_a_failure_until_it_is() {
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
     assert!(text.contains("health check: Check: NotFound: "), "{text}");
+    assert!(text.contains(&format!("(asked for {GREETER:?})")), "{text}");
     backend.set_serving(GREETER).await;
     until(&channel, Ready).await;
 }

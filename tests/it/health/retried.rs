@@ -142,6 +142,7 @@ async fn a_name_that_is_not_registered_yet_is_a_failure_until_it_is() {
     let text = refusal(&channel).await;
     let named = format!("{} health check: Watch ended: NotFound: ", backend.addr());
     assert!(text.contains(&named), "{text}");
+    assert!(text.contains(&format!("(asked for {GREETER:?})")), "{text}");
     backend.set_serving(GREETER).await;
     until(&channel, Ready).await;
 }
