@@ -11,7 +11,7 @@ use super::{Change, Channel, builder::ChannelBuilder};
 use crate::{
     discover::{self, Dns},
     error::{Error, ErrorKind},
-    transport::Endpoint,
+    transport::{Endpoint, USERINFO, hide_userinfo},
 };
 
 const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `file:///path`, \
@@ -57,8 +57,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEndpoint`] if it is none of these; the text says what is
-    /// wrong.
+    /// [`ErrorKind::InvalidEndpoint`] if it is none of these, or has a user or a password;
+    /// the text says what is wrong.
     ///
     /// ```no_run
     /// use tonic_health_channel::Channel;
@@ -98,6 +98,10 @@ impl Channel {
     }
 
     fn over_target(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
+        template.refuse_userinfo()?;
+        if has_userinfo(target) {
+            return Err(invalid(&hide_userinfo(target), USERINFO));
+        }
         match Target::parse(target).map_err(|why| invalid(target, &why))? {
             Target::Dns { server, name } => {
                 let dns = discover::dns(name, template)?;
@@ -248,6 +252,16 @@ fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
     }
     let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     Some((inner.unwrap_or(text).parse().ok()?, None))
+}
+
+/// Whether a target has a user or a password. A path may have an `@`, and a name has none.
+fn has_userinfo(target: &str) -> bool {
+    match target.split_once(':') {
+        Some(("file" | "unix" | "unix-abstract", _)) => false,
+        // What comes of its text says more.
+        Some(("http" | "https", rest)) if rest.starts_with("//") => false,
+        _ => target.contains('@'),
+    }
 }
 
 fn is_port(text: &str) -> bool {

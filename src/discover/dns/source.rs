@@ -69,7 +69,8 @@ pub struct Dns {
 ///
 /// # Errors
 ///
-/// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint) if `target` is none of this.
+/// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint) if `target` is none of this, or if
+/// `template` has a user or a password.
 ///
 /// ```no_run
 /// use tonic_health_channel::{Channel, Endpoint, discover};
@@ -89,6 +90,7 @@ pub struct Dns {
 /// [`Channel::target`](crate::Channel::target) from one string.
 pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
     let target = DnsTarget::parse(target)?;
+    template.refuse_userinfo()?;
     let resolver = Resolver::of(&target)?;
     let backoff = BackoffConfig::default();
     let options = Options {

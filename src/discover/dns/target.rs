@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr};
 
 use http::uri::Authority;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::{USERINFO, hide_userinfo},
+};
 
 /// What is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +33,12 @@ impl DnsTarget {
     /// `_service._proto.name`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |why: &str| {
-            let message = format!("target `{text}`: {why}");
+            let message = format!("target `{}`: {why}", hide_userinfo(text));
             Err(Error::new(ErrorKind::InvalidEndpoint, message))
         };
+        if text.contains('@') {
+            return invalid(USERINFO);
+        }
         let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(Some((host, port))) => (host, port),
             Some(None) => return invalid("the bracket is not closed"),
@@ -191,9 +197,12 @@ mod tests {
             is_rejected(text, "the port must be 0 to 65535");
         }
         let rule = "a host has letters, digits, `-`, `_` and `.`; write `host:port`";
-        for text in ["user@host:1", "ho st:1", "/host", "höst"] {
+        for text in ["ho st:1", "/host", "höst"] {
             is_rejected(text, rule);
         }
+        let hidden = "target `…@host:1`: a URI with a user or a password is refused; ";
+        let error = DnsTarget::parse("me:secret@host:1").expect_err("must be rejected");
+        assert!(error.message().starts_with(hidden), "{error}");
         let rule = "between dots there are 1 to 63 letters";
         for text in ["a..b", ".", ".a", &"a".repeat(64)] {
             is_rejected(text, rule);

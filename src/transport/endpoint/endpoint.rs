@@ -11,6 +11,7 @@ use super::{
     options::{
         ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, Security, TcpOptions,
     },
+    userinfo::{USERINFO, hide_userinfo, without_userinfo},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -47,7 +48,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// nothing.
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
+    /// Without userinfo, as is `origin`.
     pub(super) uri: Uri,
+    /// A URI that was given had a user or a password. Such an endpoint is not dialled.
+    pub(super) had_userinfo: bool,
     pub(in crate::transport) located: Option<Located>,
     pub(super) origin: Option<Uri>,
     pub(super) user_agent: HeaderValue,
@@ -72,23 +76,38 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
-    /// scheme `http` or `https`.
+    /// scheme `http` or `https`, or if it has a user or a password.
     pub fn new<D>(destination: D) -> Result<Self, Error>
     where
         D: TryInto<Self>,
         D::Error: Into<tower::BoxError>,
     {
-        destination.try_into().map_err(|error| {
+        let endpoint: Self = destination.try_into().map_err(|error| {
             let error = error.into();
             match error.downcast::<Error>() {
                 Ok(error) => *error,
                 Err(other) => Error::new(ErrorKind::InvalidEndpoint, other.to_string()),
             }
-        })
+        })?;
+        endpoint.refuse_userinfo()?;
+        Ok(endpoint)
+    }
+
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if its URI or its origin had a user or a password.
+    pub(crate) fn refuse_userinfo(&self) -> Result<(), Error> {
+        match self.had_userinfo {
+            false => Ok(()),
+            true => {
+                let text = format!("endpoint `{}`: {USERINFO}", self.uri);
+                Err(Error::new(ErrorKind::InvalidEndpoint, text))
+            }
+        }
     }
 
     /// An endpoint from a URI, or a Unix socket, known to be right; see
-    /// [`from_shared`](Self::from_shared).
+    /// [`from_shared`](Self::from_shared). Whether a URI can be dialled shows when it is.
     ///
     /// # Panics
     ///
@@ -108,7 +127,9 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidEndpoint`] if it is neither a URI with a host and the
-    /// scheme `http` or `https`, nor the name of a Unix socket.
+    /// scheme `http` or `https`, nor the name of a Unix socket. Also if it has a user or a
+    /// password: credentials go to
+    /// [`call_credentials`](crate::ChannelBuilder::call_credentials).
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;
@@ -122,13 +143,18 @@ impl Endpoint {
         let bytes = uri.into();
         let given = String::from_utf8_lossy(&bytes);
         let invalid = |why: String| {
-            let text = format!("endpoint `{given}`: {why}");
+            // What cannot be read may have a password in any of its parts.
+            let why = if given.contains('@') { USERINFO } else { &why };
+            let text = format!("endpoint `{}`: {why}", hide_userinfo(&given));
             Error::new(ErrorKind::InvalidEndpoint, text)
         };
         match UnixName::parse(&given) {
             None => {}
             Some(Ok(name)) => return Ok(Self::unix(name)),
-            Some(Err(why)) => return Err(invalid(why.to_owned())),
+            Some(Err(why)) => {
+                let text = format!("endpoint `{given}`: {why}");
+                return Err(Error::new(ErrorKind::InvalidEndpoint, text));
+            }
         }
         let uri = Uri::from_maybe_shared(bytes.clone())
             .map_err(|error| invalid(format!("not a URI: {error}")))?;
@@ -151,6 +177,7 @@ impl Endpoint {
     pub(crate) fn with_target_of(&self, there: &Self) -> Self {
         Self {
             uri: there.uri.clone(),
+            had_userinfo: self.had_userinfo || there.had_userinfo,
             located: there.located.clone(),
             ..self.clone()
         }
@@ -275,6 +302,9 @@ impl Endpoint {
 
     /// What to dial, or why this URI names nothing that can be dialled.
     pub(in crate::transport) fn target(&self) -> Result<HostPort, String> {
+        if self.had_userinfo {
+            return Err(USERINFO.to_owned());
+        }
         match self.uri.scheme_str() {
             Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
@@ -294,7 +324,7 @@ impl Endpoint {
     /// read for none, and calls would go to the default port of the scheme.
     fn port(&self) -> Result<Option<u16>, String> {
         let authority = self.uri.authority().map_or("", uri::Authority::as_str);
-        let host_and_port = authority.rsplit(['@', ']']).next().unwrap_or_default();
+        let host_and_port = authority.rsplit(']').next().unwrap_or_default();
         match host_and_port.rsplit_once(':') {
             None | Some((_, "")) => Ok(None),
             Some((_, port)) => match port.parse() {
@@ -312,10 +342,13 @@ impl Endpoint {
 }
 
 impl From<Uri> for Endpoint {
-    /// An endpoint at `uri`. Whether it can be dialled shows when it is.
+    /// An endpoint at `uri`. Whether it can be dialled shows when it is. One with a user or
+    /// a password is not; the endpoint keeps neither.
     fn from(uri: Uri) -> Self {
+        let (uri, had_userinfo) = without_userinfo(uri);
         Self {
             uri,
+            had_userinfo,
             located: None,
             origin: None,
             user_agent: HeaderValue::from_static(USER_AGENT),

@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::{
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
+    userinfo::without_userinfo,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -46,9 +47,13 @@ impl Endpoint {
     /// of the address: the name the server is known by, where it is reached by
     /// another. TLS goes on to verify the host of the address, as in tonic; a
     /// `domain_name` in the TLS config is what changes that.
+    ///
+    /// An endpoint whose origin has a user or a password is not dialled.
     pub fn origin(self, origin: Uri) -> Self {
+        let (origin, had_userinfo) = without_userinfo(origin);
         Self {
             origin: Some(origin),
+            had_userinfo: self.had_userinfo || had_userinfo,
             ..self
         }
     }
