@@ -201,7 +201,7 @@ async fn addresses(
     match &target.host {
         Host::Service { full, .. } => service(resolver, full).await,
         Host::Name(name) => host(resolver, name, port).await,
-        Host::Address(address) => host(resolver, &address.to_string(), port).await,
+        Host::Address(address) => host(resolver, &address.ip.to_string(), port).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! One lookup.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time;
 
@@ -51,8 +51,8 @@ impl Resolver {
         let port = target.port.unwrap_or(default_port);
         let lookup = async {
             match (&target.host, self) {
-                (Host::Address(address), _) => Ok(Found {
-                    addresses: vec![SocketAddr::new(*address, port)],
+                (Host::Address(address), _) => address.at(port).map(|address| Found {
+                    addresses: vec![address],
                     valid: None,
                 }),
                 (Host::Name(name), Self::System) => ask_system(name, port).await,

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::io::{Connector, HostPort, Located, Proxy, UnixName},
+    util::zone::decode_zone,
 };
 
 /// What every request says of its sender, after the application's own words.
@@ -211,9 +212,15 @@ impl Endpoint {
         }
     }
 
-    /// The host of the URI, in brackets if it is an address of IPv6; empty without one.
+    /// The host of the URI, in brackets if it is an address of IPv6; empty without one. An
+    /// address with a zone has neither: no certificate names it.
+    #[cfg(feature = "_tls-any")]
     pub(in crate::transport) fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default()
+        let host = self.uri.host().unwrap_or_default();
+        match host.split_once('%') {
+            Some((address, _)) => address.trim_start_matches('['),
+            None => host,
+        }
     }
 
     /// The port that is dialled where the URI names none.
@@ -294,6 +301,7 @@ impl Endpoint {
         let from = self.origin.as_ref().unwrap_or(&self.uri);
         let scheme = from.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let authority = from.authority().or(self.uri.authority()).cloned();
+        let authority = authority.map(without_zone);
         (
             scheme,
             authority.unwrap_or_else(|| uri::Authority::from_static("localhost")),
@@ -310,12 +318,12 @@ impl Endpoint {
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
             None => return Err("there is no scheme; write `http://host:port`".to_owned()),
         }
-        let host = self.host();
+        let host = self.uri.host().unwrap_or_default();
         if host.is_empty() {
             return Err("there is no host".to_owned());
         }
         Ok(HostPort {
-            host: host.trim_matches(['[', ']']).to_owned(),
+            host: decode_zone(host.trim_matches(['[', ']'])),
             port: self.port()?.unwrap_or(self.default_port()),
         })
     }
@@ -339,6 +347,16 @@ impl Endpoint {
     pub(crate) fn with_connector(self, connector: Connector) -> Self {
         Self { connector, ..self }
     }
+}
+
+/// A zone means nothing to a server (RFC 6874 §4).
+fn without_zone(authority: uri::Authority) -> uri::Authority {
+    let (address, rest) = match authority.as_str().split_once('%') {
+        Some((address, rest)) => (address, rest.split_once(']')),
+        None => return authority,
+    };
+    let bare = rest.and_then(|(_, port)| format!("{address}]{port}").parse().ok());
+    bare.unwrap_or(authority)
 }
 
 impl From<Uri> for Endpoint {
