@@ -53,7 +53,7 @@ impl Resolver {
             match (&target.host, self) {
                 (Host::Address(address), _) => address.at(port).map(|address| Found {
                     addresses: vec![address],
-                    valid: None,
+                    ..Found::default()
                 }),
                 (Host::Name(name), Self::System) => ask_system(name, port).await,
                 (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
@@ -100,7 +100,7 @@ async fn ask_system(name: &str, port: u16) -> Result<Found, String> {
     match blocking::look_up(name, port).await {
         Ok(addresses) => Ok(Found {
             addresses,
-            valid: None,
+            ..Found::default()
         }),
         Err(error) => Err(format!("does not resolve: {error}")),
     }
