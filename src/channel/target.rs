@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
 
 use futures_util::stream;
@@ -11,7 +12,8 @@ use super::{Change, Channel, builder::ChannelBuilder};
 use crate::{
     discover::{self, Dns},
     error::{Error, ErrorKind},
-    transport::Endpoint,
+    transport::{Endpoint, USERINFO, hide_userinfo},
+    util::zone::ZonedIp,
 };
 
 const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `file:///path`, \
@@ -33,7 +35,7 @@ enum Target<'a> {
         name: &'a str,
     },
     /// With a port where one is given.
-    Addresses(Vec<(IpAddr, Option<u16>)>),
+    Addresses(Vec<(ZonedIp, Option<u16>)>),
     File(&'a str),
     Uri(&'a str),
 }
@@ -47,7 +49,7 @@ impl Channel {
     /// | `dns:///host:port`, `dns:host:port`, `host:port` | one for each address of the host, looked up again and again; see [`discover::dns`] |
     /// | `dns://1.1.1.1/host:port` | the same, asking this name server; needs the feature `hickory` |
     /// | `ipv4:10.0.0.1:50051,10.0.0.2:50051` | these |
-    /// | `ipv6:[2001:db8::1]:50051,[2001:db8::2]:50051` | these |
+    /// | `ipv6:[2001:db8::1]:50051,[fe80::1%25eth0]:50051` | these; a link-local address has a zone, `%eth0` or `%25eth0` |
     /// | `file:///etc/shop/backends.json` | those that the file names, as it changes; see [`discover::file`](discover::file()) |
     /// | `http://host:port` | one, at whichever address of the host answers |
     /// | `unix:path`, `unix:///path` | one, at this Unix socket |
@@ -57,8 +59,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidEndpoint`] if it is none of these; the text says what is
-    /// wrong.
+    /// [`ErrorKind::InvalidEndpoint`] if it is none of these, or has a user or a password;
+    /// the text says what is wrong.
     ///
     /// ```no_run
     /// use tonic_health_channel::Channel;
@@ -98,6 +100,10 @@ impl Channel {
     }
 
     fn over_target(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
+        template.refuse_userinfo()?;
+        if has_userinfo(target) {
+            return Err(invalid(&hide_userinfo(target), USERINFO));
+        }
         match Target::parse(target).map_err(|why| invalid(target, &why))? {
             Target::Dns { server, name } => {
                 let dns = discover::dns(name, template)?;
@@ -110,13 +116,18 @@ impl Channel {
             Target::Addresses(addresses) => {
                 let port = template.default_port();
                 let changes = addresses.into_iter().map(move |(ip, given)| {
-                    let address = SocketAddr::new(ip, given.unwrap_or(port));
-                    let authority = address.to_string().parse();
+                    let port = given.unwrap_or(port);
+                    let address = ip.at(port)?;
+                    // A zone means nothing to a server (RFC 6874 §4).
+                    let authority = SocketAddr::new(ip.ip, port).to_string().parse();
                     let authority = authority.expect("an address and a port are an authority");
                     let endpoint = template.with_authority(authority).with_address(address);
-                    Ok::<_, Infallible>(Change::Insert(address, endpoint))
+                    Ok(Change::Insert(address, endpoint))
                 });
-                Ok(Self::balance(stream::iter(changes.collect::<Vec<_>>())))
+                let changes = changes.collect::<Result<Vec<_>, String>>();
+                let changes = changes.map_err(|why| invalid(target, &why))?;
+                let changes = changes.into_iter().map(Ok::<_, Infallible>);
+                Ok(Self::balance(stream::iter(changes)))
             }
             Target::File(path) => {
                 let backends =
@@ -190,7 +201,7 @@ impl<'a> Target<'a> {
     fn how_to_list(target: &str) -> String {
         let all_are = |is_of_family: fn(&IpAddr) -> bool| {
             let mut parts = target.split(',').map(address);
-            parts.all(|part| part.is_some_and(|(ip, _)| is_of_family(&ip)))
+            parts.all(|part| part.is_some_and(|(ip, _)| is_of_family(&ip.ip)))
         };
         let family = match (all_are(IpAddr::is_ipv4), all_are(IpAddr::is_ipv6)) {
             (true, _) => Some("ipv4"),
@@ -234,20 +245,34 @@ impl<'a> Target<'a> {
     fn addresses(list: &str, is_of_family: fn(&IpAddr) -> bool) -> Result<Self, String> {
         let list = list.strip_prefix("///").unwrap_or(list);
         let addresses = list.split(',').map(|text| match address(text) {
-            Some((ip, port)) if is_of_family(&ip) => Ok((ip, port)),
+            Some((ip, port)) if is_of_family(&ip.ip) => Ok((ip, port)),
             _ => Err(format!("`{text}` is no such address")),
         });
         Ok(Self::Addresses(addresses.collect::<Result<_, _>>()?))
     }
 }
 
-/// An IP address, with or without a port.
-fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((address.ip(), Some(address.port())));
-    }
+/// An IP address, with or without a port. One of IPv6 may have a zone.
+fn address(text: &str) -> Option<(ZonedIp, Option<u16>)> {
     let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    Some((inner.unwrap_or(text).parse().ok()?, None))
+    if let Ok(ip) = ZonedIp::from_str(inner.unwrap_or(text)) {
+        return Some((ip, None));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|_| is_port(port))?;
+    let inner = host.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let ip = ZonedIp::from_str(inner.unwrap_or(host)).ok()?;
+    (ip.ip.is_ipv6() == inner.is_some()).then_some((ip, Some(port)))
+}
+
+/// Whether a target has a user or a password. A path may have an `@`, and a name has none.
+fn has_userinfo(target: &str) -> bool {
+    match target.split_once(':') {
+        Some(("file" | "unix" | "unix-abstract", _)) => false,
+        // What comes of its text says more.
+        Some(("http" | "https", rest)) if rest.starts_with("//") => false,
+        _ => target.contains('@'),
+    }
 }
 
 fn is_port(text: &str) -> bool {
@@ -262,8 +287,11 @@ fn is_scheme(text: &str) -> bool {
 #[cfg(feature = "hickory")]
 fn asking(dns: Dns, server: &str) -> Result<Dns, String> {
     match address(server) {
+        Some((ip, _)) if ip.has_zone() => Err(format!(
+            "the name server `{server}` cannot be asked by its zone"
+        )),
         Some((ip, port)) => {
-            Ok(dns.name_server(SocketAddr::new(ip, port.unwrap_or(NAME_SERVER_PORT))))
+            Ok(dns.name_server(SocketAddr::new(ip.ip, port.unwrap_or(NAME_SERVER_PORT))))
         }
         None => Err(format!("`{server}` is no address of a name server")),
     }
@@ -349,6 +377,10 @@ mod tests {
         are_addresses("ipv4:///10.0.0.1", &[("10.0.0.1", None)]);
         let two = [("::1", Some(1)), ("2001:db8::2", None)];
         are_addresses("ipv6:[::1]:1,[2001:db8::2]", &two);
+        let two = [("fe80::1%1", Some(1)), ("fe80::2%1", None)];
+        are_addresses("ipv6:[fe80::1%251]:1,fe80::2%1", &two);
+        is_rejected("ipv6:[fe80::1%none0]:1", "no network interface `none0`");
+        is_rejected("ipv4:10.0.0.1%lo:1", "is no such address");
         is_rejected(
             "127.0.0.1:1,127.0.0.1:2",
             "write `ipv4:127.0.0.1:1,127.0.0.1:2`",

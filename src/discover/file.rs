@@ -11,14 +11,14 @@
 //!
 //! It is the folder that is watched, because few who change a file write into it:
 //! editors put another one in its place, and Kubernetes replaces a link on the way
-//! to it.
+//! to it. So are the folders of all links on that way ([`Way`]).
 
 use std::{
     collections::{HashSet, VecDeque},
     fmt, fs, mem,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,10 +30,11 @@ use tokio::{select, sync::Notify, time};
 use tower::discover::Change;
 use tracing::{field, warn};
 
+use super::links::Way;
 use crate::{
     error::{Error, ErrorKind},
     transport::Endpoint,
-    util::{blocking, contained::contained},
+    util::{blocking, contained::contained, lock::lock},
 };
 
 /// The target of what is logged here; see the crate's documentation.
@@ -46,6 +47,13 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 /// Between the first sign of a change and the look at it: most writers are done
 /// by then, and a folder in which much happens costs ten reads a second.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How often the way to the file may change while a watch is placed. The next sign of a
+/// change places it again.
+const MAX_SWAPS: usize = 8;
+
+/// How some editors begin a file of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The backends that a file names. Made by [`file()`].
 pub struct File {
@@ -73,11 +81,11 @@ struct Options {
 ///
 /// A change is taken over about a tenth of a second after it was made, however it was
 /// made: by writing, by renaming another file over it, or as in a ConfigMap of
-/// Kubernetes by replacing a link to its folder. Where the system does not tell of
+/// Kubernetes by replacing a link to its folder, or to any folder above. Where the system does not tell of
 /// changes, as on some network file systems, it takes up to 30 seconds.
 ///
 /// The file is taken whole or not at all. If it is missing, half-written, empty, or no
-/// such list, what it last named stays and the channel tells why: once, until there
+/// such list, or if it is a FIFO or a device, what it last named stays and the channel tells why: once, until there
 /// is something else to read. That goes for the first read too, so that a file may
 /// come later than the channel; until it does, calls fail with the reason. The list
 /// without an entry, `[]`, is taken at its word. A URI that is listed twice is one
@@ -122,7 +130,7 @@ pub fn file(path: impl Into<PathBuf>) -> Result<File, Error> {
 impl File {
     /// Reaches every backend as `template` says, each at its own URI. To be called
     /// before the first poll; the options of an [`Endpoint`] are their defaults
-    /// otherwise.
+    /// otherwise. A template with a user or a password reaches none.
     pub fn template(mut self, template: Endpoint) -> Self {
         self.options.template = template;
         self
@@ -207,16 +215,16 @@ impl Reader {
     async fn read(&mut self) -> Result<Content, String> {
         let path = self.options.path.clone();
         let place = self.watch.place();
-        let read = blocking::run(move || (place.map(|place| place()), fs::read(path)));
+        let read = blocking::run(move || (place.map(|place| place()), content_of(&path)));
         let read = read.await;
         self.unread = read.is_err();
         // A watch that was to be placed went with the thread.
         self.watch.due |= self.unread;
         let (placed, content) = read?;
-        if let Some(placed) = placed {
-            self.watch.on_placed(placed);
+        if let Some((placed, outcome)) = placed {
+            self.watch.on_placed(placed, outcome);
         }
-        Ok(content.map_err(|error| error.to_string()))
+        Ok(content)
     }
 
     fn error(&self, why: &str) -> Error {
@@ -247,9 +255,41 @@ impl Reader {
     }
 }
 
+/// The file, unless a read of it could wait for ever, or go on for ever.
+fn content_of(path: &Path) -> Content {
+    let kind = fs::metadata(path).map_err(|error| error.to_string())?;
+    match kind.is_file() {
+        true => fs::read(path).map_err(|error| error.to_string()),
+        false => Err(format!(
+            "not a regular file, but {}",
+            kind_of(kind.file_type())
+        )),
+    }
+}
+
+#[cfg(unix)]
+fn kind_of(kind: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn kind_of(kind: fs::FileType) -> &'static str {
+    match kind.is_dir() {
+        true => "a folder",
+        false => "a device",
+    }
+}
+
 /// What `json` names, each of which can be dialled, or what is wrong and in which
 /// line.
 fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
+    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     match json.trim_ascii_start().first() {
         Some(b'[') => {}
         Some(_) => return Err(r#"not a list like ["http://10.0.0.1:50051"]"#.to_owned()),
@@ -285,29 +325,33 @@ impl Visitor<'_> for EntryVisitor {
     }
 }
 
-/// Wakes the source when something happens in the folder of a file, or has not for a while.
+/// Wakes the source when something happens on the way to a file, or has not for a while.
 struct Watch {
     /// None where it is not watched at all.
-    folder: Option<PathBuf>,
-    folder_changed: Arc<Notify>,
-    watcher: Option<RecommendedWatcher>,
+    path: Option<PathBuf>,
+    changed: Arc<Notify>,
+    placed: Placed,
     /// To be placed, for the first time or again: nothing tells of a folder that has
     /// been replaced.
     due: bool,
-    /// Why there is none.
+    /// Why the folder is not watched.
     failure: Option<String>,
+}
+
+/// What is watched.
+#[derive(Default)]
+struct Placed {
+    watcher: Option<RecommendedWatcher>,
+    way: Arc<Mutex<Way>>,
+    folders: Vec<PathBuf>,
 }
 
 impl Watch {
     fn new(options: &Options) -> Self {
-        let folder = match options.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
         Self {
-            folder: options.watched.then(|| folder.to_owned()),
-            folder_changed: Arc::new(Notify::new()),
-            watcher: None,
+            path: options.watched.then(|| options.path.clone()),
+            changed: Arc::new(Notify::new()),
+            placed: Placed::default(),
             due: true,
             failure: None,
         }
@@ -315,51 +359,30 @@ impl Watch {
 
     async fn changed(&mut self) {
         select! {
-            () = self.folder_changed.notified() => time::sleep(SETTLE).await,
-            () = time::sleep(READ_EVERY) => self.due = true,
+            () = self.changed.notified() => time::sleep(SETTLE).await,
+            () = time::sleep(READ_EVERY) => {}
         }
+        self.due = true;
     }
 
     /// What there is to do to have a watch, if anything. It may block.
-    fn place(
-        &mut self,
-    ) -> Option<impl FnOnce() -> notify::Result<RecommendedWatcher> + Send + use<>> {
+    fn place(&mut self) -> Option<impl FnOnce() -> (Placed, notify::Result<()>) + Send + use<>> {
         let due = mem::take(&mut self.due);
-        let folder = self.folder.clone().filter(|_| due)?;
-        let (watcher, folder_changed) = (self.watcher.take(), self.folder_changed.clone());
+        let path = self.path.clone().filter(|_| due)?;
+        let (mut placed, changed) = (mem::take(&mut self.placed), self.changed.clone());
         Some(move || {
-            let mut watcher = match watcher {
-                Some(watcher) => watcher,
-                None => notify::recommended_watcher(move |event| {
-                    if is_change(event) {
-                        folder_changed.notify_one();
-                    }
-                })?,
-            };
-            // It panics where the system had no thread for it, and once more when dropped.
-            let placed = contained(|| watcher.watch(&folder, RecursiveMode::NonRecursive));
-            match placed {
-                Ok(placed) => placed.map(|()| watcher),
-                Err(text) => {
-                    let _ = contained(|| drop(watcher));
-                    Err(notify::Error::generic(&format!("no watch: {text}")))
-                }
-            }
+            let outcome = placed.place(&path, changed);
+            (placed, outcome)
         })
     }
 
-    fn on_placed(&mut self, placed: notify::Result<RecommendedWatcher>) {
-        let failure = match placed {
-            Ok(watcher) => {
-                self.watcher = Some(watcher);
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        };
+    fn on_placed(&mut self, placed: Placed, outcome: notify::Result<()>) {
+        self.placed = placed;
+        let failure = outcome.err().map(|error| error.to_string());
         if failure != self.failure
             && let Some(error) = &failure
         {
-            let folder = self.folder.as_deref().map(Path::display);
+            let folder = self.placed.folders.first().map(|folder| folder.display());
             let every = READ_EVERY;
             warn!(target: DISCOVER, folder = folder.map(field::display), error, ?every, "cannot watch");
         }
@@ -367,9 +390,68 @@ impl Watch {
     }
 }
 
-/// To read the file is no change of it. Events that were lost may have been one.
-fn is_change(event: notify::Result<Event>) -> bool {
-    !event.is_ok_and(|event| event.kind.is_access())
+impl Placed {
+    /// # Errors
+    ///
+    /// Why the folder of the file is not watched.
+    fn place(&mut self, path: &Path, changed: Arc<Notify>) -> notify::Result<()> {
+        let mut watcher = match self.watcher.take() {
+            Some(watcher) => watcher,
+            None => {
+                let way = self.way.clone();
+                notify::recommended_watcher(move |event| {
+                    if is_change(event, &way) {
+                        changed.notify_one();
+                    }
+                })?
+            }
+        };
+        // It panics where the system had no thread for it, and once more when dropped.
+        match contained(|| self.follow(path, &mut watcher)) {
+            Ok(outcome) => {
+                self.watcher = Some(watcher);
+                outcome
+            }
+            Err(text) => {
+                let _ = contained(|| drop(watcher));
+                Err(notify::Error::generic(&format!("no watch: {text}")))
+            }
+        }
+    }
+
+    /// Watches each folder on the way to `path`, until none of its links has been replaced
+    /// meanwhile.
+    fn follow(&mut self, path: &Path, watcher: &mut RecommendedWatcher) -> notify::Result<()> {
+        let mut way = Way::to(path)?;
+        for _ in 0..MAX_SWAPS {
+            let folders = way.folders();
+            *lock(&self.way) = way.clone();
+            for old in self.folders.iter().filter(|old| !folders.contains(old)) {
+                // It is not there any more, for the most part.
+                let _ = watcher.unwatch(old);
+            }
+            let watch = |folder: &PathBuf| watcher.watch(folder, RecursiveMode::NonRecursive);
+            let outcomes: Vec<_> = folders.iter().map(watch).collect();
+            self.folders = folders;
+            let now = Way::to(path)?;
+            if now == way {
+                // The others may be closed to us, or not be there.
+                return outcomes.into_iter().next().unwrap_or(Ok(()));
+            }
+            way = now;
+        }
+        Ok(())
+    }
+}
+
+/// To read the file is not a change of it. Events that were lost may have been one.
+fn is_change(event: notify::Result<Event>, way: &Mutex<Way>) -> bool {
+    let Ok(event) = event else {
+        return true;
+    };
+    let way = lock(way);
+    let is_near = event.paths.iter().any(|path| way.is_touched_by(path));
+    !event.kind.is_access() && (is_near || event.need_rescan() || event.paths.is_empty())
 }
 
 #[cfg(test)]
@@ -402,6 +484,8 @@ mod tests {
         let two = "[\n  \"http://10.0.0.1:50051\",\n  \"http://b.test\"\n]\n";
         assert_eq!(parse(two.as_bytes()).map(|list| list.len()), Ok(2));
         assert_eq!(parse(b"[]").map(|list| list.len()), Ok(0));
+        let marked = format!("\u{feff}{two}");
+        assert_eq!(parse(marked.as_bytes()).map(|list| list.len()), Ok(2));
 
         let empty = "the file is empty; no backends are written []";
         refused("", empty);
@@ -420,6 +504,7 @@ mod tests {
             "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\" \
              at line 1 column 2",
         );
+        refused("\u{feff}", empty);
         let no_list = r#"not a list like ["http://10.0.0.1:50051"]"#;
         refused("{\"backends\": []}", no_list);
         refused("http://a:1", no_list);

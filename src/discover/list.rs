@@ -25,7 +25,7 @@ pub struct List(vec::IntoIter<Endpoint>);
 /// # Errors
 ///
 /// [`ErrorKind::InvalidEndpoint`] if the list is empty, or if one of its entries
-/// is no [`Endpoint`]; the text says which.
+/// is no [`Endpoint`], or has a user or a password; the text says which.
 ///
 /// ```
 /// use tonic_health_channel::discover;

@@ -34,6 +34,7 @@
 
 mod dns;
 mod file;
+mod links;
 mod list;
 mod push;
 mod refresh;

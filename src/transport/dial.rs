@@ -49,7 +49,8 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
     let deadline = endpoint.connect_deadline();
     let progress = Progress::new("starting");
     let attempt = async {
-        let plain = connect(&endpoint, &progress);
+        let target = endpoint.target()?;
+        let plain = connect(&endpoint, target, &progress);
         let io = secured(&endpoint, &progress, plain).await?;
         progress.set("waiting for the peer's HTTP/2 SETTINGS");
         h2::handshake(io, &endpoint, context).await
@@ -67,8 +68,11 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
 }
 
 /// Bytes to the endpoint, by its own connector or by a socket.
-async fn connect(endpoint: &Endpoint, progress: &Progress) -> Result<BoxIo, Failure> {
-    let target = endpoint.target()?;
+async fn connect(
+    endpoint: &Endpoint,
+    target: HostPort,
+    progress: &Progress,
+) -> Result<BoxIo, Failure> {
     if let Connector(Some(connect)) = &endpoint.connector {
         let (uri, progress) = (endpoint.uri().clone(), progress.clone());
         let connecting = contained_future(async { connect(uri, progress).await }).await;

@@ -43,7 +43,7 @@ pub(crate) use connection::{
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::{BoxTask, Executor};
+pub(crate) use endpoint::{BoxTask, Executor, USERINFO, hide_userinfo};
 pub(crate) use exchange::{
     Exchange, Failed, GRPC_TIMEOUT, OpenError, OutgoingRequest, ResponseBody,
 };

@@ -10,3 +10,4 @@ pub(crate) mod lock;
 pub(crate) mod log_budget;
 pub(crate) mod real_time;
 pub(crate) mod window_counter;
+pub(crate) mod zone;

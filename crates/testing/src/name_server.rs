@@ -44,6 +44,12 @@ pub enum Mood {
     Silent,
     /// Not a word to who asks for TXT records.
     IgnoresText,
+    /// SERVFAIL to questions for addresses of IPv4.
+    FailsV4,
+    /// REFUSED, to the same.
+    RefusesV4,
+    /// Not a word to the same.
+    IgnoresV4,
 }
 
 impl NameServer {
@@ -148,7 +154,14 @@ impl Zone {
             Mood::Silent => return None,
             Mood::Fails => response.metadata.response_code = ResponseCode::ServFail,
             Mood::IgnoresText if kind == RecordType::TXT => return None,
-            Mood::Answers | Mood::IgnoresText => {
+            Mood::IgnoresV4 if kind == RecordType::A => return None,
+            Mood::FailsV4 if kind == RecordType::A => {
+                response.metadata.response_code = ResponseCode::ServFail;
+            }
+            Mood::RefusesV4 if kind == RecordType::A => {
+                response.metadata.response_code = ResponseCode::Refused;
+            }
+            _ => {
                 let known = self
                     .records
                     .iter()

@@ -8,9 +8,38 @@ use std::{net::SocketAddr, time::Duration};
 pub(super) const MAX_ADDRESSES: usize = 10_000;
 
 /// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) addresses: Vec<SocketAddr>,
     /// For how long, if it was said.
     pub(super) valid: Option<Duration>,
+    pub(super) unknown: Unknown,
+}
+
+/// The families of which a lookup could not learn whether there are any addresses, or which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unknown {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+impl Unknown {
+    pub(super) fn includes(self, address: &SocketAddr) -> bool {
+        match address {
+            SocketAddr::V4(_) => self.v4,
+            SocketAddr::V6(_) => self.v6,
+        }
+    }
+
+    pub(super) fn any(self) -> bool {
+        self.v4 || self.v6
+    }
+
+    #[cfg(feature = "hickory")]
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            v4: self.v4 || other.v4,
+            v6: self.v6 || other.v6,
+        }
+    }
 }

@@ -1,8 +1,17 @@
 //! Name servers, asked by us: `hickory-resolver`.
 
-use std::{net::SocketAddr, pin::Pin, sync::OnceLock, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::OnceLock,
+    time::Duration,
+};
 
-use futures_util::{Stream, future, stream};
+use futures_util::{
+    Stream,
+    future::{self, Either},
+    stream,
+};
 use hickory_resolver::{
     Resolver, TokioResolver,
     config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
@@ -13,7 +22,7 @@ use hickory_resolver::{
 use tokio::{sync::mpsc, time};
 
 use super::{
-    found::{Found, MAX_ADDRESSES},
+    found::{Found, MAX_ADDRESSES, Unknown},
     target::{DnsTarget, Host},
     txt,
 };
@@ -89,9 +98,17 @@ impl Hickory {
         port: u16,
         limit: Duration,
     ) -> Result<Found, String> {
-        let resolver = match self.make() {
-            Ok(resolver) => resolver,
-            Err(error) => return Err(format!("cannot be looked up: {error}")),
+        let v4 = self.make(LookupIpStrategy::Ipv4Only);
+        let v6 = self.make(LookupIpStrategy::Ipv6Only);
+        let resolvers = match (v4, v6) {
+            (Ok(v4), Ok(v6)) => Resolvers {
+                v4,
+                v6,
+                patience: limit / 4 * 3,
+            },
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(format!("cannot be looked up: {error}"));
+            }
         };
         // A channel may have no use for them.
         let configs = self.configs.as_mut();
@@ -99,10 +116,10 @@ impl Hickory {
         let config = async {
             if let Some(configs) = configs {
                 let patience = CONFIG_PATIENCE.min(limit / 2);
-                configs.look_up(&resolver, target, patience).await;
+                configs.look_up(&resolvers.v4, target, patience).await;
             }
         };
-        let (found, ()) = future::join(addresses(&resolver, target, port), config).await;
+        let (found, ()) = future::join(addresses(&resolvers, target, port), config).await;
         found.map_err(|failure| match failure {
             Failure::Nothing(what) => what.to_owned(),
             Failure::NoAnswer(why) => format!("does not resolve: {why}"),
@@ -112,7 +129,7 @@ impl Hickory {
     /// For one lookup: the system's configuration may have changed since the last one,
     /// and a cache would only answer with what is not true any more. How often name
     /// servers are asked is for the machine to decide.
-    fn make(&self) -> Result<TokioResolver, NetError> {
+    fn make(&self, families: LookupIpStrategy) -> Result<TokioResolver, NetError> {
         let mut builder = match self.servers.is_empty() {
             true => TokioResolver::builder_tokio()?,
             false => {
@@ -130,9 +147,7 @@ impl Hickory {
                 builder
             }
         };
-        // A failure is that of the first kind, and more servers answer for A than for
-        // AAAA.
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        builder.options_mut().ip_strategy = families;
         builder.build()
     }
 }
@@ -193,29 +208,97 @@ fn text(lookup: &Lookup) -> Option<String> {
         })
 }
 
-async fn addresses(
-    resolver: &TokioResolver,
-    target: &DnsTarget,
-    port: u16,
-) -> Result<Found, Failure> {
+/// One for each family, as a lookup of both does not tell which of them failed.
+struct Resolvers {
+    v4: TokioResolver,
+    v6: TokioResolver,
+    /// How long one family may keep the other waiting.
+    patience: Duration,
+}
+
+async fn addresses(resolver: &Resolvers, target: &DnsTarget, port: u16) -> Result<Found, Failure> {
     match &target.host {
         Host::Service { full, .. } => service(resolver, full).await,
         Host::Name(name) => host(resolver, name, port).await,
-        Host::Address(address) => host(resolver, &address.to_string(), port).await,
+        Host::Address(address) => host(resolver, &address.ip.to_string(), port).await,
     }
 }
 
-async fn host(resolver: &TokioResolver, name: &str, port: u16) -> Result<Found, Failure> {
-    let lookup = resolver.lookup_ip(name).await.map_err(Failure::from)?;
+/// The addresses of both families. One that cannot be looked up is unknown: it takes nothing
+/// from the other.
+async fn host(resolvers: &Resolvers, name: &str, port: u16) -> Result<Found, Failure> {
+    let until = time::Instant::now() + resolvers.patience;
+    let family =
+        async |resolver: &TokioResolver| resolver.lookup_ip(name).await.map_err(Failure::from);
+    let (v4, v6) = (pin!(family(&resolvers.v4)), pin!(family(&resolvers.v6)));
+    let both = match future::select(v4, v6).await {
+        Either::Left((v4, v6)) => {
+            let v6 = behind(&v4, v6, until).await;
+            (v4, v6)
+        }
+        Either::Right((v6, v4)) => {
+            let v4 = behind(&v6, v4, until).await;
+            (v4, v6)
+        }
+    };
+    let (lookups, unknown) = match both {
+        // Found behind different search domains, they are not of one name.
+        (Ok(v4), Ok(v6)) if v4.query().name() != v6.query().name() => {
+            (vec![v4], Unknown::default())
+        }
+        (Ok(v4), Ok(v6)) => (vec![v4, v6], Unknown::default()),
+        (Ok(v4), Err(why)) => (
+            vec![v4],
+            Unknown {
+                v4: false,
+                v6: why.is_unknown(),
+            },
+        ),
+        (Err(why), Ok(v6)) => (
+            vec![v6],
+            Unknown {
+                v4: why.is_unknown(),
+                v6: false,
+            },
+        ),
+        // More servers answer for A than for AAAA, so its failure says more.
+        (Err(why), Err(other)) => {
+            return Err(if other.is_unknown() && !why.is_unknown() {
+                other
+            } else {
+                why
+            });
+        }
+    };
+    let addresses = lookups.iter().flat_map(|lookup| lookup.iter());
     Ok(Found {
-        addresses: lookup.iter().map(|ip| SocketAddr::new(ip, port)).collect(),
-        valid: validity(lookup.as_lookup()),
+        addresses: addresses.map(|ip| SocketAddr::new(ip, port)).collect(),
+        valid: lookups
+            .iter()
+            .filter_map(|lookup| validity(lookup.as_lookup()))
+            .min(),
+        unknown,
     })
 }
 
+/// The second of two lookups. If the first has found something, it does not wait for ever.
+async fn behind<T>(
+    first: &Result<T, Failure>,
+    second: impl Future<Output = Result<T, Failure>>,
+    until: time::Instant,
+) -> Result<T, Failure> {
+    match first {
+        Ok(_) => {
+            let second = time::timeout_at(until, second).await;
+            second.unwrap_or_else(|_| Err(NetError::Timeout.into()))
+        }
+        Err(_) => second.await,
+    }
+}
+
 /// The hosts of the best priority of which any has an address (RFC 2782).
-async fn service(resolver: &TokioResolver, name: &str) -> Result<Found, Failure> {
-    let lookup = resolver.srv_lookup(name).await.map_err(Failure::from)?;
+async fn service(resolver: &Resolvers, name: &str) -> Result<Found, Failure> {
+    let lookup = resolver.v4.srv_lookup(name).await.map_err(Failure::from)?;
     let answers = lookup.answers().iter();
     let mut records: Vec<_> = answers
         .filter_map(|record| match &record.data {
@@ -236,15 +319,12 @@ async fn service(resolver: &TokioResolver, name: &str) -> Result<Found, Failure>
 
 /// All of them together. A host without an address is left out; one of which nobody
 /// knows makes the whole unknown, for to leave it out would be to remove it.
-async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Failure> {
+async fn hosts(resolver: &Resolvers, records: &[&SRV]) -> Result<Found, Failure> {
     if records.len() > MAX_HOSTS {
         let why = format!("more than {MAX_HOSTS} hosts");
         return Err(Failure::NoAnswer(why));
     }
-    let mut all = Found {
-        addresses: Vec::new(),
-        valid: None,
-    };
+    let mut all = Found::default();
     for some in records.chunks(AT_A_TIME) {
         let lookups = some.iter().map(async |record| {
             // A lone dot says that there is no such service.
@@ -257,6 +337,7 @@ async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Fail
             match outcome {
                 Ok(found) => {
                     all.addresses.extend(found.addresses);
+                    all.unknown = all.unknown.or(found.unknown);
                     all.valid = all.valid.into_iter().chain(found.valid).min();
                 }
                 Err(Failure::Nothing(_)) => {}
@@ -274,6 +355,12 @@ async fn hosts(resolver: &TokioResolver, records: &[&SRV]) -> Result<Found, Fail
 fn validity(lookup: &Lookup) -> Option<Duration> {
     let seconds = lookup.answers().iter().map(|record| record.ttl).min()?;
     Some(Duration::from_secs(seconds.into()))
+}
+
+impl Failure {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::NoAnswer(_))
+    }
 }
 
 impl From<NetError> for Failure {

@@ -1,6 +1,6 @@
 //! One lookup.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time;
 
@@ -51,9 +51,9 @@ impl Resolver {
         let port = target.port.unwrap_or(default_port);
         let lookup = async {
             match (&target.host, self) {
-                (Host::Address(address), _) => Ok(Found {
-                    addresses: vec![SocketAddr::new(*address, port)],
-                    valid: None,
+                (Host::Address(address), _) => address.at(port).map(|address| Found {
+                    addresses: vec![address],
+                    ..Found::default()
                 }),
                 (Host::Name(name), Self::System) => ask_system(name, port).await,
                 (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
@@ -100,7 +100,7 @@ async fn ask_system(name: &str, port: u16) -> Result<Found, String> {
     match blocking::look_up(name, port).await {
         Ok(addresses) => Ok(Found {
             addresses,
-            valid: None,
+            ..Found::default()
         }),
         Err(error) => Err(format!("does not resolve: {error}")),
     }

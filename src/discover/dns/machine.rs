@@ -15,6 +15,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::found::MAX_ADDRESSES;
 use crate::util::backoff::{Backoff, BackoffConfig, next_start};
 
 /// A lookup that nobody asked for comes up to this part later than it could, so that
@@ -96,7 +97,8 @@ impl<A: Clone + PartialEq> Machine<A> {
     }
 
     /// The lookup ended with these, of which there is at least one. `valid` says for
-    /// how long they are, if anybody knows.
+    /// how long they are, if anybody knows. Those that were known before and that `stays` are
+    /// kept, found or not: the lookup could not learn of them.
     ///
     /// After a failure all of them are told anew, so that who heard of the failure
     /// hears of its end.
@@ -105,6 +107,7 @@ impl<A: Clone + PartialEq> Machine<A> {
         now: Instant,
         found: Vec<A>,
         valid: Option<Duration>,
+        stays: impl Fn(&A) -> bool,
     ) -> Changes<A> {
         let earliest = next_start(now, self.started(now), self.pace.min_interval);
         let timer = self.wait(valid).and_then(|wait| now.checked_add(wait));
@@ -114,7 +117,7 @@ impl<A: Clone + PartialEq> Machine<A> {
         };
         let all_anew = self.backoff.failures() > 0;
         self.backoff.reset();
-        self.replace(found, all_anew)
+        self.replace(found, all_anew, stays)
     }
 
     /// The lookup ended without any. What was known before stays.
@@ -149,13 +152,18 @@ impl<A: Clone + PartialEq> Machine<A> {
         Duration::try_from_secs_f64(wait.as_secs_f64() * later).ok()
     }
 
-    fn replace(&mut self, found: Vec<A>, all_anew: bool) -> Changes<A> {
+    fn replace(&mut self, found: Vec<A>, all_anew: bool, stays: impl Fn(&A) -> bool) -> Changes<A> {
         let mut unique: Vec<A> = Vec::with_capacity(found.len());
         for address in found {
             if !unique.contains(&address) {
                 unique.push(address);
             }
         }
+        let room = MAX_ADDRESSES.saturating_sub(unique.len());
+        let kept = self.known.iter().filter(|known| stays(known));
+        let kept = kept.filter(|known| !unique.contains(known)).take(room);
+        let kept: Vec<A> = kept.cloned().collect();
+        unique.extend(kept);
         let is_new = |address: &&A| all_anew || !self.known.contains(address);
         let insert = unique.iter().filter(is_new).cloned().collect();
         self.known.retain(|address| !unique.contains(address));
@@ -184,8 +192,8 @@ mod tests {
     }
 
     /// Plays a script of lines `seconds input | what changes; when to look next`.
-    /// Inputs: `start`, `found a b`, `found a b for seconds`, `failed`, `asked`. The
-    /// time of a look that nobody asked for is `min..max`.
+    /// Inputs: `start`, `found a b`, `found a b for seconds`, `failed`, `asked`, and
+    /// `part a b`, which could not learn of names that begin with `u`. The time of a look that nobody asked for is `min..max`.
     #[track_caller]
     fn check(refresh: Option<u64>, script: &str) {
         let epoch = Instant::now();
@@ -231,7 +239,12 @@ mod tests {
                     None => (found, None),
                 };
                 let names = names.split(' ').map(str::to_owned).collect();
-                machine.on_answer(now, names, valid.map(Duration::from_secs))
+                machine.on_answer(now, names, valid.map(Duration::from_secs), |_| false)
+            }
+            Some(("part", found)) => {
+                let names = found.split(' ').map(str::to_owned).collect();
+                let is_unknown = |name: &String| name.starts_with('u');
+                machine.on_answer(now, names, None, is_unknown)
             }
             _ => panic!("what is {input}?"),
         };
@@ -252,6 +265,26 @@ mod tests {
              121 found c b c   | +c -a; 181..193
              181 start         | ; never
              182 found d       | +d -c -b; 242..254",
+        );
+    }
+
+    // D296
+    #[test]
+    fn what_a_lookup_could_not_learn_of_stays() {
+        check(
+            None,
+            "0   start          | ; never
+             1   found u1 u2 a  | +u1 +u2 +a; never
+             40  start          | ; never
+             40  part b         | +b -a; never
+             80  start          | ; never
+             80  part b         | ; never
+             120 start          | ; never
+             120 failed         | ; 121
+             121 start          | ; never
+             121 part c u1      | +c +u1 +u2 -b; never
+             160 start          | ; never
+             160 found c u2     | -u1; never",
         );
     }
 
@@ -352,7 +385,7 @@ mod tests {
                     continue;
                 }
                 let ttl = rng.bool().then(|| Duration::from_secs(rng.u64(..100)));
-                let changes = machine.on_answer(now, found.clone(), ttl);
+                let changes = machine.on_answer(now, found.clone(), ttl, |_| false);
                 for insert in changes.insert {
                     assert!(found.contains(&insert), "nobody said so: {at}");
                     told.retain(|name| *name != insert);

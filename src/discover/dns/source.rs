@@ -47,7 +47,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// - after a failure, with gRPC's backoff: 1 s, growing by 1.6 up to 30 s, each ±20 %.
 ///
 /// A lookup that fails, or finds no address, is an error item with the name in it. It
-/// takes no backend away.
+/// takes no backend away. With `hickory`, neither does one family (A or AAAA) that cannot be
+/// looked up while the other can.
 pub struct Dns {
     pub(super) options: Options,
     /// From the first poll on.
@@ -69,7 +70,8 @@ pub struct Dns {
 ///
 /// # Errors
 ///
-/// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint) if `target` is none of this.
+/// [`InvalidEndpoint`](crate::ErrorKind::InvalidEndpoint) if `target` is none of this, or if
+/// `template` has a user or a password.
 ///
 /// ```no_run
 /// use tonic_health_channel::{Channel, Endpoint, discover};
@@ -89,6 +91,7 @@ pub struct Dns {
 /// [`Channel::target`](crate::Channel::target) from one string.
 pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
     let target = DnsTarget::parse(target)?;
+    template.refuse_userinfo()?;
     let resolver = Resolver::of(&target)?;
     let backoff = BackoffConfig::default();
     let options = Options {

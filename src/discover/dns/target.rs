@@ -1,10 +1,14 @@
 //! `host:port`, read.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use http::uri::Authority;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    transport::{USERINFO, hide_userinfo},
+    util::zone::ZonedIp,
+};
 
 /// What is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub(super) struct DnsTarget {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    Address(IpAddr),
+    Address(ZonedIp),
     Name(String),
     /// `_service._proto.name`, whose records name hosts and ports.
     Service {
@@ -30,9 +34,12 @@ impl DnsTarget {
     /// `_service._proto.name`.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |why: &str| {
-            let message = format!("target `{text}`: {why}");
+            let message = format!("target `{}`: {why}", hide_userinfo(text));
             Err(Error::new(ErrorKind::InvalidEndpoint, message))
         };
+        if text.contains('@') {
+            return invalid(USERINFO);
+        }
         let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(Some((host, port))) => (host, port),
             Some(None) => return invalid("the bracket is not closed"),
@@ -51,11 +58,11 @@ impl DnsTarget {
             },
             None => return invalid("what follows the bracket must be a port"),
         };
-        let host = match (host.parse(), is_bracketed) {
-            (Ok(address @ IpAddr::V6(_)), true) => Host::Address(address),
+        let host = match (host.parse::<ZonedIp>(), is_bracketed) {
+            (Ok(address), true) if address.ip.is_ipv6() => Host::Address(address),
             (_, true) => return invalid("only an IPv6 address stands in brackets"),
             (Ok(address), false) => Host::Address(address),
-            (Err(_), false) => match Host::named(host) {
+            (Err(()), false) => match Host::named(host) {
                 Ok(host) => host,
                 Err(why) => return invalid(why),
             },
@@ -67,11 +74,17 @@ impl DnsTarget {
     }
 
     /// How requests name the server (gRPC's naming document: the target as it is
-    /// given). Of a service, the name that has it.
+    /// given). Of a service, the name that has it. A zone means nothing to a server (RFC 6874
+    /// §4).
     pub(super) fn authority(&self) -> Authority {
         let authority = match &self.host {
             Host::Service { name, .. } => name.clone(),
-            Host::Address(_) | Host::Name(_) => self.to_string(),
+            Host::Address(address) => Self {
+                host: Host::Address(address.ip.into()),
+                port: self.port,
+            }
+            .to_string(),
+            Host::Name(_) => self.to_string(),
         };
         authority
             .parse()
@@ -113,8 +126,8 @@ impl Host {
 impl fmt::Display for DnsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
-            Host::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
+            Host::Address(address) if address.ip.is_ipv6() => write!(f, "[{address}]")?,
+            Host::Address(address) => write!(f, "{address}")?,
             Host::Name(name) => f.write_str(name)?,
             Host::Service { full, .. } => f.write_str(full)?,
         }
@@ -166,6 +179,8 @@ mod tests {
             let host = is_read(text, port, text);
             assert!(matches!(host, Host::Address(_)), "{text}");
         }
+        let host = is_read("[fe80::1%eth0]:1", Some(1), "[fe80::1]:1");
+        assert!(matches!(host, Host::Address(address) if address.has_zone()));
     }
 
     #[test]
@@ -191,9 +206,12 @@ mod tests {
             is_rejected(text, "the port must be 0 to 65535");
         }
         let rule = "a host has letters, digits, `-`, `_` and `.`; write `host:port`";
-        for text in ["user@host:1", "ho st:1", "/host", "höst"] {
+        for text in ["ho st:1", "/host", "höst"] {
             is_rejected(text, rule);
         }
+        let hidden = "target `…@host:1`: a URI with a user or a password is refused; ";
+        let error = DnsTarget::parse("me:secret@host:1").expect_err("must be rejected");
+        assert!(error.message().starts_with(hidden), "{error}");
         let rule = "between dots there are 1 to 63 letters";
         for text in ["a..b", ".", ".a", &"a".repeat(64)] {
             is_rejected(text, rule);

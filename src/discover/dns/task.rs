@@ -1,6 +1,6 @@
 //! Looks up when the machine says so, and tells what it makes of the answers.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio::select;
@@ -77,7 +77,15 @@ impl Task {
     }
 
     fn on_answer(&mut self, found: Found) {
-        let changes = self.machine.on_answer(now(), found.addresses, found.valid);
+        let unknown = found.unknown;
+        // It is looked up again as soon as it may be.
+        let valid = if unknown.any() {
+            Some(Duration::ZERO)
+        } else {
+            found.valid
+        };
+        let stays = |address: &SocketAddr| unknown.includes(address);
+        let changes = self.machine.on_answer(now(), found.addresses, valid, stays);
         let at = |address| self.options.template.clone().with_address(address);
         let insert = |address| Ok(Change::Insert(address, at(address)));
         self.untold.extend(changes.insert.into_iter().map(insert));

@@ -10,7 +10,7 @@ use tokio::{
 use tower::discover::Change;
 
 use super::{
-    found::Found,
+    found::{Found, Unknown},
     lookup::Resolver,
     options::Item,
     source::{Dns, dns},
@@ -49,7 +49,20 @@ impl Question {
         let addresses = addresses.iter().map(|a| a.parse().expect("an address"));
         self.answer(Ok(Found {
             addresses: addresses.collect(),
+            ..Found::default()
+        }));
+    }
+
+    /// Of the other family it could not be learnt.
+    fn found_of_v6_alone(self, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|a| a.parse().expect("an address"));
+        self.answer(Ok(Found {
+            addresses: addresses.collect(),
             valid: None,
+            unknown: Unknown {
+                v4: true,
+                v6: false,
+            },
         }));
     }
 
@@ -146,6 +159,22 @@ async fn what_changes_between_answers_is_told() {
     rig.question().await.1.found(&[A, B]);
     rig.question().await.1.found(&[A, C]);
     rig.items(&[&format!("+{C}"), &format!("-{B}")]).await;
+}
+
+// D296
+#[tokio::test(start_paused = true)]
+async fn a_family_that_was_not_learnt_stays_and_is_looked_up_again_soon() {
+    let mut rig = Rig::start(|dns| dns.refresh_interval(Duration::from_secs(3600)));
+    rig.question().await.1.found(&[A, C]);
+    rig.items(&[&format!("+{A}"), &format!("+{C}")]).await;
+    rig.refresh.request();
+    let (asked, question) = rig.question().await;
+    question.found_of_v6_alone(&[C]);
+    let (again, question) = rig.question().await;
+    let pause = again - asked;
+    assert!((30.0..=36.1).contains(&pause), "{pause}");
+    question.found(&[C]);
+    rig.items(&[&format!("-{A}")]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,10 +11,12 @@ use super::{
     options::{
         ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, Security, TcpOptions,
     },
+    userinfo::{USERINFO, hide_userinfo, without_userinfo},
 };
 use crate::{
     error::{Error, ErrorKind},
     transport::io::{Connector, HostPort, Located, Proxy, UnixName},
+    util::zone::decode_zone,
 };
 
 /// What every request says of its sender, after the application's own words.
@@ -47,7 +49,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// nothing.
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
+    /// Without userinfo, as is `origin`.
     pub(super) uri: Uri,
+    /// A URI that was given had a user or a password. Such an endpoint is not dialled.
+    pub(super) had_userinfo: bool,
     pub(in crate::transport) located: Option<Located>,
     pub(super) origin: Option<Uri>,
     pub(super) user_agent: HeaderValue,
@@ -72,23 +77,38 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidEndpoint`] if it is not a URI with a host and the
-    /// scheme `http` or `https`.
+    /// scheme `http` or `https`, or if it has a user or a password.
     pub fn new<D>(destination: D) -> Result<Self, Error>
     where
         D: TryInto<Self>,
         D::Error: Into<tower::BoxError>,
     {
-        destination.try_into().map_err(|error| {
+        let endpoint: Self = destination.try_into().map_err(|error| {
             let error = error.into();
             match error.downcast::<Error>() {
                 Ok(error) => *error,
                 Err(other) => Error::new(ErrorKind::InvalidEndpoint, other.to_string()),
             }
-        })
+        })?;
+        endpoint.refuse_userinfo()?;
+        Ok(endpoint)
+    }
+
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidEndpoint`] if its URI or its origin had a user or a password.
+    pub(crate) fn refuse_userinfo(&self) -> Result<(), Error> {
+        match self.had_userinfo {
+            false => Ok(()),
+            true => {
+                let text = format!("endpoint `{}`: {USERINFO}", self.uri);
+                Err(Error::new(ErrorKind::InvalidEndpoint, text))
+            }
+        }
     }
 
     /// An endpoint from a URI, or a Unix socket, known to be right; see
-    /// [`from_shared`](Self::from_shared).
+    /// [`from_shared`](Self::from_shared). Whether a URI can be dialled shows when it is.
     ///
     /// # Panics
     ///
@@ -108,7 +128,9 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidEndpoint`] if it is neither a URI with a host and the
-    /// scheme `http` or `https`, nor the name of a Unix socket.
+    /// scheme `http` or `https`, nor the name of a Unix socket. Also if it has a user or a
+    /// password: credentials go to
+    /// [`call_credentials`](crate::ChannelBuilder::call_credentials).
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;
@@ -122,13 +144,18 @@ impl Endpoint {
         let bytes = uri.into();
         let given = String::from_utf8_lossy(&bytes);
         let invalid = |why: String| {
-            let text = format!("endpoint `{given}`: {why}");
+            // What cannot be read may have a password in any of its parts.
+            let why = if given.contains('@') { USERINFO } else { &why };
+            let text = format!("endpoint `{}`: {why}", hide_userinfo(&given));
             Error::new(ErrorKind::InvalidEndpoint, text)
         };
         match UnixName::parse(&given) {
             None => {}
             Some(Ok(name)) => return Ok(Self::unix(name)),
-            Some(Err(why)) => return Err(invalid(why.to_owned())),
+            Some(Err(why)) => {
+                let text = format!("endpoint `{given}`: {why}");
+                return Err(Error::new(ErrorKind::InvalidEndpoint, text));
+            }
         }
         let uri = Uri::from_maybe_shared(bytes.clone())
             .map_err(|error| invalid(format!("not a URI: {error}")))?;
@@ -151,6 +178,7 @@ impl Endpoint {
     pub(crate) fn with_target_of(&self, there: &Self) -> Self {
         Self {
             uri: there.uri.clone(),
+            had_userinfo: self.had_userinfo || there.had_userinfo,
             located: there.located.clone(),
             ..self.clone()
         }
@@ -184,9 +212,15 @@ impl Endpoint {
         }
     }
 
-    /// The host of the URI, in brackets if it is an address of IPv6; empty without one.
+    /// The host of the URI, in brackets if it is an address of IPv6; empty without one. An
+    /// address with a zone has neither: no certificate names it.
+    #[cfg(feature = "_tls-any")]
     pub(in crate::transport) fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default()
+        let host = self.uri.host().unwrap_or_default();
+        match host.split_once('%') {
+            Some((address, _)) => address.trim_start_matches('['),
+            None => host,
+        }
     }
 
     /// The port that is dialled where the URI names none.
@@ -267,6 +301,7 @@ impl Endpoint {
         let from = self.origin.as_ref().unwrap_or(&self.uri);
         let scheme = from.scheme().cloned().unwrap_or(uri::Scheme::HTTP);
         let authority = from.authority().or(self.uri.authority()).cloned();
+        let authority = authority.map(without_zone);
         (
             scheme,
             authority.unwrap_or_else(|| uri::Authority::from_static("localhost")),
@@ -275,17 +310,20 @@ impl Endpoint {
 
     /// What to dial, or why this URI names nothing that can be dialled.
     pub(in crate::transport) fn target(&self) -> Result<HostPort, String> {
+        if self.had_userinfo {
+            return Err(USERINFO.to_owned());
+        }
         match self.uri.scheme_str() {
             Some("http" | "https") => {}
             Some(other) => return Err(format!("the scheme must be http, not `{other}`")),
             None => return Err("there is no scheme; write `http://host:port`".to_owned()),
         }
-        let host = self.host();
+        let host = self.uri.host().unwrap_or_default();
         if host.is_empty() {
             return Err("there is no host".to_owned());
         }
         Ok(HostPort {
-            host: host.trim_matches(['[', ']']).to_owned(),
+            host: decode_zone(host.trim_matches(['[', ']'])),
             port: self.port()?.unwrap_or(self.default_port()),
         })
     }
@@ -294,7 +332,7 @@ impl Endpoint {
     /// read for none, and calls would go to the default port of the scheme.
     fn port(&self) -> Result<Option<u16>, String> {
         let authority = self.uri.authority().map_or("", uri::Authority::as_str);
-        let host_and_port = authority.rsplit(['@', ']']).next().unwrap_or_default();
+        let host_and_port = authority.rsplit(']').next().unwrap_or_default();
         match host_and_port.rsplit_once(':') {
             None | Some((_, "")) => Ok(None),
             Some((_, port)) => match port.parse() {
@@ -311,11 +349,24 @@ impl Endpoint {
     }
 }
 
+/// A zone means nothing to a server (RFC 6874 §4).
+fn without_zone(authority: uri::Authority) -> uri::Authority {
+    let (address, rest) = match authority.as_str().split_once('%') {
+        Some((address, rest)) => (address, rest.split_once(']')),
+        None => return authority,
+    };
+    let bare = rest.and_then(|(_, port)| format!("{address}]{port}").parse().ok());
+    bare.unwrap_or(authority)
+}
+
 impl From<Uri> for Endpoint {
-    /// An endpoint at `uri`. Whether it can be dialled shows when it is.
+    /// An endpoint at `uri`. Whether it can be dialled shows when it is. One with a user or
+    /// a password is not; the endpoint keeps neither.
     fn from(uri: Uri) -> Self {
+        let (uri, had_userinfo) = without_userinfo(uri);
         Self {
             uri,
+            had_userinfo,
             located: None,
             origin: None,
             user_agent: HeaderValue::from_static(USER_AGENT),

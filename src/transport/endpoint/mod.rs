@@ -9,9 +9,11 @@ mod options;
 mod setters;
 #[cfg(feature = "_tls-any")]
 mod tls;
+mod userinfo;
 
 pub use endpoint::Endpoint;
 pub(crate) use executor::{BoundExecutor, BoxTask, Executor};
 pub(super) use options::{
     ConnectionConfig, Http2Options, KeepaliveOptions, LimitOptions, TcpOptions,
 };
+pub(crate) use userinfo::{USERINFO, hide_userinfo};

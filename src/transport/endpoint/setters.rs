@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::{
     endpoint::{Endpoint, USER_AGENT},
     executor::{BoxTask, Executor},
+    userinfo::without_userinfo,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -46,9 +47,13 @@ impl Endpoint {
     /// of the address: the name the server is known by, where it is reached by
     /// another. TLS goes on to verify the host of the address, as in tonic; a
     /// `domain_name` in the TLS config is what changes that.
+    ///
+    /// An endpoint whose origin has a user or a password is not dialled.
     pub fn origin(self, origin: Uri) -> Self {
+        let (origin, had_userinfo) = without_userinfo(origin);
         Self {
             origin: Some(origin),
+            had_userinfo: self.had_userinfo || had_userinfo,
             ..self
         }
     }
@@ -353,7 +358,7 @@ impl Endpoint {
     /// Connects through an HTTP proxy, by the method CONNECT (gRFC A1): `uri` is
     /// `http://proxy:port`, or `http://user:password@proxy:port`. The proxy is told the
     /// host and port, and looks the name up. No proxy by default, and never one to a
-    /// Unix socket.
+    /// Unix socket. It is for all other backends, `localhost` included.
     ///
     /// Other gRPC clients take a proxy from the environment without being asked to;
     /// see [`proxy_from_env`](Self::proxy_from_env).
@@ -362,14 +367,16 @@ impl Endpoint {
     ///
     /// [`ErrorKind::InvalidOption`] if `uri` is not of that kind.
     pub fn http_proxy(mut self, uri: &str) -> Result<Self, Error> {
-        let proxy = Proxy::new(uri, "").map_err(|why| no_proxy("of this endpoint", why))?;
+        let proxy = Proxy::new(uri).map_err(|why| no_proxy("of this endpoint", why))?;
         self.proxy = Some(proxy);
         Ok(self)
     }
 
     /// Connects through the proxy that the environment names now, if any: by
     /// `https_proxy` or `HTTPS_PROXY`, except to what `no_proxy` or `NO_PROXY` lists:
-    /// names with their subdomains, IP addresses, networks such as `10.0.0.0/8`, or `*`.
+    /// names with their subdomains, subdomains alone (`.name`), IP addresses, networks such
+    /// as `10.0.0.0/8`, each but these also with a port, or `*`. The list is read as Go reads
+    /// it. `localhost` and loopback addresses never have a proxy from the environment.
     ///
     /// An application says this itself, because a variable that was set for web
     /// traffic would else move its calls to a proxy that knows nothing of them.

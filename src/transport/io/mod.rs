@@ -6,6 +6,7 @@
 mod address;
 mod connector;
 mod contained_io;
+mod no_proxy;
 mod proxy;
 mod sniff;
 #[cfg(feature = "_tls-any")]

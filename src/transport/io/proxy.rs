@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{address::HostPort, connector::BoxIo};
+use super::{address::HostPort, connector::BoxIo, no_proxy::NoProxy};
 use crate::{error::sanitize_peer_text, transport::words::failure::Failure};
 
 /// The most that a proxy may say before the tunnel begins.
@@ -16,28 +16,33 @@ const LONGEST_ANSWER: u64 = 8 << 10;
 #[derive(Clone)]
 pub(in crate::transport) struct Proxy {
     uri: String,
-    except: String,
+    /// `None`: for all.
+    except: Option<NoProxy>,
     matcher: Arc<Matcher>,
 }
 
+/// What the matcher takes for a target that goes through the proxy.
+const ANYWHERE: &str = "https://backend.invalid";
+
 impl Proxy {
+    /// A proxy for everything.
+    ///
     /// # Errors
     ///
     /// If `uri` names no HTTP proxy. The text does not repeat it, as it may have a
     /// password in it.
-    pub(in crate::transport) fn new(uri: &str, except: &str) -> Result<Self, &'static str> {
-        // Before the list of exceptions, which might hide that there is none.
-        let of_all = Matcher::builder().https(uri).build();
-        let anywhere = Uri::from_static("https://backend.invalid");
-        let proxy = of_all.intercept(&anywhere).ok_or("that is no URI")?;
+    pub(in crate::transport) fn new(uri: &str) -> Result<Self, &'static str> {
+        let matcher = Matcher::builder().https(uri).build();
+        let proxy = matcher.intercept(&Uri::from_static(ANYWHERE));
+        let proxy = proxy.ok_or("that is no URI")?;
         match proxy.uri().scheme_str() {
             Some("http") => {}
             _ => return Err("the scheme must be http"),
         }
         Ok(Self {
             uri: uri.to_owned(),
-            except: except.to_owned(),
-            matcher: Arc::new(Matcher::builder().https(uri).no(except).build()),
+            except: None,
+            matcher: Arc::new(matcher),
         })
     }
 
@@ -53,13 +58,17 @@ impl Proxy {
         };
         let uri = either(["https_proxy", "HTTPS_PROXY"])?;
         let except = either(["no_proxy", "NO_PROXY"]).unwrap_or_default();
-        Some(Self::new(&uri, &except))
+        let except = Some(NoProxy::parse(&except));
+        Some(Self::new(&uri).map(|proxy| Self { except, ..proxy }))
     }
 
     /// The way to `target`, unless it is to be reached without a proxy.
     pub(in crate::transport) fn to(&self, target: &HostPort) -> Option<Hop> {
-        let uri = format!("https://{target}").parse().ok()?;
-        self.matcher.intercept(&uri).map(Hop)
+        let is_excepted = |except: &NoProxy| except.excepts(target);
+        if self.except.as_ref().is_some_and(is_excepted) {
+            return None;
+        }
+        self.matcher.intercept(&Uri::from_static(ANYWHERE)).map(Hop)
     }
 }
 
@@ -192,28 +201,52 @@ mod tests {
             "http://",
             "not a URI",
         ] {
-            assert!(Proxy::new(uri, "*").is_err(), "{uri}");
+            assert!(Proxy::new(uri).is_err(), "{uri}");
         }
-        assert!(Proxy::new("proxy:3128", "").is_ok());
+        assert!(Proxy::new("proxy:3128").is_ok());
     }
 
+    // D294
     #[test]
     fn exceptions_are_names_their_subdomains_addresses_and_networks() {
         let proxy = environment(&[
             ("https_proxy", "http://proxy"),
-            ("no_proxy", "backend.test, 10.0.0.0/8,::1"),
+            (
+                "no_proxy",
+                "backend.test, 10.0.0.0/8,::3,.sub.test,PORT.test:50051,[::4]:1",
+            ),
         ]);
         let proxy = proxy.expect("set").expect("a URI");
-        for host in ["backend.test", "a.backend.test", "10.1.2.3", "::1"] {
+        for host in [
+            "backend.test",
+            "a.backend.test",
+            "10.1.2.3",
+            "::3",
+            "a.sub.test",
+            "port.test",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+        ] {
             assert_eq!(proxied(&proxy, host), None, "{host}");
         }
-        for host in ["other.test", "notbackend.test", "11.1.2.3", "::2"] {
+        for host in [
+            "other.test",
+            "notbackend.test",
+            "11.1.2.3",
+            "::2",
+            "sub.test",
+            "::4",
+        ] {
             assert_eq!(proxied(&proxy, host).as_deref(), Some("proxy:80"), "{host}");
         }
+        let for_all = Proxy::new("http://proxy").expect("a URI");
+        let to = proxied(&for_all, "localhost");
+        assert_eq!(to.as_deref(), Some("proxy:80"), "it was asked for by name");
     }
 
     async fn through(answer: &[u8]) -> Result<BoxIo, Failure> {
-        let proxy = Proxy::new("http://proxy", "").expect("a URI");
+        let proxy = Proxy::new("http://proxy").expect("a URI");
         let target = HostPort {
             host: "backend.test".to_owned(),
             port: 50051,

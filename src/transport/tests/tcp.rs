@@ -150,3 +150,26 @@ async fn a_host_that_does_not_answer_is_named_with_its_address() {
         format!("no connection within 200ms: waiting for TCP with {address}")
     );
 }
+
+// D295
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_zone_is_part_of_what_is_dialled_and_of_no_authority() {
+    for uri in [
+        "http://[fe80::1%25lo]:1",
+        "http://[fe80::1%lo]:1",
+        "http://[fe80::1%251]:1",
+    ] {
+        let endpoint = Endpoint::from_shared(uri).expect("a URI");
+        let (_, authority) = endpoint.request_origin();
+        assert_eq!(authority, "[fe80::1]:1", "{uri}");
+        let text = text(outcome(endpoint).await);
+        assert!(!text.contains("does not resolve"), "{text}");
+    }
+    let endpoint = Endpoint::from_static("http://[fe80::1%25none0]:1");
+    let text = text(outcome(endpoint).await);
+    assert!(
+        text.starts_with("name `fe80::1%none0` does not resolve"),
+        "{text}"
+    );
+}

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, StreamExt};
@@ -243,4 +244,98 @@ async fn every_backend_is_reached_as_the_template_says() {
     for backend in [&a, &b] {
         assert_eq!(backend.last_authority().as_deref(), Some("greeter.test"));
     }
+}
+
+// D292
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_is_replaced_above_the_file_changes_the_set_within_a_second() {
+    use std::os::unix::fs::symlink;
+    let temp = Listed::nowhere();
+    let at = |name: &str| temp.beside(name);
+    for version in ["v1", "v2", "v3"] {
+        fs::create_dir_all(at(version).join("shop")).expect("made");
+        let list = format!(r#"["http://{version}:1"]"#);
+        fs::write(at(version).join("shop/backends.json"), list).expect("written");
+    }
+    let swap = |link: &str, to: &str| {
+        symlink(to, at("link_tmp")).expect("linked");
+        fs::rename(at("link_tmp"), at(link)).expect("replaced");
+    };
+    swap("..data", "v1");
+    // The folder itself, one above it, and a file elsewhere.
+    symlink("..data/shop", at("shop")).expect("linked");
+    symlink(at("..data/shop/backends.json"), at("backends.json")).expect("linked");
+    let paths = [
+        "shop/backends.json",
+        "..data/shop/backends.json",
+        "backends.json",
+    ];
+    for path in paths {
+        swap("..data", "v1");
+        let mut source = discover::file(at(path)).expect("a path");
+        assert_eq!(next(&mut source).await, "+http://v1:1/", "{path}");
+        for (to, from) in [("v2", "v1"), ("v3", "v2")] {
+            let start = Instant::now();
+            swap("..data", to);
+            assert_eq!(
+                next(&mut source).await,
+                format!("+http://{to}:1/"),
+                "{path}"
+            );
+            assert!(start.elapsed() < Duration::from_secs(1), "{path}");
+            assert_eq!(
+                next(&mut source).await,
+                format!("-http://{from}:1/"),
+                "{path}"
+            );
+        }
+        // As `ln -sfn` does: for a moment it is not there.
+        fs::remove_file(at("..data")).expect("removed");
+        let missing = next(&mut source).await;
+        assert!(missing.contains("No such file"), "{missing}");
+        swap("..data", "v1");
+        assert_eq!(next(&mut source).await, "+http://v1:1/", "{path}");
+        assert_eq!(next(&mut source).await, "-http://v3:1/", "{path}");
+        let file = at("v1/shop/backends.json");
+        fs::write(&file, r#"["http://again:1"]"#).expect("written");
+        assert_eq!(next(&mut source).await, "+http://again:1/", "{path}");
+        fs::write(&file, r#"["http://v1:1"]"#).expect("written");
+    }
+}
+
+// D293
+#[cfg(unix)]
+#[tokio::test]
+async fn a_fifo_and_a_device_are_refused_at_once() {
+    let file = Listed::nowhere();
+    let made = std::process::Command::new("mkfifo")
+        .arg(file.path())
+        .status();
+    assert!(made.expect("a command").success());
+    let mut source = file.source();
+    let refused = next(&mut source).await;
+    assert!(
+        refused.ends_with("not a regular file, but a FIFO"),
+        "{refused}"
+    );
+    fs::remove_file(file.path()).expect("removed");
+    let missing = next(&mut source).await;
+    assert!(missing.contains("No such file"), "{missing}");
+    file.write(r#"["http://a:1"]"#);
+    assert_eq!(next(&mut source).await, "+http://a:1/");
+
+    for (path, kind) in [("/dev/zero", "a device"), ("/dev", "a folder")] {
+        let mut source = discover::file(path).expect("a path");
+        let refused = next(&mut source).await;
+        assert_eq!(refused, format!("{path}: not a regular file, but {kind}"));
+    }
+}
+
+// D293
+#[tokio::test]
+async fn a_byte_order_mark_is_taken() {
+    let file = Listed::nowhere();
+    file.write("\u{feff}[\"http://a:1\"]");
+    assert_eq!(next(&mut file.source()).await, "+http://a:1/");
 }

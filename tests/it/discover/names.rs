@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use hickory_resolver::proto::rr::RecordType;
 use testing::{
     Backend, GREETER, Mood, NameServer, hello, quick_backoff, refusal, spread, until, until_ready,
-    until_that,
+    until_that, within,
 };
 use tonic_health_channel::{
-    Channel,
+    Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
     discover::{self, Dns, RefreshHandle},
@@ -64,6 +65,62 @@ async fn calls_go_to_every_address_of_the_name_and_follow_its_changes() {
     assert_eq!(spread(&channel, 4, &[&a, &b]).await, [0, 4]);
     a.until_open_connections(0).await;
     assert_eq!(b.connections(), 1, "it was there all the time");
+}
+
+/// What a source says next, in short.
+async fn next(source: &mut Dns) -> String {
+    let said = within("word of the name", source.next()).await;
+    match said.expect("a name has no end") {
+        Ok(Change::Insert(address, _)) => format!("+{address}"),
+        Ok(Change::Remove(address)) => format!("-{address}"),
+        Err(error) => error.message().to_owned(),
+    }
+}
+
+// D296
+#[tokio::test]
+async fn a_family_stays_while_it_cannot_be_looked_up() {
+    let names = NameServer::start().await;
+    names.addresses("shop.test", 60, ["127.0.0.1", "::1"]);
+    let mut source = asking(&names, "shop.test:1");
+    let refresh = source.refresh_handle();
+    assert_eq!(next(&mut source).await, "+127.0.0.1:1");
+    assert_eq!(next(&mut source).await, "+[::1]:1");
+    for mood in [Mood::FailsV4, Mood::RefusesV4, Mood::IgnoresV4] {
+        names.mood(mood);
+        names.addresses("shop.test", 60, ["127.0.0.2", "::2"]);
+        refresh.request();
+        assert_eq!(next(&mut source).await, "+[::2]:1", "{mood:?}");
+        assert_eq!(next(&mut source).await, "-[::1]:1", "{mood:?}");
+        names.addresses("shop.test", 60, ["127.0.0.1", "::1"]);
+        refresh.request();
+        assert_eq!(next(&mut source).await, "+[::1]:1", "{mood:?}");
+        assert_eq!(next(&mut source).await, "-[::2]:1", "{mood:?}");
+    }
+    names.mood(Mood::Answers);
+    names.addresses("shop.test", 60, ["::1"]);
+    refresh.request();
+    assert_eq!(next(&mut source).await, "-127.0.0.1:1", "there is none");
+}
+
+// D296
+#[tokio::test]
+async fn a_family_of_a_service_stays_while_it_cannot_be_looked_up() {
+    let names = NameServer::start().await;
+    names.addresses("one.test", 60, ["127.0.0.1", "::1"]);
+    names.services("_grpc._tcp.shop.test", [(1, 1, "one.test")]);
+    let mut source = asking(&names, "_grpc._tcp.shop.test");
+    let refresh = source.refresh_handle();
+    assert_eq!(next(&mut source).await, "+127.0.0.1:1");
+    assert_eq!(next(&mut source).await, "+[::1]:1");
+    names.mood(Mood::FailsV4);
+    names.addresses("one.test", 60, ["::2"]);
+    refresh.request();
+    assert_eq!(next(&mut source).await, "+[::2]:1");
+    assert_eq!(next(&mut source).await, "-[::1]:1");
+    names.mood(Mood::Answers);
+    refresh.request();
+    assert_eq!(next(&mut source).await, "-127.0.0.1:1");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{env, fs};
 
-use testing::{Backend, hello, spread, until, until_ready};
+use testing::{Backend, hello, spread, until, until_ready, until_that};
 use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint};
 
 fn channel(target: &str) -> Channel {
@@ -60,4 +60,30 @@ async fn a_uri_is_one_backend_with_the_options_of_the_template() {
     let metadata = a.last_metadata().expect("just called");
     let agent = metadata.get("user-agent").expect("it is sent");
     assert!(agent.to_str().expect("text").starts_with("shop/1 "));
+}
+
+// D295
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_zone_of_an_address_is_kept() {
+    for target in [
+        "ipv6:[fe80::1%25lo]:1",
+        "ipv6:[fe80::1%lo]:1,[fe80::1%1]:1",
+        "ipv6:[fe80::1%1]:1",
+        "dns:[fe80::1%25lo]:1",
+        "dns:///[fe80::1%lo]:1",
+        "[fe80::1%1]:1",
+    ] {
+        let channel = channel(target);
+        let status = until_that(&channel, "the backend", |status| {
+            !status.backends().is_empty()
+        });
+        let status = status.await;
+        let labels: Vec<_> = status
+            .backends()
+            .iter()
+            .map(|b| b.label().to_owned())
+            .collect();
+        assert_eq!(labels, ["[fe80::1%1]:1"], "{target}");
+    }
 }

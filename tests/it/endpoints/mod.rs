@@ -6,3 +6,4 @@ mod limits;
 mod proxies;
 #[cfg(unix)]
 mod unix;
+mod userinfo;
