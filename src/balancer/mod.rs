@@ -12,6 +12,7 @@
 mod apply_policy;
 mod backend;
 mod config;
+mod config_log;
 mod config_updates;
 mod effects;
 mod health_choice;

@@ -17,6 +17,7 @@ use tracing::{debug, error, field::display, info, warn};
 
 use super::{
     config::Configs,
+    config_log::{self, News},
     effects::{Effects, Start, SubchannelId},
     health_choice::Chosen,
     idle::Idleness,
@@ -52,9 +53,6 @@ const CHANNEL: &str = "tonic_health_channel::channel";
 const DISCOVER: &str = "tonic_health_channel::discover";
 const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
 
-/// What is logged of a config's hints.
-const MAX_HINTS: usize = 10;
-
 /// The source is not asked while as many stopped subchannels have not ended: it could stop
 /// them faster than they end.
 const MAX_STOPPING: usize = BATCH;
@@ -84,6 +82,7 @@ pub(crate) fn new(
         machine,
         configs,
         config: None,
+        news: None,
         cursor,
         board: board.clone(),
         generation: 0,
@@ -124,6 +123,8 @@ struct Worker {
     configs: Configs<Arc<ServiceConfig>>,
     /// The one in force.
     config: Option<Arc<ServiceConfig>>,
+    /// It is new, and not logged yet.
+    news: Option<News>,
     cursor: Arc<Cursor>,
     board: Arc<Board>,
     generation: u64,
@@ -201,6 +202,7 @@ impl Worker {
         let mut messages = Vec::new();
         self.board.standstill().on_start();
         loop {
+            self.tell_config();
             let may_name = self.stopping < MAX_STOPPING;
             let due = Due {
                 idle_check: self.idleness.as_ref().map(Idleness::next_check),
@@ -395,37 +397,16 @@ impl Worker {
         }
         let policy = config.policy();
         let picks_first = matches!(policy, LoadBalancingPolicy::PickFirst { .. });
-        let (chosen, warning) = self.settings.health_choice.under(&config);
+        let (chosen, _) = self.settings.health_choice.under(&config);
         let health = match chosen {
             Chosen::Off => HealthCheck::Off,
-            Chosen::Disabled { service, why } => {
-                warn!(target: SERVICE_CONFIG, service, "asks for health checks, which {why}");
-                HealthCheck::Disabled
-            }
+            Chosen::Disabled { .. } => HealthCheck::Disabled,
             Chosen::Of(service) => HealthCheck::Of(service.into()),
         };
-        let service = match chosen {
-            Chosen::Of(service) => Some(service),
-            Chosen::Off | Chosen::Disabled { .. } => None,
-        };
-        if self.config.is_none() {
-            let source = &self.settings.source;
-            info!(target: CHANNEL, source, ?policy, health = service, "begins");
-        } else {
-            match self.log.spend(now()) {
-                LogDecision::Demote => debug!(target: SERVICE_CONFIG, ?policy, service, "changed"),
-                _ => info!(target: SERVICE_CONFIG, ?policy, service, "changed"),
-            }
-        }
-        // A config may come from a name server.
-        for hint in warning.iter().chain(config.hints().iter().take(MAX_HINTS)) {
-            warn!(target: SERVICE_CONFIG, "{hint}");
-        }
-        let fields = config.fields_without_effect();
-        if !fields.is_empty() {
-            let text = "these fields have no effect yet";
-            warn!(target: SERVICE_CONFIG, ?fields, "{text}");
-        }
+        self.news = Some(match self.config {
+            None => News::Begins,
+            Some(_) => News::Changed,
+        });
         self.control.send_modify(|control| {
             control.health = health;
             control.rests_when_lost = picks_first;
@@ -434,6 +415,19 @@ impl Worker {
         let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
         self.apply(effects);
         true
+    }
+
+    /// Logs a config that is new. Only in the worker's own task: a subscriber may panic.
+    fn tell_config(&mut self) {
+        if let Some(news) = self.news.take()
+            && let Some(config) = &self.config
+        {
+            let is_demoted = match news {
+                News::Begins => false,
+                News::Changed => matches!(self.log.spend(now()), LogDecision::Demote),
+            };
+            config_log::log(config, &self.settings, news, is_demoted);
+        }
     }
 
     fn connect(&mut self) -> bool {
