@@ -5,33 +5,30 @@
 //! step that failed.
 
 use std::{
-    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use socket2::{SockRef, TcpKeepalive};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::net::{TcpSocket, TcpStream};
 
+#[cfg(feature = "_tls-any")]
+use super::io::Client;
 use super::{
+    addresses::{look_up, race},
     connection::{BackendContext, Connection},
     endpoint::{Endpoint, TcpOptions},
     h2,
-    io::{BoxIo, Connector, HostPort, Located, Progress, UnixName},
+    io::{BoxIo, Connector, Hop, HostPort, Located, Progress, UnixName},
     words::failure::Failure,
 };
 use crate::{
-    error::{Cause, CauseKind, Origin},
-    util::{blocking, contained::contained_future, real_time::timeout_io},
+    error::{Cause, CauseKind},
+    util::{contained::contained_future, real_time::timeout_io},
 };
-
-/// Time between the starts of two attempts at addresses of one name (gRFC A61,
-/// "Connection Attempt Delay").
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What Linux knows of user timeouts: milliseconds in an `int`, of which 0 is none.
 #[cfg(target_os = "linux")]
@@ -50,10 +47,8 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
     let progress = Progress::new("starting");
     let attempt = async {
         let target = endpoint.target()?;
-        let plain = connect(&endpoint, target, &progress);
-        let io = secured(&endpoint, &progress, plain).await?;
-        progress.set("waiting for the peer's HTTP/2 SETTINGS");
-        h2::handshake(io, &endpoint, context).await
+        let layers = Layers::of(&endpoint, &context)?;
+        connect(&layers, target, &progress).await
     };
     // What is left of the application's after its connector: the bytes, and TLS.
     let attempt = async {
@@ -67,98 +62,144 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
     outcome.map_err(|failure| failure.into_cause(CauseKind::Connect))
 }
 
-/// Bytes to the endpoint, by its own connector or by a socket.
+/// Connects by the endpoint's own connector, or by sockets. Of several addresses the first
+/// wins whose peer has spoken HTTP/2.
 async fn connect(
-    endpoint: &Endpoint,
+    layers: &Layers<'_>,
     target: HostPort,
     progress: &Progress,
-) -> Result<BoxIo, Failure> {
+) -> Result<Connection, Failure> {
+    let endpoint = layers.endpoint;
     if let Connector(Some(connect)) = &endpoint.connector {
-        let (uri, progress) = (endpoint.uri().clone(), progress.clone());
-        let connecting = contained_future(async { connect(uri, progress).await }).await;
-        return connecting.unwrap_or_else(|text| Err(format!("connector panicked: {text}").into()));
+        let (uri, theirs) = (endpoint.uri().clone(), progress.clone());
+        let connecting = contained_future(async { connect(uri, theirs).await }).await;
+        let io =
+            connecting.unwrap_or_else(|text| Err(format!("connector panicked: {text}").into()))?;
+        return layers.put_on(io, progress).await;
     }
     if let Some(Located::Unix(name)) = &endpoint.located {
         progress.set(format!("waiting for {name}"));
-        return connect_unix(name).await;
+        return layers.put_on(connect_unix(name).await?, progress).await;
     }
     let (target, address) = match endpoint.located {
         Some(Located::Tcp(address)) => (HostPort::of(address), Some(address)),
         _ => (target, None),
     };
-    match endpoint.proxy.as_ref().and_then(|proxy| proxy.to(&target)) {
-        None => connect_tcp(endpoint, &target, address, progress).await,
-        Some(hop) => {
-            let proxy = hop.target();
-            let tunnelled = async {
-                let io = connect_tcp(endpoint, &proxy, None, progress).await?;
-                progress.set(format!("waiting for the proxy {proxy}"));
-                hop.tunnel(io, &target.to_string()).await
-            };
-            let tunnelled = tunnelled.await;
-            tunnelled.map_err(|failure| failure.told(|why| format!("proxy {proxy}: {why}")))
-        }
-    }
-}
-
-/// The bytes of `plain`, behind TLS if the endpoint asks for that. What cannot be
-/// secured is not connected to.
-///
-/// # Errors
-///
-/// Why there is no connection, in a sentence.
-#[cfg(feature = "_tls-any")]
-async fn secured(
-    endpoint: &Endpoint,
-    progress: &Progress,
-    plain: impl Future<Output = Result<BoxIo, Failure>>,
-) -> Result<BoxIo, Failure> {
-    if !endpoint.is_secure() {
-        return plain.await;
-    }
-    let client = endpoint.security.tls.client(endpoint.host())?;
-    let plain = plain.await?;
-    progress.set(format!(
-        "waiting for the TLS handshake with {}",
-        endpoint.address()
-    ));
-    client.handshake(plain, endpoint.uses_sockets()).await
-}
-
-/// Without TLS there are only the bytes as they are.
-///
-/// # Errors
-///
-/// Why there is no connection, in a sentence.
-#[cfg(not(feature = "_tls-any"))]
-async fn secured(
-    endpoint: &Endpoint,
-    _: &Progress,
-    plain: impl Future<Output = Result<BoxIo, Failure>>,
-) -> Result<BoxIo, Failure> {
-    match endpoint.is_secure() {
-        false => plain.await,
-        true => Err("https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`".into()),
-    }
-}
-
-async fn connect_tcp(
-    endpoint: &Endpoint,
-    target: &HostPort,
-    address: Option<SocketAddr>,
-    progress: &Progress,
-) -> Result<BoxIo, Failure> {
-    let addresses = match address {
-        Some(address) => vec![address],
-        None => {
-            progress.set(format!("looking up `{}`", target.host));
-            look_up(target).await?
+    let hop = endpoint.proxy.as_ref().and_then(|proxy| proxy.to(&target));
+    let way = Way {
+        layers,
+        proxy: hop.map(|hop| (hop.target(), hop)),
+        target,
+    };
+    let addresses = match (address, &way.proxy) {
+        (Some(address), None) => vec![address],
+        _ => {
+            let found = look_up(way.next(), progress).await;
+            found.map_err(|failure| way.told(failure))?
         }
     };
-    progress.set(format!("waiting for TCP with {}", listed(&addresses)));
-    let local = endpoint.tcp.local_address;
-    let stream = race(&target.to_string(), addresses, local).await?;
-    tune(&stream, &endpoint.tcp).map_err(|error| {
+    let way = &way;
+    race(way.next(), addresses, progress, |address, progress| {
+        way.go(address, progress)
+    })
+    .await
+}
+
+/// A way by TCP, that may lead through a proxy.
+struct Way<'a> {
+    layers: &'a Layers<'a>,
+    proxy: Option<(HostPort, Hop)>,
+    target: HostPort,
+}
+
+impl Way<'_> {
+    /// Where it leads first.
+    fn next(&self) -> &HostPort {
+        self.proxy.as_ref().map_or(&self.target, |(proxy, _)| proxy)
+    }
+
+    /// A failure on the way to the target.
+    fn told(&self, failure: Failure) -> Failure {
+        match &self.proxy {
+            Some((proxy, _)) => failure.told(|why| format!("proxy {proxy}: {why}")),
+            None => failure,
+        }
+    }
+
+    /// Goes it all, by one address of where it leads first.
+    async fn go(&self, address: SocketAddr, progress: Progress) -> Result<Connection, Failure> {
+        let io = self.reach(address, &progress).await;
+        let io = io.map_err(|failure| self.told(failure))?;
+        self.layers.put_on(io, &progress).await
+    }
+
+    async fn reach(&self, address: SocketAddr, progress: &Progress) -> Result<BoxIo, Failure> {
+        let io = connect_tcp(address, &self.layers.endpoint.tcp).await?;
+        match &self.proxy {
+            None => Ok(io),
+            Some((proxy, hop)) => {
+                progress.set(format!("waiting for the proxy {proxy}"));
+                hop.tunnel(io, &self.target.to_string()).await
+            }
+        }
+    }
+}
+
+/// What goes on the bytes to a peer: TLS, if the endpoint asks for that, and HTTP/2.
+struct Layers<'a> {
+    endpoint: &'a Endpoint,
+    context: &'a BackendContext,
+    #[cfg(feature = "_tls-any")]
+    tls: Option<Client>,
+}
+
+impl<'a> Layers<'a> {
+    /// # Errors
+    ///
+    /// Why it cannot be secured, in a sentence: then it is not connected to.
+    fn of(endpoint: &'a Endpoint, context: &'a BackendContext) -> Result<Self, Failure> {
+        #[cfg(not(feature = "_tls-any"))]
+        if endpoint.is_secure() {
+            return Err("https needs TLS: enable the feature `tls-ring` or `tls-aws-lc`".into());
+        }
+        Ok(Self {
+            endpoint,
+            context,
+            #[cfg(feature = "_tls-any")]
+            tls: match endpoint.is_secure() {
+                true => Some(endpoint.security.tls.client(endpoint.host())?),
+                false => None,
+            },
+        })
+    }
+
+    /// A connection on `io`, once the peer's SETTINGS have come.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in a sentence.
+    async fn put_on(&self, io: BoxIo, progress: &Progress) -> Result<Connection, Failure> {
+        let endpoint = self.endpoint;
+        #[cfg(feature = "_tls-any")]
+        let io = match self.tls.clone() {
+            Some(client) => {
+                let address = endpoint.address();
+                progress.set(format!("waiting for the TLS handshake with {address}"));
+                client.handshake(io, endpoint.uses_sockets()).await?
+            }
+            None => io,
+        };
+        progress.set("waiting for the peer's HTTP/2 SETTINGS");
+        h2::handshake(io, endpoint, self.context.clone()).await
+    }
+}
+
+async fn connect_tcp(address: SocketAddr, options: &TcpOptions) -> Result<BoxIo, Failure> {
+    let stream = match options.local_address {
+        None => TcpStream::connect(address).await?,
+        Some(local) => connect_from(local, address).await?,
+    };
+    tune(&stream, options).map_err(|error| {
         let failure = Failure::from(error);
         failure.told(|why| format!("socket options: {why}"))
     })?;
@@ -181,88 +222,6 @@ async fn connect_unix(name: &UnixName) -> Result<BoxIo, Failure> {
 #[cfg(not(unix))]
 async fn connect_unix(_: &UnixName) -> Result<BoxIo, Failure> {
     Err("this system has no Unix sockets".into())
-}
-
-async fn look_up(target: &HostPort) -> Result<Vec<SocketAddr>, Failure> {
-    let found = blocking::look_up(&target.host, target.port).await;
-    let found = found.map_err(|error| {
-        let text = format!("name `{}` does not resolve: {error}", target.host);
-        Failure::new(text, Origin::new(error))
-    })?;
-    let addresses = interleaved(found.into_iter());
-    match addresses.is_empty() {
-        true => Err(format!("name `{}` has no address", target.host).into()),
-        false => Ok(addresses),
-    }
-}
-
-/// The families in turn, the first one's first (RFC 8305 §4): a broken family
-/// then costs one attempt delay, not one for each of its addresses.
-fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let mut addresses = addresses.peekable();
-    let Some(leads_v6) = addresses.peek().map(SocketAddr::is_ipv6) else {
-        return Vec::new();
-    };
-    let (lead, follow): (Vec<_>, Vec<_>) =
-        addresses.partition(|address| address.is_ipv6() == leads_v6);
-    let (mut lead, mut follow) = (lead.into_iter(), follow.into_iter());
-    let mut order = Vec::new();
-    loop {
-        let pair = [lead.next(), follow.next()];
-        if pair == [None, None] {
-            return order;
-        }
-        order.extend(pair.into_iter().flatten());
-    }
-}
-
-/// Tries the addresses in order, a new one when the last has failed or has been
-/// pending for [`ATTEMPT_DELAY`]. The first to connect wins.
-async fn race(
-    target: &str,
-    addresses: Vec<SocketAddr>,
-    local: Option<IpAddr>,
-) -> Result<TcpStream, Failure> {
-    let mut untried = addresses.into_iter();
-    let mut attempts = FuturesUnordered::new();
-    let mut failures = Vec::new();
-    loop {
-        match untried.next() {
-            Some(address) => attempts.push(attempt(target, address, local)),
-            None if attempts.is_empty() => return Err(Failure::of_all(failures)),
-            None => {}
-        }
-        let outcome = match untried.len() {
-            0 => attempts.next().await,
-            _ => match timeout_io(ATTEMPT_DELAY, true, attempts.next()).await {
-                Some(outcome) => outcome,
-                None => continue,
-            },
-        };
-        match outcome.expect("an attempt is pending") {
-            Ok(stream) => return Ok(stream),
-            Err(failure) => failures.push(failure),
-        }
-    }
-}
-
-async fn attempt(
-    target: &str,
-    address: SocketAddr,
-    local: Option<IpAddr>,
-) -> Result<TcpStream, Failure> {
-    let connected = match local {
-        None => TcpStream::connect(address).await,
-        Some(local) => connect_from(local, address).await,
-    };
-    connected.map_err(|error| {
-        let failure = Failure::from(error);
-        // Whose address it is, only where a name has been looked up.
-        match address.to_string() == target {
-            true => failure,
-            false => failure.told(|why| format!("{why} ({address})")),
-        }
-    })
 }
 
 async fn connect_from(local: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
@@ -309,46 +268,15 @@ fn tune(stream: &TcpStream, options: &TcpOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn listed(addresses: &[SocketAddr]) -> String {
-    let texts: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-    texts.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, time::Duration};
+    use std::time::Duration;
 
     use socket2::SockRef;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{interleaved, tune};
+    use super::tune;
     use crate::transport::Endpoint;
-
-    #[test]
-    fn families_take_turns() {
-        let parse = |texts: &[&str]| -> Vec<SocketAddr> {
-            let addresses = texts.iter().map(|text| text.parse());
-            addresses
-                .map(|address| address.expect("an address"))
-                .collect()
-        };
-        let given = parse(&[
-            "[::1]:1",
-            "[::2]:1",
-            "[::3]:1",
-            "127.0.0.1:1",
-            "127.0.0.2:1",
-        ]);
-        let order = parse(&[
-            "[::1]:1",
-            "127.0.0.1:1",
-            "[::2]:1",
-            "127.0.0.2:1",
-            "[::3]:1",
-        ]);
-        assert_eq!(interleaved(given.into_iter()), order);
-        assert_eq!(interleaved(std::iter::empty()), []);
-    }
 
     async fn tuned(endpoint: &Endpoint) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

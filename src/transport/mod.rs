@@ -12,7 +12,7 @@
 //! `dial` stands on six layers, each of which uses only those below it:
 //!
 //! ```text
-//!   dial          from an endpoint to a connection
+//!   dial          from an endpoint to a connection, by the `addresses` of its name
 //!   h2            handshake and driver
 //!   exchange      a request going out, a response coming in
 //!   connection    the handle, its slots, its queue and its limits
@@ -26,6 +26,7 @@
 //! enters `h2` without a free stream, so none queues there ([`connection`]); and a
 //! GOAWAY is noticed when it arrives, even while streams are open.
 
+mod addresses;
 mod connection;
 mod dial;
 mod endpoint;

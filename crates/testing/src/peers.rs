@@ -56,7 +56,10 @@ pub struct Peer {
 
 impl Peer {
     pub async fn start(script: PeerScript) -> Self {
-        let port = ReservedPort::any();
+        Self::start_on(ReservedPort::any(), script)
+    }
+
+    pub(crate) fn start_on(port: ReservedPort, script: PeerScript) -> Self {
         let addr = port.addr();
         let door = Door::new();
         let listener = port.listen();

@@ -1,10 +1,6 @@
 //! How bytes get to an endpoint, as a value.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    sync::{Arc, Mutex},
-};
+use std::{future::poll_fn, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -13,11 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::contained_io::ContainedIo;
+use super::{contained_io::ContainedIo, progress::Progress};
 use crate::{
     error::{Origin, describe},
     transport::words::failure::Failure,
-    util::{contained::Contained, lock::lock},
+    util::contained::Contained,
 };
 
 /// Anything HTTP/2 can be spoken over.
@@ -32,10 +28,6 @@ pub(crate) type BoxIo = Box<dyn Io>;
 pub(crate) struct Connector(pub(in crate::transport) Option<Arc<Connect>>);
 
 type Connect = dyn Fn(Uri, Progress) -> BoxFuture<'static, Result<BoxIo, Failure>> + Send + Sync;
-
-/// What an attempt is doing, for the text of a deadline that passes.
-#[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<String>>);
 
 impl Connector {
     pub(crate) fn new<F>(connect: F) -> Self
@@ -96,21 +88,5 @@ impl PartialEq for Connector {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
-    }
-}
-
-impl Progress {
-    pub(in crate::transport) fn new(doing: &str) -> Self {
-        Self(Arc::new(Mutex::new(doing.to_owned())))
-    }
-
-    pub(in crate::transport) fn set(&self, doing: impl Into<String>) {
-        *lock(&self.0) = doing.into();
-    }
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&lock(&self.0))
     }
 }

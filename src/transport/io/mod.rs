@@ -7,6 +7,7 @@ mod address;
 mod connector;
 mod contained_io;
 mod no_proxy;
+mod progress;
 mod proxy;
 mod sniff;
 #[cfg(feature = "_tls-any")]
@@ -15,10 +16,11 @@ mod tls;
 pub(super) use address::{HostPort, Located, UnixName};
 #[cfg(test)]
 pub(super) use connector::Io;
-pub(super) use connector::{BoxIo, Connector, Progress};
-pub(super) use proxy::Proxy;
+pub(super) use connector::{BoxIo, Connector};
+pub(super) use progress::Progress;
+pub(super) use proxy::{Hop, Proxy};
 pub(super) use sniff::{ReadActivity, SniffedIo};
 #[cfg(feature = "_tls-any")]
 pub use tls::{Certificate, ClientTlsConfig, Identity, TlsReload};
 #[cfg(feature = "_tls-any")]
-pub(super) use tls::{Prepared, TlsSource};
+pub(super) use tls::{Client, Prepared, TlsSource};

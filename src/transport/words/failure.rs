@@ -42,7 +42,6 @@ impl Failure {
         Cause::new(kind, self.text).caused_by(self.origin)
     }
 
-    #[cfg(test)]
     pub(in crate::transport) fn text(&self) -> &str {
         &self.text
     }

@@ -6,7 +6,11 @@
 
 use std::{env, fs, path::Path, process::Command, time::Duration};
 
-use testing::{Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that};
+use testing::{
+    Backend,
+    PeerScript::{ClosesAfterPreface, ClosesAtOnce, Silent, SpeaksHttp1, SpeaksTls},
+    endpoint, hello, quick_backoff, refusal, spread, until, until_ready, until_that,
+};
 use tonic_health_channel::{Channel, ConnectivityState::TransientFailure, Endpoint, discover};
 
 /// The folder of the files in a child; not set in anybody else.
@@ -112,6 +116,34 @@ async fn the_system_is_asked_and_its_answers_are_followed() {
     addresses(["127.0.0.2"]);
     a.kill().await;
     until_ready(&channel, &[&at_b]).await;
+}
+
+// D305
+#[tokio::test]
+async fn an_address_that_does_not_speak_hides_no_other() {
+    if !inside("an_address_that_does_not_speak_hides_no_other") {
+        return;
+    }
+    for script in [
+        Silent,
+        ClosesAtOnce,
+        ClosesAfterPreface,
+        SpeaksHttp1,
+        SpeaksTls,
+    ] {
+        let (peer, backend) = Backend::builder().start_beside(script).await;
+        let port = peer.addr().port();
+        for order in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
+            addresses(order);
+            let endpoint = endpoint(format!("http://shop.test:{port}"))
+                .connect_timeout(Duration::from_secs(5));
+            let channel = endpoint.connect().await;
+            let channel = channel.unwrap_or_else(|error| panic!("{script:?}, {order:?}: {error}"));
+            hello(&channel).await.expect("a reply");
+        }
+        peer.until_open_connections(0).await;
+        drop(backend);
+    }
 }
 
 #[cfg(feature = "hickory")]

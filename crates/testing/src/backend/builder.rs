@@ -11,8 +11,13 @@ use tonic_health::server::HealthReporter;
 
 use super::{Backend, Health, Life, observe::tonic_status};
 use crate::{
-    GREETER, NOT_SERVING, SERVING, front::Traffic, greeter_service::GreeterService,
-    health_service::HealthService, port::ReservedPort, wire::Door,
+    GREETER, NOT_SERVING, SERVING,
+    front::Traffic,
+    greeter_service::GreeterService,
+    health_service::HealthService,
+    peers::{Peer, PeerScript},
+    port::ReservedPort,
+    wire::Door,
 };
 
 /// Who answers the health calls of a backend.
@@ -126,6 +131,14 @@ impl Builder {
             backend.restart().await;
         }
         backends
+    }
+
+    /// A peer at 127.0.0.1, and a backend at the same port of 127.0.0.2.
+    pub async fn start_beside(self, script: PeerScript) -> (Peer, Backend) {
+        let [one, other] = ReservedPort::pair();
+        let backend = self.reserve_on(other).await;
+        backend.restart().await;
+        (Peer::start_on(one, script), backend)
     }
 
     /// A backend that is down: its address refuses connections until `restart`.

@@ -27,7 +27,8 @@ use crate::{
     util::{contained::Contained, real_time::timeout_io},
 };
 
-/// What secures one connection.
+/// What secures a connection.
+#[derive(Clone)]
 pub(in crate::transport) struct Client {
     pub(super) prepared: Arc<Prepared>,
     pub(super) name: ServerName<'static>,

@@ -20,6 +20,7 @@ mod source;
 mod tests;
 
 pub use config::ClientTlsConfig;
+pub(in crate::transport) use handshake::Client;
 pub use pem::{Certificate, Identity};
 pub(in crate::transport) use prepared::Prepared;
 pub use reload::TlsReload;
