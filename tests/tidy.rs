@@ -83,7 +83,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 26] = [
+const WAITS: [&str; 27] = [
     "src/balancer/inputs.rs",
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
@@ -101,6 +101,7 @@ const WAITS: [&str; 26] = [
     "src/transport/exchange/body.rs",
     "src/transport/exchange/http_error.rs",
     "src/transport/exchange/request_body.rs",
+    "src/transport/addresses.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/dial.rs",
     "src/transport/h2/close_timeout.rs",

@@ -17,7 +17,7 @@ use crate::{
 };
 
 const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address]:port,…`, `file:///path`, \
-     `http://host:port`, `https://host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`, or \
+     `passthrough:///host:port`, `http://host:port`, `https://host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`, or \
      `host:port`";
 
 const XDS: &str = "this channel asks no xDS control plane; the crate `tonic-xds` has a channel \
@@ -37,6 +37,7 @@ enum Target<'a> {
     /// With a port where one is given.
     Addresses(Vec<(ZonedIp, Option<u16>)>),
     File(&'a str),
+    Passthrough(&'a str),
     Uri(&'a str),
 }
 
@@ -51,6 +52,7 @@ impl Channel {
     /// | `ipv4:10.0.0.1:50051,10.0.0.2:50051` | these |
     /// | `ipv6:[2001:db8::1]:50051,[fe80::1%25eth0]:50051` | these; a link-local address has a zone, `%eth0` or `%25eth0` |
     /// | `file:///etc/shop/backends.json` | those that the file names, as it changes; see [`discover::file`](discover::file()) |
+    /// | `passthrough:///host:port`, `passthrough:host:port` | one, at whichever address of the host answers |
     /// | `http://host:port` | one, at whichever address of the host answers |
     /// | `unix:path`, `unix:///path` | one, at this Unix socket |
     /// | `unix-abstract:name` | one, at this Unix socket in Linux's abstract namespace |
@@ -134,6 +136,10 @@ impl Channel {
                     discover::file(path).map_err(|why| invalid(target, why.message()))?;
                 Ok(Self::balance(backends.template(template)))
             }
+            Target::Passthrough(name) => {
+                let backends = discover::list([discover::by_name(name, &template)?])?;
+                Ok(Self::balance(backends))
+            }
             Target::Uri(uri) => {
                 let there = Endpoint::from_shared(uri.to_owned())?;
                 let backends = discover::list([template.with_target_of(&there)])?;
@@ -183,6 +189,7 @@ impl<'a> Target<'a> {
             Some(("ipv4", rest)) => Self::addresses(rest, IpAddr::is_ipv4),
             Some(("ipv6", rest)) => Self::addresses(rest, IpAddr::is_ipv6),
             Some(("file", rest)) => Self::file(rest),
+            Some(("passthrough", rest)) => Self::passthrough(rest),
             Some(("http" | "https", rest)) if rest.starts_with("//") => Ok(Self::Uri(target)),
             Some(("unix" | "unix-abstract", _)) => Ok(Self::Uri(target)),
             Some(("xds", _)) => Err(XDS.to_owned()),
@@ -231,6 +238,16 @@ impl<'a> Target<'a> {
             server: (!server.is_empty()).then_some(server),
             name,
         })
+    }
+
+    /// What follows `passthrough:`. gRPC looks at no authority there either.
+    fn passthrough(rest: &'a str) -> Result<Self, String> {
+        let name = match rest.strip_prefix("//").map(|rest| rest.split_once('/')) {
+            Some(Some((_, name))) => name,
+            Some(None) => return Err(format!("write `passthrough:/{rest}`")),
+            None => rest.strip_prefix('/').unwrap_or(rest),
+        };
+        Ok(Self::Passthrough(name))
     }
 
     /// What follows `file:`.
@@ -402,6 +419,27 @@ mod tests {
             assert!(Channel::target(target).is_ok(), "{target}");
         }
         is_rejected("http://", "not a URI");
+    }
+
+    // D306
+    #[test]
+    fn what_is_passed_through_is_one_backend() {
+        for target in [
+            "passthrough:///host:1",
+            "passthrough:host:1",
+            "passthrough:/host:1",
+        ] {
+            assert_eq!(Target::parse(target), Ok(Target::Passthrough("host:1")));
+            assert!(Channel::target(target).is_ok(), "{target}");
+        }
+        assert!(Channel::target("passthrough:///[fe80::1%251]:1").is_ok());
+        is_rejected("passthrough://host:1", "write `passthrough:///host:1`");
+        is_rejected("passthrough:///", "there is no host");
+        is_rejected("passthrough:///a b", "a host has letters");
+        is_rejected(
+            "passthrough:///_grpc._tcp.shop",
+            "looked up as SRV records by `dns:///_grpc._tcp.shop`",
+        );
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod push;
 mod refresh;
 mod source;
 
+pub(crate) use dns::by_name;
 pub use dns::{Dns, dns};
 pub use file::{File, file};
 pub use list::{List, list};

@@ -10,6 +10,10 @@ pub(crate) fn spelled(target: &str) -> Result<String, Exit> {
         // No name has to be looked up for this host.
         return Ok(format!("ipv4:127.0.0.1{target}"));
     }
+    if is_localhost(target) {
+        // Its addresses are one host: serving at one of them is serving.
+        return Ok(format!("passthrough:///{target}"));
+    }
     if target.starts_with("unix:") {
         return Ok(unescaped_path(target));
     }
@@ -50,6 +54,12 @@ pub(crate) fn unescaped_path(target: &str) -> String {
     unescaped().unwrap_or_else(|| target.to_owned())
 }
 
+/// `localhost`, with or without a port.
+fn is_localhost(target: &str) -> bool {
+    let host = target.split_once(':').map_or(target, |(host, _)| host);
+    host.eq_ignore_ascii_case("localhost")
+}
+
 /// What has a slash, and no scheme before it.
 fn is_path(target: &str) -> bool {
     target
@@ -75,6 +85,8 @@ mod tests {
             ("dns:///host", "dns:///host".to_owned()),
             ("unix:run/a.sock", "unix:run/a.sock".to_owned()),
             (":50051", "ipv4:127.0.0.1:50051".to_owned()),
+            ("localhost:1", "passthrough:///localhost:1".to_owned()),
+            ("dns:///localhost:1", "dns:///localhost:1".to_owned()),
         ] {
             assert_eq!(spelled(target), Ok(expected));
         }

@@ -6,6 +6,7 @@
 //!   (when to look)               (the system, or hickory.rs)                  (task.rs)
 //! ```
 
+mod by_name;
 mod found;
 #[cfg(feature = "hickory")]
 mod hickory;
@@ -20,4 +21,5 @@ mod tests;
 #[cfg(feature = "hickory")]
 mod txt;
 
+pub(crate) use by_name::by_name;
 pub use source::{Dns, dns};

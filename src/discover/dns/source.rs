@@ -63,6 +63,9 @@ pub struct Dns {
 /// port are not used: calls name the server by `target`, as gRPC has it, unless the
 /// template has an [`origin`](Endpoint::origin).
 ///
+/// Where `template` has a proxy for the name, the name is not looked up: it is one backend, and
+/// the proxy is told the name (gRFC A1). A name of SRV records is looked up all the same.
+///
 /// The system is asked for the addresses. With the feature `hickory` name servers can be
 /// asked instead (`Dns::hickory`), and then `target` may also be a name of SRV records,
 /// `_service._proto.name`: each record that has the best priority is backends at the
@@ -191,7 +194,8 @@ impl Dns {
     /// The service configs that are found, if they are looked for. At most once.
     #[cfg(feature = "hickory")]
     pub(crate) fn config_updates(&mut self) -> Option<ConfigUpdates> {
-        self.options.resolver.config_updates()
+        let configs = self.options.resolver.config_updates();
+        configs.filter(|_| !self.options.is_proxied())
     }
 }
 
@@ -200,7 +204,10 @@ impl Stream for Dns {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         let Self { options, running } = &mut *self;
-        let running = running.get_or_insert_with(|| Box::pin(task::run(options.clone())));
+        let running = running.get_or_insert_with(|| match options.is_proxied() {
+            true => Box::pin(task::name_proxy_backend(options.clone())),
+            false => Box::pin(task::run(options.clone())),
+        });
         running.as_mut().poll_next(cx)
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use futures_util::{Stream, stream};
 use tokio::select;
 use tower::discover::Change;
+use tracing::warn;
 
 use super::{
     found::Found,
@@ -16,8 +17,27 @@ use crate::{
     util::clock::{now, sleep_until},
 };
 
+/// The target of what is logged here; see the crate's documentation.
+const DISCOVER: &str = "tonic_health_channel::discover";
+
+/// The one backend that there is behind a proxy.
+pub(super) fn name_proxy_backend(options: Options) -> impl Stream<Item = Item> + Send {
+    stream::once(async move {
+        let Options {
+            target, template, ..
+        } = options;
+        warn!(
+            target: DISCOVER,
+            name = %target,
+            "a proxy connects to this name, which is not looked up here: it is one backend"
+        );
+        Ok(Change::Insert(target.to_string(), template))
+    })
+}
+
 /// The changes of the set, without end.
 pub(super) fn run(options: Options) -> impl Stream<Item = Item> + Send {
+    let options = options.at_addresses();
     let task = Task {
         machine: Machine::new(now(), options.pace.clone(), fastrand::u64(..)),
         untold: VecDeque::new(),
@@ -87,9 +107,9 @@ impl Task {
         let stays = |address: &SocketAddr| unknown.includes(address);
         let changes = self.machine.on_answer(now(), found.addresses, valid, stays);
         let at = |address| self.options.template.clone().with_address(address);
-        let insert = |address| Ok(Change::Insert(address, at(address)));
+        let insert = |address: SocketAddr| Ok(Change::Insert(address.to_string(), at(address)));
         self.untold.extend(changes.insert.into_iter().map(insert));
-        let remove = changes.remove.into_iter().map(Change::Remove);
-        self.untold.extend(remove.map(Ok));
+        let remove = |address: SocketAddr| Ok(Change::Remove(address.to_string()));
+        self.untold.extend(changes.remove.into_iter().map(remove));
     }
 }

@@ -125,7 +125,8 @@ impl Rig {
     async fn item(&mut self) -> String {
         match soon(self.items.recv()).await.expect("an item") {
             Ok(Change::Insert(address, endpoint)) => {
-                assert_eq!(endpoint, template_at(address), "the template, there");
+                let there = address.parse().expect("an address");
+                assert_eq!(endpoint, template_at(there), "the template, there");
                 format!("+{address}")
             }
             Ok(Change::Remove(address)) => format!("-{address}"),
@@ -288,7 +289,10 @@ async fn an_address_in_place_of_a_name_is_itself() {
     let at = |target: &str, address: &str| {
         let uri: http::Uri = format!("http://{target}").parse().expect("a URI");
         let address: SocketAddr = address.parse().expect("an address");
-        (address, Endpoint::from(uri).with_address(address))
+        (
+            address.to_string(),
+            Endpoint::from(uri).with_address(address),
+        )
     };
     for (target, address) in [
         ("10.0.0.1:50051", "10.0.0.1:50051"),
@@ -312,8 +316,44 @@ async fn the_port_is_that_of_the_scheme_if_there_is_none() {
     let Change::Insert(key, endpoint) = first else {
         panic!("{first:?}");
     };
-    assert_eq!(key.to_string(), "10.0.0.1:443");
+    assert_eq!(key, "10.0.0.1:443");
     assert_eq!(endpoint.uri(), "https://10.0.0.1/");
+}
+
+/// A template whose proxy is that of an environment.
+fn behind_proxy(no_proxy: &str) -> Endpoint {
+    let template = template().proxy_from(|name| match name {
+        "https_proxy" => Some("http://proxy.test:3128".to_owned()),
+        "no_proxy" => Some(no_proxy.to_owned()),
+        _ => None,
+    });
+    template.expect("a proxy")
+}
+
+// D307
+#[tokio::test(start_paused = true)]
+async fn a_name_behind_a_proxy_is_not_looked_up() {
+    let template = behind_proxy("other.test");
+    let mut dns = dns("shop.test:1", template.clone()).expect("a target");
+    let items = [soon(dns.next()).await, soon(dns.next()).await];
+    let [Some(Ok(Change::Insert(key, endpoint))), None] = items else {
+        panic!("{items:?}");
+    };
+    assert_eq!(key, "shop.test:1");
+    let by_name = template.with_authority("shop.test:1".parse().expect("an authority"));
+    assert_eq!(endpoint, by_name, "not located, and with its proxy");
+}
+
+// D307
+#[tokio::test(start_paused = true)]
+async fn whether_there_is_a_proxy_is_a_question_of_the_name() {
+    let mut rig = Rig::start(|mut dns| {
+        dns.options.template = behind_proxy("shop.example").with_target_of(&dns.options.template);
+        dns
+    });
+    // The addresses are not excepted, and get no proxy all the same.
+    rig.question().await.1.found(&[A, B]);
+    rig.items(&["+10.0.0.1:50051", "+10.0.0.2:50051"]).await;
 }
 
 /// Awaits a status of the channel.

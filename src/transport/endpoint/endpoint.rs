@@ -244,6 +244,21 @@ impl Endpoint {
         }
     }
 
+    /// Whether a proxy is asked for the host and port of the URI.
+    pub(crate) fn is_proxied(&self) -> bool {
+        let uses_proxy = self.connector == Connector::default() && self.located.is_none();
+        let proxy = self.proxy.as_ref().filter(|_| uses_proxy);
+        let target = self.target().ok();
+        target.is_some_and(|target| proxy.is_some_and(|proxy| proxy.to(&target).is_some()))
+    }
+
+    pub(crate) fn without_proxy(self) -> Self {
+        Self {
+            proxy: None,
+            ..self
+        }
+    }
+
     /// Whether its connections are TLS: as in tonic, the scheme alone decides.
     pub(in crate::transport) fn is_secure(&self) -> bool {
         self.uri.scheme() == Some(&uri::Scheme::HTTPS)

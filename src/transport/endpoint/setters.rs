@@ -384,8 +384,16 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOption`] if what it names is no HTTP proxy.
-    pub fn proxy_from_env(mut self) -> Result<Self, Error> {
-        self.proxy = Proxy::of(|name| std::env::var(name).ok())
+    pub fn proxy_from_env(self) -> Result<Self, Error> {
+        self.proxy_from(|name| std::env::var(name).ok())
+    }
+
+    /// The same with the variables of another environment.
+    pub(crate) fn proxy_from(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        self.proxy = Proxy::of(variable)
             .transpose()
             .map_err(|why| no_proxy("in the environment", why))?;
         Ok(self)

@@ -1,7 +1,10 @@
 //! Through an HTTP proxy, by CONNECT.
 
-use testing::{Backend, HttpProxy, UnixDoor, dead_addr, hello, refusal};
+use testing::{
+    Backend, HttpProxy, Logs, UnixDoor, dead_addr, endpoint, hello, refusal, until_ready,
+};
 use tonic_health_channel::{Channel, Endpoint, ErrorKind};
+use tracing::Level;
 
 const YES: &str = "HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n";
 
@@ -51,6 +54,36 @@ async fn a_proxy_that_is_not_there_is_named() {
     let text = refusal(&through(&dead.uri())).await;
     let why = format!("connect: proxy {}: connection refused", dead.addr());
     assert!(text.contains(&why), "{text}");
+}
+
+// D307
+#[tokio::test]
+async fn a_target_behind_a_proxy_is_one_backend_by_its_name() {
+    let backend = Backend::start().await;
+    let logs = Logs::capture_from("tonic_health_channel::discover");
+    let targets = [
+        "dns:///greeter.invalid:50051",
+        "dns:greeter.invalid:50051",
+        "greeter.invalid:50051",
+        "passthrough:///greeter.invalid:50051",
+        "http://greeter.invalid:50051",
+    ];
+    for target in targets {
+        let proxy = HttpProxy::start(backend.addr(), YES);
+        let template = endpoint("http://template")
+            .http_proxy(&format!("http://{}", proxy.addr()))
+            .expect("a proxy");
+        let channel = Channel::target_with(target, template).expect("a target");
+        let channel = channel.build();
+        until_ready(&channel, &["greeter.invalid:50051"]).await;
+        hello(&channel).await.expect("a reply");
+        let asked = "CONNECT greeter.invalid:50051 HTTP/1.1\r\nhost: greeter.invalid:50051\r\n\r\n";
+        assert_eq!(proxy.asked(), [asked], "{target}");
+    }
+    let text = "a proxy connects to this name, which is not looked up here: it is one backend";
+    let warned = logs.at(Level::WARN, "tonic_health_channel::discover");
+    let warned = warned.iter().filter(|line| line.starts_with(text));
+    assert_eq!(warned.count(), 3, "once for each `dns` target");
 }
 
 #[cfg(unix)]
