@@ -74,7 +74,7 @@ const NOT_PURE: [&str; 14] = [
 /// Where tasks may be spawned.
 const SPAWNS: [&str; 7] = [
     "src/balancer/task.rs",
-    "src/channel/builder.rs",
+    "src/channel/build.rs",
     "src/transport/connection/call_limits.rs",
     "src/transport/endpoint/executor.rs",
     "src/transport/exchange/request_body.rs",
@@ -95,7 +95,7 @@ const WAITS: [&str; 27] = [
     "src/discover/dns/hickory.rs",
     "src/discover/dns/lookup.rs",
     "src/discover/dns/task.rs",
-    "src/discover/file.rs",
+    "src/discover/watched_file.rs",
     "src/subchannel/active_connections.rs",
     "src/subchannel/task.rs",
     "src/transport/exchange/body.rs",

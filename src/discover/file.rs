@@ -8,69 +8,35 @@
 //!                          │         rest                              │
 //!                          └───────► no list: Err; the last one stays ─┘
 //! ```
-//!
-//! It is the folder that is watched, because few who change a file write into it:
-//! editors put another one in its place, and Kubernetes replaces a link on the way
-//! to it. So are the folders of all links on that way ([`Way`]).
 
 use std::{
     collections::{HashSet, VecDeque},
-    fmt, fs, mem,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
     pin::Pin,
-    sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::{Stream, stream};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde::de::{Deserialize, Deserializer, Visitor};
-use tokio::{select, sync::Notify, time};
 use tower::discover::Change;
-use tracing::{field, warn};
 
-use super::links::Way;
-use crate::{
-    error::{Error, ErrorKind},
-    transport::Endpoint,
-    util::{blocking, contained::contained, lock::lock},
-};
-
-/// The target of what is logged here; see the crate's documentation.
-const DISCOVER: &str = "tonic_health_channel::discover";
-
-/// How often the file is read where nothing tells of changes: network file systems,
-/// or a system that has no watch to spare.
-const READ_EVERY: Duration = Duration::from_secs(30);
-
-/// Between the first sign of a change and the look at it: most writers are done
-/// by then, and a folder in which much happens costs ten reads a second.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// How often the way to the file may change while a watch is placed. The next sign of a
-/// change places it again.
-const MAX_SWAPS: usize = 8;
-
-/// How some editors begin a file of UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+use super::watched_file::{Content, WatchedFile};
+use crate::{error::Error, transport::Endpoint};
 
 /// The backends that a file names. Made by [`file()`].
 pub struct File {
-    options: Options,
-    /// Once it has been polled.
-    changes: Option<Pin<Box<dyn Stream<Item = Item> + Send>>>,
+    path: PathBuf,
+    state: State,
+}
+
+enum State {
+    /// What it will be read with, until it is polled.
+    Made(Option<Box<Reader>>),
+    Running(Pin<Box<dyn Stream<Item = Item> + Send>>),
 }
 
 type Item = Result<Change<String, Endpoint>, Error>;
-
-#[derive(Clone)]
-struct Options {
-    path: PathBuf,
-    template: Endpoint,
-    /// False only where a test is to see what happens without.
-    watched: bool,
-}
 
 /// The backends whose URIs are in the file at `path`, as they are there from time to
 /// time: a JSON list of strings. A backend is known by its URI.
@@ -96,7 +62,7 @@ struct Options {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidOption`] if `path` does not end in the name of a file.
+/// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) if `path` does not end in the name of a file.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -111,19 +77,13 @@ struct Options {
 /// ```
 pub fn file(path: impl Into<PathBuf>) -> Result<File, Error> {
     let path = path.into();
-    if path.file_name().is_none() {
-        return Err(Error::new(
-            ErrorKind::InvalidOption,
-            format!("the path `{}` names no file", path.display()),
-        ));
-    }
+    let reader = Reader::new(
+        WatchedFile::new(path.clone())?,
+        Endpoint::from_static("http://any"),
+    );
     Ok(File {
-        options: Options {
-            path,
-            template: Endpoint::from_static("http://any"),
-            watched: true,
-        },
-        changes: None,
+        path,
+        state: State::Made(Some(Box::new(reader))),
     })
 }
 
@@ -132,7 +92,9 @@ impl File {
     /// before the first poll; the options of an [`Endpoint`] are their defaults
     /// otherwise. A template with a user or a password reaches none.
     pub fn template(mut self, template: Endpoint) -> Self {
-        self.options.template = template;
+        if let State::Made(Some(reader)) = &mut self.state {
+            reader.template = template;
+        }
         self
     }
 }
@@ -141,13 +103,18 @@ impl Stream for File {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        let Self { options, changes } = &mut *self;
-        let changes = changes.get_or_insert_with(|| {
-            Box::pin(stream::unfold(
-                Reader::new(options.clone()),
-                async |mut reader| Some((reader.next().await, reader)),
-            ))
-        });
+        let changes = match &mut self.state {
+            State::Running(changes) => changes,
+            State::Made(reader) => {
+                let reader = reader.take();
+                let changes = stream::unfold(reader, async |reader| {
+                    let mut reader = reader?;
+                    Some((reader.next().await, Some(reader)))
+                });
+                self.state = State::Running(Box::pin(changes));
+                return self.poll_next(cx);
+            }
+        };
         changes.as_mut().poll_next(cx)
     }
 }
@@ -155,32 +122,24 @@ impl Stream for File {
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File")
-            .field("path", &self.options.path)
+            .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }
 
-/// What was read: the file, or why it could not be.
-type Content = Result<Vec<u8>, String>;
-
 struct Reader {
-    options: Options,
-    watch: Watch,
-    last: Option<Content>,
-    /// There was no thread to read it.
-    unread: bool,
+    file: WatchedFile,
+    template: Endpoint,
     /// By the last list there was.
     named: HashSet<String>,
     ahead: VecDeque<Item>,
 }
 
 impl Reader {
-    fn new(options: Options) -> Self {
+    fn new(file: WatchedFile, template: Endpoint) -> Self {
         Self {
-            watch: Watch::new(&options),
-            options,
-            last: None,
-            unread: false,
+            file,
+            template,
             named: HashSet::new(),
             ahead: VecDeque::new(),
         }
@@ -191,60 +150,29 @@ impl Reader {
             if let Some(item) = self.ahead.pop_front() {
                 return item;
             }
-            if self.last.is_some() && !self.unread {
-                self.watch.changed().await;
-            }
-            let content = match self.read().await {
-                Ok(content) => content,
+            match self.file.next().await {
+                Ok(content) => {
+                    let endpoints = endpoints(content);
+                    self.take(endpoints);
+                }
                 // The channel asks again, after a pause that grows.
-                Err(why) => return Err(self.error(&why)),
-            };
-            if self.last.as_ref() != Some(&content) {
-                self.take(&content);
-                self.last = Some(content);
+                Err(why) => return Err(self.file.error(&why)),
             }
         }
     }
 
-    /// Reads the file. A watch that is due is placed before, so that no change is
-    /// missed.
-    ///
-    /// # Errors
-    ///
-    /// Why there was no thread for that.
-    async fn read(&mut self) -> Result<Content, String> {
-        let path = self.options.path.clone();
-        let place = self.watch.place();
-        let read = blocking::run(move || (place.map(|place| place()), content_of(&path)));
-        let read = read.await;
-        self.unread = read.is_err();
-        // A watch that was to be placed went with the thread.
-        self.watch.due |= self.unread;
-        let (placed, content) = read?;
-        if let Some((placed, outcome)) = placed {
-            self.watch.on_placed(placed, outcome);
-        }
-        Ok(content)
-    }
-
-    fn error(&self, why: &str) -> Error {
-        let why = format!("{}: {why}", self.options.path.display());
-        Error::new(ErrorKind::InvalidEndpoint, why)
-    }
-
-    fn take(&mut self, content: &Content) {
-        let listed = content.as_ref().map_err(Clone::clone);
-        let endpoints = match listed.and_then(|json| parse(json)) {
+    fn take(&mut self, endpoints: Result<Vec<Endpoint>, String>) {
+        let endpoints = match endpoints {
             Ok(endpoints) => endpoints,
             Err(why) => {
-                self.ahead.push_back(Err(self.error(&why)));
+                self.ahead.push_back(Err(self.file.error(&why)));
                 return;
             }
         };
         let names: HashSet<String> = endpoints.iter().map(Endpoint::name).collect();
         // First what is new, so that the set is not empty in between. What is not
         // new is named too: it costs nothing, and ends an error that was told.
-        let template = &self.options.template;
+        let template = &self.template;
         let insert =
             |there: &Endpoint| Change::Insert(there.name(), template.with_target_of(there));
         let inserts = endpoints.iter().map(insert);
@@ -255,41 +183,13 @@ impl Reader {
     }
 }
 
-/// The file, unless a read of it could wait for ever, or go on for ever.
-fn content_of(path: &Path) -> Content {
-    let kind = fs::metadata(path).map_err(|error| error.to_string())?;
-    match kind.is_file() {
-        true => fs::read(path).map_err(|error| error.to_string()),
-        false => Err(format!(
-            "not a regular file, but {}",
-            kind_of(kind.file_type())
-        )),
-    }
-}
-
-#[cfg(unix)]
-fn kind_of(kind: fs::FileType) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-    match () {
-        () if kind.is_dir() => "a folder",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
-    }
-}
-
-#[cfg(not(unix))]
-fn kind_of(kind: fs::FileType) -> &'static str {
-    match kind.is_dir() {
-        true => "a folder",
-        false => "a device",
-    }
+fn endpoints(content: &Content) -> Result<Vec<Endpoint>, String> {
+    parse(content.as_ref().map_err(Clone::clone)?)
 }
 
 /// What `json` names, each of which can be dialled, or what is wrong and in which
 /// line.
 fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
-    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     match json.trim_ascii_start().first() {
         Some(b'[') => {}
         Some(_) => return Err(r#"not a list like ["http://10.0.0.1:50051"]"#.to_owned()),
@@ -325,135 +225,6 @@ impl Visitor<'_> for EntryVisitor {
     }
 }
 
-/// Wakes the source when something happens on the way to a file, or has not for a while.
-struct Watch {
-    /// None where it is not watched at all.
-    path: Option<PathBuf>,
-    changed: Arc<Notify>,
-    placed: Placed,
-    /// To be placed, for the first time or again: nothing tells of a folder that has
-    /// been replaced.
-    due: bool,
-    /// Why the folder is not watched.
-    failure: Option<String>,
-}
-
-/// What is watched.
-#[derive(Default)]
-struct Placed {
-    watcher: Option<RecommendedWatcher>,
-    way: Arc<Mutex<Way>>,
-    folders: Vec<PathBuf>,
-}
-
-impl Watch {
-    fn new(options: &Options) -> Self {
-        Self {
-            path: options.watched.then(|| options.path.clone()),
-            changed: Arc::new(Notify::new()),
-            placed: Placed::default(),
-            due: true,
-            failure: None,
-        }
-    }
-
-    async fn changed(&mut self) {
-        select! {
-            () = self.changed.notified() => time::sleep(SETTLE).await,
-            () = time::sleep(READ_EVERY) => {}
-        }
-        self.due = true;
-    }
-
-    /// What there is to do to have a watch, if anything. It may block.
-    fn place(&mut self) -> Option<impl FnOnce() -> (Placed, notify::Result<()>) + Send + use<>> {
-        let due = mem::take(&mut self.due);
-        let path = self.path.clone().filter(|_| due)?;
-        let (mut placed, changed) = (mem::take(&mut self.placed), self.changed.clone());
-        Some(move || {
-            let outcome = placed.place(&path, changed);
-            (placed, outcome)
-        })
-    }
-
-    fn on_placed(&mut self, placed: Placed, outcome: notify::Result<()>) {
-        self.placed = placed;
-        let failure = outcome.err().map(|error| error.to_string());
-        if failure != self.failure
-            && let Some(error) = &failure
-        {
-            let folder = self.placed.folders.first().map(|folder| folder.display());
-            let every = READ_EVERY;
-            warn!(target: DISCOVER, folder = folder.map(field::display), error, ?every, "cannot watch");
-        }
-        self.failure = failure;
-    }
-}
-
-impl Placed {
-    /// # Errors
-    ///
-    /// Why the folder of the file is not watched.
-    fn place(&mut self, path: &Path, changed: Arc<Notify>) -> notify::Result<()> {
-        let mut watcher = match self.watcher.take() {
-            Some(watcher) => watcher,
-            None => {
-                let way = self.way.clone();
-                notify::recommended_watcher(move |event| {
-                    if is_change(event, &way) {
-                        changed.notify_one();
-                    }
-                })?
-            }
-        };
-        // It panics where the system had no thread for it, and once more when dropped.
-        match contained(|| self.follow(path, &mut watcher)) {
-            Ok(outcome) => {
-                self.watcher = Some(watcher);
-                outcome
-            }
-            Err(text) => {
-                let _ = contained(|| drop(watcher));
-                Err(notify::Error::generic(&format!("no watch: {text}")))
-            }
-        }
-    }
-
-    /// Watches each folder on the way to `path`, until none of its links has been replaced
-    /// meanwhile.
-    fn follow(&mut self, path: &Path, watcher: &mut RecommendedWatcher) -> notify::Result<()> {
-        let mut way = Way::to(path)?;
-        for _ in 0..MAX_SWAPS {
-            let folders = way.folders();
-            *lock(&self.way) = way.clone();
-            for old in self.folders.iter().filter(|old| !folders.contains(old)) {
-                // It is not there any more, for the most part.
-                let _ = watcher.unwatch(old);
-            }
-            let watch = |folder: &PathBuf| watcher.watch(folder, RecursiveMode::NonRecursive);
-            let outcomes: Vec<_> = folders.iter().map(watch).collect();
-            self.folders = folders;
-            let now = Way::to(path)?;
-            if now == way {
-                // The others may be closed to us, or not be there.
-                return outcomes.into_iter().next().unwrap_or(Ok(()));
-            }
-            way = now;
-        }
-        Ok(())
-    }
-}
-
-/// To read the file is not a change of it. Events that were lost may have been one.
-fn is_change(event: notify::Result<Event>, way: &Mutex<Way>) -> bool {
-    let Ok(event) = event else {
-        return true;
-    };
-    let way = lock(way);
-    let is_near = event.paths.iter().any(|path| way.is_touched_by(path));
-    !event.kind.is_access() && (is_near || event.need_rescan() || event.paths.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, time::Duration};
@@ -462,7 +233,7 @@ mod tests {
     use tempfile::TempDir;
     use tokio::time::{Instant, timeout};
 
-    use super::{Change, File, file, parse};
+    use super::{Change, Endpoint, File, Reader, State, WatchedFile, file, parse};
 
     /// The changes in short: `+uri`, `-uri`, or an error.
     async fn next(source: &mut File) -> String {
@@ -484,8 +255,6 @@ mod tests {
         let two = "[\n  \"http://10.0.0.1:50051\",\n  \"http://b.test\"\n]\n";
         assert_eq!(parse(two.as_bytes()).map(|list| list.len()), Ok(2));
         assert_eq!(parse(b"[]").map(|list| list.len()), Ok(0));
-        let marked = format!("\u{feff}{two}");
-        assert_eq!(parse(marked.as_bytes()).map(|list| list.len()), Ok(2));
 
         let empty = "the file is empty; no backends are written []";
         refused("", empty);
@@ -504,7 +273,6 @@ mod tests {
             "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\" \
              at line 1 column 2",
         );
-        refused("\u{feff}", empty);
         let no_list = r#"not a list like ["http://10.0.0.1:50051"]"#;
         refused("{\"backends\": []}", no_list);
         refused("http://a:1", no_list);
@@ -524,8 +292,12 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("backends.json");
         fs::write(&path, r#"["http://a:1"]"#).expect("written");
-        let mut source = file(&path).expect("a path");
-        source.options.watched = false;
+        let unwatched = WatchedFile::new(path.clone()).expect("a path").unwatched();
+        let reader = Reader::new(unwatched, Endpoint::from_static("http://any"));
+        let mut source = File {
+            path: path.clone(),
+            state: State::Made(Some(Box::new(reader))),
+        };
         assert_eq!(next(&mut source).await, "+http://a:1/");
 
         let start = Instant::now();

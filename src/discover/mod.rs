@@ -39,6 +39,7 @@ mod list;
 mod push;
 mod refresh;
 mod source;
+mod watched_file;
 
 pub(crate) use dns::by_name;
 pub use dns::{Dns, dns};
@@ -47,3 +48,4 @@ pub use list::{List, list};
 pub use push::{Push, push};
 pub use refresh::RefreshHandle;
 pub(crate) use source::{BackendChange, BackendChanges, assign_ids};
+pub(crate) use watched_file::WatchedFile;
