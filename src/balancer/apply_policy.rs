@@ -62,8 +62,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// published, and at the [`deadline`](Self::deadline).
     pub(crate) fn apply_policy(&mut self, now: Instant) -> Effects<E> {
         let grace_over = self.emptied_until.take_if(|until| *until <= now).is_some();
+        let is_overdue = self.silent_until.take_if(|until| *until <= now).is_some();
+        self.is_overdue |= is_overdue;
         let mut effects = self.run_by_policy(now);
-        effects.changed |= grace_over;
+        effects.changed |= grace_over || is_overdue;
         effects
     }
 
@@ -107,7 +109,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             }
             Policy::PickFirst(_) | Policy::RoundRobin => None,
         };
-        [policy, self.emptied_until].into_iter().flatten().min()
+        let waits = [policy, self.silent_until, self.emptied_until];
+        waits.into_iter().flatten().min()
     }
 
     /// Whether a subchannel of this backend runs at once.

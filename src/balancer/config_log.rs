@@ -28,23 +28,26 @@ pub(super) fn log(config: &ServiceConfig, settings: &Settings, news: News, is_de
         Chosen::Of(service) => Some(service),
         Chosen::Off | Chosen::Disabled { .. } => None,
     };
-    let source = &settings.source;
+    let channel = &*settings.name;
+    let source = settings.source;
     match news {
-        News::Begins => info!(target: CHANNEL, source, ?policy, health = service, "begins"),
-        News::Changed if is_demoted => {
-            debug!(target: SERVICE_CONFIG, ?policy, service, "changed");
+        News::Begins => {
+            info!(target: CHANNEL, channel, source, ?policy, health = service, "begins")
         }
-        News::Changed => info!(target: SERVICE_CONFIG, ?policy, service, "changed"),
+        News::Changed if is_demoted => {
+            debug!(target: SERVICE_CONFIG, channel, ?policy, service, "changed");
+        }
+        News::Changed => info!(target: SERVICE_CONFIG, channel, ?policy, service, "changed"),
     }
     if let Chosen::Disabled { service, why } = chosen {
-        warn!(target: SERVICE_CONFIG, service, "asks for health checks, which {why}");
+        warn!(target: SERVICE_CONFIG, channel, service, "asks for health checks, which {why}");
     }
     for hint in warning.iter().chain(config.hints().iter().take(MAX_HINTS)) {
-        warn!(target: SERVICE_CONFIG, "{hint}");
+        warn!(target: SERVICE_CONFIG, channel, "{hint}");
     }
     let fields = config.fields_without_effect();
     if !fields.is_empty() {
         let text = "these fields have no effect yet";
-        warn!(target: SERVICE_CONFIG, ?fields, "{text}");
+        warn!(target: SERVICE_CONFIG, channel, ?fields, "{text}");
     }
 }

@@ -57,6 +57,12 @@ pub(crate) struct Balancer<E, C> {
     source: SourceState,
     /// The last error of the source, until it names a backend or removes one.
     source_error: Option<Cause>,
+    /// How long the source may name nothing, and nothing fails for that.
+    first_backends_timeout: Option<Duration>,
+    /// While the channel waits for that.
+    pub(super) silent_until: Option<Instant>,
+    /// It has waited in vain, since it was last IDLE.
+    pub(super) is_overdue: bool,
     /// While the set is empty, was not, and may soon be filled again.
     pub(super) emptied_until: Option<Instant>,
     /// By id, which is the order in which the source named them: ids grow.
@@ -120,10 +126,32 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             },
             source: SourceState::Silent,
             source_error: None,
+            first_backends_timeout: None,
+            silent_until: None,
+            is_overdue: false,
             emptied_until: None,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
         }
+    }
+
+    /// The source has `timeout` to name a backend or to fail, from now on or from when the
+    /// channel leaves IDLE. Then calls fail, until it does.
+    pub(crate) fn expect_backends_within(&mut self, now: Instant, timeout: Option<Duration>) {
+        self.first_backends_timeout = timeout;
+        self.expect_backends(now);
+    }
+
+    fn expect_backends(&mut self, now: Instant) {
+        let is_awaited = self.phase == ChannelPhase::Active && self.source == SourceState::Silent;
+        let timeout = self.first_backends_timeout.filter(|_| is_awaited);
+        self.is_overdue = false;
+        self.silent_until = timeout.and_then(|timeout| now.checked_add(timeout));
+    }
+
+    /// The endpoint of every backend, as the source wants it.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &E> {
+        self.backends.values().map(Backend::wanted)
     }
 
     /// The source names a backend, or names it again: then only a different
@@ -227,6 +255,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.state();
         self.phase = ChannelPhase::Active;
+        self.expect_backends(now);
         if let Policy::PickFirst(pick_first) = &mut self.policy {
             pick_first.begin(now);
         }
@@ -244,6 +273,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.state();
         self.phase = ChannelPhase::Idle;
+        self.expect_backends(now);
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
             let outgoing = backend.go_idle(&mut self.running);
@@ -324,6 +354,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let mut effects = Effects::changed(self.phase != ChannelPhase::Closed);
         self.phase = ChannelPhase::Closed;
         self.source_error = None;
+        self.silent_until = None;
         self.emptied_until = None;
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
@@ -355,7 +386,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         match (self.source, &self.source_error) {
             _ if self.emptied_until.is_some() => Connecting,
-            (SourceState::Silent, None) => Connecting,
+            (SourceState::Silent, None) if !self.is_overdue => Connecting,
             _ => self.aggregate(),
         }
     }
@@ -381,6 +412,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             return None;
         }
         let text = match self.source {
+            SourceState::Silent if self.is_overdue => {
+                let timeout = self.first_backends_timeout.unwrap_or_default();
+                let text = format!("no backends yet: the source has named none within {timeout:?}");
+                return Some(Cause::new(CauseKind::NoBackends, text));
+            }
             SourceState::Silent => return None,
             SourceState::Heard => "no backends",
             SourceState::Ended { heard: true } => {
@@ -397,6 +433,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     fn mark_source_healthy(&mut self) -> bool {
         let before = self.cause();
         self.source_error = None;
+        self.silent_until = None;
         self.source = match self.source {
             SourceState::Silent | SourceState::Heard => SourceState::Heard,
             SourceState::Ended { .. } => SourceState::Ended { heard: true },

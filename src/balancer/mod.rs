@@ -11,6 +11,7 @@
 
 mod apply_policy;
 mod backend;
+mod channel_log;
 mod config;
 mod config_log;
 mod config_updates;

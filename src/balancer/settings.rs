@@ -14,8 +14,14 @@ pub(crate) struct Settings {
     pub(crate) health: Arc<HealthOptions>,
     /// Whose health is checked, where the service config says nothing.
     pub(crate) health_choice: HealthChoice,
-    /// What names the backends, for the log.
-    pub(crate) source: String,
+    /// What the log calls the channel.
+    pub(crate) name: Arc<str>,
+    /// The type of what names the backends, for the log.
+    pub(crate) source: &'static str,
+    /// How long the source may name nothing until calls fail; for ever if `None`.
+    pub(crate) first_backends_timeout: Option<Duration>,
+    /// The timeout of the backends to come, where that is known before they are.
+    pub(crate) template_timeout: Option<Duration>,
     /// The application's own service config.
     pub(crate) default_config: Option<Arc<ServiceConfig>>,
     pub(crate) config_updates: Option<ConfigUpdates>,

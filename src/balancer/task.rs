@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -13,9 +14,9 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task, time,
 };
-use tracing::{debug, error, field::display, info, warn};
 
 use super::{
+    channel_log::ChannelLog,
     config::Configs,
     config_log::{self, News},
     effects::{Effects, Start, SubchannelId},
@@ -33,7 +34,7 @@ use crate::{
     connectivity::ConnectivityState,
     discover::{BackendChange, BackendChanges},
     error::{Cause, CauseKind},
-    routing::{BackendId, Board, Command, Cursor},
+    routing::{BackendId, Board, Command, Cursor, End},
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
@@ -43,15 +44,8 @@ use crate::{
         clock::now,
         contained::{contained, contained_future},
         in_flight::InFlight,
-        log_budget::{LogBudget, LogDecision},
     },
 };
-
-/// The targets of what is logged here; see the crate's documentation.
-const BACKEND: &str = "tonic_health_channel::backend";
-const CHANNEL: &str = "tonic_health_channel::channel";
-const DISCOVER: &str = "tonic_health_channel::discover";
-const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
 
 /// The source is not asked while as many stopped subchannels have not ended: it could stop
 /// them faster than they end.
@@ -67,13 +61,16 @@ pub(crate) fn new(
     let config_updates = settings.config_updates.take();
     let configs = Configs::new(settings.default_config.take(), config_updates.is_some());
     let config = configs.in_force();
-    let machine = Balancer::new(settings.eager, config.is_some());
+    let mut machine = Balancer::new(settings.eager, config.is_some());
+    machine.expect_backends_within(now(), settings.first_backends_timeout);
+    let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine.publication().split(0, &cursor);
     let board = Arc::new(Board::new(
         status,
         picker,
         config.clone(),
+        settings.template_timeout,
         settings.max_waiting_calls,
     ));
     let (reports_in, reports) = mpsc::channel(BATCH);
@@ -109,7 +106,7 @@ pub(crate) fn new(
             in_turn: InTurn::default(),
         },
         reports_in,
-        log: LogBudget::default(),
+        log: ChannelLog::new(name),
     };
     worker.adopt(config);
     if worker.settings.eager {
@@ -145,7 +142,7 @@ struct Worker {
     inputs: Inputs,
     /// A copy for each subchannel; ours keeps the receiver open.
     reports_in: mpsc::Sender<ReportMessage<SubchannelId>>,
-    log: LogBudget,
+    log: ChannelLog,
 }
 
 /// A subchannel that runs.
@@ -166,11 +163,10 @@ impl Worker {
             self.board.set_runtime(runtime);
         }
         while let Err(text) = contained_future(self.turns()).await {
-            // Calls go by what was published last.
-            let _ = contained(|| error!(target: CHANNEL, panic = text, "the worker panicked"));
+            self.log.worker_panicked(&text);
             time::sleep(RESTART).await;
             if let Err(text) = contained(|| self.recover()) {
-                let _ = contained(|| error!(target: CHANNEL, panic = text, "cannot go on yet"));
+                self.log.cannot_recover(&text);
             }
         }
         let effects = self.machine.on_shutdown();
@@ -219,7 +215,11 @@ impl Worker {
                         .send_modify(|control| control.backoff_resets += 1);
                     false
                 }
-                Input::Command(Some(Command::Close) | None) => break,
+                Input::Command(Some(Command::Close)) => break,
+                Input::Command(None) => {
+                    self.board.set_end(End::Dropped);
+                    break;
+                }
                 Input::Reports => {
                     self.inputs.drain_pending_reports(&mut messages).await;
                     self.take_reports(&mut messages);
@@ -292,7 +292,7 @@ impl Worker {
         let now = now();
         let next = self.restarts.add(now, end.id);
         let (id, report) = (end.id, end.report(next));
-        error!(target: BACKEND, cause = report.cause.as_ref().map(display), again_in = ?RESTART, "a task has died");
+        self.log.task_died(report.cause.as_ref());
         let effects = self.machine.on_report(now, id, report, None);
         self.apply(effects)
     }
@@ -343,12 +343,12 @@ impl Worker {
             }
             FromSource::Failed { text, retry } => {
                 let error = Cause::new(CauseKind::NameResolver, &*text);
-                warn!(target: DISCOVER, error = error.text(), ?retry, "failed");
+                self.log.source_failed(error.text(), retry);
                 self.machine.on_discovery_error(text)
             }
             FromSource::Ended => self.machine.on_discovery_end(),
             FromSource::Panicked(text) => {
-                error!(target: DISCOVER, error = text, "its backends stay");
+                self.log.source_panicked(&text);
                 let effects = self.machine.on_discovery_error(text);
                 let changed = self.apply(effects);
                 let effects = self.machine.on_discovery_end();
@@ -364,12 +364,7 @@ impl Worker {
             Some(Err(error)) => {
                 let text = error.trim_start_matches("service config: ");
                 let cause = Cause::new(CauseKind::ServiceConfig, text);
-                match self.log.spend(now()) {
-                    LogDecision::Demote => {
-                        debug!(target: SERVICE_CONFIG, error = cause.text(), "invalid")
-                    }
-                    _ => warn!(target: SERVICE_CONFIG, error = cause.text(), "invalid"),
-                }
+                self.log.config_invalid(cause.text());
                 self.configs.on_update(Err(cause));
             }
             None => {
@@ -424,7 +419,7 @@ impl Worker {
         {
             let is_demoted = match news {
                 News::Begins => false,
-                News::Changed => matches!(self.log.spend(now()), LogDecision::Demote),
+                News::Changed => self.log.is_spent(),
             };
             config_log::log(config, &self.settings, news, is_demoted);
         }
@@ -499,7 +494,7 @@ impl Worker {
             not_before,
         }: Start<Endpoint>,
     ) {
-        debug!(target: BACKEND, backend = &*label, uri = %endpoint.uri(), "starts");
+        self.log.starts(&label, endpoint.uri());
         let (stop, stopped) = oneshot::channel();
         let executor = endpoint.get_executor().bind(Handle::current());
         let tell = self.settings.tell_backend;
@@ -508,6 +503,8 @@ impl Worker {
             self.in_flight.insert(backend, in_flight.clone());
         }
         let limits = CallLimits::of(&endpoint);
+        let backoff = endpoint.get_connect_backoff();
+        let backoff = backoff.unwrap_or(&self.settings.backoff).clone();
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
         let spec = Spec {
             id,
@@ -515,13 +512,14 @@ impl Worker {
             endpoint,
             not_before,
             config: Config {
-                backoff: self.settings.backoff.clone(),
+                backoff,
                 health: self.settings.health.clone(),
                 connections,
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
             context: BackendContext {
+                channel: self.settings.name.clone(),
                 backend: backend.0,
                 queue: self.board.queue().clone(),
                 in_flight,
@@ -541,8 +539,16 @@ impl Worker {
         let task = TellEnd::new(id, self.ends_in.clone()).of(subchannel::run(spec, stopped));
         // An executor that panics has dropped the task, which tells that by itself.
         if let Err(panic) = contained(|| executor.spawn(task)) {
-            error!(target: BACKEND, panic, "its executor panicked");
+            self.log.executor_panicked(&panic);
         }
+    }
+
+    /// How long a call may wait for a backend: as long as the longest timeout of an endpoint,
+    /// if all have one.
+    fn wait_timeout(&self) -> Option<Duration> {
+        let timeouts = self.machine.endpoints().map(Endpoint::call_timeout);
+        let longest = timeouts.reduce(|longest, timeout| Some(longest?.max(timeout?)));
+        longest.unwrap_or(self.settings.template_timeout)
     }
 
     fn publish(&mut self) {
@@ -553,18 +559,10 @@ impl Worker {
             .on_published(now(), status.backends().len());
         let before = self.board.routing().status.state();
         if before != status.state() {
-            let (to, backends) = (status.state(), status.backends().len());
-            let cause = status.cause().map(display);
-            match self.log.spend(now()) {
-                LogDecision::Demote => {
-                    debug!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
-                }
-                LogDecision::EmitLast | LogDecision::Emit => {
-                    info!(target: CHANNEL, from = %before, %to, backends, cause, "channel");
-                }
-            }
+            self.log.changed(before, &status, self.board.end());
         }
-        self.board.publish(status, picker, self.config.clone());
+        self.board
+            .publish(status, picker, self.config.clone(), self.wait_timeout());
     }
 }
 
@@ -574,7 +572,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if self.board.routing().status.state() != ConnectivityState::Shutdown {
             if !thread::panicking() {
-                self.board.abandon();
+                self.board.set_end(End::RuntimeEnded);
             }
             let effects = self.machine.on_shutdown();
             self.apply(effects);

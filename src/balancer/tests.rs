@@ -320,6 +320,59 @@ fn in_idle_nothing_runs_and_a_call_starts_it_anew() {
     );
 }
 
+/// A script of a channel whose source has 3 s to name a backend.
+#[track_caller]
+fn check_impatient(script: Name) {
+    let mut machine = Balancer::new(true, true);
+    machine.expect_backends_within(Instant::now(), Some(Duration::from_secs(3)));
+    run(machine, "connecting", script);
+}
+
+// D308
+#[test]
+fn a_source_that_names_nothing_is_waited_for_so_long() {
+    check_impatient(
+        "
+        -          |         |
+        -          |         |
+        -          |         | failing (no backends yet: the source has named none within 3s)
+        -          |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        ",
+    );
+    check_impatient(
+        "
+        insert 1 a | start 0 | connecting: 1@a connecting
+        -          |         |
+        -          |         |
+        -          |         |
+        -          |         |
+        ",
+    );
+    // In IDLE nothing is waited for, and afterwards anew.
+    check_impatient(
+        "
+        -          |         |
+        idle       |         | idle
+        -          |         |
+        -          |         |
+        connect    |         | connecting
+        -          |         |
+        -          |         |
+        -          |         | failing (no backends yet: the source has named none within 3s)
+        error bad  |         | failing (name resolver error: bad)
+        idle       |         | idle (name resolver error: bad)
+        ",
+    );
+    let mut patient = Machine::new(true, true);
+    patient.expect_backends_within(Instant::now(), Some(Duration::MAX));
+    assert_eq!(
+        patient.deadline(),
+        None,
+        "a time that no clock knows is never"
+    );
+}
+
 #[test]
 fn the_endpoint_named_last_is_for_after_idle() {
     check_up(

@@ -6,9 +6,9 @@ use std::{
 };
 
 use http::{Extensions, HeaderMap};
-use tokio::select;
+use tokio::{select, time::Instant};
 
-use super::deadline::{Deadline, Limit};
+use super::deadline::{Deadline, Limit, limit_after, sooner};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Pick, Status},
@@ -64,11 +64,21 @@ pub(super) async fn admit(
     had_turn: bool,
     deadline: &mut Deadline,
 ) -> Result<CallSlot, Error> {
-    let limit = deadline.limit();
-    let runtime = || board.runtime();
     let waited = wait(board, patient, had_turn);
-    let slot = deadline.wait(limit, runtime, waited).await;
+    let slot = wait_for_backend(board, deadline, waited).await;
     slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+}
+
+/// What `waited` gives, or the limit of the call, or that of a wait for a backend: what its
+/// endpoints say, which may not be known at first.
+pub(super) async fn wait_for_backend<F: Future>(
+    board: &Board,
+    deadline: &mut Deadline,
+    waited: F,
+) -> Result<F::Output, Limit> {
+    let (began, own) = (Instant::now(), deadline.limit());
+    let limit = || sooner(own, limit_after(began, board.routing().wait_timeout));
+    deadline.wait(limit, || board.runtime(), waited).await
 }
 
 pub(super) async fn wait(
@@ -146,7 +156,7 @@ pub(crate) async fn wait_within<F: Future>(
 ) -> Result<F::Output, Error> {
     let mut deadline = Deadline::new(&HeaderMap::new(), &Extensions::new(), Some(timeout));
     let limit = deadline.limit();
-    let outcome = deadline.wait(limit, || board.runtime(), waited).await;
+    let outcome = deadline.wait(|| limit, || board.runtime(), waited).await;
     outcome.map_err(|limit| expired_without_backend(board, limit))
 }
 

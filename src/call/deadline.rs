@@ -100,27 +100,30 @@ impl Deadline {
         }
     }
 
-    /// The outcome of `waited`, or the limit if that comes first. After a wait what the
-    /// caller wrote is more than what is left.
+    /// The outcome of `waited`, or the limit if that comes first; which one that is, is asked
+    /// at each poll. After a wait what the caller wrote is more than what is left.
     ///
     /// `runtime` keeps the time. If it is not known yet, the wait is woken once it is.
     pub(super) async fn wait<'a, F: Future>(
         &mut self,
-        limit: Option<Limit>,
+        limit: impl Fn() -> Option<Limit>,
         runtime: impl Fn() -> Option<&'a Handle>,
         waited: F,
     ) -> Result<F::Output, Limit> {
         self.is_retold = true;
-        let Some(limit) = limit else {
-            return Ok(waited.await);
-        };
         let mut waited = pin!(waited);
         let mut timer = pin!(None);
+        let mut set_to = None;
         poll_fn(|cx| {
             if let Poll::Ready(output) = waited.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if timer.is_none() {
+            let Some(limit) = limit() else {
+                timer.set(None);
+                return Poll::Pending;
+            };
+            if timer.is_none() || set_to != Some(limit.at) {
+                set_to = Some(limit.at);
                 timer.set(runtime().map(|runtime| timer_on(runtime, limit.at)));
             }
             match timer.as_mut().as_pin_mut() {
@@ -171,16 +174,22 @@ impl Deadline {
 
     /// What bounds the call from here on, on an endpoint that has this timeout.
     pub(super) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
-        let of_endpoint = endpoint.filter(|_| !self.counts_endpoint);
-        let of_endpoint = of_endpoint.and_then(|allowed| {
-            let at = Instant::now().checked_add(allowed)?;
-            Some(Limit { at, allowed })
-        });
-        self.limit()
-            .into_iter()
-            .chain(of_endpoint)
-            .min_by_key(|limit| limit.at)
+        match endpoint.filter(|_| !self.counts_endpoint) {
+            None => self.limit(),
+            timeout => sooner(self.limit(), limit_after(Instant::now(), timeout)),
+        }
     }
+}
+
+/// What bounds a wait that began then. A time too far off to be told is no limit.
+pub(super) fn limit_after(began: Instant, timeout: Option<Duration>) -> Option<Limit> {
+    let allowed = timeout?;
+    let at = began.checked_add(allowed)?;
+    Some(Limit { at, allowed })
+}
+
+pub(super) fn sooner(one: Option<Limit>, other: Option<Limit>) -> Option<Limit> {
+    one.into_iter().chain(other).min_by_key(|limit| limit.at)
 }
 
 impl Times {
@@ -198,6 +207,11 @@ impl Times {
 }
 
 impl Limit {
+    /// Whether there is no time at all.
+    pub(super) fn is_zero(self) -> bool {
+        self.allowed.is_zero()
+    }
+
     /// The error of a call whose time has run out, with what it waited for.
     pub(super) fn expired(self, waiting: &str) -> Error {
         let allowed = self.allowed;

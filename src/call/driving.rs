@@ -38,7 +38,7 @@ pub(super) async fn let_tasks_run(board: &Board, deadline: &mut Deadline) {
     let over = status.wait_for(|status| !status.makes_any_of(&attempts));
     // However that ends, the call looks at what is published then.
     let runtime = || board.runtime();
-    let _ = deadline.wait(Some(limit), runtime, over).await;
+    let _ = deadline.wait(|| Some(limit), runtime, over).await;
 }
 
 /// Lets the driver of a connection read what its socket has, such as the end: the first yield

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tonic::{Code, body::Body};
 
 use super::{
-    admission::{Admission, admit, ask, expired_without_backend, try_admit},
+    admission::{Admission, admit, ask, expired_without_backend, try_admit, wait_for_backend},
     deadline::{Deadline, Limit},
     driving::{let_driver_read, let_tasks_run},
     rules::{Defaults, MethodRules, WaitForReady},
@@ -70,8 +70,7 @@ impl Call {
         };
         self.apply_method_config(rules);
         if self.deadline.is_zero() {
-            let text = "deadline exceeded before the call was sent: it was given no time";
-            return Err(Error::new(ErrorKind::DeadlineExceeded, text));
+            return Err(without_time());
         }
         let response = self.run(board).await?;
         let end = self.deadline.end();
@@ -105,9 +104,7 @@ impl Call {
                 let _ = routing_changed.changed().await;
             }
         };
-        let limit = self.deadline.limit();
-        let runtime = || board.runtime();
-        let config = self.deadline.wait(limit, runtime, config).await;
+        let config = wait_for_backend(board, &mut self.deadline, config).await;
         config.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
     }
 
@@ -137,6 +134,9 @@ impl Call {
             };
             self.request.prefetch().await?;
             let limit = self.deadline.limit_on(slot.connection().call_timeout());
+            if limit.is_some_and(Limit::is_zero) {
+                return Err(without_time());
+            }
             if slot.needs_credentials() {
                 // Boxed to keep it out of the future of calls that need none.
                 Box::pin(self.authorize(&slot, limit)).await?;
@@ -211,9 +211,14 @@ impl Call {
     async fn authorize(&mut self, slot: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
         let authorized = slot.authorize(&mut self.request);
         let runtime = || Some(slot.connection().runtime());
-        let authorized = self.deadline.wait(limit, runtime, authorized).await;
+        let authorized = self.deadline.wait(|| limit, runtime, authorized).await;
         authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
     }
+}
+
+fn without_time() -> Error {
+    let text = "deadline exceeded before the call was sent: it was given no time";
+    Error::new(ErrorKind::DeadlineExceeded, text)
 }
 
 /// Waits for the response, within the limit if there is one.

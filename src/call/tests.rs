@@ -85,7 +85,13 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
 // caller is lost in one of the first few hundred bursts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_publications_lose_no_caller_that_waits() {
-    let board = Arc::new(Board::new(status(0), Picker::Connecting, None, CALLERS));
+    let board = Arc::new(Board::new(
+        status(0),
+        Picker::Connecting,
+        None,
+        None,
+        CALLERS,
+    ));
     let rest = Arc::new(Barrier::new(CALLERS + 1));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
@@ -100,12 +106,12 @@ async fn a_million_publications_lose_no_caller_that_waits() {
             true => Picker::Failing,
             false => without_an_answer(&mut rng, &cursor),
         };
-        board.publish(status(generation), picker, None);
+        board.publish(status(generation), picker, None, None);
         if ends_burst && timeout(PATIENCE, rest.wait()).await.is_err() {
             panic!("somebody still waits after publication {generation}, which was a failure");
         }
     }
-    board.publish(status(PUBLICATIONS + 1), Picker::Shutdown, None);
+    board.publish(status(PUBLICATIONS + 1), Picker::Shutdown, None, None);
     let ended = timeout(PATIENCE, callers.join_all()).await;
     assert!(ended.is_ok(), "shutdown reaches every caller");
 }
@@ -123,6 +129,7 @@ async fn slot(board: &Board) -> CallSlot {
 async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup, Peer) {
     let (endpoint, mut dials) = dialled_endpoint();
     let context = BackendContext {
+        channel: "test".into(),
         backend,
         queue: board.queue().clone(),
         in_flight: InFlight::default(),
@@ -166,7 +173,7 @@ fn backends<'a>(calls: impl IntoIterator<Item = &'a CallSlot>) -> Vec<u64> {
 // R33
 #[tokio::test(start_paused = true)]
 async fn calls_that_waited_for_backends_take_turns() {
-    let board = Arc::new(Board::new(status(0), Picker::Connecting, None, 8));
+    let board = Arc::new(Board::new(status(0), Picker::Connecting, None, None, 8));
     let (picker, _peers) = ready(&board, 4, 100).await;
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -175,7 +182,7 @@ async fn calls_that_waited_for_backends_take_turns() {
     }
     tokio::task::yield_now().await;
 
-    board.publish(status(1), picker, None);
+    board.publish(status(1), picker, None, None);
     let calls = soon(calls.join_all()).await;
     let mut turns = backends(&calls);
     turns.sort_unstable();
@@ -185,9 +192,9 @@ async fn calls_that_waited_for_backends_take_turns() {
 // R33
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
-    let board = Board::new(status(0), Picker::Connecting, None, CALLERS);
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
     let (picker, _peers) = ready(&board, 3, 1).await;
-    board.publish(status(1), picker, None);
+    board.publish(status(1), picker, None, None);
     let mut calls = Vec::new();
     for _ in 0..3 {
         calls.push(soon(slot(&board)).await);
@@ -211,7 +218,7 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
 /// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.
 #[test]
 fn a_call_on_its_way_is_less_than_a_kilobyte() {
-    let board = Board::new(status(0), Picker::Connecting, None, CALLERS);
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
     let request = http::Request::new(tonic::body::Body::empty());
     let mut call = super::Call::new(request, super::Defaults::default());
     let size = size_of::<super::Call>() + size_of_val(&call.send(&board));

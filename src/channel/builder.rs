@@ -1,26 +1,23 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
-use std::{
-    any::type_name, future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration,
-};
+use std::{any::type_name, future::Future, hash::Hash, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::Uri;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
 use tower::{
     BoxError,
     discover::{Change, Discover},
 };
 
-use super::{Channel, runtime::runtime_in_context};
+use super::Channel;
 use crate::{
-    balancer::{self, ConfigUpdates, HealthChoice, Settings},
+    balancer::ConfigUpdates,
     call::Defaults,
     discover::{self, BackendChanges, RefreshHandle, assign_ids},
-    error::Error,
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
@@ -31,37 +28,73 @@ use crate::{
 /// the memory of one that does not.
 const MAX_WAITING_CALLS: usize = 100_000;
 
-/// How long [`ChannelBuilder::connect`] waits.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Without a call for so long, a channel lets go of its connections; gRPC's number.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// How long a source may say nothing at first: as long as an attempt to connect.
+const FIRST_BACKENDS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A channel in the making. Made by [`Channel::balance`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct ChannelBuilder {
-    source: BackendChanges,
+    pub(super) backends: Backends,
+    pub(super) made_of: MadeOf,
     /// For the log.
-    source_name: String,
-    service_config: Option<ServiceConfig>,
-    config_updates: Option<ConfigUpdates>,
-    config_updates_disabled: bool,
-    trouble: Option<RefreshHandle>,
-    health: Option<HealthOptions>,
-    health_service: Option<String>,
-    health_disabled: bool,
-    backoff: BackoffConfig,
-    connections: NonZeroUsize,
-    idle_timeout: Option<Duration>,
-    max_waiting_calls: usize,
-    tell_backend: bool,
-    credentials: Option<CallCredentials>,
-    allow_plaintext_credentials: bool,
+    pub(super) name: Option<String>,
+    pub(super) first_backends_timeout: Option<Duration>,
+    pub(super) service_config: Option<ServiceConfig>,
+    pub(super) config_updates: Option<ConfigUpdates>,
+    pub(super) config_updates_disabled: bool,
+    pub(super) trouble: Option<RefreshHandle>,
+    pub(super) health: Option<HealthOptions>,
+    pub(super) health_service: Option<String>,
+    pub(super) health_disabled: bool,
+    pub(super) backoff: BackoffConfig,
+    pub(super) connections: NonZeroUsize,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_waiting_calls: usize,
+    pub(super) tell_backend: bool,
+    pub(super) credentials: Option<CallCredentials>,
+    pub(super) allow_plaintext_credentials: bool,
     pub(super) executor: Executor,
     /// Whether its only endpoint, if there is just one, is dialled by sockets of ours.
     pub(super) needs_io: bool,
     pub(super) eager: bool,
     pub(super) defaults: Defaults,
+}
+
+/// The source of a channel, and what comes with it.
+pub(super) struct Backends {
+    pub(super) changes: BackendChanges,
+    /// The type of the source, for the log.
+    pub(super) source: &'static str,
+    pub(super) trouble: Option<RefreshHandle>,
+    pub(super) config_updates: Option<ConfigUpdates>,
+    /// Of each backend that it may name, where that is known.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// What [`ChannelBuilder::endpoint`] sets options of.
+pub(super) enum MadeOf {
+    /// Endpoints that have theirs.
+    Source,
+    Target {
+        target: String,
+        template: Box<Endpoint>,
+    },
+    List(Vec<Endpoint>),
+}
+
+impl Backends {
+    pub(super) fn new(changes: BackendChanges, source: &'static str) -> Self {
+        Self {
+            changes,
+            source,
+            trouble: None,
+            config_updates: None,
+            timeout: None,
+        }
+    }
 }
 
 /// Constructors. Those with a name of tonic's mean what they mean there.
@@ -86,7 +119,7 @@ impl Channel {
         D::Key: Hash + Eq + Clone + std::fmt::Debug + Send + Sync + 'static,
         D::Error: Into<BoxError>,
     {
-        ChannelBuilder::new(assign_ids(source, label), type_name::<D>())
+        ChannelBuilder::new(Backends::new(assign_ids(source, label), type_name::<D>()))
     }
 
     /// The builder of a channel to one endpoint.
@@ -125,7 +158,10 @@ impl Channel {
             .map(|endpoint| Change::Insert(endpoint.name(), endpoint))
             .map(Ok::<_, std::convert::Infallible>)
             .collect();
-        Self::balance(futures_util::stream::iter(changes)).build()
+        Self::balance(futures_util::stream::iter(changes))
+            .named("balance_list")
+            .connect_backoff(BackoffConfig::soon())
+            .build()
     }
 
     /// A channel over a set of endpoints that the application changes through
@@ -171,17 +207,23 @@ impl Channel {
         let source = assign_ids(source, |_, endpoint: &Endpoint| endpoint.address());
         let builder = ChannelBuilder {
             executor,
-            ..ChannelBuilder::new(source, "balance_channel")
+            ..ChannelBuilder::new(Backends::new(source, "balance_channel"))
         };
-        (builder.build(), changes)
+        let builder = builder.named("balance_channel");
+        (
+            builder.connect_backoff(BackoffConfig::soon()).build(),
+            changes,
+        )
     }
 }
 
 impl ChannelBuilder {
-    pub(super) fn new(source: BackendChanges, source_name: impl Into<String>) -> Self {
+    pub(super) fn new(backends: Backends) -> Self {
         Self {
-            source,
-            source_name: source_name.into(),
+            backends,
+            made_of: MadeOf::Source,
+            name: None,
+            first_backends_timeout: Some(FIRST_BACKENDS_TIMEOUT),
             service_config: None,
             config_updates: None,
             config_updates_disabled: false,
@@ -203,9 +245,16 @@ impl ChannelBuilder {
         }
     }
 
-    /// The same with another name of its source in the log.
-    pub(super) fn named(mut self, source: &str) -> Self {
-        self.source_name = source.to_owned();
+    /// The same, called so in the log unless [`name`](Self::name) says otherwise.
+    pub(super) fn named(mut self, name: &str) -> Self {
+        self.name.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
+    /// What the channel is called in its log lines (field `channel`). By default its target,
+    /// the backend's address, or the type of its source.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -259,8 +308,7 @@ impl ChannelBuilder {
         S: Stream<Item = Result<Option<ServiceConfig>, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        let updates = Box::pin(updates.map(|update| update.map_err(Into::into)));
-        self.config_updates = Some(Contained::new(updates));
+        self.config_updates = Some(config_updates(updates));
         self
     }
 
@@ -333,8 +381,18 @@ impl ChannelBuilder {
         self
     }
 
+    /// How long the source may name no backend until the channel is TRANSIENT_FAILURE, and
+    /// calls fail with that reason; from the start, or from when it leaves IDLE. Once the
+    /// source names one, all is as ever. 20 s by default; `None` is for ever, as in gRPC.
+    pub fn first_backends_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.first_backends_timeout = timeout.into();
+        self
+    }
+
     /// The pauses between attempts to connect to one backend. By default gRPC's:
-    /// 1 s, growing by 1.6 up to 120 s, each ±20 %.
+    /// 1 s, growing by 1.6 up to 120 s, each ±20 %. An endpoint can
+    /// [say otherwise](crate::Endpoint::connect_backoff) for itself. Channels by tonic's
+    /// constructors begin with 100 ms, as tonic connects again with the next call.
     pub fn connect_backoff(mut self, backoff: BackoffConfig) -> Self {
         self.backoff = backoff;
         self
@@ -445,119 +503,27 @@ impl ChannelBuilder {
         self.allow_plaintext_credentials = true;
         self
     }
-
-    /// Makes the channel and starts to connect.
-    ///
-    /// The channel belongs to the runtime in which this is called, and ends with it. Its
-    /// calls may be polled anywhere.
-    ///
-    /// # Panics
-    ///
-    /// If called outside a tokio runtime, or in one without timers or IO: `enable_all` on
-    /// the runtime's `Builder` enables both.
-    #[track_caller]
-    pub fn build(self) -> Channel {
-        let plaintext = self.allow_plaintext_credentials;
-        let updates_disabled = self.config_updates_disabled;
-        let config_updates = self.config_updates.filter(|_| !updates_disabled);
-        let settings = Settings {
-            backoff: self.backoff,
-            health_choice: HealthChoice {
-                service: self.health_service,
-                // A later config may name a service.
-                has_options: self.health.is_some() && config_updates.is_none(),
-                is_disabled: self.health_disabled,
-            },
-            source: self.source_name,
-            health: Arc::new(self.health.unwrap_or_default()),
-            default_config: self.service_config.map(Arc::new),
-            config_updates,
-            trouble: self.trouble,
-            eager: self.eager,
-            connections: self.connections,
-            idle_timeout: self.idle_timeout,
-            max_waiting_calls: self.max_waiting_calls,
-            tell_backend: self.tell_backend,
-            credentials: self.credentials.map(|credentials| match plaintext {
-                true => credentials.over_plaintext(),
-                false => credentials,
-            }),
-        };
-        let (commands_in, commands) = mpsc::unbounded_channel();
-        // A given executor may have a runtime of its own: its worker will tell.
-        let is_given = self.executor.is_given();
-        let runtime = match is_given {
-            true => Handle::try_current().ok(),
-            false => Some(runtime_in_context(self.needs_io)),
-        };
-        let (board, worker) = balancer::new(self.source, settings, commands);
-        match runtime {
-            Some(runtime) => {
-                if !is_given {
-                    board.set_runtime(runtime.clone());
-                }
-                self.executor.bind(runtime).spawn(worker);
-            }
-            None => self.executor.spawn(worker),
-        }
-        Channel::new_on(board, commands_in, self.defaults)
-    }
 }
 
-impl ChannelBuilder {
-    /// [Builds](Self::build) the channel, and returns it once it is READY. That takes 20 s at
-    /// most, gRPC's least connect timeout; for another bound build it, and
-    /// [`wait_until_ready_within`](Channel::wait_until_ready_within) that.
-    ///
-    /// ```no_run
-    /// use tonic_health_channel::Channel;
-    ///
-    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
-    /// let channel = Channel::target("dns:///shop.example:50051")?.connect().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of a call that waits for a backend with this deadline:
-    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names each
-    /// backend and its reason. The channel ends with it.
-    ///
-    /// # Panics
-    ///
-    /// As [`build`](Self::build).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends the channel.
-    pub async fn connect(self) -> Result<Channel, Error> {
-        let channel = self.build();
-        channel.wait_until_ready_within(CONNECT_TIMEOUT).await?;
-        Ok(channel)
-    }
+pub(super) fn config_updates<S, E>(updates: S) -> ConfigUpdates
+where
+    S: Stream<Item = Result<Option<ServiceConfig>, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    Contained::new(Box::pin(updates.map(|update| update.map_err(Into::into))))
 }
 
-impl std::fmt::Debug for ChannelBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChannelBuilder")
-            .field("service_config", &self.service_config)
-            .field("health", &self.health)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The name of a backend for people: its key, unless that says no more than its
-/// address.
+/// The name of a backend for people: the label of its endpoint, or its key; if that is its URI,
+/// its address.
 fn label<K: std::fmt::Debug>(key: &K, endpoint: &Endpoint) -> String {
+    if let Some(label) = endpoint.given_label() {
+        return label.to_owned();
+    }
     let key = format!("{key:?}");
     let bare = key.trim_matches('"');
-    let address = endpoint.address();
-    let bare_address = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| bare.trim_end_matches('/').strip_prefix(scheme));
-    match bare_address == Some(&address) {
-        true => address,
+    let uri = endpoint.uri().to_string();
+    match bare.trim_end_matches('/') == uri.trim_end_matches('/') {
+        true => endpoint.address(),
         false => bare.to_owned(),
     }
 }

@@ -4,7 +4,10 @@ use http::Uri;
 use tower::{BoxError, discover::Change};
 use tower_service::Service;
 
-use super::{Channel, builder::ChannelBuilder};
+use super::{
+    Channel,
+    builder::{Backends, ChannelBuilder},
+};
 use crate::{
     call::Defaults,
     connectivity::ConnectivityState,
@@ -13,6 +16,7 @@ use crate::{
     routing::Status,
     service_config::{LoadBalancingPolicy, ServiceConfig},
     transport::Endpoint,
+    util::backoff::BackoffConfig,
 };
 
 impl Endpoint {
@@ -91,7 +95,9 @@ impl Endpoint {
         let change = Change::Insert((), self.clone());
         let source = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(change)]);
         let source = assign_ids(source, |(), endpoint: &Endpoint| endpoint.address());
-        let mut builder = ChannelBuilder::new(source, self.address());
+        let backends = Backends::new(source, "endpoint");
+        let mut builder = ChannelBuilder::new(backends).named(&self.address());
+        builder = builder.connect_backoff(BackoffConfig::soon());
         builder.executor = self.get_executor().clone();
         builder.needs_io = self.uses_sockets();
         builder.eager = eager;

@@ -6,12 +6,15 @@
 //!   connect ┘
 //! ```
 
+mod build;
 pub(crate) mod builder;
+mod config_file;
 mod connect;
 mod handle;
 pub(crate) mod ready_backends;
 mod runtime;
 mod target;
+mod template;
 pub(crate) mod watch;
 
 #[doc(no_inline)]

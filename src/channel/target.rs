@@ -8,7 +8,12 @@ use std::{
 
 use futures_util::stream;
 
-use super::{Change, Channel, builder::ChannelBuilder};
+#[cfg(feature = "hickory")]
+use super::builder::config_updates;
+use super::{
+    Change, Channel,
+    builder::{ChannelBuilder, MadeOf},
+};
 use crate::{
     discover::{self, Dns},
     error::{Error, ErrorKind},
@@ -97,8 +102,13 @@ impl Channel {
     /// # }
     /// ```
     pub fn target_with(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
-        let builder = Self::over_target(target, template)?;
-        Ok(builder.named(target))
+        let mut builder = Self::over_target(target, template.clone())?.named(target);
+        builder.backends.timeout = template.call_timeout();
+        builder.made_of = MadeOf::Target {
+            target: target.to_owned(),
+            template: Box::new(template),
+        };
+        Ok(builder)
     }
 
     fn over_target(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
@@ -172,12 +182,12 @@ impl Channel {
             (dns, configs)
         };
         let refresh = dns.refresh_handle();
-        let builder = Self::balance(dns).on_connection_trouble(refresh);
+        let mut builder = Self::balance(dns);
+        builder.backends.trouble = Some(refresh);
         #[cfg(feature = "hickory")]
-        let builder = match configs {
-            Some(configs) => builder.service_config_updates(configs),
-            None => builder,
-        };
+        if let Some(configs) = configs {
+            builder.backends.config_updates = Some(config_updates(configs));
+        }
         builder
     }
 }
@@ -217,9 +227,7 @@ impl<'a> Target<'a> {
         };
         match family {
             Some(family) => format!("a list of addresses has a scheme; write `{family}:{target}`"),
-            None => "a list of names is no target; give their URIs to `discover::list`, and that \
-                     to `Channel::balance`"
-                .to_owned(),
+            None => "a list of names is no target; give their URIs to `Channel::list`".to_owned(),
         }
     }
 
@@ -403,7 +411,7 @@ mod tests {
             "write `ipv4:127.0.0.1:1,127.0.0.1:2`",
         );
         is_rejected("[::1]:1,[::1]:2", "write `ipv6:[::1]:1,[::1]:2`");
-        is_rejected("localhost:1,localhost:2", "`discover::list`");
+        is_rejected("localhost:1,localhost:2", "`Channel::list`");
         is_rejected("xds:///shop", "`tonic-xds`");
         is_rejected("ipv4:[::1]:1", "`[::1]:1` is no such address");
         is_rejected("ipv6:10.0.0.1:1", "`10.0.0.1:1` is no such address");

@@ -14,9 +14,12 @@
 //! in any other order a publication in between is a wake-up lost. Routing is
 //! stored before either wake-up.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -45,6 +48,15 @@ pub(crate) enum Command {
     Close,
 }
 
+/// How a channel ends that was not closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// With the last handle of its user.
+    Dropped,
+    /// Its worker was dropped.
+    RuntimeEnded,
+}
+
 /// What one channel has published. Shared by the channel's handles, its calls
 /// and its balancer. It does not keep the channel alive.
 pub(crate) struct Board {
@@ -60,8 +72,8 @@ pub(crate) struct Board {
     max_waiting: usize,
     /// Keeps the time of calls that wait. Unknown until a given executor has begun.
     runtime: OnceLock<Handle>,
-    /// The worker was dropped before its end.
-    abandoned: AtomicBool,
+    /// Why the channel has ended, unless its user closed it.
+    end: OnceLock<End>,
 }
 
 /// One call that waits; counted for as long as this lives.
@@ -72,12 +84,14 @@ impl Board {
         first: Status,
         picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
+        wait_timeout: Option<Duration>,
         max_waiting: usize,
     ) -> Self {
         let status = Arc::new(first);
         let routing = Routing {
             picker,
             config,
+            wait_timeout,
             status: status.clone(),
         };
         Self {
@@ -91,7 +105,7 @@ impl Board {
             waiting: AtomicUsize::new(0),
             max_waiting,
             runtime: OnceLock::new(),
-            abandoned: AtomicBool::new(false),
+            end: OnceLock::new(),
         }
     }
 
@@ -122,16 +136,19 @@ impl Board {
         status: Status,
         picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
+        wait_timeout: Option<Duration>,
     ) {
         let status = Arc::new(status);
         let next = Arc::new(Routing {
             picker,
             config,
+            wait_timeout,
             status: status.clone(),
         });
         let last = self.routing.swap(next.clone());
         let first_config = last.config.is_none() && next.config.is_some();
-        if first_config || last.picker.could_answer_differently(&next.picker) {
+        let other_timeout = last.wait_timeout != next.wait_timeout;
+        if first_config || other_timeout || last.picker.could_answer_differently(&next.picker) {
             self.routing_changed.send_replace(());
         }
         if !self.queue.is_empty()
@@ -155,18 +172,23 @@ impl Board {
         }
     }
 
-    /// The runtime of the worker has ended. The last publication follows.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Relaxed);
+    /// The channel ends without being closed. The last publication follows.
+    pub(crate) fn set_end(&self, end: End) {
+        let _ = self.end.set(end);
     }
 
     /// Why a channel that is SHUTDOWN takes no calls.
     pub(crate) fn closed(&self) -> Error {
-        let text = match self.abandoned.load(Relaxed) {
-            true => "the channel's runtime has ended",
-            false => "the channel is closed",
-        };
-        Error::new(ErrorKind::Closed, text)
+        Error::new(ErrorKind::Closed, self.end())
+    }
+
+    /// How a channel that is SHUTDOWN came to that.
+    pub(crate) fn end(&self) -> &'static str {
+        match self.end.get() {
+            None => "the channel was closed",
+            Some(End::Dropped) => "the channel was dropped: no clone of it is left",
+            Some(End::RuntimeEnded) => "the channel's runtime has ended",
+        }
     }
 
     /// Asks the balancer to leave IDLE. Does nothing in any other state.

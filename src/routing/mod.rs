@@ -12,6 +12,6 @@ mod picker;
 mod snapshot;
 mod standstill;
 
-pub(crate) use board::{Board, Command};
+pub(crate) use board::{Board, Command, End};
 pub(crate) use picker::{Cursor, Pick, Picker};
 pub use snapshot::{BackendId, BackendStatus, Status};

@@ -33,6 +33,8 @@ pub(crate) struct Routing {
     pub(crate) picker: Picker<ConnectionGroup>,
     /// The one in force; none before the first is known.
     pub(crate) config: Option<Arc<ServiceConfig>>,
+    /// How long a call may wait for a backend.
+    pub(crate) wait_timeout: Option<Duration>,
     pub(crate) status: Arc<Status>,
 }
 

@@ -72,6 +72,7 @@ impl ActiveConnections {
             true => {
                 warn!(
                     target: HEALTH,
+                    channel = &*context.channel,
                     backend = &*label,
                     "the server allows at most one stream per connection, which the health check \
                      needs; calls get a second connection"

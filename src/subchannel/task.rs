@@ -127,7 +127,8 @@ impl<I: Copy> Task<I> {
     fn take(&mut self, now: Instant, input: Input) -> Effects {
         match input {
             Input::Dialled(Ok(mut connections)) => {
-                debug!(target: BACKEND, backend = &*self.spec.label, "connected");
+                let (channel, backend) = names(&self.spec);
+                debug!(target: BACKEND, channel, backend, "connected");
                 // That may have changed since the dial began.
                 connections.check(self.machine.service().is_some());
                 self.connections = Some(connections);
@@ -156,29 +157,29 @@ impl<I: Copy> Task<I> {
     }
 
     fn take_event(&mut self, now: Instant, event: ConnectionEvent) -> Effects {
-        let backend = &*self.spec.label;
+        let (channel, backend) = names(&self.spec);
         let Some(connections) = &mut self.connections else {
             return Effects::default();
         };
         match event {
             ConnectionEvent::Lost(cause) => {
-                debug!(target: BACKEND, backend, %cause, "connection lost");
+                debug!(target: BACKEND, channel, backend, %cause, "connection lost");
                 match connections.replace_first() {
                     true => return self.machine.on_replaced(now),
                     false => return self.machine.on_disconnected(now, cause),
                 }
             }
             ConnectionEvent::Dialled(Ok(connection)) => {
-                debug!(target: BACKEND, backend, "one connection more");
+                debug!(target: BACKEND, channel, backend, "one connection more");
                 connections.add(connection);
                 self.machine.on_extra_joined();
             }
             ConnectionEvent::Dialled(Err(cause)) => {
-                debug!(target: BACKEND, backend, %cause, "no connection more");
+                debug!(target: BACKEND, channel, backend, %cause, "no connection more");
                 self.machine.on_extra_failed();
             }
             ConnectionEvent::ExtraLost(at, cause) => {
-                debug!(target: BACKEND, backend, %cause, "extra connection lost");
+                debug!(target: BACKEND, channel, backend, %cause, "extra connection lost");
                 connections.remove(at);
                 self.machine.on_extra_lost();
             }
@@ -217,9 +218,11 @@ impl<I: Copy> Task<I> {
         }
         let service = self.machine.service();
         if let (Some(rpc), Some(service), Some(connections)) = (start, service, &self.connections) {
+            let (channel, backend) = names(&self.spec);
             debug!(
                 target: HEALTH,
-                backend = &*self.spec.label,
+                channel,
+                backend,
                 ?rpc,
                 service = &**service,
                 "health check"
@@ -265,7 +268,7 @@ impl<I: Copy> Task<I> {
     /// A change of state is for operators, any other for who looks closer; and so is
     /// one of too many.
     fn log_change(&mut self, now: &Report) {
-        let backend = &*self.spec.label;
+        let (channel, backend) = names(&self.spec);
         let Report {
             state: to, health, ..
         } = now;
@@ -273,30 +276,31 @@ impl<I: Copy> Task<I> {
         let from = self.sent.as_ref().map(|sent| sent.state);
         if from == Some(*to) {
             let connections = now.connections;
-            debug!(target: BACKEND, backend, state = %to, %health, cause, connections, "backend");
+            debug!(target: BACKEND, channel, backend, state = %to, %health, cause, connections, "backend");
             return;
         }
         let from = from.unwrap_or(ConnectivityState::Idle);
-        match spend(&mut self.log, backend) {
+        match spend(&mut self.log, channel, backend) {
             LogDecision::Emit | LogDecision::EmitLast => {
-                info!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+                info!(target: BACKEND, channel, backend, %from, %to, %health, cause, "backend");
             }
             LogDecision::Demote => {
-                debug!(target: BACKEND, backend, %from, %to, %health, cause, "backend");
+                debug!(target: BACKEND, channel, backend, %from, %to, %health, cause, "backend");
             }
         }
     }
 
     fn log(&mut self, notice: Notice) {
-        let backend = &*self.spec.label;
-        if spend(&mut self.log, backend) == LogDecision::Demote {
-            debug!(target: HEALTH, backend, ?notice, "once more");
+        let (channel, backend) = names(&self.spec);
+        if spend(&mut self.log, channel, backend) == LogDecision::Demote {
+            debug!(target: HEALTH, channel, backend, ?notice, "once more");
             return;
         }
         let service = self.machine.service().map(|service| &**service);
         match notice {
             Notice::AssumedHealthy => error!(
                 target: HEALTH,
+                channel,
                 backend,
                 service,
                 "the server has no health service; it counts as healthy for as long as it is \
@@ -304,11 +308,13 @@ impl<I: Copy> Task<I> {
             ),
             Notice::PollingCheck => warn!(
                 target: HEALTH,
+                channel,
                 backend,
                 service, "the server does not implement Watch; polling Check instead"
             ),
             Notice::UnhealthyWithoutService => warn!(
                 target: HEALTH,
+                channel,
                 backend,
                 service, "the server has no health service; it counts as unhealthy, as configured"
             ),
@@ -316,10 +322,15 @@ impl<I: Copy> Task<I> {
     }
 }
 
-fn spend(log: &mut LogBudget, backend: &str) -> LogDecision {
+/// What the log calls the channel and the backend.
+fn names<I>(spec: &Spec<I>) -> (&str, &str) {
+    (&spec.context.channel, &spec.label)
+}
+
+fn spend(log: &mut LogBudget, channel: &str, backend: &str) -> LogDecision {
     let decision = log.spend(now());
     if decision == LogDecision::EmitLast {
-        warn!(target: BACKEND, backend, "changes too often; for up to a minute at DEBUG");
+        warn!(target: BACKEND, channel, backend, "changes too often; for up to a minute at DEBUG");
     }
     decision
 }

@@ -64,6 +64,7 @@ impl Rig {
             },
             control: control.subscribe(),
             context: BackendContext {
+                channel: "test".into(),
                 backend: 0,
                 queue: Queue::new(),
                 in_flight: InFlight::default(),

@@ -65,6 +65,15 @@ pub(crate) struct Backoff {
 }
 
 impl BackoffConfig {
+    /// 100 ms at first, and gRPC's from there: for channels that take the place of tonic's,
+    /// which connect again at once.
+    pub(crate) fn soon() -> Self {
+        Self {
+            initial: MIN_INTERVAL,
+            ..Self::default()
+        }
+    }
+
     /// A delay of `initial` that grows by `multiplier` up to `max`, each varied
     /// by up to `jitter` of itself in either direction.
     ///

@@ -81,7 +81,7 @@ pub use front::WITHHOLD;
 pub use greeter_service::GREETER;
 pub use h2_peer::{Answer, H2Peer};
 pub use health_service::{NOT_SERVING, SERVICE_UNKNOWN, SERVING, UNKNOWN};
-pub use logs::{Logs, keep_a_second_dispatcher};
+pub use logs::{LogLine, Logs, keep_a_second_dispatcher};
 pub use memory::assert_growth;
 #[cfg(feature = "hickory")]
 pub use name_server::{Mood, NameServer};

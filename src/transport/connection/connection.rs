@@ -47,6 +47,8 @@ pub(crate) struct WeakConnection(Weak<Shared>);
 /// connection, and the next one to the same backend gets it too.
 #[derive(Clone)]
 pub(crate) struct BackendContext {
+    /// What the log calls the channel.
+    pub(crate) channel: Arc<str>,
     /// The number of its backend.
     pub(crate) backend: u64,
     /// Calls of the channel that wait for a slot, here or elsewhere.
@@ -269,6 +271,11 @@ impl Connection {
     /// The bound on the time to response headers from the endpoint's options.
     pub(crate) fn call_timeout(&self) -> Option<Duration> {
         self.0.config.call_timeout
+    }
+
+    /// What the log calls the channel.
+    pub(in crate::transport) fn channel(&self) -> &str {
+        &self.0.context.channel
     }
 
     /// `host:port` of the endpoint.

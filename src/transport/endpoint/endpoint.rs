@@ -1,6 +1,6 @@
 //! How to reach one backend.
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Uri, uri};
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::io::{Connector, HostPort, Located, Proxy, UnixName},
-    util::zone::decode_zone,
+    util::{backoff::BackoffConfig, zone::decode_zone},
 };
 
 /// What every request says of its sender, after the application's own words.
@@ -64,6 +64,8 @@ pub struct Endpoint {
     pub(in crate::transport) keepalive: KeepaliveOptions,
     pub(super) limits: LimitOptions,
     pub(super) connections: Option<NonZeroUsize>,
+    pub(super) connect_backoff: Option<BackoffConfig>,
+    pub(super) label: Option<Arc<str>>,
     pub(super) executor: Executor,
     pub(in crate::transport) connector: Connector,
     pub(in crate::transport) proxy: Option<Proxy>,
@@ -202,14 +204,53 @@ impl Endpoint {
         &self.uri
     }
 
-    /// Where it connects to, for people: `host:port`, the address it was located at,
-    /// or the name of its socket.
+    /// Where it connects to, for people: the address it was located at, its label, the name of
+    /// its socket, or `host:port`. A connector may have been given a host that says nothing.
     pub(crate) fn address(&self) -> String {
-        match (&self.located, self.target()) {
-            (Some(located), _) => located.to_string(),
-            (None, Ok(target)) => target.to_string(),
-            (None, Err(_)) => self.uri.to_string(),
+        let has_connector = self.connector != Connector::default();
+        match (&self.located, &self.label, self.target()) {
+            (Some(located @ Located::Tcp(_)), ..) => located.to_string(),
+            (_, Some(label), _) => label.to_string(),
+            (Some(located), ..) => located.to_string(),
+            (None, None, Ok(target)) if has_connector && target.is_unspecified() => {
+                "the connector".to_owned()
+            }
+            (None, None, Ok(target)) => target.to_string(),
+            (None, None, Err(_)) => self.uri.to_string(),
         }
+    }
+
+    /// What it is called, if it was given a label.
+    pub(crate) fn given_label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// The same, secured, if that is what has become of the endpoint `before`.
+    ///
+    /// # Errors
+    ///
+    /// TLS has been set, and its URI says that it stays in plain text.
+    #[cfg(feature = "_tls-any")]
+    pub(crate) fn secured_since(self, before: &Self, may_change: bool) -> Result<Self, Error> {
+        if self.security == before.security || self.is_secure() {
+            return Ok(self);
+        }
+        if !may_change {
+            let text = format!(
+                "endpoint `{}`: it stays in plain text, whatever TLS it has; write `https://`",
+                self.uri
+            );
+            return Err(Error::new(ErrorKind::InvalidEndpoint, text));
+        }
+        let mut parts = self.uri.clone().into_parts();
+        parts.scheme = Some(uri::Scheme::HTTPS);
+        let uri = Uri::from_parts(parts).expect("another scheme for a whole URI");
+        Ok(Self { uri, ..self })
+    }
+
+    #[cfg(not(feature = "_tls-any"))]
+    pub(crate) fn secured_since(self, _: &Self, _: bool) -> Result<Self, Error> {
+        Ok(self)
     }
 
     /// The host of the URI, in brackets if it is an address of IPv6; empty without one. An
@@ -276,6 +317,10 @@ impl Endpoint {
     /// The header timeout of [`timeout`](Self::timeout).
     pub(crate) fn call_timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    pub(crate) fn get_connect_backoff(&self) -> Option<&BackoffConfig> {
+        self.connect_backoff.as_ref()
     }
 
     pub(crate) fn get_executor(&self) -> &Executor {
@@ -393,11 +438,22 @@ impl From<Uri> for Endpoint {
             keepalive: KeepaliveOptions::default(),
             limits: LimitOptions::default(),
             connections: None,
+            connect_backoff: None,
+            label: None,
             executor: Executor::tokio(),
             connector: Connector::default(),
             proxy: None,
             security: Security::default(),
         }
+    }
+}
+
+/// What becomes of an endpoint by options that may fail.
+impl TryFrom<Result<Self, Error>> for Endpoint {
+    type Error = Error;
+
+    fn try_from(made: Result<Self, Error>) -> Result<Self, Error> {
+        made
     }
 }
 

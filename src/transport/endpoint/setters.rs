@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::io::{Connector, Proxy},
+    util::backoff::BackoffConfig,
 };
 
 /// The shortest time between keepalive PINGs that clients may choose (gRFC A8).
@@ -61,7 +62,10 @@ impl Endpoint {
     /// Bounds the time from the start of a call until its response headers,
     /// waiting for a connection included where this is the only endpoint of its
     /// channel. No bound by default. A call that also has a deadline of its own
-    /// (`grpc-timeout`) ends at the earlier of the two.
+    /// (`grpc-timeout`) ends at the earlier of the two. 0 fails each call.
+    ///
+    /// Of several endpoints the longest timeout bounds the wait, if each has one, and then
+    /// the endpoint's own the time from there.
     ///
     /// Running out fails the call with DEADLINE_EXCEEDED.
     pub fn timeout(self, timeout: Duration) -> Self {
@@ -299,6 +303,29 @@ impl Endpoint {
     pub fn connections_per_backend(mut self, n: usize) -> Self {
         let n = NonZeroUsize::new(n);
         self.connections = Some(n.expect("a backend without connections takes no calls"));
+        self
+    }
+
+    /// The pauses between attempts to connect to the backend, whatever its channel says: see
+    /// [`ChannelBuilder::connect_backoff`].
+    ///
+    /// [`ChannelBuilder::connect_backoff`]: crate::ChannelBuilder::connect_backoff
+    pub fn connect_backoff(mut self, backoff: BackoffConfig) -> Self {
+        self.connect_backoff = Some(backoff);
+        self
+    }
+
+    /// What errors, the log and [`BackendStatus::label`](crate::BackendStatus::label) call the
+    /// backend, in place of its host and port. For a [`connector`](Self::connector), whose URI
+    /// may say nothing of where it leads.
+    ///
+    /// ```
+    /// use tonic_health_channel::Endpoint;
+    ///
+    /// let endpoint = Endpoint::from_static("http://[::]:50051").label("/run/greeter.sock");
+    /// ```
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into().into());
         self
     }
 

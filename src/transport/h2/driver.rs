@@ -265,6 +265,7 @@ impl Driver {
         {
             warn!(
                 target: BACKEND,
+                channel = connection.channel(),
                 backend = connection.address(),
                 interval = ?keepalive.interval(),
                 "the server ends connections for too many keepalive PINGs; the next ones are \

@@ -1,6 +1,9 @@
 //! What is dialled: host and port, or the name of a Unix socket.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Host and port, taken apart.
 #[derive(Clone, Debug)]
@@ -32,6 +35,12 @@ impl HostPort {
             host: address.ip().to_string(),
             port: address.port(),
         }
+    }
+
+    /// Whether the host is `0.0.0.0` or `::`, which is nowhere.
+    pub(in crate::transport) fn is_unspecified(&self) -> bool {
+        let address = self.host.parse();
+        address.is_ok_and(|address: IpAddr| address.is_unspecified())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::transport::CallLimits;
 fn bounded(queue: &Arc<Queue<CallSlot>>, options: fn(Endpoint) -> Endpoint) -> BackendContext {
     let endpoint = options(Endpoint::from_static("http://backend.test"));
     BackendContext {
+        channel: "test".into(),
         limits: CallLimits::of(&endpoint),
         ..context(queue)
     }

@@ -93,6 +93,7 @@ async fn a_response_says_who_answered_if_it_is_to_say_so() {
     let backend = AnsweredBy::new("api-1".into(), "10.0.0.1:50051".into());
     for told in [None, Some(backend)] {
         let context = BackendContext {
+            channel: "test".into(),
             backend: 0,
             answered_by: told.clone(),
             ..alone()

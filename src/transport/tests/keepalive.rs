@@ -161,6 +161,7 @@ async fn a_server_that_minds_is_sent_half_as_many_on_its_next_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;
     let keepalive_throttle = KeepaliveThrottle::default();
     let context = || BackendContext {
+        channel: "test".into(),
         keepalive_throttle: keepalive_throttle.clone(),
         ..alone()
     };

@@ -103,6 +103,7 @@ fn alone() -> BackendContext {
 /// A backend of its own, of the channel with this queue.
 fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
     BackendContext {
+        channel: "test".into(),
         backend: 0,
         queue: queue.clone(),
         in_flight: InFlight::default(),

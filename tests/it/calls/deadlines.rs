@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use testing::{
     Answer, Backend, GREETER, H2Peer, HealthKind, WatchScript, balanced, by_hand, call, endpoint,
-    greeter, greeter::HelloRequest, outcome, request_within, say, start, until, within,
+    greeter, greeter::HelloRequest, outcome, request_within, say, start, until, until_backends,
+    within,
 };
+use tokio::time::Instant;
 use tonic::{Code, Request};
-use tonic_health_channel::{ConnectivityState::Ready, Endpoint};
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Connecting, Ready},
+    Endpoint,
+};
 
 use super::connected;
 
@@ -159,6 +165,66 @@ async fn the_endpoints_timeout_covers_the_connect_of_a_single_channel() {
     let channel = endpoint(silent.uri()).timeout(SHORT).connect_lazy();
     let status = say(&channel, "you").await.expect_err("no connection");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+/// Where every endpoint has one, the longest counts; that of a template before there are any.
+// D309
+#[tokio::test]
+async fn timeouts_of_endpoints_bound_the_wait_of_balanced_channels() {
+    let silent = testing::Peer::start(testing::PeerScript::Silent).await;
+    let waiting = |error: tonic::Status, time: Duration| {
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+        let text = format!("deadline exceeded after {time:?}, waiting for a backend: ");
+        assert!(error.message().starts_with(&text), "{error}");
+    };
+    let within = |timeout: Duration| endpoint(silent.uri()).timeout(timeout);
+    let short = Channel::list([within(SHORT)]).expect("a list").build();
+    waiting(say(&short, "you").await.expect_err("it is silent"), SHORT);
+
+    let target = silent.addr().to_string();
+    let template = endpoint("http://template").timeout(SHORT);
+    let of_target = Channel::target_with(&target, template).expect("a target");
+    waiting(
+        say(&of_target.build(), "you").await.expect_err("silent"),
+        SHORT,
+    );
+
+    let (backends, builder) = by_hand(None);
+    let channel = builder.build();
+    backends.insert_as("a", within(SHORT)).await;
+    backends.insert_as("b", within(2 * SHORT)).await;
+    until_backends(&channel, &[Connecting; 2]).await;
+    let began = Instant::now();
+    waiting(
+        say(&channel, "you").await.expect_err("it is silent"),
+        2 * SHORT,
+    );
+    assert!(began.elapsed() >= 2 * SHORT);
+
+    // One without a timeout is waited for, and what is said meanwhile counts.
+    backends.insert_as("c", endpoint(silent.uri())).await;
+    until_backends(&channel, &[Connecting; 3]).await;
+    let mut call = start(&channel, "you");
+    let early = tokio::time::timeout(3 * SHORT, &mut call).await;
+    assert!(early.is_err(), "nothing bounds the wait");
+    backends.remove("c").await;
+    waiting(outcome(call).await.expect_err("it is silent"), 2 * SHORT);
+}
+
+// D309
+#[tokio::test]
+async fn a_timeout_of_nothing_always_fails() {
+    let backend = Backend::start().await;
+    let none = || endpoint(backend.uri()).timeout(Duration::ZERO);
+    let balanced = Channel::list([none()]).expect("a list").build();
+    until(&balanced, Ready).await;
+    for channel in [none().connect_lazy(), balanced] {
+        for _ in 0..20 {
+            let status = say(&channel, "you").await.expect_err("it has no time");
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        }
+    }
+    assert_eq!(backend.hits(), 0);
 }
 
 #[tokio::test]

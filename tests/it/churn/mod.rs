@@ -179,7 +179,7 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
     if plan.closes {
         channel.close().await;
         let status = hello(&channel).await.expect_err("it is closed");
-        assert_eq!(status.message(), "the channel is closed");
+        assert_eq!(status.message(), "the channel was closed");
     }
     drop(channel);
     for server in stage.servers() {

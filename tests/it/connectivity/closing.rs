@@ -38,7 +38,7 @@ async fn every_clone_of_a_closed_channel_fails_new_calls() {
         assert_eq!(error.kind(), ErrorKind::Closed);
         let status = hello(handle).await.expect_err("it is closed");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert_eq!(status.message(), "the channel is closed");
+        assert_eq!(status.message(), "the channel was closed");
         let ready = handle.wait_until_ready().now_or_never();
         let error = ready.expect("at once").expect_err("never again");
         assert_eq!(error.kind(), ErrorKind::Closed);
@@ -74,7 +74,7 @@ async fn calls_that_wait_are_told_of_the_close() {
         within("the channel to close", channel.close()).await;
         let status = outcome(call).await.expect_err("it cannot be sent any more");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert_eq!(status.message(), "the channel is closed");
+        assert_eq!(status.message(), "the channel was closed");
     }
     assert_eq!(backend.hits(), 0);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testing::{Backend, RawPeer, balanced, hello, within};
 use tonic::Code;
-use tonic_health_channel::{Channel, ConnectivityState::Ready, ErrorKind, discover};
+use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint, ErrorKind, discover};
 
 // D301
 #[tokio::test]
@@ -39,6 +39,39 @@ async fn a_wait_that_is_over_names_each_backend_and_its_reason() {
     let error = channel.wait_until_ready_within(Duration::MAX).await;
     let error = error.expect_err("it is closed");
     assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+// D311
+#[tokio::test]
+async fn a_list_and_a_target_are_given_options_in_one_step() {
+    let backend = Backend::start().await;
+    let port = backend.addr().port();
+    let with_origin = |endpoint: Endpoint| endpoint.user_agent("shop/2");
+    let target = format!("127.0.0.1:{port}");
+    let targets = [&target, &backend.uri()].map(|target| Channel::target(target));
+    let list = Channel::list([backend.uri(), backend.uri()]);
+    for builder in targets.into_iter().chain([list]) {
+        let builder = builder.expect("a builder").endpoint(with_origin);
+        let channel = builder.expect("options").connect().await;
+        let channel = channel.expect("it connects");
+        assert_eq!(channel.backends().len(), 1);
+        hello(&channel).await.expect("a reply");
+        let agent = backend.last_metadata().expect("just called");
+        let agent = agent.get("user-agent").expect("it is sent");
+        assert!(agent.to_str().expect("text").starts_with("shop/2 "));
+    }
+    let source = discover::list([backend.uri()]).expect("a list");
+    let error = Channel::balance(source).endpoint(with_origin).err();
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::InvalidOption)
+    );
+    let bad = Channel::target(&target).expect("a target");
+    let error = bad.endpoint(|endpoint| endpoint.user_agent("\n")).err();
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::InvalidEndpoint)
+    );
 }
 
 // D302

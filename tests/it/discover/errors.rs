@@ -9,6 +9,7 @@ use testing::{
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
 use tonic_health_channel::{
     CauseKind, Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
@@ -152,6 +153,28 @@ async fn a_source_that_ends_without_a_backend_fails_calls_with_that() {
     let text = refusal(&channel).await;
     let expected = "no backends: the source removed them all and ended";
     assert!(text.contains(expected), "{text}");
+}
+
+// D308
+#[tokio::test]
+async fn a_source_that_names_nothing_fails_calls_after_a_while() {
+    let backend = Backend::start().await;
+    let (source, said) = mpsc::unbounded_channel::<Said>();
+    let channel = Channel::balance(UnboundedReceiverStream::new(said))
+        .first_backends_timeout(Duration::from_millis(200))
+        .build();
+    let began = Instant::now();
+    let status = outcome(start(&channel, "you")).await;
+    let status = status.expect_err("there is no backend");
+    assert_eq!(status.code(), Code::Unavailable);
+    let text = "no healthy backend: no backends yet: the source has named none within 200ms";
+    assert_eq!(status.message(), text);
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    assert_eq!(channel.state(), TransientFailure);
+
+    say(&source, insert("A", &backend));
+    until(&channel, Ready).await;
+    hello(&channel).await.expect("a backend was named");
 }
 
 #[tokio::test]

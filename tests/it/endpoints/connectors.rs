@@ -12,9 +12,9 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use testing::{Backend, GREETER, checking, hello, refusal, spread, until_backends, within};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tonic_health_channel::{
-    Change, Channel,
+    BackoffConfig, Change, Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint, Uri,
 };
@@ -35,6 +35,99 @@ fn to(
             TcpStream::connect(at).await.map(TokioIo::new)
         }
     })
+}
+
+/// The pauses between the first 4 attempts of a channel that connects in vain.
+async fn pauses(options: fn(Endpoint) -> Endpoint, channel: fn(Endpoint) -> Channel) -> [f64; 3] {
+    let (tell, mut dials) = mpsc::unbounded_channel();
+    let connector = service_fn(move |_: Uri| {
+        let _ = tell.send(Instant::now());
+        async { Err::<TokioIo<TcpStream>, _>(io::Error::other("no door")) }
+    });
+    let endpoint = Endpoint::from_static("http://shop.test").connector(connector);
+    let channel = channel(options(endpoint));
+    channel.request_connection();
+    let mut at = Vec::new();
+    for _ in 0..4 {
+        at.push(within("a dial", dials.recv()).await.expect("a channel"));
+    }
+    [1, 2, 3].map(|n| (at[n] - at[n - 1]).as_secs_f64())
+}
+
+/// What it is, its options, how its channel is made, and the pauses.
+type Row = (
+    &'static str,
+    fn(Endpoint) -> Endpoint,
+    fn(Endpoint) -> Channel,
+    [f64; 3],
+);
+
+/// A server that is restarted is connected to as soon as with tonic.
+// D314
+#[tokio::test(start_paused = true)]
+async fn channels_by_tonics_constructors_begin_with_short_pauses() {
+    let push: fn(Endpoint) -> Channel = |endpoint| {
+        let (channel, changes) = Channel::balance_channel(1);
+        let insert = changes.try_send(Change::Insert("a", endpoint));
+        insert.expect("there is room");
+        channel
+    };
+    let list = |endpoint| Channel::balance_list([endpoint].into_iter());
+    let of_list = |endpoint| Channel::list([endpoint]).expect("a list").build();
+    let half = |endpoint: Endpoint| {
+        let half = Duration::from_millis(500);
+        endpoint.connect_backoff(BackoffConfig::try_new(half, 1.0, 0.0, half).expect("pauses"))
+    };
+    let same: fn(Endpoint) -> Endpoint = |endpoint| endpoint;
+    let rows: [Row; 6] = [
+        (
+            "connect_lazy",
+            same,
+            |endpoint| endpoint.connect_lazy(),
+            [0.1, 0.16, 0.256],
+        ),
+        ("balance_list", same, list, [0.1, 0.16, 0.256]),
+        ("balance_channel", same, push, [0.1, 0.16, 0.256]),
+        ("a list", same, of_list, [1.0, 1.6, 2.56]),
+        (
+            "connect_lazy, set",
+            half,
+            |endpoint| endpoint.connect_lazy(),
+            [0.5; 3],
+        ),
+        ("a list, set", half, of_list, [0.5; 3]),
+    ];
+    for (name, options, channel, expected) in rows {
+        let pauses = pauses(options, channel).await;
+        for (pause, expected) in pauses.into_iter().zip(expected) {
+            let right = expected * 0.79..expected * 1.21;
+            assert!(right.contains(&pause), "{name}: {pauses:?}");
+        }
+    }
+}
+
+/// The host of the URI is one that means nothing.
+// D310
+#[tokio::test]
+async fn errors_name_what_a_connector_connects_to() {
+    let nowhere =
+        || service_fn(|_: Uri| async { Err::<TokioIo<TcpStream>, _>(io::Error::other("no door")) });
+    let dummy = Endpoint::from_static("http://[::]:80");
+    for (endpoint, called) in [
+        (dummy.clone(), "the connector"),
+        (dummy.label("/run/greeter.sock"), "/run/greeter.sock"),
+        (Endpoint::from_static("http://shop.test:1"), "shop.test:1"),
+    ] {
+        let error = endpoint.connect_with_connector(nowhere()).await;
+        let error = error.expect_err("there is no door");
+        assert_eq!(error.message(), format!("{called} connect: no door"));
+        let list = Channel::list([endpoint.connector(nowhere())]).expect("a list");
+        let text = refusal(&list.build()).await;
+        assert!(
+            text.contains(&format!("{called} connect: no door")),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

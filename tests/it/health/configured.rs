@@ -1,8 +1,8 @@
 //! Which configuration has which question asked.
 
 use testing::{
-    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, refusal,
-    until, until_backends,
+    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello,
+    quick_backoff, refusal, until, until_backends,
 };
 use tonic::Code;
 use tonic_health_channel::{
@@ -135,6 +135,44 @@ async fn what_is_off_by_mistake_is_a_warning() {
         let is_said = warnings.iter().any(|text| text.contains(warning));
         assert!(is_said, "{config}: {warnings:?}");
     }
+}
+
+// D313
+#[tokio::test]
+async fn log_lines_name_their_channel_and_a_loss_of_all_backends_is_a_warning() {
+    let logs = Logs::capture();
+    let backend = Backend::builder().serving(GREETER).start().await;
+    let target = format!("127.0.0.1:{}", backend.addr().port());
+    let of_target = Channel::target(&target).expect("a target");
+    let channel = of_target.health_check(GREETER).build();
+    let named = Channel::list([backend.uri()]).expect("a list");
+    let named = named.name("shop").connect_backoff(quick_backoff()).build();
+    until(&channel, Ready).await;
+    until(&named, Ready).await;
+    backend.kill().await;
+    until(&channel, TransientFailure).await;
+    until(&named, TransientFailure).await;
+    drop(channel);
+    logs.until("the end of the first channel", |line| {
+        line.text.contains("to=SHUTDOWN")
+    })
+    .await;
+    let fields = [format!(" channel={target}"), " channel=shop".to_owned()];
+    for line in logs.all() {
+        let ours = line.target.starts_with("tonic_health_channel");
+        let is_named = fields.iter().any(|field| line.text.contains(field));
+        assert!(!ours || is_named, "{line:?}");
+    }
+    for field in fields {
+        let warned = logs.at(Level::WARN, "tonic_health_channel::channel");
+        let lost = warned
+            .iter()
+            .any(|text| text.contains(&field) && text.contains(" to=TRANSIENT_FAILURE"));
+        assert!(lost, "{field}: {warned:?}");
+    }
+    let ends = logs.at(Level::INFO, "tonic_health_channel::channel");
+    let dropped = "cause=the channel was dropped: no clone of it is left";
+    assert!(ends.iter().any(|text| text.ends_with(dropped)), "{ends:?}");
 }
 
 // D289

@@ -18,7 +18,7 @@ mod table;
 
 use std::time::Duration;
 
-use testing::{Backend, Logs, WatchScript, quick_health, until_that};
+use testing::{Backend, LogLine, Logs, WatchScript, quick_health, until_that};
 use tonic::Code;
 use tonic_health_channel::{BackoffConfig, Channel, HealthOptions, HealthStatus};
 use tracing::Level;
@@ -60,11 +60,11 @@ async fn until_health(channel: &Channel, health: &[HealthStatus]) {
 
 /// The states that the channel went through, as its log tells them.
 fn states(logs: &Logs) -> Vec<String> {
-    let lines = logs.at(Level::INFO, "tonic_health_channel");
+    let is_told = |line: &LogLine| [Level::INFO, Level::WARN].contains(&line.level);
+    let lines = logs.all().into_iter().filter(is_told);
     lines
-        .iter()
         .filter_map(|line| {
-            let (_, to) = line.strip_prefix("channel from=")?.split_once(" to=")?;
+            let (_, to) = line.text.strip_prefix("channel ")?.split_once(" to=")?;
             Some(to.split(' ').next()?.to_owned())
         })
         .collect()
@@ -74,6 +74,9 @@ fn errors(logs: &Logs) -> Vec<String> {
     logs.at(Level::ERROR, "tonic_health_channel")
 }
 
+/// But for those of the channel's state.
 fn warnings(logs: &Logs) -> Vec<String> {
-    logs.at(Level::WARN, "tonic_health_channel")
+    let mut warnings = logs.at(Level::WARN, "tonic_health_channel");
+    warnings.retain(|text| !text.starts_with("channel "));
+    warnings
 }

@@ -391,9 +391,10 @@ async fn health_that_is_disabled_cannot_be_switched_on() {
     until_health(&channel, &[HealthStatus::NotChecked]).await;
     let told = "asks for health checks, which are disabled for this channel";
     let warned = warnings(&logs);
+    let source = "tonic_health_channel::discover::list::List";
     assert_eq!(
         warned,
-        ["day", "night"].map(|name| format!("{told} service={name}")),
+        ["day", "night"].map(|name| format!("{told} channel={source} service={name}")),
         "one word for each config"
     );
     assert_eq!(states(&logs), ["READY"]);

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tonic_health_channel::{ClientTlsConfig, ConnectivityState::Ready, Uri};
+use tonic_health_channel::{Channel, ClientTlsConfig, ConnectivityState::Ready, Endpoint, Uri};
 
 use super::over;
 
@@ -31,6 +31,34 @@ async fn the_host_of_the_uri_is_asked_for() {
     assert_eq!(asked_for.as_deref(), Some("localhost"));
     let authority = backend.last_authority().expect("there was a call");
     assert_eq!(authority, format!("localhost:{}", front.addr().port()));
+}
+
+/// A target has no scheme to write.
+// D311
+#[tokio::test]
+async fn tls_that_a_target_is_given_secures_it() {
+    let (backend, authority) = (Backend::start().await, Authority::new());
+    let tls = ServerTls::new(&authority.only("localhost"));
+    let front = TlsFront::start(&backend, tls).await;
+    let port = front.addr().port();
+    let secured = |endpoint: Endpoint| endpoint.tls_config(authority.trusted());
+    for target in [
+        format!("passthrough:///localhost:{port}"),
+        format!("https://localhost:{port}"),
+    ] {
+        let builder = Channel::target(&target).expect("a target");
+        let channel = builder.endpoint(secured).expect("a config").connect().await;
+        hello(&channel.expect("connects"))
+            .await
+            .expect("a greeting");
+    }
+    let plain = format!("http://localhost:{port}");
+    let builders = [Channel::target(&plain), Channel::list([&plain])];
+    for builder in builders {
+        let error = builder.expect("a builder").endpoint(secured).err();
+        let error = error.expect("it would stay in plain text");
+        assert!(error.message().contains("write `https://`"), "{error}");
+    }
 }
 
 // D95

@@ -1,0 +1,106 @@
+//! What a channel logs, each line with its name.
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use tracing::{debug, error, field::display, info, warn};
+
+use super::task_end::RESTART;
+use crate::{
+    connectivity::ConnectivityState,
+    error::Cause,
+    routing::Status,
+    util::{
+        clock::now,
+        contained::contained,
+        log_budget::{LogBudget, LogDecision},
+    },
+};
+
+/// The targets of what is logged here; see the crate's documentation.
+const BACKEND: &str = "tonic_health_channel::backend";
+const CHANNEL: &str = "tonic_health_channel::channel";
+const DISCOVER: &str = "tonic_health_channel::discover";
+const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
+
+/// The log of one channel.
+pub(super) struct ChannelLog {
+    channel: Arc<str>,
+    budget: LogBudget,
+}
+
+impl ChannelLog {
+    pub(super) fn new(channel: Arc<str>) -> Self {
+        Self {
+            channel,
+            budget: LogBudget::default(),
+        }
+    }
+
+    /// Whether one line more of those that may come often would be one too many.
+    pub(super) fn is_spent(&mut self) -> bool {
+        matches!(self.budget.spend(now()), LogDecision::Demote)
+    }
+
+    /// The state is another. To have lost all backends is for operators. `end` is how a channel
+    /// that is SHUTDOWN came to that.
+    pub(super) fn changed(&mut self, from: ConnectivityState, status: &Status, end: &str) {
+        let is_spent = self.is_spent();
+        let channel = &*self.channel;
+        let (to, backends) = (status.state(), status.backends().len());
+        let cause = status.cause().map(ToString::to_string);
+        let cause = match to {
+            ConnectivityState::Shutdown => Some(end.to_owned()),
+            _ => cause,
+        };
+        match to {
+            _ if is_spent => {
+                debug!(target: CHANNEL, channel, %from, %to, backends, cause, "channel");
+            }
+            ConnectivityState::TransientFailure => {
+                warn!(target: CHANNEL, channel, %from, %to, backends, cause, "channel");
+            }
+            _ => info!(target: CHANNEL, channel, %from, %to, backends, cause, "channel"),
+        }
+    }
+
+    pub(super) fn starts(&self, backend: &str, uri: &impl Display) {
+        debug!(target: BACKEND, channel = &*self.channel, backend, %uri, "starts");
+    }
+
+    pub(super) fn task_died(&self, cause: Option<&Cause>) {
+        let (channel, cause) = (&*self.channel, cause.map(display));
+        error!(target: BACKEND, channel, cause, again_in = ?RESTART, "a task has died");
+    }
+
+    pub(super) fn executor_panicked(&self, panic: &str) {
+        error!(target: BACKEND, channel = &*self.channel, panic, "its executor panicked");
+    }
+
+    /// Calls go by what was published last. The panic may be the subscriber's.
+    pub(super) fn worker_panicked(&self, panic: &str) {
+        let channel = &*self.channel;
+        let _ = contained(|| error!(target: CHANNEL, channel, panic, "the worker panicked"));
+    }
+
+    pub(super) fn cannot_recover(&self, panic: &str) {
+        let channel = &*self.channel;
+        let _ = contained(|| error!(target: CHANNEL, channel, panic, "cannot go on yet"));
+    }
+
+    pub(super) fn source_failed(&self, error: &str, retry: Duration) {
+        warn!(target: DISCOVER, channel = &*self.channel, error, ?retry, "failed");
+    }
+
+    pub(super) fn source_panicked(&self, error: &str) {
+        error!(target: DISCOVER, channel = &*self.channel, error, "its backends stay");
+    }
+
+    pub(super) fn config_invalid(&mut self, error: &str) {
+        let is_spent = self.is_spent();
+        let channel = &*self.channel;
+        match is_spent {
+            true => debug!(target: SERVICE_CONFIG, channel, error, "invalid"),
+            false => warn!(target: SERVICE_CONFIG, channel, error, "invalid"),
+        }
+    }
+}
