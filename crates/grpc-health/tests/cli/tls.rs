@@ -69,9 +69,10 @@ async fn a_server_that_is_known_by_another_name() {
     let front = TlsFront::start(&backend, tls).await;
     let ca = files.with("ca.pem", &authority.pem());
     let addr = front.addr().to_string();
-    probe(addr.clone(), &["-tls-ca-cert", &ca])
-        .await
-        .fails(2, "certificate not valid for name");
+    probe(addr.clone(), &["-tls-ca-cert", &ca]).await.fails(
+        2,
+        "the server's certificate is not for `127.0.0.1`, but for `shop.example`",
+    );
 
     let name = "-tls-server-name=shop.example";
     probe(addr, &["-tls-ca-cert", &ca, name]).await.is_serving();
@@ -157,7 +158,7 @@ async fn files_that_cannot_be_used() {
         ),
         (
             ["-tls-client-cert", &chain, "-tls-client-key", &other_key].to_vec(),
-            "identity: ",
+            "identity: the private key is not that of the certificate",
         ),
     ] {
         probe("shop.example:443".to_owned(), &flags)

@@ -8,6 +8,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::config::ClientTlsConfig;
+use crate::transport::words::tls::{error::describe_tls, offered::Offered};
 
 /// How HTTP/2 is called in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -17,6 +18,7 @@ pub(in crate::transport) struct Prepared {
     pub(super) config: ClientTlsConfig,
     verifier: Option<Arc<dyn ServerCertVerifier>>,
     pub(super) rustls: Arc<ClientConfig>,
+    pub(super) offered: Offered,
     /// Whom to ask for, if not for the endpoint's host.
     pub(super) name: Option<ServerName<'static>>,
 }
@@ -29,9 +31,12 @@ impl Prepared {
         config: ClientTlsConfig,
         verifier: Option<Arc<dyn ServerCertVerifier>>,
     ) -> Result<Self, String> {
-        let builder = ClientConfig::builder_with_provider(provider()?)
+        let provider = provider()?;
+        let offered = Offered::new(&provider, config.identity.is_some());
+        let in_words = |error| describe_tls(&error, offered);
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
+            .map_err(in_words)?;
         let builder = match &verifier {
             Some(_) if config.has_roots() => {
                 return Err("a verifier decides alone; it takes no certificates to trust".into());
@@ -47,7 +52,7 @@ impl Prepared {
                 .parse()
                 .and_then(|(chain, key)| {
                     let built = builder.with_client_auth_cert(chain, key);
-                    built.map_err(|error| error.to_string())
+                    built.map_err(in_words)
                 })
                 .map_err(|why| format!("identity: {why}"))?,
         };
@@ -60,6 +65,7 @@ impl Prepared {
             config,
             verifier,
             rustls: Arc::new(rustls),
+            offered,
             name,
         })
     }
