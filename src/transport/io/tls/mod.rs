@@ -18,6 +18,7 @@ mod reload;
 mod source;
 #[cfg(all(test, feature = "tls-ring"))]
 mod tests;
+mod verifier;
 
 pub use config::ClientTlsConfig;
 pub use pem::{Certificate, Identity};

@@ -1,14 +1,20 @@
 //! A config as rustls wants it, made once and used for every connection.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio_rustls::rustls::{
     ClientConfig, KeyLogFile, RootCertStore, client::danger::ServerCertVerifier,
     crypto::CryptoProvider, pki_types::ServerName,
 };
 
-use super::config::ClientTlsConfig;
-use crate::transport::words::tls::{error::describe_tls, offered::Offered};
+use super::{
+    config::ClientTlsConfig,
+    verifier::{Roots, Verifier, is_p521},
+};
+use crate::transport::words::tls::{
+    error::describe_tls,
+    offered::{Offered, P521_NEEDS},
+};
 
 /// How HTTP/2 is called in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -31,28 +37,39 @@ impl Prepared {
         config: ClientTlsConfig,
         verifier: Option<Arc<dyn ServerCertVerifier>>,
     ) -> Result<Self, String> {
-        let provider = provider()?;
+        Self::with_provider(config, verifier, provider()?)
+    }
+
+    pub(super) fn with_provider(
+        config: ClientTlsConfig,
+        verifier: Option<Arc<dyn ServerCertVerifier>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
         let offered = Offered::new(&provider, config.identity.is_some());
-        let in_words = |error| describe_tls(&error, offered);
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(in_words)?;
-        let builder = match &verifier {
+        let decides: Arc<dyn ServerCertVerifier> = match &verifier {
             Some(_) if config.has_roots() => {
                 return Err("a verifier decides alone; it takes no certificates to trust".into());
             }
-            Some(verifier) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(verifier.clone()),
-            None => builder.with_root_certificates(roots(&config)?),
+            Some(verifier) => verifier.clone(),
+            None => Arc::new(Verifier::new(roots(&config, offered)?, provider.clone())?),
         };
+        let in_words = |error| describe_tls(&error, offered);
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(in_words)?
+            .dangerous()
+            .with_custom_certificate_verifier(decides);
         let mut rustls = match &config.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => identity
                 .parse()
                 .and_then(|(chain, key)| {
+                    let lacks_p521 = !offered.p521 && chain.first().is_some_and(is_p521);
                     let built = builder.with_client_auth_cert(chain, key);
-                    built.map_err(in_words)
+                    built.map_err(|error| match lacks_p521 {
+                        true => format!("the private key cannot be used: {P521_NEEDS}"),
+                        false => in_words(error),
+                    })
                 })
                 .map_err(|why| format!("identity: {why}"))?,
         };
@@ -80,26 +97,33 @@ impl Prepared {
     }
 }
 
-fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::from_iter(config.trust_anchors.iter().cloned());
+fn roots(config: &ClientTlsConfig, offered: Offered) -> Result<Roots, String> {
+    let mut roots = Roots {
+        authorities: RootCertStore::from_iter(config.trust_anchors.iter().cloned()),
+        certificates: HashSet::new(),
+    };
     #[cfg(feature = "tls-native-roots")]
     let missing = add_native_roots(config, &mut roots);
     #[cfg(not(feature = "tls-native-roots"))]
     let missing = "";
     #[cfg(feature = "tls-webpki-roots")]
     if config.webpki_roots {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let authorities = &mut roots.authorities;
+        authorities.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for certificate in &config.ca_certificates {
         let certificates = certificate
             .parse()
             .map_err(|why| format!("CA certificate: {why}"))?;
-        let (usable, _) = roots.add_parsable_certificates(certificates);
-        if usable == 0 {
-            return Err("CA certificate: none of the PEM text can be used".to_owned());
-        }
+        roots
+            .add(certificates)
+            .map_err(|why| match why {
+                Some(error) => describe_tls(&error, offered),
+                None => "none of the PEM text can be used".to_owned(),
+            })
+            .map_err(|why| format!("CA certificate: {why}"))?;
     }
-    match roots.is_empty() {
+    match roots.authorities.is_empty() {
         true => Err(format!(
             "nobody is trusted: give a `ca_certificate`, or enable the feature \
              `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
@@ -111,15 +135,18 @@ fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
 /// Adds the system's roots, if `config` wants them. Others may do without, so what is
 /// returned only tells why there are none.
 #[cfg(feature = "tls-native-roots")]
-fn add_native_roots(config: &ClientTlsConfig, roots: &mut RootCertStore) -> String {
+fn add_native_roots(config: &ClientTlsConfig, roots: &mut Roots) -> String {
     if !config.native_roots {
         return String::new();
     }
     let found = rustls_native_certs::load_native_certs();
     // A store has some that rustls has no use for.
-    match roots.add_parsable_certificates(found.certs) {
-        (0, _) => format!("; the system's store has nobody: {:?}", found.errors),
-        _ => String::new(),
+    match roots.add(found.certs) {
+        Ok(()) => String::new(),
+        Err(_) => {
+            let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+            format!("; the system's store has nobody: {}", errors.join(", "))
+        }
     }
 }
 
