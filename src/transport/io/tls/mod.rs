@@ -19,6 +19,7 @@ mod source;
 #[cfg(all(test, feature = "tls-ring"))]
 mod tests;
 mod verifier;
+mod wall_clock;
 
 pub use config::ClientTlsConfig;
 pub use pem::{Certificate, Identity};

@@ -10,6 +10,7 @@ use tokio_rustls::rustls::{
 use super::{
     config::ClientTlsConfig,
     verifier::{Roots, Verifier, is_p521},
+    wall_clock::WallClock,
 };
 use crate::transport::words::tls::{
     error::describe_tls,
@@ -73,6 +74,7 @@ impl Prepared {
                 })
                 .map_err(|why| format!("identity: {why}"))?,
         };
+        rustls.time_provider = Arc::new(WallClock);
         if config.use_key_log {
             rustls.key_log = Arc::new(KeyLogFile::new());
         }

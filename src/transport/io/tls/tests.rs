@@ -18,8 +18,9 @@ use tokio_rustls::{
     rustls::{
         RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
         server::WebPkiClientVerifier,
+        time_provider::TimeProvider,
     },
 };
 
@@ -239,4 +240,32 @@ async fn aws_lc_rs_takes_p521_of_servers_and_of_clients() {
     let server = showing(Made::P521, aws_lc_rs::default_provider());
     let outcome = shake_hands(prepared, server).await;
     outcome.expect("aws-lc-rs verifies P-521");
+}
+
+/// A clock that knows no time after 1970.
+#[derive(Debug)]
+struct Early;
+
+impl TimeProvider for Early {
+    fn current_time(&self) -> Option<UnixTime> {
+        None
+    }
+}
+
+// D304
+#[tokio::test(start_paused = true)]
+async fn a_clock_before_1970_fails_the_handshake_in_words() {
+    let provider = Arc::new(ring::default_provider());
+    let prepared = Prepared::with_provider(pinning(Made::SelfSigned), None, provider);
+    let mut prepared = prepared.expect("a config");
+    let mut rustls = (*prepared.rustls).clone();
+    rustls.time_provider = Arc::new(Early);
+    prepared.rustls = Arc::new(rustls);
+    let server = showing(Made::SelfSigned, ring::default_provider());
+    let failure = shake_hands(prepared, server).await.expect_err("no time");
+    assert_eq!(
+        failure.text(),
+        "TLS handshake: the clock of this host is before 1970, so no certificate is valid yet; \
+         set the clock"
+    );
 }
