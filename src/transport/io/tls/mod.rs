@@ -11,6 +11,7 @@
 //! when it is given to an endpoint, not when that first connects.
 
 mod config;
+mod contained_verifier;
 mod handshake;
 mod pem;
 mod prepared;

@@ -9,6 +9,7 @@ use tokio_rustls::rustls::{
 
 use super::{
     config::ClientTlsConfig,
+    contained_verifier::ContainedVerifier,
     verifier::{Roots, Verifier, is_p521},
     wall_clock::WallClock,
 };
@@ -23,7 +24,7 @@ pub(super) const H2: &[u8] = b"h2";
 /// A config that is valid.
 pub(in crate::transport) struct Prepared {
     pub(super) config: ClientTlsConfig,
-    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    verifier: Option<Arc<ContainedVerifier>>,
     pub(super) rustls: Arc<ClientConfig>,
     pub(super) offered: Offered,
     /// Whom to ask for, if not for the endpoint's host.
@@ -47,6 +48,7 @@ impl Prepared {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
         let offered = Offered::new(&provider, config.identity.is_some());
+        let verifier = verifier.map(ContainedVerifier::new);
         let decides: Arc<dyn ServerCertVerifier> = match &verifier {
             Some(_) if config.has_roots() => {
                 return Err("a verifier decides alone; it takes no certificates to trust".into());
@@ -92,7 +94,7 @@ impl Prepared {
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
         let verifiers = match (&self.verifier, &other.verifier) {
             (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (Some(a), Some(b)) => a.is_same(b),
             (None, Some(_)) | (Some(_), None) => false,
         };
         verifiers && self.config == other.config

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, dup
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
+        DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
         server::WebPkiClientVerifier,
@@ -268,4 +269,59 @@ async fn a_clock_before_1970_fails_the_handshake_in_words() {
         "TLS handshake: the clock of this host is before 1970, so no certificate is valid yet; \
          set the clock"
     );
+}
+
+/// A verifier whose end is a panic.
+#[derive(Debug)]
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+impl ServerCertVerifier for Fragile {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+// D252
+#[tokio::test(start_paused = true)]
+async fn a_verifier_that_panics_when_it_is_dropped_ends_nothing() {
+    let config = ClientTlsConfig::new().domain_name("localhost");
+    let prepared = Prepared::new(config, Some(Arc::new(Fragile))).expect("a config");
+    let server = showing(Made::SelfSigned, ring::default_provider());
+    let outcome = shake_hands(prepared, server).await;
+    outcome.expect("the verifier takes all");
 }
