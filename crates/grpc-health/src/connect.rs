@@ -200,6 +200,16 @@ impl TlsFiles {
     }
 }
 
+/// Before anything of TLS: what computes it, where that is not ring.
+pub(crate) fn choose_provider() {
+    #[cfg(feature = "tls-aws-lc")]
+    {
+        let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+        let installed = provider.install_default();
+        installed.expect("the process has not chosen yet");
+    }
+}
+
 /// The host in the name of a server, which may have a port, as for gRPC in Go: what is not
 /// `host:port` is a host. An IPv6 address with a port is in brackets.
 fn without_port(name: &str) -> &str {

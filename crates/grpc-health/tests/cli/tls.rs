@@ -124,6 +124,23 @@ async fn a_server_whose_own_certificate_is_trusted() {
         .is_serving();
 }
 
+// D298
+#[tokio::test]
+async fn p521_needs_a_feature() {
+    let (backend, files) = (Backend::start().await, Files::new());
+    let front = TlsFront::start(&backend, ServerTls::made(Made::P521)).await;
+    let (chain, _) = Made::P521.signed().pem();
+    let ca = files.with("ca.pem", &chain);
+    let why = match cfg!(feature = "tls-aws-lc") {
+        // The server of the test cannot sign with its key.
+        true => "a signature is wrong",
+        false => "P-521 needs the feature `tls-aws-lc`",
+    };
+    probe(front.addr().to_string(), &["-tls-ca-cert", &ca])
+        .await
+        .fails(2, why);
+}
+
 // D299
 #[tokio::test]
 async fn a_certificate_of_any_kind_is_taken_where_none_is_verified() {
