@@ -6,7 +6,7 @@ use tokio_rustls::rustls::{
 use webpki::Error as Webpki;
 
 use super::{
-    names::{algorithm, is_ecdsa_with_sha512, is_p521, moment},
+    names::{algorithm, is_ecdsa_with_sha512, is_p521, moment, spaced},
     offered::{Offered, P521_NEEDS},
 };
 use crate::error::sanitize_peer_text;
@@ -73,7 +73,7 @@ pub(super) fn describe_certificate(why: &CertificateError, offered: Offered) -> 
         }
         Why::Other(other) => {
             return match other.0.downcast_ref() {
-                Some(why) => describe_webpki(why).to_owned(),
+                Some(why) => describe_webpki(why),
                 // A verifier of the application's.
                 None => of_certificate(&other.0.to_string()),
             };
@@ -146,9 +146,10 @@ fn not_for_servers(presented: &[ExtendedKeyPurpose]) -> String {
     format!("the server's certificate is not for servers: its extended key usage is {purposes}")
 }
 
-/// What rustls does not translate into an error of its own.
-fn describe_webpki(why: &Webpki) -> &'static str {
-    match why {
+/// What rustls does not translate into an error of its own. What webpki has learned to tell
+/// since its version 0.103.10 is told by its name.
+fn describe_webpki(why: &Webpki) -> String {
+    let text = match why {
         Webpki::BadDer | Webpki::BadDerTime | Webpki::TrailingData(_) => {
             "the server's certificate is not well-formed X.509"
         }
@@ -156,7 +157,6 @@ fn describe_webpki(why: &Webpki) -> &'static str {
             "the server's certificate is that of an authority (CA:TRUE); it is accepted where it \
              is itself among those that are trusted"
         }
-        Webpki::CertDistrusted => "the key of the server's certificate is distrusted",
         Webpki::EmptyEkuExtension => "the extended key usage of the server's certificate is empty",
         Webpki::EndEntityUsedAsCa => {
             "the server's certificate is signed by one that is not of an authority (CA:FALSE)"
@@ -211,8 +211,9 @@ fn describe_webpki(why: &Webpki) -> &'static str {
         | Webpki::UnsupportedRevocationReasonsPartitioning => {
             "a revocation list for the server's certificate cannot be used"
         }
-        _ => "the server's certificate cannot be verified",
-    }
+        other => return of_certificate(&spaced(other, ' ')),
+    };
+    text.to_owned()
 }
 
 /// What is wrong with a revocation list, which only a verifier of the application's has.

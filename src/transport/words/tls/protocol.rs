@@ -47,7 +47,8 @@ fn malformed(why: &str) -> String {
     format!("the server sent a malformed message: {why}")
 }
 
-/// What a server may not do. What only a server could hear of clients is told by its name.
+/// What a server may not do. What only a server could hear of clients is told by its name, and
+/// so is what rustls has learned to tell since its version 0.23.31.
 pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
     use PeerMisbehaved as Why;
     let text = match why {
@@ -55,7 +56,7 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
             "it chose TLS 1.2 though both sides speak TLS 1.3; a host between may have interfered"
         }
         Why::BadCertChainExtensions => "an extension beside a certificate is malformed",
-        Why::CipherSuiteDifferedOnRetry | Why::SelectedDifferentCipherSuiteAfterRetry => {
+        Why::SelectedDifferentCipherSuiteAfterRetry => {
             "it chose another cipher suite after it asked again"
         }
         Why::DisallowedEncryptedExtension => "it encrypted an extension that belongs elsewhere",
@@ -68,8 +69,8 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
         | Why::InvalidMaxEarlyDataSize
         | Why::RejectedEarlyDataInterleavedWithHandshakeMessage
         | Why::TooMuchEarlyDataReceived => "it broke the rules of early data",
-        Why::EchAcceptanceVariedAfterRetry | Why::UnsolicitedEchExtension => {
-            "it broke the rules of encrypted client hellos"
+        Why::UnsolicitedEchExtension => {
+            "it answered an encrypted client hello, which there was not"
         }
         Why::HandshakeHashVariedAfterRetry => "it took another hash after it asked again",
         Why::IllegalHelloRetryRequestWithEmptyCookie
