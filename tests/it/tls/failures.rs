@@ -194,6 +194,12 @@ fn a_config_that_makes_no_sense_is_refused_with_the_reason() {
             "CA certificate: not a PEM text: a section does not end (`-----END …-----`)",
         ),
         (
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            )),
+            "CA certificate: none of the PEM text is readable as X.509",
+        ),
+        (
             authority
                 .trusted()
                 .identity(Identity::from_pem(authority.pem(), "no key")),

@@ -106,6 +106,19 @@ async fn a_server_without_the_key_of_a_pinned_certificate_is_refused() {
     }
 }
 
+// D303
+#[tokio::test]
+async fn a_key_that_is_too_short_is_told_as_such() {
+    let backend = Backend::start().await;
+    let front = TlsFront::start(&backend, ServerTls::made(Made::Rsa1024)).await;
+    let text = failure(front.endpoint(trusting(&Made::Rsa1024.signed()))).await;
+    assert_eq!(
+        text,
+        "TLS handshake: the server's certificate: its RSA key has 1024 bits, and TLS takes 2048 \
+         at least"
+    );
+}
+
 // D298
 #[tokio::test]
 async fn a_key_that_the_provider_cannot_verify_is_told_with_the_feature_that_can() {

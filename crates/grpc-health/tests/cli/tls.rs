@@ -119,9 +119,14 @@ async fn a_server_whose_own_certificate_is_trusted() {
     let front = TlsFront::start(&backend, ServerTls::made(Made::SelfSigned)).await;
     let (chain, _) = Made::SelfSigned.signed().pem();
     let ca = files.with("ca.pem", &chain);
-    probe(front.addr().to_string(), &["-tls-ca-cert", &ca])
+    let addr = front.addr().to_string();
+    probe(addr.clone(), &["-tls-ca-cert", &ca])
         .await
         .is_serving();
+
+    let mut by_store = command(["probe", "-tls", "-addr", &addr]);
+    by_store.env("SSL_CERT_FILE", ca).env_remove("SSL_CERT_DIR");
+    run_command(by_store).await.is_serving();
 }
 
 // D298

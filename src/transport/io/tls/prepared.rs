@@ -1,6 +1,6 @@
 //! A config as rustls wants it, made once and used for every connection.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tokio_rustls::rustls::{
     ClientConfig, KeyLogFile, RootCertStore, client::danger::ServerCertVerifier,
@@ -54,7 +54,7 @@ impl Prepared {
                 return Err("a verifier decides alone; it takes no certificates to trust".into());
             }
             Some(verifier) => verifier.clone(),
-            None => Arc::new(Verifier::new(roots(&config, offered)?, provider.clone())?),
+            None => Arc::new(Verifier::new(roots(&config)?, provider.clone())?),
         };
         let in_words = |error| describe_tls(&error, offered);
         let builder = ClientConfig::builder_with_provider(provider)
@@ -101,10 +101,10 @@ impl Prepared {
     }
 }
 
-fn roots(config: &ClientTlsConfig, offered: Offered) -> Result<Roots, String> {
+fn roots(config: &ClientTlsConfig) -> Result<Roots, String> {
     let mut roots = Roots {
         authorities: RootCertStore::from_iter(config.trust_anchors.iter().cloned()),
-        certificates: HashSet::new(),
+        certificates: Vec::new(),
     };
     #[cfg(feature = "tls-native-roots")]
     let missing = add_native_roots(config, &mut roots);
@@ -119,13 +119,9 @@ fn roots(config: &ClientTlsConfig, offered: Offered) -> Result<Roots, String> {
         let certificates = certificate
             .parse()
             .map_err(|why| format!("CA certificate: {why}"))?;
-        roots
-            .add(certificates)
-            .map_err(|why| match why {
-                Some(error) => describe_tls(&error, offered),
-                None => "none of the PEM text can be used".to_owned(),
-            })
-            .map_err(|why| format!("CA certificate: {why}"))?;
+        if !roots.add(certificates) {
+            return Err("CA certificate: none of the PEM text is readable as X.509".to_owned());
+        }
     }
     match roots.authorities.is_empty() {
         true => Err(format!(
@@ -146,8 +142,8 @@ fn add_native_roots(config: &ClientTlsConfig, roots: &mut Roots) -> String {
     let found = rustls_native_certs::load_native_certs();
     // A store has some that rustls has no use for.
     match roots.add(found.certs) {
-        Ok(()) => String::new(),
-        Err(_) => {
+        true => String::new(),
+        false => {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
             format!("; the system's store has nobody: {}", errors.join(", "))
         }

@@ -1,6 +1,6 @@
 //! Whether a server's certificate is good: by its issuer, or because it is itself trusted.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, ExtendedKeyPurpose, OtherError, RootCertStore,
@@ -23,33 +23,19 @@ use x509_parser::{
 #[derive(Clone, Debug)]
 pub(super) struct Roots {
     pub(super) authorities: RootCertStore,
-    pub(super) certificates: HashSet<CertificateDer<'static>>,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Roots {
-    /// Takes those that can be used.
-    ///
-    /// # Errors
-    ///
-    /// None can be used; why the first cannot, if there is one.
-    pub(super) fn add(
-        &mut self,
-        certificates: Vec<CertificateDer<'static>>,
-    ) -> Result<(), Option<Error>> {
-        let (mut first, mut usable) = (None, false);
+    /// Takes those that webpki can read, and says whether it took any.
+    pub(super) fn add(&mut self, certificates: Vec<CertificateDer<'static>>) -> bool {
+        let before = self.certificates.len();
         for certificate in certificates {
-            match self.authorities.add(certificate.clone()) {
-                Ok(()) => {
-                    usable = true;
-                    self.certificates.insert(certificate);
-                }
-                Err(error) => first = first.or(Some(error)),
+            if self.authorities.add(certificate.clone()).is_ok() {
+                self.certificates.push(certificate);
             }
         }
-        match usable {
-            true => Ok(()),
-            false => Err(first),
-        }
+        self.certificates.len() > before
     }
 }
 
@@ -58,7 +44,7 @@ impl Roots {
 #[derive(Debug)]
 pub(super) struct Verifier {
     by_issuer: Arc<WebPkiServerVerifier>,
-    certificates: HashSet<CertificateDer<'static>>,
+    certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Verifier {
