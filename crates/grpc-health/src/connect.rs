@@ -195,12 +195,32 @@ impl TlsFiles {
         };
         Ok(match &self.server_name {
             None => config,
-            Some(name) => config.domain_name(name),
+            Some(name) => config.domain_name(without_port(name)),
         })
     }
 }
 
-/// rustls panics over a time before 1970.
+/// Before anything of TLS: what computes it, where that is not ring.
+pub(crate) fn choose_provider() {
+    #[cfg(feature = "tls-aws-lc")]
+    {
+        let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+        let installed = provider.install_default();
+        installed.expect("the process has not chosen yet");
+    }
+}
+
+/// The host in the name of a server, which may have a port, as for gRPC in Go: what is not
+/// `host:port` is a host. An IPv6 address with a port is in brackets.
+fn without_port(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((host, _)) if host.starts_with('[') && host.ends_with(']') => host,
+        Some((host, _)) if !host.contains([':', '[', ']']) => host,
+        Some(_) | None => name,
+    }
+}
+
+/// Handshakes would fail one after another until the timeout.
 fn certificates_have_begun(today: SystemTime) -> Result<(), Exit> {
     match today < SystemTime::UNIX_EPOCH {
         true => Err(Exit::Unreachable(
@@ -249,6 +269,22 @@ pub(crate) fn headers(flag: &str, texts: &[String]) -> Result<MetadataMap, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // D299
+    #[test]
+    fn the_port_of_a_server_name_is_not_part_of_it() {
+        for (name, host) in [
+            ("shop.example", "shop.example"),
+            ("shop.example:443", "shop.example"),
+            ("127.0.0.1:443", "127.0.0.1"),
+            ("::1", "::1"),
+            ("[::1]", "[::1]"),
+            ("[::1]:443", "[::1]"),
+            (":443", ""),
+        ] {
+            assert_eq!(without_port(name), host, "{name}");
+        }
+    }
 
     #[test]
     fn a_clock_before_1970_is_an_error_of_tls() {

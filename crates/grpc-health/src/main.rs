@@ -35,6 +35,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     limits::raise_open_files();
+    connect::choose_provider();
     let exit = cli::run();
     if !exit.lines().is_empty() {
         output::tell_lines(exit.lines());

@@ -16,8 +16,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 use testing::{
-    Authority, Backend, CheckScript, HealthKind, Peer, PeerScript, ServerTls, TlsFront, UnixDoor,
-    dead_addr, within,
+    Authority, Backend, CheckScript, HealthKind, Made, Peer, PeerScript, ServerTls, TlsFront,
+    UnixDoor, dead_addr, within,
 };
 use tokio::process::Command;
 
@@ -111,6 +111,19 @@ const SAME: &str = "
     -addr={tls} -tls -tls-ca-cert={ca} -service=sick
     -addr={tls} -tls -tls-ca-cert={ca} -tls-server-name=localhost
     -addr={tls} -tls -tls-ca-cert={ca} -tls-server-name=elsewhere -connect-timeout=300ms
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=127.0.0.1
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=[::1]
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=[127.0.0.1]
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=::2 -connect-timeout=300ms
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=LOCALHOST
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=localhost.
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=localhost:443 -connect-timeout=300ms
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=127.0.0.1:443 -connect-timeout=300ms
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=[::1]:443 -connect-timeout=300ms
+    -addr={named} -tls -tls-ca-cert={ca} -tls-server-name=under_score.example -connect-timeout=300ms
+    -addr={self-signed} -tls -tls-ca-cert={self-signed-ca}
+    -addr={self-signed} -tls -tls-no-verify
+    -addr={v1} -tls -tls-no-verify
     -addr={tls} -tls -tls-ca-cert={other} -connect-timeout=300ms
     -addr={tls} -tls -tls-ca-cert={missing}
     -addr={tls} -tls -tls-ca-cert={nonsense}
@@ -144,13 +157,39 @@ const SAME: &str = "
 
 /// Where ours has another code: the words, the original's and ours. `docs/grpc-health.md`
 /// has the reasons.
-const DIFFERENT: [(&str, i32, i32); 6] = [
+const DIFFERENT: [(&str, i32, i32); 11] = [
     ("-addr=localhost -connect-timeout=200ms", 2, 1),
     ("-addr={plain} word -v", 0, 1),
     ("-addr={plain} -spiffe -connect-timeout=200ms", 20, 1),
     ("-addr={plain} -alts -connect-timeout=200ms", 2, 1),
     ("-addr=unix:{socket} -tls -tls-no-verify", 2, 1),
     ("-help", 1, 0),
+    // Its authority is `::1`, which a server refuses.
+    (
+        "-addr={named} -tls -tls-ca-cert={ca} -tls-server-name=::1",
+        3,
+        0,
+    ),
+    (
+        "-addr={named} -tls -tls-ca-cert={ca} -tls-server-name=::1%lo -connect-timeout=300ms",
+        2,
+        1,
+    ),
+    (
+        "-addr={named} -tls -tls-ca-cert={ca} -tls-server-name=a/b -connect-timeout=300ms",
+        2,
+        1,
+    ),
+    (
+        "-addr={named} -tls -tls-ca-cert={ca} -tls-server-name=a@b -connect-timeout=300ms",
+        2,
+        1,
+    ),
+    (
+        "-addr={named} -tls -tls-ca-cert={ca} -tls-server-name=ö -connect-timeout=300ms",
+        2,
+        1,
+    ),
 ];
 
 /// What a run of the test has, by its name in braces.
@@ -197,6 +236,11 @@ async fn exit_codes_are_those_of_the_original() {
     let front = TlsFront::of(&backend, &authority).await;
     let mutual = ServerTls::new(&authority.server(&["localhost"])).asks_for(&clients);
     let mutual = TlsFront::start(&backend, mutual).await;
+    let named = ServerTls::new(&authority.server(&["localhost", "::1"]));
+    let named = TlsFront::start(&backend, named).await;
+    let self_signed = TlsFront::start(&backend, ServerTls::made(Made::SelfSigned)).await;
+    let v1 = TlsFront::start(&backend, ServerTls::made(Made::V1)).await;
+    let (self_signed_ca, _) = Made::SelfSigned.signed().pem();
     let (chain, key) = clients.client("prober").pem();
     let (stranger, _) = clients.client("stranger").pem();
     let (foreign, foreign_key) = authority.client("prober").pem();
@@ -220,7 +264,11 @@ async fn exit_codes_are_those_of_the_original() {
             ("http1", http1.addr().to_string()),
             ("closes", closes.addr().to_string()),
             ("tls", front.addr().to_string()),
+            ("named", named.addr().to_string()),
             ("mtls", format!("localhost:{}", mutual.addr().port())),
+            ("self-signed", self_signed.addr().to_string()),
+            ("v1", v1.addr().to_string()),
+            ("self-signed-ca", file("self.pem", &self_signed_ca)),
             ("ca", file("ca.pem", &authority.pem())),
             ("other", file("other.pem", &clients.pem())),
             ("cert", file("cert.pem", &chain)),

@@ -20,6 +20,7 @@
 //! | double | what it is | take it when |
 //! |---|---|---|
 //! | [`Valve`] | a relay that holds bytes back, or loses them, each way | the network is silent, slow or open one way only |
+//! | `Made` (feature `tls-ring`) | a certificate from a file: self-signed, X.509 v1, P-521, RSA-1024 | `rcgen` cannot make it |
 //! | `TlsFront` (feature `tls-ring`) | TLS, with the certificates of an `Authority` | the connection is secured |
 //! | [`HttpProxy`] | a proxy that takes CONNECT | the endpoint has a proxy |
 //! | `UnixDoor`, `relay_unix` (Unix) | a Unix socket | the address is one |
@@ -48,6 +49,8 @@
 #![allow(missing_docs, reason = "the names of helpers say what they do")]
 
 mod backend;
+#[cfg(feature = "tls-ring")]
+mod certificates;
 mod client;
 mod configs;
 mod counter;
@@ -74,6 +77,8 @@ mod wait;
 mod wire;
 
 pub use backend::{Backend, Builder, HealthKind};
+#[cfg(feature = "tls-ring")]
+pub use certificates::{Made, Signed};
 pub use client::*;
 pub use configs::{Configs, of_all_methods};
 pub use counter::Counter;

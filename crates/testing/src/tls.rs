@@ -26,23 +26,22 @@ use tokio_rustls::{
     rustls::{
         RootCertStore, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::CertificateDer,
         server::WebPkiClientVerifier,
+        version::{TLS12, TLS13},
     },
 };
-use tonic_health_channel::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic_health_channel::{Certificate, ClientTlsConfig, Endpoint};
 
-use super::{Backend, counter::Counter, port::ReservedPort};
+use super::{
+    Backend,
+    certificates::{Made, Shown, Signed},
+    counter::Counter,
+    port::ReservedPort,
+};
 
 /// Somebody who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate that an [`Authority`] has signed, and its key.
-#[derive(Clone)]
-pub struct Signed {
-    chain: String,
-    key: String,
-}
 
 impl Authority {
     pub fn new() -> Self {
@@ -88,6 +87,13 @@ impl Authority {
         self.sign(params)
     }
 
+    /// For a server whose certificate says that it is for clients.
+    pub fn for_clients(&self) -> Signed {
+        let mut params = self.params(["127.0.0.1".to_owned()]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     pub fn client(&self, name: &str) -> Signed {
         let mut params = self.params([name.to_owned()]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -102,10 +108,7 @@ impl Authority {
     fn sign(&self, params: CertificateParams) -> Signed {
         let key = key();
         let signed = params.signed_by(&key, &self.0);
-        Signed {
-            chain: signed.expect("a certificate").pem(),
-            key: key.serialize_pem(),
-        }
+        Signed::from_pem(&signed.expect("a certificate").pem(), &key.serialize_pem())
     }
 }
 
@@ -113,37 +116,11 @@ fn key() -> KeyPair {
     KeyPair::generate().expect("a key")
 }
 
-impl Signed {
-    /// The certificate and its key.
-    pub fn pem(&self) -> (String, String) {
-        (self.chain.clone(), self.key.clone())
-    }
-
-    pub fn identity(&self) -> Identity {
-        Identity::from_pem(&self.chain, &self.key)
-    }
-
-    /// A pair that does not fit.
-    pub fn with_key_of(&self, other: &Self) -> Self {
-        Self {
-            chain: self.chain.clone(),
-            key: other.key.clone(),
-        }
-    }
-
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        let certificates = CertificateDer::pem_slice_iter(self.chain.as_bytes());
-        certificates.map(|one| one.expect("PEM")).collect()
-    }
-
-    fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM")
-    }
-}
-
 /// How a server speaks TLS.
 pub struct ServerTls {
     signed: Signed,
+    made: Option<Made>,
+    only_tls12: bool,
     client_authority: Option<CertificateDer<'static>>,
     alpn: Vec<Vec<u8>>,
     hangs_up_on_the_rejected: bool,
@@ -153,10 +130,26 @@ impl ServerTls {
     pub fn new(signed: &Signed) -> Self {
         Self {
             signed: signed.clone(),
+            made: None,
+            only_tls12: false,
             client_authority: None,
             alpn: vec![b"h2".to_vec()],
             hangs_up_on_the_rejected: false,
         }
+    }
+
+    /// With a certificate from a file.
+    pub fn made(made: Made) -> Self {
+        Self {
+            made: Some(made),
+            ..Self::new(&made.signed())
+        }
+    }
+
+    /// Speaks no TLS 1.3.
+    pub fn only_tls12(mut self) -> Self {
+        self.only_tls12 = true;
+        self
     }
 
     /// Asks clients for a certificate of this authority.
@@ -183,8 +176,12 @@ impl ServerTls {
 
     fn config(&self) -> ServerConfig {
         let provider = Arc::new(ring::default_provider());
+        let versions: &[_] = match self.only_tls12 {
+            true => &[&TLS12],
+            false => &[&TLS13, &TLS12],
+        };
         let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("versions that ring can do");
         let builder = match &self.client_authority {
             None => builder.with_no_client_auth(),
@@ -196,9 +193,7 @@ impl ServerTls {
                 builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
             }
         };
-        let mut config = builder
-            .with_single_cert(self.signed.chain(), self.signed.key())
-            .expect("a certificate and its key");
+        let mut config = builder.with_cert_resolver(Shown::new(&self.signed, self.made));
         config.alpn_protocols = self.alpn.clone();
         config
     }

@@ -4,3 +4,5 @@ pub(super) mod body;
 pub(super) mod failure;
 pub(super) mod h2_error;
 pub(super) mod io_error;
+#[cfg(feature = "_tls-any")]
+pub(super) mod tls;

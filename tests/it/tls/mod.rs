@@ -5,6 +5,7 @@ mod failures;
 mod names;
 mod reload;
 mod serving;
+mod trusted_itself;
 
 use testing::{checking, quick_backoff, quick_health, until, within};
 use tonic_health_channel::{

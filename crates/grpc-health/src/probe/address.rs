@@ -1,5 +1,7 @@
 //! From `-addr` to an endpoint.
 
+use std::{borrow::Cow, net::Ipv6Addr};
+
 use http::Uri;
 use tonic_health_channel::Endpoint;
 
@@ -45,6 +47,14 @@ pub(super) fn uri(scheme: &str, authority: &str) -> Result<Uri, String> {
     let parts = Uri::builder().scheme(scheme).authority(authority);
     let uri = parts.path_and_query("/").build();
     uri.map_err(|_| format!("`{authority}` is no name of a server"))
+}
+
+/// A name as an authority has it: an IPv6 address is in brackets.
+pub(super) fn bracketed(name: &str) -> Cow<'_, str> {
+    match name.parse::<Ipv6Addr>() {
+        Ok(_) => format!("[{name}]").into(),
+        Err(_) => name.into(),
+    }
 }
 
 /// Whether it is `:port`, whose server is called localhost.

@@ -203,7 +203,10 @@ impl ProbeArgs {
         };
         let endpoint = match self.tls_server_name.as_str() {
             "" => endpoint,
-            name => endpoint.origin(address::uri("https", name).map_err(Exit::bad_arguments)?),
+            name => {
+                let origin = address::uri("https", &address::bracketed(name));
+                endpoint.origin(origin.map_err(Exit::bad_arguments)?)
+            }
         };
         files.secure(endpoint, "-tls-ca-cert")
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use testing::{Authority, Backend, ServerTls, TlsFront};
+use testing::{Authority, Backend, Made, ServerTls, TlsFront};
 
 use super::run::{Ended, command, run, run_command};
 
@@ -69,9 +69,10 @@ async fn a_server_that_is_known_by_another_name() {
     let front = TlsFront::start(&backend, tls).await;
     let ca = files.with("ca.pem", &authority.pem());
     let addr = front.addr().to_string();
-    probe(addr.clone(), &["-tls-ca-cert", &ca])
-        .await
-        .fails(2, "certificate not valid for name");
+    probe(addr.clone(), &["-tls-ca-cert", &ca]).await.fails(
+        2,
+        "the server's certificate is not for `127.0.0.1`, but for `shop.example`",
+    );
 
     let name = "-tls-server-name=shop.example";
     probe(addr, &["-tls-ca-cert", &ca, name]).await.is_serving();
@@ -79,6 +80,88 @@ async fn a_server_that_is_known_by_another_name() {
     assert_eq!(asked_for.as_deref(), Some("shop.example"));
     let seen = backend.last_check().expect("it was asked");
     assert_eq!(seen.authority.as_deref(), Some("shop.example"));
+}
+
+// D299
+#[tokio::test]
+async fn a_server_name_may_be_an_address_or_have_a_port() {
+    let (backend, authority, files) = (Backend::start().await, Authority::new(), Files::new());
+    let tls = ServerTls::new(&authority.server(&["localhost", "::1"]));
+    let front = TlsFront::start(&backend, tls).await;
+    let ca = files.with("ca.pem", &authority.pem());
+    let addr = front.addr().to_string();
+    for (name, asked_for, told) in [
+        ("::1", None, "[::1]"),
+        ("[::1]", None, "[::1]"),
+        ("[::1]:443", None, "[::1]:443"),
+        ("127.0.0.1:443", None, "127.0.0.1:443"),
+        ("localhost:443", Some("localhost"), "localhost:443"),
+    ] {
+        let flags = ["-tls-ca-cert", &ca, "-tls-server-name", name];
+        probe(addr.clone(), &flags).await.is_serving();
+        assert_eq!(front.last_hello().server_name.as_deref(), asked_for);
+        let seen = backend.last_check().expect("it was asked");
+        assert_eq!(seen.authority.as_deref(), Some(told));
+
+        let flags = ["--tls", "--tls-ca-cert", &ca, "--tls-server-name", name];
+        let checked = run(["check", &addr].iter().chain(&flags)).await;
+        assert_eq!(checked.code, 0, "{name}: {checked:?}");
+    }
+    probe(addr, &["-tls-ca-cert", &ca, "-tls-server-name", "::2"])
+        .await
+        .fails(2, "the server's certificate is not for `::2`, but for");
+}
+
+// D297
+#[tokio::test]
+async fn a_server_whose_own_certificate_is_trusted() {
+    let (backend, files) = (Backend::start().await, Files::new());
+    let front = TlsFront::start(&backend, ServerTls::made(Made::SelfSigned)).await;
+    let (chain, _) = Made::SelfSigned.signed().pem();
+    let ca = files.with("ca.pem", &chain);
+    let addr = front.addr().to_string();
+    probe(addr.clone(), &["-tls-ca-cert", &ca])
+        .await
+        .is_serving();
+
+    let mut by_store = command(["probe", "-tls", "-addr", &addr]);
+    by_store.env("SSL_CERT_FILE", ca).env_remove("SSL_CERT_DIR");
+    run_command(by_store).await.is_serving();
+}
+
+// D298
+#[tokio::test]
+async fn p521_needs_a_feature() {
+    let (backend, files) = (Backend::start().await, Files::new());
+    let front = TlsFront::start(&backend, ServerTls::made(Made::P521)).await;
+    let (chain, _) = Made::P521.signed().pem();
+    let ca = files.with("ca.pem", &chain);
+    let why = match cfg!(feature = "tls-aws-lc") {
+        // The server of the test cannot sign with its key.
+        true => "a signature is wrong",
+        false => "P-521 needs the feature `tls-aws-lc`",
+    };
+    probe(front.addr().to_string(), &["-tls-ca-cert", &ca])
+        .await
+        .fails(2, why);
+}
+
+// D299
+#[tokio::test]
+async fn a_certificate_of_any_kind_is_taken_where_none_is_verified() {
+    let backend = Backend::start().await;
+    for made in [Made::SelfSigned, Made::V1, Made::P521, Made::Rsa1024] {
+        for only_tls12 in [false, true] {
+            let tls = ServerTls::made(made);
+            let tls = match only_tls12 {
+                true => tls.only_tls12(),
+                false => tls,
+            };
+            let front = TlsFront::start(&backend, tls).await;
+            let addr = front.addr().to_string();
+            probe(addr, &["-tls-no-verify"]).await.is_serving();
+        }
+    }
 }
 
 #[tokio::test]
@@ -157,7 +240,7 @@ async fn files_that_cannot_be_used() {
         ),
         (
             ["-tls-client-cert", &chain, "-tls-client-key", &other_key].to_vec(),
-            "identity: ",
+            "identity: the private key is not that of the certificate",
         ),
     ] {
         probe("shop.example:443".to_owned(), &flags)

@@ -50,12 +50,14 @@ impl ClientTlsConfig {
         self
     }
 
-    /// Trusts what this authority has signed, besides all others.
+    /// Trusts what this authority has signed, besides all others. A server that shows this very
+    /// certificate is trusted, too, whoever signed it.
     pub fn ca_certificate(self, certificate: Certificate) -> Self {
         self.ca_certificates([certificate])
     }
 
-    /// Trusts what these authorities have signed, besides all others.
+    /// Trusts what these authorities have signed, besides all others. A server that shows one of
+    /// these very certificates is trusted, too, whoever signed it.
     pub fn ca_certificates(mut self, certificates: impl IntoIterator<Item = Certificate>) -> Self {
         self.ca_certificates.extend(certificates);
         self

@@ -11,18 +11,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{AlertDescription, CertificateError, Error, pki_types::ServerName},
+    rustls::{Error, pki_types::ServerName},
 };
 
 use super::prepared::{H2, Prepared};
 use crate::{
-    error::{Origin, sanitize_peer_text},
+    error::Origin,
     transport::{
         io::{
             connector::BoxIo,
             sniff::{FirstBytes, SniffedIo},
         },
-        words::{failure::Failure, io_error},
+        words::{
+            failure::Failure,
+            io_error,
+            tls::{error::describe_tls, offered::Offered},
+        },
     },
     util::{contained::Contained, real_time::timeout_io},
 };
@@ -55,13 +59,14 @@ impl Client {
                 .await
                 .ok_or_else(|| format!("the TLS handshake took longer than {timeout:?}"))?,
         };
+        let offered = self.prepared.offered;
         let stream = outcome.map_err(|error| {
-            let text = blame(&error, &first_bytes);
+            let text = blame(&error, &first_bytes, offered);
             Failure::new(text, Origin::of(Contained::new(error.into())))
         })?;
         let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);
         match agreed || config.assume_http2 {
-            true => Ok(Box::new(Secured(stream))),
+            true => Ok(Box::new(Secured { stream, offered })),
             false => Err(
                 "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`); if it \
                  does so all the same, see `assume_http2`"
@@ -73,17 +78,20 @@ impl Client {
 
 /// Why there is no TLS. rustls sees another protocol as a malformed message; the
 /// bytes tell more.
-fn blame(error: &io::Error, first_bytes: &FirstBytes) -> String {
+fn blame(error: &io::Error, first_bytes: &FirstBytes, offered: Offered) -> String {
     match (reason(error), first_bytes.protocol()) {
         (Some(Error::InvalidMessage(_)), Some(protocol)) if protocol != "TLS" => {
             format!("the peer speaks {protocol}, not TLS")
         }
         (Some(error @ Error::InvalidMessage(_)), None) => {
-            format!("the peer does not speak TLS: {error}")
+            format!(
+                "the peer does not speak TLS: {}",
+                describe_tls(error, offered)
+            )
         }
-        (Some(error), _) => format!("TLS handshake: {}", describe_tls(error)),
+        (Some(error), _) => format!("TLS handshake: {}", describe_tls(error, offered)),
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "TLS handshake: closed by the peer".to_owned()
+            "TLS handshake: the server closed the connection".to_owned()
         }
         (None, _) => format!("TLS handshake: {}", io_error::describe_io(error)),
     }
@@ -94,64 +102,29 @@ fn reason(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The common failures in words that name who is at fault. The same failure has the
-/// same text however often it happens: rustls counts the seconds since a
-/// certificate has expired.
-fn describe_tls(error: &Error) -> String {
-    use AlertDescription as Alert;
-    use CertificateError as Certificate;
-    match error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "the server's certificate is of an unknown issuer".to_owned()
-        }
-        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "the server's certificate has expired".to_owned()
-        }
-        Error::InvalidCertificate(
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
-        ) => "the server's certificate is not valid yet".to_owned(),
-        Error::InvalidCertificate(why) => {
-            let why = why.to_string();
-            format!("the server's certificate: {}", sanitize_peer_text(&why))
-        }
-        Error::AlertReceived(Alert::CertificateRequired) => {
-            "the server asks for a client certificate".to_owned()
-        }
-        Error::AlertReceived(Alert::NoApplicationProtocol) => {
-            "the server does not speak HTTP/2 (ALPN `h2`)".to_owned()
-        }
-        Error::AlertReceived(
-            alert @ (Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied),
-        ) => format!("the server does not take the client's certificate ({alert:?})"),
-        other => other.to_string(),
-    }
-}
-
 /// A connection behind TLS, whose errors are in our words.
-struct Secured(TlsStream<SniffedIo>);
+struct Secured {
+    stream: TlsStream<SniffedIo>,
+    offered: Offered,
+}
 
 impl Secured {
     /// With TLS 1.3 a client has done its part before the server has looked at its
     /// certificate. The alert may be there to be read when writing fails for it.
     fn why_unwritable(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
         let mut unread = [0; 1];
-        match Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
-            Poll::Ready(Err(why)) if reason(&why).is_some() => in_words(why),
-            _ => in_words(error),
+        match Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
+            Poll::Ready(Err(why)) if reason(&why).is_some() => self.in_words(why),
+            _ => self.in_words(error),
         }
     }
-}
 
-fn in_words(error: io::Error) -> io::Error {
-    match reason(&error) {
-        Some(why) => io::Error::new(error.kind(), format!("TLS: {}", describe_tls(why))),
-        None => error,
+    fn in_words(&self, error: io::Error) -> io::Error {
+        let text = reason(&error).map(|why| describe_tls(why, self.offered));
+        match text {
+            Some(text) => io::Error::new(error.kind(), format!("TLS: {text}")),
+            None => error,
+        }
     }
 }
 
@@ -161,13 +134,13 @@ impl AsyncRead for Secured {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(cx, buf) {
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
             // Without the farewell of TLS. HTTP/2 knows by itself where a message
             // ends, so this is an end like any other.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Poll::Ready(Ok(()))
             }
-            outcome => outcome.map_err(in_words),
+            outcome => outcome.map_err(|error| self.in_words(error)),
         }
     }
 }
@@ -178,7 +151,7 @@ impl AsyncWrite for Secured {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.0).poll_write(cx, buf);
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
         outcome.map_err(|error| self.why_unwritable(cx, error))
     }
 
@@ -187,20 +160,21 @@ impl AsyncWrite for Secured {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.0).poll_write_vectored(cx, bufs);
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         outcome.map_err(|error| self.why_unwritable(cx, error))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.0).poll_flush(cx);
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         outcome.map_err(|error| self.why_unwritable(cx, error))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx).map_err(in_words)
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+        outcome.map_err(|error| self.in_words(error))
     }
 }

@@ -11,6 +11,7 @@
 //! when it is given to an endpoint, not when that first connects.
 
 mod config;
+mod contained_verifier;
 mod handshake;
 mod pem;
 mod prepared;
@@ -18,6 +19,8 @@ mod reload;
 mod source;
 #[cfg(all(test, feature = "tls-ring"))]
 mod tests;
+mod verifier;
+mod wall_clock;
 
 pub use config::ClientTlsConfig;
 pub(in crate::transport) use handshake::Client;

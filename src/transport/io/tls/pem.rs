@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
 
 /// X.509 certificates, as a PEM text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ impl Certificate {
     pub(super) fn parse(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.pem)
             .collect::<Result<_, _>>()
-            .map_err(|error| format!("not a PEM text: {error}"))?;
+            .map_err(|error| format!("not a PEM text: {}", describe_pem(&error)))?;
         match certificates.is_empty() {
             true => Err("there is no certificate in the PEM text".to_owned()),
             false => Ok(certificates),
@@ -80,9 +83,21 @@ impl Identity {
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
         let chain = self.chain.parse()?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| format!("no private key in the PEM text: {error}"))?;
+            .map_err(|error| format!("no private key in the PEM text: {}", describe_pem(&error)))?;
         Ok((chain, key))
     }
+}
+
+fn describe_pem(error: &pem::Error) -> String {
+    let text = match error {
+        pem::Error::MissingSectionEnd { .. } => "a section does not end (`-----END …-----`)",
+        pem::Error::IllegalSectionStart { .. } => "a line `-----BEGIN …-----` is malformed",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        pem::Error::NoItemsFound => "there is no such section",
+        pem::Error::SectionTooLarge => "a section is larger than 10 MB",
+        other => return other.to_string(),
+    };
+    text.to_owned()
 }
 
 /// Without the key, which is nobody's business.

@@ -7,7 +7,16 @@ use tokio_rustls::rustls::{
     crypto::CryptoProvider, pki_types::ServerName,
 };
 
-use super::config::ClientTlsConfig;
+use super::{
+    config::ClientTlsConfig,
+    contained_verifier::ContainedVerifier,
+    verifier::{Roots, Verifier, is_p521},
+    wall_clock::WallClock,
+};
+use crate::transport::words::tls::{
+    error::describe_tls,
+    offered::{Offered, P521_NEEDS},
+};
 
 /// How HTTP/2 is called in ALPN.
 pub(super) const H2: &[u8] = b"h2";
@@ -15,8 +24,9 @@ pub(super) const H2: &[u8] = b"h2";
 /// A config that is valid.
 pub(in crate::transport) struct Prepared {
     pub(super) config: ClientTlsConfig,
-    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    verifier: Option<Arc<ContainedVerifier>>,
     pub(super) rustls: Arc<ClientConfig>,
+    pub(super) offered: Offered,
     /// Whom to ask for, if not for the endpoint's host.
     pub(super) name: Option<ServerName<'static>>,
 }
@@ -29,28 +39,44 @@ impl Prepared {
         config: ClientTlsConfig,
         verifier: Option<Arc<dyn ServerCertVerifier>>,
     ) -> Result<Self, String> {
-        let builder = ClientConfig::builder_with_provider(provider()?)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let builder = match &verifier {
+        Self::with_provider(config, verifier, provider()?)
+    }
+
+    pub(super) fn with_provider(
+        config: ClientTlsConfig,
+        verifier: Option<Arc<dyn ServerCertVerifier>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let offered = Offered::new(&provider, config.identity.is_some());
+        let verifier = verifier.map(ContainedVerifier::new);
+        let decides: Arc<dyn ServerCertVerifier> = match &verifier {
             Some(_) if config.has_roots() => {
                 return Err("a verifier decides alone; it takes no certificates to trust".into());
             }
-            Some(verifier) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(verifier.clone()),
-            None => builder.with_root_certificates(roots(&config)?),
+            Some(verifier) => verifier.clone(),
+            None => Arc::new(Verifier::new(roots(&config)?, provider.clone())?),
         };
+        let in_words = |error| describe_tls(&error, offered);
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(in_words)?
+            .dangerous()
+            .with_custom_certificate_verifier(decides);
         let mut rustls = match &config.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => identity
                 .parse()
                 .and_then(|(chain, key)| {
+                    let lacks_p521 = !offered.p521 && chain.first().is_some_and(is_p521);
                     let built = builder.with_client_auth_cert(chain, key);
-                    built.map_err(|error| error.to_string())
+                    built.map_err(|error| match lacks_p521 {
+                        true => format!("the private key cannot be used: {P521_NEEDS}"),
+                        false => in_words(error),
+                    })
                 })
                 .map_err(|why| format!("identity: {why}"))?,
         };
+        rustls.time_provider = Arc::new(WallClock);
         if config.use_key_log {
             rustls.key_log = Arc::new(KeyLogFile::new());
         }
@@ -60,6 +86,7 @@ impl Prepared {
             config,
             verifier,
             rustls: Arc::new(rustls),
+            offered,
             name,
         })
     }
@@ -67,33 +94,36 @@ impl Prepared {
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
         let verifiers = match (&self.verifier, &other.verifier) {
             (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (Some(a), Some(b)) => a.is_same(b),
             (None, Some(_)) | (Some(_), None) => false,
         };
         verifiers && self.config == other.config
     }
 }
 
-fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::from_iter(config.trust_anchors.iter().cloned());
+fn roots(config: &ClientTlsConfig) -> Result<Roots, String> {
+    let mut roots = Roots {
+        authorities: RootCertStore::from_iter(config.trust_anchors.iter().cloned()),
+        certificates: Vec::new(),
+    };
     #[cfg(feature = "tls-native-roots")]
     let missing = add_native_roots(config, &mut roots);
     #[cfg(not(feature = "tls-native-roots"))]
     let missing = "";
     #[cfg(feature = "tls-webpki-roots")]
     if config.webpki_roots {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let authorities = &mut roots.authorities;
+        authorities.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for certificate in &config.ca_certificates {
         let certificates = certificate
             .parse()
             .map_err(|why| format!("CA certificate: {why}"))?;
-        let (usable, _) = roots.add_parsable_certificates(certificates);
-        if usable == 0 {
-            return Err("CA certificate: none of the PEM text can be used".to_owned());
+        if !roots.add(certificates) {
+            return Err("CA certificate: none of the PEM text is readable as X.509".to_owned());
         }
     }
-    match roots.is_empty() {
+    match roots.authorities.is_empty() {
         true => Err(format!(
             "nobody is trusted: give a `ca_certificate`, or enable the feature \
              `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
@@ -105,15 +135,18 @@ fn roots(config: &ClientTlsConfig) -> Result<RootCertStore, String> {
 /// Adds the system's roots, if `config` wants them. Others may do without, so what is
 /// returned only tells why there are none.
 #[cfg(feature = "tls-native-roots")]
-fn add_native_roots(config: &ClientTlsConfig, roots: &mut RootCertStore) -> String {
+fn add_native_roots(config: &ClientTlsConfig, roots: &mut Roots) -> String {
     if !config.native_roots {
         return String::new();
     }
     let found = rustls_native_certs::load_native_certs();
     // A store has some that rustls has no use for.
-    match roots.add_parsable_certificates(found.certs) {
-        (0, _) => format!("; the system's store has nobody: {:?}", found.errors),
-        _ => String::new(),
+    match roots.add(found.certs) {
+        true => String::new(),
+        false => {
+            let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+            format!("; the system's store has nobody: {}", errors.join(", "))
+        }
     }
 }
 

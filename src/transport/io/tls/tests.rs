@@ -11,17 +11,22 @@ use std::{
 };
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use testing::Made;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig, crypto::ring, pki_types::ServerName,
+        DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, ring},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
         server::WebPkiClientVerifier,
+        time_provider::TimeProvider,
     },
 };
 
-use super::{Certificate, ClientTlsConfig, Identity, TlsReload};
-use crate::transport::endpoint::Endpoint;
+use super::{Certificate, ClientTlsConfig, Identity, Prepared, TlsReload, handshake::Client};
+use crate::transport::{endpoint::Endpoint, words::failure::Failure};
 
 fn signed() -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().expect("a key");
@@ -186,4 +191,137 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
         error.to_string(),
         "TLS: the server asks for a client certificate"
     );
+}
+
+/// A server with a certificate of a file, and its keys by `provider`.
+fn showing(made: Made, provider: CryptoProvider) -> TlsAcceptor {
+    let (chain, key) = made.signed().pem();
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions that it can do")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn pinning(made: Made) -> ClientTlsConfig {
+    let (chain, _) = made.signed().pem();
+    ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(chain))
+        .domain_name("localhost")
+}
+
+/// What becomes of a handshake of a client with `prepared`.
+async fn shake_hands(prepared: Prepared, server: TlsAcceptor) -> Result<(), Failure> {
+    let (near, far) = duplex(64 << 10);
+    let name = prepared.name.clone().expect("it is in the config");
+    let prepared = Arc::new(prepared);
+    let client = Client { prepared, name };
+    let client = async { client.handshake(Box::new(near), false).await.map(drop) };
+    let (outcome, _) = tokio::join!(client, server.accept(far));
+    outcome
+}
+
+// D298
+#[cfg(feature = "tls-aws-lc")]
+#[tokio::test(start_paused = true)]
+async fn aws_lc_rs_takes_p521_of_servers_and_of_clients() {
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+    let (chain, key) = Made::P521.signed().pem();
+    let config = pinning(Made::P521).identity(Identity::from_pem(chain, key));
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let prepared = Prepared::with_provider(config, None, provider).expect("a config");
+    let server = showing(Made::P521, aws_lc_rs::default_provider());
+    let outcome = shake_hands(prepared, server).await;
+    outcome.expect("aws-lc-rs verifies P-521");
+}
+
+/// A clock that knows no time after 1970.
+#[derive(Debug)]
+struct Early;
+
+impl TimeProvider for Early {
+    fn current_time(&self) -> Option<UnixTime> {
+        None
+    }
+}
+
+// D304
+#[tokio::test(start_paused = true)]
+async fn a_clock_before_1970_fails_the_handshake_in_words() {
+    let provider = Arc::new(ring::default_provider());
+    let prepared = Prepared::with_provider(pinning(Made::SelfSigned), None, provider);
+    let mut prepared = prepared.expect("a config");
+    let mut rustls = (*prepared.rustls).clone();
+    rustls.time_provider = Arc::new(Early);
+    prepared.rustls = Arc::new(rustls);
+    let server = showing(Made::SelfSigned, ring::default_provider());
+    let failure = shake_hands(prepared, server).await.expect_err("no time");
+    assert_eq!(
+        failure.text(),
+        "TLS handshake: the clock of this host is before 1970, so no certificate is valid yet; \
+         set the clock"
+    );
+}
+
+/// A verifier whose end is a panic.
+#[derive(Debug)]
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+impl ServerCertVerifier for Fragile {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+// D252
+#[tokio::test(start_paused = true)]
+async fn a_verifier_that_panics_when_it_is_dropped_ends_nothing() {
+    let config = ClientTlsConfig::new().domain_name("localhost");
+    let prepared = Prepared::new(config, Some(Arc::new(Fragile))).expect("a config");
+    let server = showing(Made::SelfSigned, ring::default_provider());
+    let outcome = shake_hands(prepared, server).await;
+    outcome.expect("the verifier takes all");
 }
