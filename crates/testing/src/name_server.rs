@@ -54,7 +54,11 @@ pub enum Mood {
 
 impl NameServer {
     pub async fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub async fn start_at(address: &str) -> Self {
+        let socket = UdpSocket::bind(address).await.expect("a free port");
         let addr = socket.local_addr().expect("it is bound");
         let zone = Arc::<Mutex<Zone>>::default();
         let queries = Arc::new(Counter::new("queries"));

@@ -13,17 +13,28 @@ pub(super) struct Found {
     pub(super) addresses: Vec<SocketAddr>,
     /// For how long, if it was said.
     pub(super) valid: Option<Duration>,
-    pub(super) unknown: Unknown,
+    /// Of these the lookup could not learn whether there are any addresses, or which.
+    pub(super) unknown: Families,
 }
 
-/// The families of which a lookup could not learn whether there are any addresses, or which.
+/// Families of addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unknown {
+pub(super) struct Families {
     pub(super) v4: bool,
     pub(super) v6: bool,
 }
 
-impl Unknown {
+impl Families {
+    /// Those of the addresses.
+    pub(super) fn of<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>) -> Self {
+        let mut families = Self::default();
+        for address in addresses {
+            families.v4 |= address.is_ipv4();
+            families.v6 |= address.is_ipv6();
+        }
+        families
+    }
+
     pub(super) fn includes(self, address: &SocketAddr) -> bool {
         match address {
             SocketAddr::V4(_) => self.v4,

@@ -22,7 +22,7 @@ use hickory_resolver::{
 use tokio::{sync::mpsc, time};
 
 use super::{
-    found::{Found, MAX_ADDRESSES, Unknown},
+    found::{Families, Found, MAX_ADDRESSES},
     target::{DnsTarget, Host},
     txt,
 };
@@ -244,19 +244,19 @@ async fn host(resolvers: &Resolvers, name: &str, port: u16) -> Result<Found, Fai
     let (lookups, unknown) = match both {
         // Found behind different search domains, they are not of one name.
         (Ok(v4), Ok(v6)) if v4.query().name() != v6.query().name() => {
-            (vec![v4], Unknown::default())
+            (vec![v4], Families::default())
         }
-        (Ok(v4), Ok(v6)) => (vec![v4, v6], Unknown::default()),
+        (Ok(v4), Ok(v6)) => (vec![v4, v6], Families::default()),
         (Ok(v4), Err(why)) => (
             vec![v4],
-            Unknown {
+            Families {
                 v4: false,
                 v6: why.is_unknown(),
             },
         ),
         (Err(why), Ok(v6)) => (
             vec![v6],
-            Unknown {
+            Families {
                 v4: why.is_unknown(),
                 v6: false,
             },

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::found::{Found, MAX_ADDRESSES};
+use super::found::{Families, Found, MAX_ADDRESSES};
 #[cfg(feature = "hickory")]
 use super::hickory::{ConfigUpdates, Hickory};
-use super::target::{DnsTarget, Host};
 #[cfg(test)]
 use super::tests::Script;
+use super::{
+    system,
+    target::{DnsTarget, Host},
+};
+use crate::error::Error;
 #[cfg(not(feature = "hickory"))]
 use crate::error::ErrorKind;
-use crate::{error::Error, util::blocking};
 
 /// Who is asked.
 #[derive(Clone)]
@@ -41,11 +44,12 @@ impl Resolver {
     }
 
     /// The addresses of `target`, at least one, or what became of it: the text goes on
-    /// where the name ends.
+    /// where the name ends. `known` is what there was before.
     pub(super) async fn look_up(
         &mut self,
         target: &DnsTarget,
         default_port: u16,
+        known: Families,
         limit: Duration,
     ) -> Result<Found, String> {
         let port = target.port.unwrap_or(default_port);
@@ -55,7 +59,7 @@ impl Resolver {
                     addresses: vec![address],
                     ..Found::default()
                 }),
-                (Host::Name(name), Self::System) => ask_system(name, port).await,
+                (Host::Name(name), Self::System) => system::ask(name, port, known).await,
                 (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
                 #[cfg(feature = "hickory")]
                 (_, Self::Hickory(hickory)) => hickory.look_up(target, port, limit).await,
@@ -93,15 +97,5 @@ impl Resolver {
             Self::Hickory(hickory) => hickory.config_updates(),
             _ => None,
         }
-    }
-}
-
-async fn ask_system(name: &str, port: u16) -> Result<Found, String> {
-    match blocking::look_up(name, port).await {
-        Ok(addresses) => Ok(Found {
-            addresses,
-            ..Found::default()
-        }),
-        Err(error) => Err(format!("does not resolve: {error}")),
     }
 }

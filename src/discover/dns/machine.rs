@@ -120,6 +120,11 @@ impl<A: Clone + PartialEq> Machine<A> {
         self.replace(found, all_anew, stays)
     }
 
+    /// What the last lookup found, and what was kept beside that.
+    pub(super) fn known(&self) -> &[A] {
+        &self.known
+    }
+
     /// The lookup ended without any. What was known before stays.
     pub(super) fn on_failure(&mut self, now: Instant) {
         let delay = self.backoff.next_delay();

@@ -14,6 +14,7 @@ mod lookup;
 mod machine;
 mod options;
 mod source;
+mod system;
 mod target;
 mod task;
 #[cfg(test)]

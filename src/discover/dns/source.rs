@@ -47,7 +47,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// - after a failure, with gRPC's backoff: 1 s, growing by 1.6 up to 30 s, each ±20 %.
 ///
 /// A lookup that fails, or finds no address, is an error item with the name in it. It
-/// takes no backend away. With `hickory`, neither does one family (A or AAAA) that cannot be
+/// takes no backend away. Neither does one family (A or AAAA) that cannot be
 /// looked up while the other can.
 pub struct Dns {
     pub(super) options: Options,

@@ -8,7 +8,7 @@ use tower::discover::Change;
 use tracing::warn;
 
 use super::{
-    found::Found,
+    found::{Families, Found},
     machine::Machine,
     options::{Item, Options},
 };
@@ -84,7 +84,8 @@ impl Task {
             resolver,
             ..
         } = &mut self.options;
-        let lookup = resolver.look_up(target, template.default_port(), *lookup_timeout);
+        let known = Families::of(self.machine.known());
+        let lookup = resolver.look_up(target, template.default_port(), known, *lookup_timeout);
         match lookup.await {
             Ok(found) => self.on_answer(found),
             Err(why) => {

@@ -10,7 +10,7 @@ use tokio::{
 use tower::discover::Change;
 
 use super::{
-    found::{Found, Unknown},
+    found::{Families, Found},
     lookup::Resolver,
     options::Item,
     source::{Dns, dns},
@@ -59,7 +59,7 @@ impl Question {
         self.answer(Ok(Found {
             addresses: addresses.collect(),
             valid: None,
-            unknown: Unknown {
+            unknown: Families {
                 v4: true,
                 v6: false,
             },

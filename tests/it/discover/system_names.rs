@@ -11,6 +11,8 @@ use testing::{
     PeerScript::{ClosesAfterPreface, ClosesAtOnce, Silent, SpeaksHttp1, SpeaksTls},
     endpoint, hello, quick_backoff, refusal, spread, until, until_ready, until_that,
 };
+#[cfg(feature = "hickory")]
+use testing::{Mood, NameServer};
 use tonic_health_channel::{Channel, ConnectivityState::TransientFailure, Endpoint, discover};
 
 /// The folder of the files in a child; not set in anybody else.
@@ -31,7 +33,8 @@ fn inside(name: &str) -> bool {
     let files = env::temp_dir().join(format!("system-names-{}-{name}", std::process::id()));
     fs::create_dir_all(&files).expect("a folder");
     let mut script = String::from("set -e\n");
-    for (file, text) in ETC {
+    let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for (file, text) in ETC.into_iter().chain([("resolv.conf", &*resolv)]) {
         fs::write(files.join(file), text).expect("a file");
         let from = files.join(file);
         script += &format!(
@@ -116,6 +119,63 @@ async fn the_system_is_asked_and_its_answers_are_followed() {
     addresses(["127.0.0.2"]);
     a.kill().await;
     until_ready(&channel, &[&at_b]).await;
+}
+
+/// A name server of the system's that listens where only root may.
+#[cfg(feature = "hickory")]
+const NAME_SERVER: &str = "127.0.0.9";
+
+/// From now on the system asks name servers: this one.
+#[cfg(feature = "hickory")]
+async fn system_server() -> NameServer {
+    let server = NameServer::start_at(&format!("{NAME_SERVER}:53")).await;
+    fs::write("/etc/nsswitch.conf", "hosts: dns\n").expect("a file of ours");
+    let options = "options timeout:1 attempts:1";
+    let resolv = format!("nameserver {NAME_SERVER}\n{options}\n");
+    fs::write("/etc/resolv.conf", resolv).expect("a file of ours");
+    server
+}
+
+/// Awaits that these are all backends, by their labels.
+#[cfg(feature = "hickory")]
+async fn until_named<const N: usize>(channel: &Channel, names: [&str; N]) {
+    until_that(channel, &format!("{names:?}"), |status| {
+        let mut labels: Vec<_> = status.backends().iter().map(|b| b.label()).collect();
+        labels.sort_unstable();
+        labels == names
+    })
+    .await;
+}
+
+// D318
+#[cfg(feature = "hickory")]
+#[tokio::test]
+async fn the_system_keeps_a_family_that_cannot_be_looked_up() {
+    if !inside("the_system_keeps_a_family_that_cannot_be_looked_up") {
+        return;
+    }
+    let server = system_server().await;
+    let (v4, v6) = ("127.0.0.1:1", "[::1]:1");
+    server.addresses("shop.test", 60, ["127.0.0.1", "::1"]);
+    let dns = discover::dns("shop.test:1", Endpoint::from_static("http://template"));
+    let dns = dns.expect("a target").min_interval(Duration::ZERO);
+    let refresh = dns.refresh_handle();
+    let channel = Channel::dns(dns).build();
+    until_named(&channel, [v4, v6]).await;
+    for (mood, address, names) in [
+        (Mood::FailsV4, "::2", [v4, "[::2]:1"]),
+        (Mood::RefusesV4, "::3", [v4, "[::3]:1"]),
+        (Mood::IgnoresV4, "::4", [v4, "[::4]:1"]),
+    ] {
+        server.mood(mood);
+        server.addresses("shop.test", 60, ["127.0.0.1", address]);
+        refresh.request();
+        until_named(&channel, names).await;
+    }
+    server.mood(Mood::Answers);
+    server.addresses("shop.test", 60, ["::5"]);
+    refresh.request();
+    until_named(&channel, ["[::5]:1"]).await;
 }
 
 // D305
