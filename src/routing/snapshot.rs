@@ -68,8 +68,12 @@ pub struct BackendStatus {
     pub(crate) in_flight: InFlight,
 }
 
-/// How many backends an error text names before it only counts the rest.
-const NAMED_IN_TEXT: usize = 64;
+/// How many backends an error text names before it only counts the rest. All of them are in
+/// [`Channel::backends`](crate::Channel::backends).
+const NAMED_IN_TEXT: usize = 3;
+
+/// How many backends are looked at for that: an error is made for each call that fails.
+const MAX_COMPARED: usize = 64;
 
 impl Status {
     /// Grows by one with every publication, so that two statuses of one channel
@@ -119,10 +123,27 @@ impl Status {
             })
     }
 
-    /// Why no call can be sent, with every backend and its reason, told as of
+    /// Why no call can be sent, with the reasons of up to 3 backends, told as of
     /// `now`.
     pub(crate) fn explain(&self, now: Instant) -> String {
         Explained { status: self, now }.to_string()
+    }
+
+    /// Some backends that stand for all: as far as there are, each has another reason.
+    fn examples(&self) -> Vec<&BackendStatus> {
+        let backends = self.backends.iter().take(MAX_COMPARED);
+        let mut rest: Vec<_> = backends.map(|backend| &**backend).collect();
+        let mut examples: Vec<&BackendStatus> = Vec::with_capacity(NAMED_IN_TEXT);
+        while examples.len() < NAMED_IN_TEXT && !rest.is_empty() {
+            let is_new = |backend: &&BackendStatus| {
+                !examples
+                    .iter()
+                    .any(|told| told.reason() == backend.reason())
+            };
+            let next = rest.iter().position(is_new).unwrap_or(0);
+            examples.push(rest.remove(next));
+        }
+        examples
     }
 
     /// The error of the transport behind that: of the first backend that has one.
@@ -233,7 +254,7 @@ impl fmt::Display for Explained<'_> {
             write!(f, "{separator}{cause}")?;
             separator = "; ";
         }
-        for backend in status.backends.iter().take(NAMED_IN_TEXT) {
+        for backend in status.examples() {
             f.write_str(separator)?;
             backend.write_explained(f, *now)?;
             separator = "; ";
@@ -281,6 +302,11 @@ impl BackendStatus {
     fn is_attempted(&self) -> bool {
         self.state == ConnectivityState::TransientFailure
             && (self.connections == 0 || self.health == HealthStatus::Pending)
+    }
+
+    /// What tells backends apart that cannot take calls: not how long, nor how often.
+    fn reason(&self) -> (Option<&str>, ConnectivityState, HealthStatus) {
+        (self.failure().map(Cause::text), self.state, self.health)
     }
 
     /// Why it cannot take calls now: not an error that it has recovered from.
@@ -427,18 +453,31 @@ mod tests {
     }
 
     #[test]
-    fn the_first_64_are_named_and_the_rest_counted() {
+    fn three_are_named_and_the_rest_counted() {
         let scene = Scene::new();
         let many = |n| failing((0..n).map(|_| scene.backend("a", Idle)));
-        let named = ["a IDLE (0s)"; 64].join("; ");
+        let named = ["a IDLE (0s)"; 3].join("; ");
         for (backends, rest) in [
-            (64, ""),
-            (65, "; and 1 more backend"),
-            (1_064, "; and 1000 more backends"),
+            (3, ""),
+            (4, "; and 1 more backend"),
+            (200, "; and 197 more backends"),
         ] {
             let text = format!("no healthy backend: {named}{rest}");
             scene.explains(&many(backends), 0, &text);
         }
+    }
+
+    // D319
+    #[test]
+    fn those_are_named_that_have_other_reasons() {
+        let scene = Scene::new();
+        let mut backends = vec![scene.backend("a", Idle); 50];
+        backends.push(scene.unhealthy("b"));
+        backends.push(scene.backend("c", Connecting));
+        backends.push(scene.unhealthy("d"));
+        let text = "no healthy backend: a IDLE (0s); b health check: NOT_SERVING (0s); \
+                    c CONNECTING (0s); and 50 more backends";
+        scene.explains(&failing(backends), 0, text);
     }
 
     #[test]
