@@ -36,7 +36,7 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_health_channel::{Change, Channel, ConnectivityState, Endpoint, Status, discover};
+use tonic_health_channel::{Change, Channel, ChannelStatus, ConnectivityState, Endpoint, discover};
 
 use support::{
     Result,
@@ -227,7 +227,7 @@ async fn one_channel(backends: usize, uris: &[String]) -> Result<Figures> {
 
 /// Looks from the end, for the last to be named are the last to be READY: then
 /// looking costs little while some are not.
-fn all_ready(status: &Status, backends: usize) -> bool {
+fn all_ready(status: &ChannelStatus, backends: usize) -> bool {
     let ready = |state| state == ConnectivityState::Ready;
     let mut from_the_end = status.backends().iter().rev();
     status.backends().len() == backends && from_the_end.all(|backend| ready(backend.state()))

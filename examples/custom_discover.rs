@@ -32,7 +32,7 @@ use common::{
 };
 use futures_util::Stream;
 use tokio::time::{Instant, Interval, interval, timeout_at};
-use tonic_health_channel::{Change, Channel, ConnectivityState::Ready, Endpoint, Status};
+use tonic_health_channel::{Change, Channel, ChannelStatus, ConnectivityState::Ready, Endpoint};
 
 /// How often the set changes.
 const EVERY: Duration = Duration::from_millis(500);
@@ -130,7 +130,7 @@ async fn main() -> Result<()> {
 }
 
 /// The backends that take calls, by the names that the source gave them.
-fn ready_ones(status: &Status) -> Vec<String> {
+fn ready_ones(status: &ChannelStatus) -> Vec<String> {
     let ready = status.backends().iter().filter(|b| b.state() == Ready);
     let mut labels: Vec<_> = ready.map(|b| b.label().to_owned()).collect();
     labels.sort();

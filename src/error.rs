@@ -60,7 +60,7 @@ pub enum ErrorKind {
     /// sent; of one that streams, the backend may have acted on what came before.
     MessageTooLarge,
     /// The call was sent and its stream failed: the backend may have acted on it.
-    Stream,
+    CallFailed,
 }
 
 impl Error {
@@ -120,7 +120,7 @@ impl ErrorKind {
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::TooManyWaiting | Self::MessageTooLarge => Code::ResourceExhausted,
             Self::InvalidRequest => Code::Internal,
-            Self::Stream => Code::Unknown,
+            Self::CallFailed => Code::Unknown,
         }
     }
 
@@ -135,7 +135,7 @@ impl ErrorKind {
             | Self::Credentials
             | Self::InvalidRequest
             | Self::MessageTooLarge
-            | Self::Stream => false,
+            | Self::CallFailed => false,
         }
     }
 }
@@ -154,7 +154,7 @@ impl fmt::Display for ErrorKind {
             Self::Credentials => "the call has no credentials",
             Self::InvalidRequest => "the request cannot be sent",
             Self::MessageTooLarge => "a message is too large",
-            Self::Stream => "the call has failed",
+            Self::CallFailed => "the call has failed",
         })
     }
 }
@@ -440,7 +440,7 @@ mod tests {
     // D288
     #[test]
     fn an_error_of_a_call_is_its_kind_and_its_text_is_in_its_status() {
-        let error = Error::new(ErrorKind::Stream, "stream to a: reset");
+        let error = Error::new(ErrorKind::CallFailed, "stream to a: reset");
         assert_eq!(error.to_string(), "the call has failed");
         let status = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
         let status: &Status = status.expect("generated clients look for it");

@@ -153,7 +153,7 @@ pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind, escape_peer_text};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use http::Uri;
-pub use routing::{BackendId, BackendStatus, Status};
+pub use routing::{BackendId, BackendStatus, ChannelStatus};
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };

@@ -73,7 +73,7 @@ impl Side for Ours {
 
     async fn until(&mut self, backend: usize, healthy: bool) {
         let ready = |state| state == ConnectivityState::Ready;
-        let known = |status: &tonic_health_channel::Status| {
+        let known = |status: &tonic_health_channel::ChannelStatus| {
             ready(status.backends()[backend].state()) == healthy
         };
         self.status.wait_for(known).await;

@@ -3,14 +3,18 @@
 use std::{io::IsTerminal, time::Duration};
 
 use tokio::time::Instant;
-use tonic_health_channel::{BackendStatus, ConnectivityState, HealthStatus, Status};
+use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, HealthStatus};
 
 /// What people call a backend.
 pub(crate) type Name<'a> = &'a dyn Fn(&BackendStatus) -> String;
 
 /// Every line that tells how `after` differs from `before`; all there is to tell
 /// if nothing was `before`.
-pub(crate) fn changes(before: Option<&Status>, after: &Status, name: Name<'_>) -> Vec<String> {
+pub(crate) fn changes(
+    before: Option<&ChannelStatus>,
+    after: &ChannelStatus,
+    name: Name<'_>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for backend in after.backends() {
         let old = before.and_then(|before| same(before, backend));
@@ -20,12 +24,12 @@ pub(crate) fn changes(before: Option<&Status>, after: &Status, name: Name<'_>) -
             lines.push(format!("{} {step}{detail}", name(backend)));
         }
     }
-    for gone in before.map_or(&[][..], Status::backends) {
+    for gone in before.map_or(&[][..], ChannelStatus::backends) {
         if same(after, gone).is_none() {
             lines.push(format!("{} removed", name(gone)));
         }
     }
-    let old = before.map(Status::state);
+    let old = before.map(ChannelStatus::state);
     if old != Some(after.state()) {
         lines.push(format!("channel {}", step(old, after.state())));
     }
@@ -33,7 +37,7 @@ pub(crate) fn changes(before: Option<&Status>, after: &Status, name: Name<'_>) -
 }
 
 /// One line for each backend.
-pub(crate) fn table(status: &Status, name: Name<'_>) -> Vec<String> {
+pub(crate) fn table(status: &ChannelStatus, name: Name<'_>) -> Vec<String> {
     let paint = Paint::stdout();
     let line = |backend: &std::sync::Arc<BackendStatus>| {
         let mut line = format!(
@@ -67,7 +71,7 @@ pub(crate) fn short(duration: Duration) -> String {
     }
 }
 
-fn same<'a>(status: &'a Status, backend: &BackendStatus) -> Option<&'a BackendStatus> {
+fn same<'a>(status: &'a ChannelStatus, backend: &BackendStatus) -> Option<&'a BackendStatus> {
     let mut backends = status.backends().iter();
     let found = backends.find(|other| other.id() == backend.id());
     found.map(|found| &**found)

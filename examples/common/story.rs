@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-use tonic_health_channel::{BackendStatus, ConnectivityState, Status, StatusWatch};
+use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, StatusWatch};
 
 use super::{
     Result,
@@ -44,7 +44,7 @@ pub(crate) struct Story {
     /// What people call the backends, in the order of their source.
     names: [&'static str; 2],
     watch: StatusWatch,
-    told: Option<Arc<Status>>,
+    told: Option<Arc<ChannelStatus>>,
     traffic: Traffic,
     /// The calls that ended in this step.
     ended: Vec<Ended>,
@@ -120,7 +120,7 @@ impl Story {
         within(what, async {
             loop {
                 self.tell_changes();
-                let told = self.told.as_deref().map(Status::backends);
+                let told = self.told.as_deref().map(ChannelStatus::backends);
                 if told.is_some_and(&condition) {
                     return Instant::now();
                 }
@@ -265,7 +265,7 @@ impl Story {
     }
 
     /// What people call a backend of `status`.
-    fn name(&self, status: &Status, backend: &BackendStatus) -> String {
+    fn name(&self, status: &ChannelStatus, backend: &BackendStatus) -> String {
         let mut named = status.backends().iter().zip(self.names);
         match named.find(|(other, _)| other.id() == backend.id()) {
             Some((_, name)) => name.to_owned(),

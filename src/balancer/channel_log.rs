@@ -8,7 +8,7 @@ use super::task_end::RESTART;
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
-    routing::Status,
+    routing::ChannelStatus,
     util::{
         clock::now,
         contained::contained,
@@ -43,7 +43,7 @@ impl ChannelLog {
 
     /// The state is another. To have lost all backends is for operators. `end` is how a channel
     /// that is SHUTDOWN came to that.
-    pub(super) fn changed(&mut self, from: ConnectivityState, status: &Status, end: &str) {
+    pub(super) fn changed(&mut self, from: ConnectivityState, status: &ChannelStatus, end: &str) {
         let is_spent = self.is_spent();
         let channel = &*self.channel;
         let (to, backends) = (status.state(), status.backends().len());

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, Cursor, Picker, Status},
+    routing::{BackendId, BackendStatus, ChannelStatus, Cursor, Picker},
     subchannel::Report,
 };
 
@@ -444,7 +444,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
 impl<C> Publication<C> {
     /// Its two halves: what users see, and what calls use.
-    pub(crate) fn split(self, generation: u64, cursor: &Arc<Cursor>) -> (Status, Picker<C>) {
+    pub(crate) fn split(self, generation: u64, cursor: &Arc<Cursor>) -> (ChannelStatus, Picker<C>) {
         let picker = match self.state {
             Ready => Picker::Ready {
                 backends: self.ready.into(),
@@ -455,7 +455,7 @@ impl<C> Publication<C> {
             TransientFailure => Picker::Failing,
             Shutdown => Picker::Shutdown,
         };
-        let status = Status {
+        let status = ChannelStatus {
             generation,
             state: self.state,
             cause: self.cause,

@@ -11,7 +11,7 @@ use tokio::{select, time::Instant};
 use super::deadline::{Deadline, Limit, limit_after, sooner};
 use crate::{
     error::{Error, ErrorKind},
-    routing::{Board, Pick, Status},
+    routing::{Board, ChannelStatus, Pick},
     transport::{CallSlot, ConnectionGroup, Ticket},
     util::clock::now,
 };
@@ -167,7 +167,7 @@ pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
     error.caused_by(status.origin().cloned())
 }
 
-fn unavailable(board: &Board, status: &Status) -> Error {
+fn unavailable(board: &Board, status: &ChannelStatus) -> Error {
     board.standstill().on_failed_call();
     let error = Error::new(ErrorKind::Unavailable, status.explain(now()));
     error.caused_by(status.origin().cloned())

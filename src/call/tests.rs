@@ -18,7 +18,7 @@ use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
-    routing::{Board, Cursor, Picker, Status},
+    routing::{Board, ChannelStatus, Cursor, Picker},
     transport::{
         BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
         tests::{Peer, dialled_endpoint, soon},
@@ -45,8 +45,8 @@ fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Co
 }
 
 /// Only the generation is looked at.
-fn status(generation: u64) -> Status {
-    Status {
+fn status(generation: u64) -> ChannelStatus {
+    ChannelStatus {
         generation,
         state: ConnectivityState::Connecting,
         cause: None,

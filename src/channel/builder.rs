@@ -349,7 +349,7 @@ impl ChannelBuilder {
 
     /// Asks for a look at the set of backends whenever one of them leaves READY, or
     /// once more cannot be used; see [`RefreshHandle`].
-    pub fn on_connection_trouble(mut self, refresh: RefreshHandle) -> Self {
+    pub fn on_reresolution_needed(mut self, refresh: RefreshHandle) -> Self {
         self.trouble = Some(refresh);
         self
     }

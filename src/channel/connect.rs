@@ -13,7 +13,7 @@ use crate::{
     connectivity::ConnectivityState,
     discover::assign_ids,
     error::{Error, ErrorKind},
-    routing::Status,
+    routing::ChannelStatus,
     service_config::{LoadBalancingPolicy, ServiceConfig},
     transport::Endpoint,
     util::backoff::BackoffConfig,
@@ -152,7 +152,7 @@ impl Channel {
     }
 }
 
-fn first_failure(status: &Status) -> String {
+fn first_failure(status: &ChannelStatus) -> String {
     let errors = status.backends().iter().filter_map(|backend| {
         let (cause, _) = backend.last_error()?;
         Some(format!("{} {cause}", backend.label()))

@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Defaults, wait_within},
     connectivity::ConnectivityState,
     error::Error,
-    routing::{BackendStatus, Board, Command, Status},
+    routing::{BackendStatus, Board, ChannelStatus, Command},
 };
 
 /// A gRPC channel over one or many backends, of which it uses those that are
@@ -117,7 +117,7 @@ use crate::{
 ///
 /// /// Whether the backend may have acted on the call.
 /// fn may_have_happened(error: &Error) -> bool {
-///     matches!(error.kind(), ErrorKind::Stream | ErrorKind::DeadlineExceeded)
+///     matches!(error.kind(), ErrorKind::CallFailed | ErrorKind::DeadlineExceeded)
 /// }
 /// ```
 ///
@@ -163,7 +163,7 @@ impl Channel {
     }
 
     /// The channel and its backends, as of one moment.
-    pub fn status(&self) -> Arc<Status> {
+    pub fn status(&self) -> Arc<ChannelStatus> {
         self.alive.board.routing().status.clone()
     }
 
@@ -259,7 +259,7 @@ impl Channel {
         if last == ConnectivityState::Shutdown {
             return None;
         }
-        let changed = |status: &Status| status.state() != last;
+        let changed = |status: &ChannelStatus| status.state() != last;
         Some(self.watch_status().wait_for(changed).await.state())
     }
 
@@ -297,7 +297,7 @@ impl Channel {
     /// Once polled, the channel closes, waited for or not.
     pub async fn close(&self) {
         self.command(Command::Close);
-        let closed = |status: &Status| status.state() == ConnectivityState::Shutdown;
+        let closed = |status: &ChannelStatus| status.state() == ConnectivityState::Shutdown;
         self.watch_status().wait_for(closed).await;
     }
 

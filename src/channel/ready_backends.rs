@@ -34,7 +34,7 @@ use super::{Channel, ResponseFuture};
 use crate::{
     connectivity::ConnectivityState,
     error::{Cause, Error, ErrorKind},
-    routing::{BackendId, Board, Status},
+    routing::{BackendId, Board, ChannelStatus},
     transport::{
         self, CallSlot, ConnectionGroup, OpenError, OutgoingRequest, Reserved, Ticket,
         WeakConnection,
@@ -86,7 +86,7 @@ enum Turn {
 /// What was announced to a user, and what there is.
 struct View {
     board: Weak<Board>,
-    status: watch::Receiver<Arc<Status>>,
+    status: watch::Receiver<Arc<ChannelStatus>>,
     announced: BTreeMap<BackendId, WeakConnection>,
     /// What is to be announced, as of the last refresh.
     ahead: VecDeque<(BackendId, Option<WeakConnection>)>,

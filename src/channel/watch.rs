@@ -10,12 +10,12 @@ use tokio::sync::watch;
 
 use crate::{
     connectivity::ConnectivityState,
-    routing::{BackendStatus, Status},
+    routing::{BackendStatus, ChannelStatus},
 };
 
-/// Follows a channel's [`Status`]: the channel and every backend.
+/// Follows a channel's [`ChannelStatus`]: the channel and every backend.
 #[derive(Clone, Debug)]
-pub struct StatusWatch(watch::Receiver<Arc<Status>>);
+pub struct StatusWatch(watch::Receiver<Arc<ChannelStatus>>);
 
 /// Follows a channel's [`ConnectivityState`], and nothing else of it.
 #[derive(Clone, Debug)]
@@ -50,13 +50,13 @@ pub enum BackendEvent {
 }
 
 impl StatusWatch {
-    pub(crate) fn new(status: watch::Receiver<Arc<Status>>) -> Self {
+    pub(crate) fn new(status: watch::Receiver<Arc<ChannelStatus>>) -> Self {
         Self(status)
     }
 
     /// The newest status, which [`changed`](Self::changed) then no longer counts
     /// as a change.
-    pub fn status(&mut self) -> Arc<Status> {
+    pub fn status(&mut self) -> Arc<ChannelStatus> {
         self.0.borrow_and_update().clone()
     }
 
@@ -66,7 +66,7 @@ impl StatusWatch {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn changed(&mut self) -> Option<Arc<Status>> {
+    pub async fn changed(&mut self) -> Option<Arc<ChannelStatus>> {
         let last = self.0.borrow().state();
         if last == ConnectivityState::Shutdown && !self.0.has_changed().unwrap_or(false) {
             return None;
@@ -81,8 +81,11 @@ impl StatusWatch {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn wait_for(&mut self, mut condition: impl FnMut(&Status) -> bool) -> Arc<Status> {
-        let is_last = |status: &Status| status.state() == ConnectivityState::Shutdown;
+    pub async fn wait_for(
+        &mut self,
+        mut condition: impl FnMut(&ChannelStatus) -> bool,
+    ) -> Arc<ChannelStatus> {
+        let is_last = |status: &ChannelStatus| status.state() == ConnectivityState::Shutdown;
         let found = self
             .0
             .wait_for(|status| condition(status) || is_last(status));

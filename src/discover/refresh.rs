@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// Asks a source to look for its backends again: a channel that is given one
-/// ([`ChannelBuilder::on_connection_trouble`]) asks whenever a backend leaves READY
+/// ([`ChannelBuilder::on_reresolution_needed`]) asks whenever a backend leaves READY
 /// or once more cannot be used, and an application may ask too.
 ///
 /// Requests that come while one is pending are one request. How often it looks is
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 /// # });
 /// ```
 ///
-/// [`ChannelBuilder::on_connection_trouble`]: crate::ChannelBuilder::on_connection_trouble
+/// [`ChannelBuilder::on_reresolution_needed`]: crate::ChannelBuilder::on_reresolution_needed
 #[derive(Clone, Debug, Default)]
 pub struct RefreshHandle(Arc<Notify>);
 

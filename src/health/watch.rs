@@ -146,7 +146,7 @@ fn not_offered(encoding: &HeaderValue) -> Error {
     let encoding = String::from_utf8_lossy(encoding.as_bytes());
     let encoding = sanitize_peer_text(&encoding);
     let text = format!("the answer is compressed by `{encoding}`, which was not offered");
-    Error::with_status(ErrorKind::Stream, Status::internal(text))
+    Error::with_status(ErrorKind::CallFailed, Status::internal(text))
 }
 
 /// A service that carries one call, on the stream it was lent.

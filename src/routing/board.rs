@@ -5,7 +5,7 @@
 //!   balancer ──publish──► Routing (ArcSwap)   ◄──load── calls
 //!                         routing_changed     ──wakes── calls that wait, if they
 //!                                                       could get another answer
-//!                         Status (watch)      ──wakes── users, for every change
+//!                         ChannelStatus (watch)      ──wakes── users, for every change
 //!   balancer ◄──wake───────────────────────────────────── a call that finds IDLE
 //! ```
 //!
@@ -30,7 +30,7 @@ use tokio::{
 
 use super::{
     picker::{Pick, Picker},
-    snapshot::{Routing, Status},
+    snapshot::{ChannelStatus, Routing},
     standstill::Standstill,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) enum End {
 pub(crate) struct Board {
     routing: ArcSwap<Routing>,
     routing_changed: watch::Sender<()>,
-    status: watch::Sender<Arc<Status>>,
+    status: watch::Sender<Arc<ChannelStatus>>,
     queue: Arc<Queue<CallSlot>>,
     wake: Notify,
     standstill: Standstill,
@@ -81,7 +81,7 @@ pub(crate) struct Waiting<'a>(&'a Board);
 
 impl Board {
     pub(crate) fn new(
-        first: Status,
+        first: ChannelStatus,
         picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
         wait_timeout: Option<Duration>,
@@ -116,7 +116,7 @@ impl Board {
     }
 
     /// Follows what is published, for users.
-    pub(crate) fn status(&self) -> watch::Receiver<Arc<Status>> {
+    pub(crate) fn status(&self) -> watch::Receiver<Arc<ChannelStatus>> {
         self.status.subscribe()
     }
 
@@ -133,7 +133,7 @@ impl Board {
     /// Publishes the next generation.
     pub(crate) fn publish(
         &self,
-        status: Status,
+        status: ChannelStatus,
         picker: Picker<ConnectionGroup>,
         config: Option<Arc<ServiceConfig>>,
         wait_timeout: Option<Duration>,

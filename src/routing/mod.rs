@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   balancer ──publish──► board ──► Routing { Picker, … }  ──► calls
-//!                              └──► Status                 ──► handles
+//!                              └──► ChannelStatus                 ──► handles
 //! ```
 //!
 //! Three others meet here and know nothing of each other, so this is a room of its own.
@@ -14,4 +14,4 @@ mod standstill;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use picker::{Cursor, Pick, Picker};
-pub use snapshot::{BackendId, BackendStatus, Status};
+pub use snapshot::{BackendId, BackendStatus, ChannelStatus};

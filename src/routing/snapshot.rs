@@ -3,12 +3,12 @@
 //!
 //! ```text
 //!   Routing { picker, status }             for calls: in the ArcSwap only
-//!   Status { state, cause, backends }      for users: plain data, anywhere
+//!   ChannelStatus { state, cause, backends }      for users: plain data, anywhere
 //! ```
 //!
 //! [`Routing`] holds connections and lives only in the channel's `ArcSwap`, so
 //! that a connection is pinned by nothing but the routing in force and the calls
-//! on it. [`Status`] is plain data: it is what users see, and what an error text
+//! on it. [`ChannelStatus`] is plain data: it is what users see, and what an error text
 //! is made of.
 
 use std::{
@@ -35,12 +35,12 @@ pub(crate) struct Routing {
     pub(crate) config: Option<Arc<ServiceConfig>>,
     /// How long a call may wait for a backend.
     pub(crate) wait_timeout: Option<Duration>,
-    pub(crate) status: Arc<Status>,
+    pub(crate) status: Arc<ChannelStatus>,
 }
 
 /// The state of a channel and of every backend at one moment.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct ChannelStatus {
     pub(crate) generation: u64,
     pub(crate) state: ConnectivityState,
     pub(crate) cause: Option<Cause>,
@@ -75,7 +75,7 @@ const NAMED_IN_TEXT: usize = 3;
 /// How many backends are looked at for that: an error is made for each call that fails.
 const MAX_COMPARED: usize = 64;
 
-impl Status {
+impl ChannelStatus {
     /// Grows by one with every publication, so that two statuses of one channel
     /// can be ordered.
     pub fn generation(&self) -> u64 {
@@ -237,7 +237,7 @@ impl fmt::Display for BackendStatus {
 /// `no healthy backend: 10.0.0.1:50051 health check: NOT_SERVING (12s);
 /// 10.0.0.2:50051 connect: connection refused (attempt 3, next in 2.1s)`
 struct Explained<'a> {
-    status: &'a Status,
+    status: &'a ChannelStatus,
     now: Instant,
 }
 
@@ -382,7 +382,7 @@ mod tests {
         }
 
         #[track_caller]
-        fn explains(&self, status: &Status, second: u64, text: &str) {
+        fn explains(&self, status: &ChannelStatus, second: u64, text: &str) {
             let now = self.start + Duration::from_secs(second);
             assert_eq!(status.explain(now), text);
         }
@@ -392,8 +392,8 @@ mod tests {
         state: ConnectivityState,
         cause: Option<Cause>,
         backends: impl IntoIterator<Item = BackendStatus>,
-    ) -> Status {
-        Status {
+    ) -> ChannelStatus {
+        ChannelStatus {
             generation: 1,
             state,
             cause,
@@ -401,7 +401,7 @@ mod tests {
         }
     }
 
-    fn failing(backends: impl IntoIterator<Item = BackendStatus>) -> Status {
+    fn failing(backends: impl IntoIterator<Item = BackendStatus>) -> ChannelStatus {
         status(TransientFailure, None, backends)
     }
 

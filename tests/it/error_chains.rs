@@ -442,7 +442,7 @@ async fn no_text_is_twice_in_what_a_peer_causes() {
     ];
     for answer in answers {
         let peer = answering(answer).await;
-        check(ErrorKind::Stream, &at(peer.uri())).await;
+        check(ErrorKind::CallFailed, &at(peer.uri())).await;
     }
     let leaving = RawPeer::start(|mut wire: RawConnection| async move {
         wire.open().await?;
@@ -451,7 +451,7 @@ async fn no_text_is_twice_in_what_a_peer_causes() {
         wire.write(&goaway).await
     })
     .await;
-    check(ErrorKind::Stream, &at(leaving.uri())).await;
+    check(ErrorKind::CallFailed, &at(leaving.uri())).await;
     for script in [
         PeerScript::SpeaksHttp1,
         PeerScript::SpeaksTls,

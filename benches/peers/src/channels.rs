@@ -2,7 +2,7 @@
 
 use tokio::runtime::Builder;
 use tonic::transport::{self, Endpoint};
-use tonic_health_channel::{Channel, ConnectivityState, Status, discover};
+use tonic_health_channel::{Channel, ChannelStatus, ConnectivityState, discover};
 
 use crate::{
     client::{Arguments, serve, serve_each},
@@ -63,7 +63,7 @@ async fn ours(arguments: &Arguments) -> Result<Channel> {
     let channel = Channel::balance(discover::list(uris(arguments))?)
         .service_config(arguments.service_config.parse()?)
         .build();
-    let all_ready = |status: &Status| {
+    let all_ready = |status: &ChannelStatus| {
         let backends = status.backends();
         let mut states = backends.iter().map(|backend| backend.state());
         backends.len() == arguments.addresses.len()

@@ -10,8 +10,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 use tonic::{Request, Response, Status as RpcStatus, metadata::MetadataMap};
 use tonic_health_channel::{
-    BackendConnection, BackendId, BackendStatus, Change, Channel, ConnectivityState, ReadyBackends,
-    Status, StatusWatch,
+    BackendConnection, BackendId, BackendStatus, Change, Channel, ChannelStatus, ConnectivityState,
+    ReadyBackends, StatusWatch,
 };
 
 use crate::{
@@ -108,15 +108,16 @@ impl Target {
 
     /// The backends are named, or will not be; and each is connected, or has failed. The
     /// channel bounds the time for each connection by itself.
-    async fn settled(&self, watch: &mut StatusWatch) -> Arc<Status> {
-        let is_named = |status: &Status| !status.backends().is_empty() || status.cause().is_some();
+    async fn settled(&self, watch: &mut StatusWatch) -> Arc<ChannelStatus> {
+        let is_named =
+            |status: &ChannelStatus| !status.backends().is_empty() || status.cause().is_some();
         if time::timeout(self.connect.connect_timeout(), watch.wait_for(is_named))
             .await
             .is_err()
         {
             return watch.status();
         }
-        let is_settled = |status: &Status| {
+        let is_settled = |status: &ChannelStatus| {
             status.backends().iter().all(|backend| {
                 matches!(
                     backend.state(),

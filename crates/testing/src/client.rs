@@ -6,8 +6,8 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel, ChannelBuilder, ConnectivityState, Endpoint, HealthOptions,
-    ServiceConfig, Status as ChannelStatus, WaitForReady, discover,
+    BackoffConfig, Change, Channel, ChannelBuilder, ChannelStatus, ConnectivityState, Endpoint,
+    HealthOptions, ServiceConfig, WaitForReady, discover,
 };
 
 use super::{

@@ -84,7 +84,7 @@ pub struct Dns {
 /// let backends = discover::dns("backends.example:50051", template)?;
 /// let refresh = backends.refresh_handle();
 /// let channel = Channel::balance(backends)
-///     .on_connection_trouble(refresh)
+///     .on_reresolution_needed(refresh)
 ///     .build();
 /// # Ok(())
 /// # }
@@ -145,7 +145,7 @@ impl Dns {
     }
 
     /// What to ring for another look: hand it to
-    /// [`on_connection_trouble`](crate::ChannelBuilder::on_connection_trouble).
+    /// [`on_reresolution_needed`](crate::ChannelBuilder::on_reresolution_needed).
     pub fn refresh_handle(&self) -> RefreshHandle {
         self.options.refresh.clone()
     }

@@ -16,7 +16,7 @@ use super::{
     source::{Dns, dns},
 };
 use crate::{
-    Channel, ConnectivityState, Endpoint, Status,
+    Channel, ChannelStatus, ConnectivityState, Endpoint,
     discover::RefreshHandle,
     transport::tests::{dialled_endpoint, soon},
 };
@@ -357,7 +357,7 @@ async fn whether_there_is_a_proxy_is_a_question_of_the_name() {
 }
 
 /// Awaits a status of the channel.
-async fn until(channel: &Channel, condition: impl FnMut(&Status) -> bool) {
+async fn until(channel: &Channel, condition: impl FnMut(&ChannelStatus) -> bool) {
     soon(channel.watch_status().wait_for(condition)).await;
 }
 

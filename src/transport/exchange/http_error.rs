@@ -93,7 +93,7 @@ impl HttpError {
             self.text(address, quote),
             metadata(headers),
         );
-        Error::with_status(ErrorKind::Stream, status)
+        Error::with_status(ErrorKind::CallFailed, status)
     }
 
     /// The same for a caller that has the headers already.

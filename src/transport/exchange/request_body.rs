@@ -234,7 +234,7 @@ pub(super) fn poll_body(
     let frame = match ready!(polled) {
         Some(Ok(frame)) => frame,
         Some(Err(status)) => {
-            return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));
+            return Poll::Ready(Err(Error::with_status(ErrorKind::CallFailed, status)));
         }
         None => return Poll::Ready(Ok(None)),
     };

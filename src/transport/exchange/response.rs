@@ -171,7 +171,7 @@ impl Exchange {
             Answer::NoStatus => {
                 let mut status = missing_status(self.connection(), LastFrame::Headers);
                 *status.metadata_mut() = metadata(&head.headers);
-                return Poll::Ready(Err(Error::with_status(ErrorKind::Stream, status)));
+                return Poll::Ready(Err(Error::with_status(ErrorKind::CallFailed, status)));
             }
             Answer::Undecided => Page::undecided(head, stream),
             Answer::HttpError => Page::of_error(head, stream),
@@ -185,7 +185,7 @@ impl Exchange {
         let status = self.connection().on_stream_failed(error);
         let of_request = self.request.error();
         Failed {
-            error: of_request.unwrap_or_else(|| Error::with_status(ErrorKind::Stream, status)),
+            error: of_request.unwrap_or_else(|| Error::with_status(ErrorKind::CallFailed, status)),
             unprocessed: h2_error::is_unprocessed(error),
         }
     }

@@ -30,9 +30,9 @@ use tokio::{
 };
 use tonic::{Code, Response, Status};
 use tonic_health_channel::{
-    Channel,
+    Channel, ChannelStatus,
     ConnectivityState::{Idle, Ready, TransientFailure},
-    Endpoint, Status as ChannelStatus, discover,
+    Endpoint, discover,
 };
 use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneService};
 

@@ -5,9 +5,9 @@ use std::{collections::HashMap, convert::Infallible, fmt::Write, sync::Arc, time
 use testing::{Backend, NOT_SERVING, PATIENCE, SERVING, quick_backoff, quick_health};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tonic_health_channel::{
-    BackendId, BackendStatus, CauseKind, Change, Channel,
+    BackendId, BackendStatus, CauseKind, Change, Channel, ChannelStatus,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, Error, HealthStatus, ServiceConfig, Status as ChannelStatus,
+    Endpoint, Error, HealthStatus, ServiceConfig,
 };
 
 use super::{

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::Code;
 use tonic_health_channel::{
-    BackendStatus,
+    BackendStatus, ChannelStatus,
     ConnectivityState::{Ready, Shutdown},
-    HealthStatus, Status as ChannelStatus, StatusWatch,
+    HealthStatus, StatusWatch,
 };
 
 use super::{

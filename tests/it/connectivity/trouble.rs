@@ -25,7 +25,7 @@ fn asked(refresh: &RefreshHandle) -> bool {
 async fn a_source_is_asked_when_a_backend_is_lost_and_with_each_failed_attempt() {
     let backend = Backend::start().await;
     let refresh = RefreshHandle::new();
-    let builder = balanced(&[&backend], None).on_connection_trouble(refresh.clone());
+    let builder = balanced(&[&backend], None).on_reresolution_needed(refresh.clone());
     let channel = builder.build();
     until(&channel, Ready).await;
     hello(&channel).await.expect("all is well");
@@ -57,7 +57,7 @@ async fn a_source_is_asked_when_a_backend_is_lost_and_with_each_failed_attempt()
 async fn a_source_is_asked_when_a_backend_turns_unhealthy() {
     let [a, b] = Backend::builder().scripted().start_each(["A", "B"]).await;
     let refresh = RefreshHandle::new();
-    let builder = balanced(&[&a, &b], Some(GREETER)).on_connection_trouble(refresh.clone());
+    let builder = balanced(&[&a, &b], Some(GREETER)).on_reresolution_needed(refresh.clone());
     let channel = builder.build();
     until_backends(&channel, &[Ready; 2]).await;
     assert!(!asked(&refresh));
@@ -87,7 +87,7 @@ async fn a_source_that_looks_again_finds_the_backend_that_came_instead() {
         .map(Ok::<_, Infallible>);
     let channel = Channel::balance(source)
         .connect_backoff(hourly())
-        .on_connection_trouble(refresh)
+        .on_reresolution_needed(refresh)
         .build();
     assert_eq!(order(&channel, 3).await, ["old"; 3]);
 

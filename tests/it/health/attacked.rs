@@ -17,9 +17,9 @@ use http::{HeaderMap, HeaderValue, Response};
 use testing::{Backend, GREETER, Logs, balanced_at, hello, order, until_backends, until_that};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic_health_channel::{
-    Channel,
+    Channel, ChannelStatus,
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus, Status,
+    HealthStatus,
 };
 use tracing::Level;
 
@@ -157,14 +157,14 @@ async fn send(stream: &mut SendStream<Bytes>, bytes: &'static [u8]) -> Result<()
     stream.send_data(Bytes::from_static(bytes), false)
 }
 
-fn cause_of_the_first(status: &Status) -> Option<String> {
+fn cause_of_the_first(status: &ChannelStatus) -> Option<String> {
     let first = status.backends().first()?;
     let is_failed = first.state() == TransientFailure;
     let (cause, _) = first.last_error().filter(|_| is_failed)?;
     Some(cause.to_string())
 }
 
-async fn until_first_fails_for(channel: &Channel, reason: &str) -> Arc<Status> {
+async fn until_first_fails_for(channel: &Channel, reason: &str) -> Arc<ChannelStatus> {
     let what = format!("the first backend to fail for {reason:?}");
     until_that(channel, &what, |status| {
         cause_of_the_first(status).is_some_and(|cause| cause.contains(reason))

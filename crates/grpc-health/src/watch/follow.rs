@@ -17,8 +17,8 @@ use tokio::{
 };
 use tonic::metadata::MetadataMap;
 use tonic_health_channel::{
-    BackendId, BackendStatus, Cause, Channel, ChannelBuilder, HealthOptions, OnNotFound,
-    OnUnimplemented, Status,
+    BackendId, BackendStatus, Cause, Channel, ChannelBuilder, ChannelStatus, HealthOptions,
+    OnNotFound, OnUnimplemented,
 };
 
 use super::{
@@ -237,7 +237,7 @@ fn follow(
     }))
 }
 
-fn look(status: &Status) -> Look<BackendId> {
+fn look(status: &ChannelStatus) -> Look<BackendId> {
     let backends = status.backends().iter();
     Look {
         state: status.state(),

@@ -16,9 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tonic::{Code, Request, Status};
-use tonic_health_channel::{
-    Channel, ConnectivityState::Ready, Status as ChannelStatus, WaitForReady,
-};
+use tonic_health_channel::{Channel, ChannelStatus, ConnectivityState::Ready, WaitForReady};
 
 use super::greeter::{HelloRequest, greeter_client::GreeterClient};
 

@@ -7,8 +7,7 @@ use tokio::{
     time::{Instant, interval, sleep_until, timeout},
 };
 use tonic_health_channel::{
-    BackoffConfig, Channel, ConnectivityState::Ready, HealthOptions, Status as ChannelStatus,
-    discover,
+    BackoffConfig, Channel, ChannelStatus, ConnectivityState::Ready, HealthOptions, discover,
 };
 
 use super::{Fault, Host, Load, Result, Round, SERVICE, Trouble, ledger, load::Troubles, round};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use tonic_health_channel::{
-    BackendStatus, Channel, ConnectivityState, Endpoint, HealthStatus, Status, discover,
+    BackendStatus, Channel, ChannelStatus, ConnectivityState, Endpoint, HealthStatus, discover,
 };
 
 use crate::{
@@ -163,7 +163,7 @@ pub(crate) fn is_ready(backend: &Arc<BackendStatus>) -> bool {
 pub(crate) async fn until(
     channel: &Channel,
     what: &str,
-    condition: impl Fn(&Status) -> bool,
+    condition: impl Fn(&ChannelStatus) -> bool,
 ) -> Result<(), String> {
     let mut watch = channel.watch_status();
     match timeout(PATIENCE, watch.wait_for(|status| condition(status))).await {
@@ -173,8 +173,9 @@ pub(crate) async fn until(
 }
 
 pub(crate) async fn all_ready(channel: &Channel) -> Result<(), String> {
-    let all =
-        |status: &Status| !status.backends().is_empty() && status.backends().iter().all(is_ready);
+    let all = |status: &ChannelStatus| {
+        !status.backends().is_empty() && status.backends().iter().all(is_ready)
+    };
     until(channel, "all backends READY", all).await
 }
 
