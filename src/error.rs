@@ -285,7 +285,7 @@ const LONGEST_WORD_OF_A_PEER: usize = 256;
 /// The most that a status quotes of the body of an HTTP error, in bytes.
 pub(crate) const LONGEST_QUOTE: usize = 1 << 10;
 
-/// The longest text of a [`Cause`], in bytes: a status names up to 64 of them.
+/// The longest text of a [`Cause`], in bytes: a status names up to 3 of them.
 const LONGEST_CAUSE: usize = 1 << 10;
 
 /// What a peer says, as part of a text of ours: one line, not too long, and nothing in
@@ -373,18 +373,29 @@ impl Cause {
     }
 }
 
+/// `connect`, `health check`, …: what a [`Cause`] of this kind begins with.
+impl fmt::Display for CauseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Disconnected => "disconnected",
+            Self::Health => "health check",
+            Self::NameResolver => "name resolver error",
+            Self::ServiceConfig => "service config error",
+            Self::NoBackends => "no backends",
+            Self::Shutdown => "shutdown",
+        })
+    }
+}
+
 /// `connect: connection refused`, `health check: NOT_SERVING`, …
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = match self.kind {
-            CauseKind::Connect => "connect: ",
-            CauseKind::Disconnected => "disconnected: ",
-            CauseKind::Health => "health check: ",
-            CauseKind::NameResolver => "name resolver error: ",
-            CauseKind::ServiceConfig => "service config error: ",
-            CauseKind::NoBackends | CauseKind::Shutdown => "",
-        };
-        write!(f, "{part}{}", self.text)
+        match self.kind {
+            // Their texts say it.
+            CauseKind::NoBackends | CauseKind::Shutdown => f.write_str(&self.text),
+            kind => write!(f, "{kind}: {}", self.text),
+        }
     }
 }
 

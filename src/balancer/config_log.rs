@@ -32,12 +32,12 @@ pub(super) fn log(config: &ServiceConfig, settings: &Settings, news: News, is_de
     let source = settings.source;
     match news {
         News::Begins => {
-            info!(target: CHANNEL, channel, source, ?policy, health = service, "begins")
+            info!(target: CHANNEL, channel, source, %policy, health = service, "begins")
         }
         News::Changed if is_demoted => {
-            debug!(target: SERVICE_CONFIG, channel, ?policy, service, "changed");
+            debug!(target: SERVICE_CONFIG, channel, %policy, service, "changed");
         }
-        News::Changed => info!(target: SERVICE_CONFIG, channel, ?policy, service, "changed"),
+        News::Changed => info!(target: SERVICE_CONFIG, channel, %policy, service, "changed"),
     }
     if let Chosen::Disabled { service, why } = chosen {
         warn!(target: SERVICE_CONFIG, channel, service, "asks for health checks, which {why}");

@@ -52,6 +52,13 @@ pub struct ChannelStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId(pub(crate) u64);
 
+/// Its number in the channel.
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// One backend at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendStatus {

@@ -1,5 +1,7 @@
 //! The load balancing policies that there are, and their names.
 
+use std::fmt;
+
 /// How calls are spread over the backends (gRFC A24).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -19,6 +21,16 @@ pub enum LoadBalancingPolicy {
         /// Try the backends in random order, drawn anew for every set.
         shuffle_address_list: bool,
     },
+}
+
+/// Its name in a service config: `round_robin`, …
+impl fmt::Display for LoadBalancingPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin => "round_robin",
+            Self::PickFirst { .. } => "pick_first",
+        })
+    }
 }
 
 impl LoadBalancingPolicy {
@@ -43,5 +55,17 @@ impl LoadBalancingPolicy {
     pub(super) fn known_names() -> String {
         let names: Vec<_> = Self::KNOWN.iter().map(|(name, _)| *name).collect();
         names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LoadBalancingPolicy;
+
+    #[test]
+    fn each_displays_its_name() {
+        for (name, policy) in LoadBalancingPolicy::KNOWN {
+            assert_eq!(policy.to_string(), *name);
+        }
     }
 }

@@ -188,7 +188,7 @@ async fn a_channel_says_how_it_begins() {
     let [begins] = &begins[..1] else {
         unreachable!("one of them");
     };
-    for part in ["begins", "127.0.0.1:", "RoundRobin", GREETER] {
+    for part in ["begins", "127.0.0.1:", "policy=round_robin", GREETER] {
         assert!(begins.contains(part), "{begins}");
     }
 }
