@@ -153,10 +153,13 @@ pub use connectivity::ConnectivityState;
 pub use error::{Cause, CauseKind, Error, ErrorKind, escape_peer_text};
 pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
 pub use http::Uri;
+pub use http_body::Body;
 pub use routing::{BackendId, BackendStatus, ChannelStatus};
 pub use service_config::{
     HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
 };
+#[cfg(feature = "_tls-any")]
+pub use tokio_rustls::rustls::pki_types::CertificateDer;
 pub use transport::{AnsweredBy, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};

@@ -4,6 +4,8 @@
 
 #[path = "tidy/english.rs"]
 mod english;
+#[path = "tidy/guide.rs"]
+mod guide;
 #[path = "tidy/structure.rs"]
 mod structure;
 

@@ -17,6 +17,9 @@ mod target;
 mod template;
 pub(crate) mod watch;
 
+#[cfg(feature = "_tls-any")]
+#[doc(no_inline)]
+pub use crate::transport::ClientTlsConfig;
 #[doc(no_inline)]
 pub use crate::transport::Endpoint;
 pub use handle::{Channel, ResponseFuture};

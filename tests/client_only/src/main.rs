@@ -9,17 +9,20 @@
 //! Codes and texts of everything that can go wrong between a call and its
 //! answer. Exits with 1 if one is not what it should be.
 
+mod connect;
+mod pb;
 mod peer;
 
 use std::{future::Future, process::ExitCode, time::Duration};
 
 use h2::Reason;
+use pb::{greeter_client::GreeterClient, health_client::HealthClient};
 use peer::{Script, Then};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::timeout,
 };
-use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
+use tonic::{Code, Request, Response, Status, codegen::http::uri::PathAndQuery};
 use tonic_health_channel::{BackoffConfig, Channel, Endpoint, HealthOptions, discover};
 use tonic_prost::ProstCodec;
 
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
     let mut report = Report::default();
     report.add("tonic has no server here", tonic_is_a_client());
     answered(&mut report).await;
+    connected(&mut report).await;
     unconnected(&mut report).await;
     reset(&mut report).await;
     too_late(&mut report).await;
@@ -79,6 +83,40 @@ async fn answered(report: &mut Report) {
         Err(status) => Err(status.to_string()),
     };
     report.add("an answer", outcome);
+}
+
+/// What the migration guide gives in place of the generated `connect`.
+async fn connected(report: &mut Report) {
+    let address = peer::start(Script {
+        headers: true,
+        then: Then::Answer,
+    })
+    .await;
+    let uri = format!("http://{address}");
+    let outcome = within(async {
+        let mut greeter = GreeterClient::new(connect::connect(uri.clone()).await?);
+        greeter.say_hello(pb::HelloRequest::default()).await
+    });
+    report.add("connect(uri)", seen(outcome.await));
+
+    let outcome = within(async {
+        let mut greeter = GreeterClient::connect(uri.clone()).await?;
+        greeter.say_hello(pb::HelloRequest::default()).await
+    });
+    report.add("GreeterClient::connect(uri)", seen(outcome.await));
+
+    let outcome = within(async {
+        let mut health = HealthClient::connect(endpoint(address)).await?;
+        health.check(pb::HealthCheckRequest::default()).await
+    });
+    report.add("HealthClient::connect(endpoint)", seen(outcome.await));
+}
+
+fn seen<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) -> Result<String, String> {
+    match outcome {
+        Ok(response) => Ok(format!("{:?}", response.into_inner())),
+        Err(status) => Err(status.to_string()),
+    }
 }
 
 async fn unconnected(report: &mut Report) {

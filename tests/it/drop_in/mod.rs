@@ -14,6 +14,7 @@ mod on_ours;
     reason = "that one file fits both is what is tested"
 )]
 mod on_tonic;
+mod paths;
 
 use std::time::Duration;
 

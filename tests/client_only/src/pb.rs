@@ -1,0 +1,6 @@
+//! Clients as `build_transport(false)` generates them.
+
+#![allow(dead_code, reason = "users generate more than they use")]
+
+include!("../../../crates/testing/src/pb/demo.v1.rs");
+include!("../../../crates/testing/src/pb/grpc.health.v1.rs");
