@@ -31,6 +31,7 @@ pub struct Error {
     kind: ErrorKind,
     status: Box<Status>,
     is_of_call: bool,
+    may_have_been_sent: bool,
 }
 
 /// What a caller could do about an [`Error`].
@@ -74,6 +75,7 @@ impl Error {
             kind,
             status: Box::new(status),
             is_of_call: !kind.is_of_constructor(),
+            may_have_been_sent: false,
         }
     }
 
@@ -81,6 +83,14 @@ impl Error {
     pub(crate) fn outside_calls(self) -> Self {
         Self {
             is_of_call: false,
+            ..self
+        }
+    }
+
+    /// The same of a call that has a stream. A peer may guarantee that it was not looked at.
+    pub(crate) fn after_sending(self, unprocessed: bool) -> Self {
+        Self {
+            may_have_been_sent: !unprocessed,
             ..self
         }
     }
@@ -96,6 +106,22 @@ impl Error {
     /// What a caller could do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether a backend may have acted on the call. `false` is certain: the call was not
+    /// sent, or its peer guarantees not to have looked at it, so that it may be repeated
+    /// whatever it does (gRFC A6, "Transparent Retries").
+    ///
+    /// ```
+    /// use tonic_health_channel::{Error, ErrorKind};
+    ///
+    /// /// Whether to repeat a call that may be made only once.
+    /// fn may_repeat(error: &Error) -> bool {
+    ///     !error.may_have_been_sent() && error.kind() == ErrorKind::Unavailable
+    /// }
+    /// ```
+    pub fn may_have_been_sent(&self) -> bool {
+        self.may_have_been_sent
     }
 
     /// The gRPC status code a generated client reports.

@@ -159,7 +159,7 @@ impl Call {
                 }
                 Err(failed) => {
                     board.standstill().on_failed_call();
-                    return Err(failed.error);
+                    return Err(failed.error.after_sending(failed.unprocessed));
                 }
             }
         }

@@ -111,15 +111,7 @@ use crate::{
 /// guarantees not to have looked at, because it refused the stream or left it out of its
 /// GOAWAY, is sent again once. Nothing else is: a call that may have been acted upon
 /// fails with UNAVAILABLE, and whether to repeat it is for the caller to say.
-///
-/// ```
-/// use tonic_health_channel::{Error, ErrorKind};
-///
-/// /// Whether the backend may have acted on the call.
-/// fn may_have_happened(error: &Error) -> bool {
-///     matches!(error.kind(), ErrorKind::CallFailed | ErrorKind::DeadlineExceeded)
-/// }
-/// ```
+/// [`Error::may_have_been_sent`] tells the two apart.
 ///
 /// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing: a
 /// generated client would turn its error into UNKNOWN, and a clone that reserves

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use h2::Reason;
 use testing::{
-    Answer, Backend, H2Peer, balanced_at, call, greeter, hello, outcome, refusal, request,
-    request_within, start, until, until_backends, waiting_for_ready, within,
+    Answer, Backend, H2Peer, balanced_at, call, dead_addr, greeter, hello, outcome, refusal,
+    request, request_within, start, until, until_backends, waiting_for_ready, within,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Code;
+use tonic::{Code, body::Body};
 use tonic_health_channel::{Channel, ConnectivityState::Ready};
+use tower::ServiceExt;
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
 
@@ -23,6 +24,45 @@ async fn connected() -> (H2Peer, Channel) {
     let channel = balanced_at([peer.uri()], None).build();
     until(&channel, Ready).await;
     (peer, channel)
+}
+
+/// The error of a call without a message on the channel as a tower service.
+async fn error_of(channel: &Channel, timeout: &'static str) -> tonic_health_channel::Error {
+    let request = http::Request::post("/demo.v1.Greeter/SayHello");
+    let request = request.header("grpc-timeout", timeout);
+    let request = request.body(Body::empty()).expect("a request");
+    let outcome = within("an answer", channel.clone().oneshot(request)).await;
+    outcome.expect_err("it fails")
+}
+
+// D316
+#[tokio::test]
+async fn an_error_says_whether_the_call_may_have_been_sent() {
+    let (peer, channel) = connected().await;
+    let long = "10S";
+    for (answer, timeout, code, sent) in [
+        (
+            Answer::Reset(Reason::INTERNAL_ERROR),
+            long,
+            Code::Internal,
+            true,
+        ),
+        (Answer::Reset(Reason::CANCEL), long, Code::Cancelled, true),
+        (REFUSED, long, Code::Unavailable, false),
+        (Answer::KeepOpen, "100m", Code::DeadlineExceeded, true),
+        (Answer::KeepOpen, "0m", Code::DeadlineExceeded, false),
+    ] {
+        peer.answer_calls(answer);
+        let error = error_of(&channel, timeout).await;
+        assert_eq!(error.code(), code, "{answer:?}");
+        assert_eq!(error.may_have_been_sent(), sent, "{answer:?}, {timeout}");
+    }
+    let nowhere = balanced_at([dead_addr().uri()], None).build();
+    let error = error_of(&nowhere, "100m").await;
+    assert!(!error.may_have_been_sent(), "{}", error.message());
+    peer.close_connections();
+    channel.close().await;
+    assert!(!error_of(&channel, long).await.may_have_been_sent());
 }
 
 // X01
