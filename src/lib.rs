@@ -50,6 +50,7 @@
 //! | `tls-aws-lc` | TLS, with that of `aws-lc-rs`; with both, `ring` computes |
 //! | `tls-native-roots` | trust in whom the operating system trusts |
 //! | `tls-webpki-roots` | trust in whom Mozilla trusts |
+//! | `serde` | `Serialize` for `ChannelStatus`, `BackendStatus`, `BackendEvent` and what they have |
 //! | `hickory` | name servers asked directly: validity of answers, SRV records, service configs in DNS |
 //!
 //! An endpoint whose scheme is `https` is reached by TLS, and trusts the roots that

@@ -13,6 +13,8 @@ mod connect;
 mod handle;
 pub(crate) mod ready_backends;
 mod runtime;
+#[cfg(feature = "serde")]
+mod serialize;
 mod target;
 mod template;
 pub(crate) mod watch;

@@ -4,6 +4,8 @@ mod answered_by;
 mod events;
 mod failures;
 mod in_flight;
+#[cfg(feature = "serde")]
+mod serialized;
 
 use std::{sync::Arc, time::Duration};
 

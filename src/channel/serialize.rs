@@ -1,0 +1,146 @@
+//! What users follow of a channel, for serde.
+//!
+//! States, health and kinds of causes are their texts, ids are numbers as text. A moment in the
+//! past is RFC 3339 in UTC, to the millisecond, by the clock of the system as it is when this
+//! is written; a time ahead is in seconds from then.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::watch::BackendEvent;
+use crate::{
+    connectivity::ConnectivityState,
+    error::{Cause, CauseKind},
+    health::HealthStatus,
+    routing::{BackendId, BackendStatus, ChannelStatus},
+    util::clock::now,
+};
+
+/// The same as its text.
+macro_rules! as_text {
+    ($($type:ty),*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+as_text!(ConnectivityState, HealthStatus, CauseKind, BackendId);
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Cause", 2)?;
+        fields.serialize_field("kind", &self.kind())?;
+        fields.serialize_field("text", self.text())?;
+        fields.end()
+    }
+}
+
+impl Serialize for ChannelStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let backends: Vec<&BackendStatus> = self.backends().iter().map(|b| &**b).collect();
+        let mut fields = serializer.serialize_struct("ChannelStatus", 4)?;
+        fields.serialize_field("generation", &self.generation())?;
+        fields.serialize_field("state", &self.state())?;
+        fields.serialize_field("cause", &self.cause())?;
+        fields.serialize_field("backends", &backends)?;
+        fields.end()
+    }
+}
+
+impl Serialize for BackendStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let now = now();
+        let last_error = self.last_error().map(|(cause, at)| LastError {
+            cause,
+            at: past(now, at),
+        });
+        let next_attempt = self.next_attempt();
+        let next_attempt = next_attempt.map(|at| at.saturating_duration_since(now).as_secs_f64());
+        let mut fields = serializer.serialize_struct("BackendStatus", 11)?;
+        fields.serialize_field("id", &self.id())?;
+        fields.serialize_field("label", self.label())?;
+        fields.serialize_field("address", self.address())?;
+        fields.serialize_field("state", &self.state())?;
+        fields.serialize_field("health", &self.health())?;
+        fields.serialize_field("since", &past(now, self.since()))?;
+        fields.serialize_field("last_error", &last_error)?;
+        fields.serialize_field("failed_attempts", &self.failed_attempts())?;
+        fields.serialize_field("next_attempt_in_seconds", &next_attempt)?;
+        fields.serialize_field("connections", &self.connections())?;
+        fields.serialize_field("calls_in_flight", &self.calls_in_flight())?;
+        fields.end()
+    }
+}
+
+/// `{"event": "changed", "before": …, "now": …}`: `before` is null for a backend that was
+/// added, and `now` for one that was removed.
+impl Serialize for BackendEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (event, before, now) = match self {
+            Self::Added(now) => ("added", None, Some(&**now)),
+            Self::Changed { before, now } => ("changed", Some(&**before), Some(&**now)),
+            Self::Removed(before) => ("removed", Some(&**before), None),
+        };
+        let mut fields = serializer.serialize_struct("BackendEvent", 3)?;
+        fields.serialize_field("event", event)?;
+        fields.serialize_field("before", &before)?;
+        fields.serialize_field("now", &now)?;
+        fields.end()
+    }
+}
+
+/// The last error of a backend, and when it was noticed.
+struct LastError<'a> {
+    cause: &'a Cause,
+    at: Option<String>,
+}
+
+impl Serialize for LastError<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("LastError", 3)?;
+        fields.serialize_field("kind", &self.cause.kind())?;
+        fields.serialize_field("text", self.cause.text())?;
+        fields.serialize_field("at", &self.at)?;
+        fields.end()
+    }
+}
+
+/// RFC 3339, of a moment of the monotonic clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "people and programs read it by that clock"
+)]
+fn past(now: Instant, at: Instant) -> Option<String> {
+    rfc3339(SystemTime::now(), now.saturating_duration_since(at))
+}
+
+/// None before 1970, and after 9999: a clock that is not set has no time to tell.
+fn rfc3339(today: SystemTime, ago: Duration) -> Option<String> {
+    let at = today.checked_sub(ago)?;
+    let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+    (since_1970 < YEAR_10000).then(|| humantime::format_rfc3339_millis(at).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::rfc3339;
+
+    // D317
+    #[test]
+    fn a_moment_is_told_by_the_clock_of_the_system_if_it_has_one() {
+        let day = Duration::from_secs(86_400);
+        let today = SystemTime::UNIX_EPOCH + 20_000 * day;
+        let told = rfc3339(today, Duration::from_millis(1_500));
+        assert_eq!(told.as_deref(), Some("2024-10-03T23:59:58.500Z"));
+        assert_eq!(rfc3339(today, 20_001 * day), None, "before 1970");
+        let far = SystemTime::UNIX_EPOCH + 4_000_000 * day;
+        assert_eq!(rfc3339(far, day), None, "humantime would panic");
+    }
+}

@@ -1,0 +1,84 @@
+//! What is followed of a channel, as JSON.
+
+use serde_json::{Value, json};
+use testing::{Backend, by_hand, dead_addr, quick_backoff, until_backends};
+use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
+
+/// Takes what differs from run to run out of `status`, after a look at it.
+#[track_caller]
+fn without_times(mut status: Value) -> Value {
+    for name in ["since", "last_error"] {
+        let told = match name {
+            "since" => status[name].take(),
+            _ if status[name].is_null() => continue,
+            _ => status[name]["at"].take(),
+        };
+        let told = told.as_str().expect("a time");
+        assert!(told.starts_with("20") && told.ends_with('Z'), "{told}");
+    }
+    let attempt = &mut status["next_attempt_in_seconds"];
+    assert!(attempt.is_null() || attempt.as_f64().is_some(), "{attempt}");
+    *attempt = Value::Null;
+    let failed = &mut status["failed_attempts"];
+    assert!(failed.is_u64(), "{failed}");
+    *failed = Value::Null;
+    status
+}
+
+// D317
+#[tokio::test]
+async fn statuses_and_events_are_json() {
+    let (backend, dead) = (Backend::start().await, dead_addr());
+    let (backends, builder) = by_hand(None);
+    let channel = builder.connect_backoff(quick_backoff()).build();
+    let mut watch = channel.watch_backends();
+    backends.insert("a", backend.uri()).await;
+    backends.insert("b", dead.uri()).await;
+    until_backends(&channel, &[Ready, TransientFailure]).await;
+
+    let status = channel.status();
+    let mut told = serde_json::to_value(&*status).expect("JSON");
+    let rows = told["backends"].take();
+    let expected = json!({
+        "generation": status.generation(),
+        "state": "READY",
+        "cause": null,
+        "backends": null,
+    });
+    assert_eq!(told, expected);
+    let rows: Vec<_> = rows.as_array().expect("a list").clone();
+    let ids: Vec<_> = status
+        .backends()
+        .iter()
+        .map(|b| b.id().to_string())
+        .collect();
+    let [a, b] = &rows[..] else {
+        panic!("two backends: {rows:?}");
+    };
+    let expected = json!({
+        "id": ids[0],
+        "label": "a",
+        "address": backend.addr().to_string(),
+        "state": "READY",
+        "health": "not checked",
+        "since": null,
+        "last_error": null,
+        "failed_attempts": null,
+        "next_attempt_in_seconds": null,
+        "connections": 1,
+        "calls_in_flight": 0,
+    });
+    assert_eq!(without_times(a.clone()), expected);
+    let error = json!({"kind": "connect", "text": "connection refused", "at": null});
+    let b = without_times(b.clone());
+    assert_eq!(
+        (&b["state"], &b["last_error"]),
+        (&json!("TRANSIENT_FAILURE"), &error)
+    );
+
+    let added = watch.next().await.expect("a backend was added");
+    let added = serde_json::to_value(&added).expect("JSON");
+    assert_eq!(added["event"], "added");
+    assert!(added["before"].is_null());
+    assert_eq!(added["now"]["label"], "a");
+}
