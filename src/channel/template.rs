@@ -54,7 +54,7 @@ impl ChannelBuilder {
     /// # Errors
     ///
     /// What `options` fails with. [`ErrorKind::InvalidEndpoint`] if an endpoint whose URI has
-    /// the scheme `http` is given TLS. [`ErrorKind::InvalidOption`] if the channel has another
+    /// the scheme `http`, or at a Unix socket, is given TLS. [`ErrorKind::InvalidOption`] if the channel has another
     /// source: its endpoints have their options from there.
     ///
     /// ```no_run
@@ -82,7 +82,7 @@ impl ChannelBuilder {
         };
         let made = match self.made_of {
             MadeOf::Target { target, template } => {
-                let has_own_scheme = ["http://", "https://"]
+                let has_own_scheme = ["http://", "https://", "unix:", "unix-abstract:"]
                     .iter()
                     .any(|scheme| target.starts_with(scheme));
                 let before = match has_own_scheme {

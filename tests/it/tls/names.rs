@@ -59,6 +59,13 @@ async fn tls_that_a_target_is_given_secures_it() {
         let error = error.expect("it would stay in plain text");
         assert!(error.message().contains("write `https://`"), "{error}");
     }
+    for target in ["unix:/run/shop", "unix-abstract:shop"] {
+        let builder = Channel::target(target).expect("a target");
+        assert!(
+            builder.endpoint(secured).is_err(),
+            "{target}: in plain text, too"
+        );
+    }
 }
 
 // D95
