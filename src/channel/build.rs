@@ -104,8 +104,8 @@ impl ChannelBuilder {
     /// # Errors
     ///
     /// Those of a call that waits for a backend with this deadline:
-    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names each
-    /// backend and its reason. The channel ends with it.
+    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names up to
+    /// 3 backends and their reasons. The channel ends with it.
     ///
     /// # Panics
     ///

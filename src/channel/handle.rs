@@ -225,8 +225,8 @@ impl Channel {
     /// # Errors
     ///
     /// Those of a call that waits for a backend with this deadline:
-    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names each
-    /// backend and its reason, or [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), which names up to
+    /// 3 backends and their reasons, or [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
     /// # Cancel safety
     ///

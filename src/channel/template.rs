@@ -54,8 +54,8 @@ impl ChannelBuilder {
     /// # Errors
     ///
     /// What `options` fails with. [`ErrorKind::InvalidEndpoint`] if an endpoint whose URI has
-    /// the scheme `http`, or at a Unix socket, is given TLS. [`ErrorKind::InvalidOption`] if the channel has another
-    /// source: its endpoints have their options from there.
+    /// the scheme `http`, or at a Unix socket, is given TLS. [`ErrorKind::InvalidOption`] if the
+    /// channel has another source: its endpoints have their options from there.
     ///
     /// ```no_run
     /// use std::time::Duration;

@@ -5,7 +5,7 @@
 //!   balancer ──publish──► Routing (ArcSwap)   ◄──load── calls
 //!                         routing_changed     ──wakes── calls that wait, if they
 //!                                                       could get another answer
-//!                         ChannelStatus (watch)      ──wakes── users, for every change
+//!                         ChannelStatus (watch) ─wakes── users, for every change
 //!   balancer ◄──wake───────────────────────────────────── a call that finds IDLE
 //! ```
 //!

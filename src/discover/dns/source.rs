@@ -182,7 +182,8 @@ impl Dns {
     /// hardly anybody has.
     ///
     /// A record that is not found, or cannot be looked up before one has been found, is
-    /// no config. Later failures leave what is in force.
+    /// no config. Later failures leave what is in force. Behind a proxy for the name there is
+    /// none either: the name is not looked up.
     #[cfg(feature = "hickory")]
     #[cfg_attr(docsrs, doc(cfg(feature = "hickory")))]
     pub fn service_config(mut self) -> Self {

@@ -323,7 +323,7 @@ async fn the_port_is_that_of_the_scheme_if_there_is_none() {
 /// A template whose proxy is that of an environment.
 fn behind_proxy(no_proxy: &str) -> Endpoint {
     let template = template().proxy_from(|name| match name {
-        "https_proxy" => Some("http://proxy.test:3128".to_owned()),
+        "https_proxy" => Some("http://gateway.test:3128".to_owned()),
         "no_proxy" => Some(no_proxy.to_owned()),
         _ => None,
     });

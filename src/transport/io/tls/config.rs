@@ -51,13 +51,13 @@ impl ClientTlsConfig {
     }
 
     /// Trusts what this authority has signed, besides all others. A server that shows this very
-    /// certificate is trusted, too, whoever signed it.
+    /// certificate is trusted, too; its issuer does not matter.
     pub fn ca_certificate(self, certificate: Certificate) -> Self {
         self.ca_certificates([certificate])
     }
 
     /// Trusts what these authorities have signed, besides all others. A server that shows one of
-    /// these very certificates is trusted, too, whoever signed it.
+    /// these very certificates is trusted, too; its issuer does not matter.
     pub fn ca_certificates(mut self, certificates: impl IntoIterator<Item = Certificate>) -> Self {
         self.ca_certificates.extend(certificates);
         self

@@ -145,7 +145,10 @@ fn add_native_roots(config: &ClientTlsConfig, roots: &mut Roots) -> String {
         true => String::new(),
         false => {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            format!("; the system's store has nobody: {}", errors.join(", "))
+            format!(
+                "; the system's store gave no authority: {}",
+                errors.join(", ")
+            )
         }
     }
 }
