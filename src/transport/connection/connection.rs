@@ -119,10 +119,6 @@ pub(in crate::transport) struct Offers {
 /// A slot for a call that is yet to be made, or why there is none any more.
 pub(crate) type Reserved = Result<CallSlot, Cause>;
 
-/// A slot kept for as long as the connection lives, so that the `Watch` can
-/// always be started again.
-pub(crate) struct Reservation(Connection);
-
 impl Connection {
     pub(in crate::transport) fn new(
         send: SendRequest<Bytes>,
@@ -253,19 +249,6 @@ impl Connection {
             }
             self.serve_queue();
         }
-    }
-
-    /// A slot for the connection's own use, whether it is pickable or
-    /// not. Waits while the peer allows no stream at all, or calls have them all;
-    /// for ever, if the connection takes no new streams.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is held when the future is dropped.
-    pub(crate) async fn reserve(&self) -> Reservation {
-        let _turn = ReservationTurn::start(self);
-        self.0.slots.reserve().await;
-        Reservation(self.clone())
     }
 
     /// The bound on the time to response headers from the endpoint's options.
@@ -408,7 +391,7 @@ impl Connection {
         }
     }
 
-    fn release_slot(&self) {
+    pub(super) fn release_slot(&self) {
         self.0.slots.release(1);
         self.serve_queue();
     }
@@ -448,41 +431,16 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A reservation that waits. When it has ended, so has its precedence.
-struct ReservationTurn<'a>(&'a Connection);
-
-impl<'a> ReservationTurn<'a> {
-    fn start(connection: &'a Connection) -> Self {
-        connection.0.slots.start_reserving();
-        Self(connection)
-    }
-}
-
-impl Drop for ReservationTurn<'_> {
-    fn drop(&mut self) {
-        self.0.0.slots.end_reserving();
-        self.0.serve_queue();
-    }
-}
-
-impl Reservation {
-    /// The right to open a stream on the reserved slot. One at a time.
-    pub(crate) fn lend(&self) -> CallSlot {
-        CallSlot {
-            connection: self.0.clone(),
+impl CallSlot {
+    /// A slot that its connection has reserved.
+    pub(super) fn lent_by(connection: Connection) -> Self {
+        Self {
+            connection,
             owner: SlotOwner::Watch,
             stream: None,
         }
     }
-}
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.0.release_slot();
-    }
-}
-
-impl CallSlot {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -19,6 +19,7 @@ mod held_body;
 mod keepalive_throttle;
 mod last_use;
 mod queue;
+mod reservation;
 mod slots;
 mod stage;
 mod streams;
@@ -30,7 +31,7 @@ pub use answered_by::AnsweredBy;
 pub(crate) use call_limits::CallLimits;
 pub(super) use connection::Offers;
 pub(crate) use connection::{
-    BackendContext, CallSlot, Connection, Reservation, Reserved, WeakConnection,
+    BackendContext, CallSlot, Connection, Reserved, WeakConnection,
 };
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
@@ -39,6 +40,7 @@ pub(crate) use group::ConnectionGroup;
 pub(super) use held_body::{HeldBody, Progress};
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
 pub(crate) use queue::{Queue, Ticket};
+pub(crate) use reservation::Reservation;
 pub(crate) use stage::Stage;
 #[cfg(any(test, fuzzing))]
 pub(super) use streams::Left;
