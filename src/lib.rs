@@ -161,7 +161,7 @@ pub use service_config::{
 };
 #[cfg(feature = "_tls-any")]
 pub use tokio_rustls::rustls::pki_types::CertificateDer;
-pub use transport::{AnsweredBy, Endpoint, RequestInfo};
+pub use transport::{AnsweredBy, CallCounts, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
 pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
 pub use util::backoff::BackoffConfig;

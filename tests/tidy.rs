@@ -134,7 +134,7 @@ const EDGES: [(&str, &str); 12] = [
     ("subchannel", "health transport connectivity util error"),
     (
         "routing",
-        "health transport service_config connectivity util error",
+        "health transport service_config connectivity error",
     ),
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config util error"),

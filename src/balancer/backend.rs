@@ -10,7 +10,7 @@ use crate::{
     health::HealthStatus,
     routing::{BackendId, BackendStatus},
     subchannel::Report,
-    util::in_flight::InFlight,
+    transport::BackendCalls,
 };
 
 #[derive(Debug)]
@@ -65,6 +65,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         label: Arc<str>,
         current: Subchannel<E>,
         report: Report,
+        calls: BackendCalls,
     ) -> Self {
         let status = BackendStatus {
             id,
@@ -77,7 +78,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             attempt: report.attempt,
             next_attempt: report.next_attempt,
             connections: report.connections,
-            in_flight: InFlight::default(),
+            calls,
         };
         Self {
             current,
@@ -184,7 +185,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             attempt: report.attempt,
             next_attempt: report.next_attempt,
             connections: report.connections,
-            in_flight: old.in_flight.clone(),
+            calls: old.calls.clone(),
         };
         self.failing = report.cause.is_some();
 
@@ -264,7 +265,7 @@ impl RunningSubchannels {
             backend: backend.id,
             label: Arc::clone(&backend.label),
             endpoint: subchannel.endpoint.clone(),
-            in_flight: backend.in_flight.clone(),
+            calls: backend.calls.clone(),
             not_before: subchannel.not_before,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{routing::BackendId, util::in_flight::InFlight};
+use crate::{routing::BackendId, transport::BackendCalls};
 
 /// One subchannel, never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ pub(crate) struct Start<E> {
     pub(crate) backend: BackendId,
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: E,
-    pub(crate) in_flight: InFlight,
+    pub(crate) calls: BackendCalls,
     /// The first dial waits until then.
     pub(crate) not_before: Option<Instant>,
 }

@@ -41,6 +41,7 @@ use crate::{
     error::{Cause, CauseKind},
     routing::{BackendId, BackendStatus, ChannelStatus, Cursor, Picker},
     subchannel::Report,
+    transport::BackendCalls,
 };
 
 /// How long a set that was emptied may be filled again before calls fail: a source that
@@ -65,6 +66,8 @@ pub(crate) struct Balancer<E, C> {
     pub(super) is_overdue: bool,
     /// While the set is empty, was not, and may soon be filled again.
     pub(super) emptied_until: Option<Instant>,
+    /// Whether backends count how calls end.
+    counts_outcomes: bool,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
@@ -130,6 +133,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             silent_until: None,
             is_overdue: false,
             emptied_until: None,
+            counts_outcomes: false,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
         }
@@ -140,6 +144,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     pub(crate) fn expect_backends_within(&mut self, now: Instant, timeout: Option<Duration>) {
         self.first_backends_timeout = timeout;
         self.expect_backends(now);
+    }
+
+    /// Whether backends count how calls end: those that are named from now on.
+    pub(crate) fn count_outcomes(&mut self, counts: bool) {
+        self.counts_outcomes = counts;
     }
 
     fn expect_backends(&mut self, now: Instant) {
@@ -184,7 +193,14 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let subchannel = self.running.create(address, endpoint);
         let report = initial_report(starts);
         let Some(backend) = self.backends.get_mut(&id) else {
-            let backend = Backend::new(now, id, label, subchannel, report);
+            let backend = Backend::new(
+                now,
+                id,
+                label,
+                subchannel,
+                report,
+                BackendCalls::new(self.counts_outcomes),
+            );
             if starts {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);

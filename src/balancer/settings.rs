@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) connections: NonZeroUsize,
     /// What every call and every health check has to bring.
     pub(crate) credentials: Option<CallCredentials>,
+    /// Backends count how calls end.
+    pub(crate) count_calls: bool,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }

@@ -38,12 +38,12 @@ use crate::{
     service_config::{LoadBalancingPolicy, ServiceConfig},
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
-        AnsweredBy, BackendContext, CallLimits, ConnectionGroup, Endpoint, KeepaliveThrottle,
+        AnsweredBy, BackendCalls, BackendContext, CallLimits, ConnectionGroup, Endpoint,
+        KeepaliveThrottle,
     },
     util::{
         clock::now,
         contained::{contained, contained_future},
-        in_flight::InFlight,
     },
 };
 
@@ -63,6 +63,7 @@ pub(crate) fn new(
     let config = configs.in_force();
     let mut machine = Balancer::new(settings.eager, config.is_some());
     machine.expect_backends_within(now(), settings.first_backends_timeout);
+    machine.count_outcomes(settings.count_calls);
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine.publication().split(0, &cursor);
@@ -85,7 +86,7 @@ pub(crate) fn new(
         generation: 0,
         publish_throttle: PublishThrottle::new(now()),
         idleness: None,
-        in_flight: HashMap::new(),
+        calls: HashMap::new(),
         settings,
         control: watch::Sender::new(Control {
             health: HealthCheck::Off,
@@ -129,7 +130,7 @@ struct Worker {
     /// While the channel is not IDLE, and could be.
     idleness: Option<Idleness>,
     /// The calls of every backend that may have some, also of those removed.
-    in_flight: HashMap<BackendId, InFlight>,
+    calls: HashMap<BackendId, BackendCalls>,
     settings: Settings,
     /// What all subchannels go by.
     control: watch::Sender<Control>,
@@ -442,8 +443,8 @@ impl Worker {
     /// Looks whether there are calls, and lets go of the connections if there have
     /// been none for the idle timeout.
     fn check_idle(&mut self) -> bool {
-        self.in_flight.retain(|_, calls| !calls.is_last());
-        let in_flight = self.in_flight.values().any(|calls| calls.now() > 0);
+        self.calls.retain(|_, calls| !calls.is_last());
+        let in_flight = self.calls.values().any(|calls| calls.in_flight() > 0);
         let busy = self.board.take_activity() || in_flight;
         let idleness = self.idleness.as_mut();
         idleness.is_some_and(|idleness| idleness.check_activity(now(), busy)) && self.go_idle()
@@ -490,7 +491,7 @@ impl Worker {
             backend,
             label,
             endpoint,
-            in_flight,
+            calls,
             not_before,
         }: Start<Endpoint>,
     ) {
@@ -500,7 +501,7 @@ impl Worker {
         let tell = self.settings.tell_backend;
         let answered_by = tell.then(|| AnsweredBy::new(label.clone(), endpoint.address().into()));
         if self.settings.idle_timeout.is_some() {
-            self.in_flight.insert(backend, in_flight.clone());
+            self.calls.insert(backend, calls.clone());
         }
         let limits = CallLimits::of(&endpoint);
         let backoff = endpoint.get_connect_backoff();
@@ -522,7 +523,7 @@ impl Worker {
                 channel: self.settings.name.clone(),
                 backend: backend.0,
                 queue: self.board.queue().clone(),
-                in_flight,
+                calls,
                 answered_by,
                 credentials: self.settings.credentials.clone(),
                 limits,

@@ -21,6 +21,8 @@
 mod admission;
 mod deadline;
 mod driving;
+#[cfg(test)]
+mod outcome_tests;
 mod rules;
 mod run;
 #[cfg(test)]

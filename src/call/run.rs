@@ -245,15 +245,19 @@ async fn answer(
         Some(Err(failed)) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
         Some(Ok(_)) => false,
     };
-    if let Some(limit) = limit.filter(is_late) {
-        let address = exchange.connection().address();
+    let answer = match limit.filter(is_late) {
         // What has come of the response tells more than that its rest is late.
-        let error = exchange.http_error();
-        return Err(Failed {
-            error: error
-                .unwrap_or_else(|| limit.expired(&format!("for the response of {address}"))),
+        Some(limit) => Err(Failed {
+            error: exchange.http_error().unwrap_or_else(|| {
+                let address = exchange.connection().address();
+                limit.expired(&format!("for the response of {address}"))
+            }),
             unprocessed: false,
-        });
+        }),
+        None => outcome.expect("only a timer ends the wait without one"),
+    };
+    if let Err(failed) = &answer {
+        exchange.end(failed);
     }
-    outcome.expect("only a timer ends the wait without one")
+    answer
 }

@@ -19,11 +19,11 @@ use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
     routing::{Board, ChannelStatus, Cursor, Picker},
+    transport::BackendCalls,
     transport::{
         BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
-    util::in_flight::InFlight,
 };
 
 const CALLERS: usize = 3;
@@ -132,7 +132,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         channel: "test".into(),
         backend,
         queue: board.queue().clone(),
-        in_flight: InFlight::default(),
+        calls: BackendCalls::default(),
         answered_by: None,
         credentials: None,
         limits: None,

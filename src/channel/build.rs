@@ -61,6 +61,7 @@ impl ChannelBuilder {
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,
+            count_calls: self.count_calls,
             credentials: self.credentials.map(|credentials| match plaintext {
                 true => credentials.over_plaintext(),
                 false => credentials,

@@ -54,6 +54,7 @@ pub struct ChannelBuilder {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_waiting_calls: usize,
     pub(super) tell_backend: bool,
+    pub(super) count_calls: bool,
     pub(super) credentials: Option<CallCredentials>,
     pub(super) allow_plaintext_credentials: bool,
     pub(super) executor: Executor,
@@ -236,6 +237,7 @@ impl ChannelBuilder {
             idle_timeout: Some(IDLE_TIMEOUT),
             max_waiting_calls: MAX_WAITING_CALLS,
             tell_backend: false,
+            count_calls: false,
             credentials: None,
             allow_plaintext_credentials: false,
             executor: Executor::tokio(),
@@ -463,6 +465,30 @@ impl ChannelBuilder {
     /// per call.
     pub fn tell_backend(mut self, tell: bool) -> Self {
         self.tell_backend = tell;
+        self
+    }
+
+    /// Whether each backend counts how the calls on it end: the numbers are in
+    /// [`BackendStatus::calls`](crate::BackendStatus::calls). Not by default: a call then
+    /// writes two more counters that all calls of its backend share.
+    ///
+    /// ```
+    /// use tonic_health_channel::{Channel, discover};
+    ///
+    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
+    /// let channel = Channel::balance(backends).count_calls(true).build();
+    /// // … calls …
+    /// for backend in &*channel.backends() {
+    ///     if let Some(calls) = backend.calls() {
+    ///         println!("{}: {} of {} failed", backend.label(), calls.failed, calls.started);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn count_calls(mut self, count: bool) -> Self {
+        self.count_calls = count;
         self
     }
 

@@ -322,14 +322,17 @@ async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<B
     request.prefetch().await?;
     slot.authorize(&mut request).await?;
     let address = slot.connection().address().to_owned();
-    let exchange = slot.open(&mut request).map_err(|error| match error {
+    let mut exchange = slot.open(&mut request).map_err(|error| match error {
         OpenError::Refused(error) => error,
         OpenError::Unsent => Error::new(
             ErrorKind::Unavailable,
             format!("the call was not sent: {address} takes no new streams"),
         ),
     })?;
-    let response = exchange.await.map_err(|failed| failed.error)?;
+    let response = (&mut exchange).await.map_err(|failed| {
+        exchange.end(&failed);
+        failed.error
+    })?;
     Ok(response.map(Body::new))
 }
 

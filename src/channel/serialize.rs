@@ -14,6 +14,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::HealthStatus,
     routing::{BackendId, BackendStatus, ChannelStatus},
+    transport::CallCounts,
     util::clock::now,
 };
 
@@ -60,7 +61,7 @@ impl Serialize for BackendStatus {
         });
         let next_attempt = self.next_attempt();
         let next_attempt = next_attempt.map(|at| at.saturating_duration_since(now).as_secs_f64());
-        let mut fields = serializer.serialize_struct("BackendStatus", 11)?;
+        let mut fields = serializer.serialize_struct("BackendStatus", 12)?;
         fields.serialize_field("id", &self.id())?;
         fields.serialize_field("label", self.label())?;
         fields.serialize_field("address", self.address())?;
@@ -72,6 +73,20 @@ impl Serialize for BackendStatus {
         fields.serialize_field("next_attempt_in_seconds", &next_attempt)?;
         fields.serialize_field("connections", &self.connections())?;
         fields.serialize_field("calls_in_flight", &self.calls_in_flight())?;
+        fields.serialize_field("calls", &self.calls())?;
+        fields.end()
+    }
+}
+
+/// `{"started": 5, "succeeded": 3, …}`.
+impl Serialize for CallCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("CallCounts", 5)?;
+        fields.serialize_field("started", &self.started)?;
+        fields.serialize_field("succeeded", &self.succeeded)?;
+        fields.serialize_field("failed", &self.failed)?;
+        fields.serialize_field("cancelled", &self.cancelled)?;
+        fields.serialize_field("refused", &self.refused)?;
         fields.end()
     }
 }

@@ -194,7 +194,7 @@ mod tests {
         connectivity::ConnectivityState,
         health::HealthStatus,
         routing::{BackendId, BackendStatus},
-        util::in_flight::InFlight,
+        transport::BackendCalls,
     };
 
     /// Backends by their ids, each with a number that makes it what it is.
@@ -212,7 +212,7 @@ mod tests {
             attempt,
             next_attempt: None,
             connections: 0,
-            in_flight: InFlight::default(),
+            calls: BackendCalls::default(),
         })
     }
 

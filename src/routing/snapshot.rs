@@ -23,8 +23,7 @@ use crate::{
     error::{Cause, Origin},
     health::HealthStatus,
     service_config::ServiceConfig,
-    transport::ConnectionGroup,
-    util::in_flight::InFlight,
+    transport::{BackendCalls, CallCounts, ConnectionGroup},
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
@@ -72,7 +71,7 @@ pub struct BackendStatus {
     pub(crate) attempt: u32,
     pub(crate) next_attempt: Option<Instant>,
     pub(crate) connections: usize,
-    pub(crate) in_flight: InFlight,
+    pub(crate) calls: BackendCalls,
 }
 
 /// How many backends an error text names before it only counts the rest. All of them are in
@@ -213,7 +212,13 @@ impl BackendStatus {
     /// How many calls are on it now, each until its response has ended: the number of
     /// the moment, not of this status. Calls that wait are on no backend yet.
     pub fn calls_in_flight(&self) -> usize {
-        self.in_flight.now()
+        self.calls.in_flight()
+    }
+
+    /// How the calls on it ended, as numbers of the moment. Only if the channel
+    /// [counts them](crate::ChannelBuilder::count_calls).
+    pub fn calls(&self) -> Option<CallCounts> {
+        self.calls.counts()
     }
 
     /// When the next attempt starts, while one is due.
@@ -364,7 +369,7 @@ mod tests {
                 attempt: 0,
                 next_attempt: None,
                 connections: 0,
-                in_flight: InFlight::default(),
+                calls: BackendCalls::default(),
             }
         }
 

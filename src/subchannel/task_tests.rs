@@ -16,10 +16,10 @@ use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        BackendContext, Connection, ConnectionGroup, KeepaliveThrottle, Queue,
+        BackendCalls, BackendContext, Connection, ConnectionGroup, KeepaliveThrottle, Queue,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
-    util::{backoff::BackoffConfig, in_flight::InFlight},
+    util::backoff::BackoffConfig,
 };
 
 const SERVING: i32 = 1;
@@ -67,7 +67,7 @@ impl Rig {
                 channel: "test".into(),
                 backend: 0,
                 queue: Queue::new(),
-                in_flight: InFlight::default(),
+                calls: BackendCalls::default(),
                 answered_by: None,
                 credentials: None,
                 limits: None,

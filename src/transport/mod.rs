@@ -37,10 +37,11 @@ mod io;
 pub(crate) mod tests;
 mod words;
 
-pub use connection::{AnsweredBy, RequestInfo};
+pub use connection::{AnsweredBy, CallCounts, RequestInfo};
 pub(crate) use connection::{
-    BackendContext, CallCredentials, CallLimits, CallSlot, Connection, ConnectionGroup,
-    KeepaliveThrottle, Queue, Reservation, Reserved, Stage, Ticket, WeakConnection,
+    BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
+    ConnectionGroup, KeepaliveThrottle, Queue, Reservation, Reserved, Stage, Ticket,
+    WeakConnection,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

@@ -4,7 +4,6 @@ pub(crate) mod backoff;
 pub(crate) mod blocking;
 pub(crate) mod clock;
 pub(crate) mod contained;
-pub(crate) mod in_flight;
 pub(crate) mod instant;
 pub(crate) mod lock;
 pub(crate) mod log_budget;

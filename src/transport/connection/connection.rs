@@ -13,6 +13,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     answered_by::AnsweredBy,
+    backend_calls::{Attempt, BackendCalls, CallOutcome},
     call_limits::CallLimits,
     credentials::CallCredentials,
     deadlines::Deadlines,
@@ -30,7 +31,7 @@ use crate::{
         endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
     },
-    util::{clock::now, in_flight::InFlight, lock::lock},
+    util::{clock::now, lock::lock},
 };
 
 /// A handle to one HTTP/2 connection. When the last one is gone, and the last
@@ -54,7 +55,7 @@ pub(crate) struct BackendContext {
     /// Calls of the channel that wait for a slot, here or elsewhere.
     pub(crate) queue: Arc<Queue<CallSlot>>,
     /// Calls of the backend.
-    pub(crate) in_flight: InFlight,
+    pub(crate) calls: BackendCalls,
     /// What each response says of the backend, if it is to say so.
     pub(crate) answered_by: Option<AnsweredBy>,
     /// What every request on the connection has to bring, a `Watch` too.
@@ -96,6 +97,7 @@ pub(crate) struct CallSlot {
     owner: SlotOwner,
     /// The number of the stream that was opened on it.
     stream: Option<u32>,
+    attempt: Attempt,
 }
 
 /// What an [`CallSlot`] has to give back.
@@ -181,6 +183,7 @@ impl Connection {
             connection: self.clone(),
             owner: SlotOwner::Held,
             stream: None,
+            attempt: Attempt::Silent,
         })
     }
 
@@ -278,7 +281,7 @@ impl Connection {
 
     /// How many calls its backend has, on this connection and on others.
     pub(crate) fn calls_in_flight(&self) -> usize {
-        self.0.context.in_flight.now()
+        self.0.context.calls.in_flight()
     }
 
     /// Whether the call that asks is the first for a second or more, and the only one of
@@ -385,7 +388,7 @@ impl Connection {
 
     /// So many calls fewer.
     pub(super) fn leave_calls(&self, calls: usize) {
-        self.0.context.in_flight.leave(calls);
+        self.0.context.calls.leave(calls);
         if let Some(limits) = &self.0.context.limits {
             (0..calls).for_each(|_| limits.leave());
         }
@@ -438,6 +441,7 @@ impl CallSlot {
             connection,
             owner: SlotOwner::Watch,
             stream: None,
+            attempt: Attempt::Silent,
         }
     }
 
@@ -449,7 +453,7 @@ impl CallSlot {
     pub(crate) fn into_call(mut self) -> Self {
         if self.owner == SlotOwner::Held {
             self.owner = SlotOwner::Call;
-            self.connection.0.context.in_flight.enter();
+            self.connection.0.context.calls.enter();
         }
         self
     }
@@ -467,11 +471,27 @@ impl CallSlot {
     /// Its stream is open. From now on the wire says when the slot is free.
     pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
         self.stream = Some(stream);
+        self.attempt = self.connection.0.context.calls.start();
+    }
+
+    /// Whether the outcome of its attempt is still to be known.
+    #[inline]
+    pub(in crate::transport) fn wants_outcome(&self) -> bool {
+        self.attempt == Attempt::Open
+    }
+
+    /// Its attempt has ended so. The first word counts.
+    #[inline]
+    pub(in crate::transport) fn end(&mut self, outcome: CallOutcome) {
+        if let Attempt::Open = std::mem::take(&mut self.attempt) {
+            self.connection.0.context.calls.record(outcome);
+        }
     }
 
     /// Its call lets go of the stream before it is over. `handle` gives what keeps `h2` from
     /// resetting it, where that has to wait.
     pub(in crate::transport) fn cancel(mut self, handle: impl FnOnce() -> Parked) {
+        self.end(CallOutcome::Cancelled);
         if let Some(stream) = self.stream.take() {
             self.leave(stream, Some(handle));
             // It has nothing more to give back.
@@ -525,6 +545,7 @@ impl CallSlot {
 
 impl Drop for CallSlot {
     fn drop(&mut self) {
+        self.end(CallOutcome::Cancelled);
         let connection = &self.connection;
         match (self.stream, self.owner) {
             // The wire says when its slot is free, and when it is it has said so.

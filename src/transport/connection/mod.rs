@@ -10,6 +10,7 @@
 
 mod after_poll;
 mod answered_by;
+mod backend_calls;
 mod call_limits;
 mod connection;
 mod credentials;
@@ -28,11 +29,11 @@ mod streams_tests;
 mod unread;
 
 pub use answered_by::AnsweredBy;
+pub use backend_calls::CallCounts;
+pub(crate) use backend_calls::{BackendCalls, CallOutcome};
 pub(crate) use call_limits::CallLimits;
 pub(super) use connection::Offers;
-pub(crate) use connection::{
-    BackendContext, CallSlot, Connection, Reserved, WeakConnection,
-};
+pub(crate) use connection::{BackendContext, CallSlot, Connection, Reserved, WeakConnection};
 pub(crate) use credentials::CallCredentials;
 pub use credentials::RequestInfo;
 pub(super) use deadlines::DeadlineKey;

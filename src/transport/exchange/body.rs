@@ -22,7 +22,7 @@ use super::{
     shared_live::SharedLive,
 };
 use crate::{
-    transport::words::body::expired,
+    transport::{connection::CallOutcome, words::body::expired},
     util::clock::{poll_timer, timer_on},
 };
 
@@ -132,12 +132,20 @@ impl Reader {
         if deadline.is_some_and(|deadline| deadline.ends(&frame, runtime, cx)) {
             let status = expired(stream.connection().address());
             self.is_over = true;
+            stream.end_with(CallOutcome::Status(status.code()));
             *live = None;
             return Poll::Ready(Some(Err(status)));
         }
         let frame = ready!(frame);
+        if let Some(Ok(data)) = &frame
+            && data.is_data()
+        {
+            return Poll::Ready(frame);
+        }
+        if stream.slot().wants_outcome() {
+            stream.end_with(outcome(&frame));
+        }
         match &frame {
-            Some(Ok(data)) if data.is_data() => return Poll::Ready(frame),
             Some(Err(_)) => *live = None,
             Some(Ok(_)) | None => {
                 let deadline = self.deadline.as_ref().map(|deadline| deadline.at);
@@ -205,6 +213,18 @@ impl Reader {
             None => missing_status(connection, last),
             Some(late) => late.http.status(connection.address()),
         })))
+    }
+}
+
+/// The outcome of a call whose body ends with `last`.
+fn outcome(last: &Option<Result<Frame<Bytes>, Status>>) -> CallOutcome {
+    match last {
+        Some(Ok(frame)) => match frame.trailers_ref() {
+            Some(trailers) => CallOutcome::of_last(trailers),
+            None => CallOutcome::Status(Code::Unknown),
+        },
+        Some(Err(status)) => CallOutcome::Status(status.code()),
+        None => CallOutcome::Status(Code::Unknown),
     }
 }
 

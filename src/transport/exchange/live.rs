@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::request_body::RequestBodyTask;
-use crate::transport::connection::{CallSlot, Connection, Progress};
+use crate::transport::connection::{CallOutcome, CallSlot, Connection, Progress};
 
 /// What is left of a stream whose headers are there.
 pub(super) struct Live {
@@ -52,6 +52,13 @@ impl Live {
 
     pub(super) fn slot(&self) -> &CallSlot {
         self.slot.as_ref().expect("until it is dropped")
+    }
+
+    /// Its call has ended so.
+    pub(super) fn end_with(&mut self, outcome: CallOutcome) {
+        if let Some(slot) = &mut self.slot {
+            slot.end(outcome);
+        }
     }
 
     pub(super) fn connection(&self) -> &Connection {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::{
-        connection::{CallSlot, Connection},
+        connection::{CallOutcome, CallSlot, Connection},
         words::h2_error,
     },
 };
@@ -119,6 +119,17 @@ impl Exchange {
     /// When what is left of the request ends, if the answer ends before it.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
+    }
+
+    /// Its attempt has failed so, before it had a response.
+    #[cold]
+    pub(crate) fn end(&mut self, failed: &Failed) {
+        if let Some(slot) = &mut self.slot {
+            slot.end(match failed.unprocessed {
+                true => CallOutcome::Refused,
+                false => CallOutcome::Status(failed.error.code()),
+            });
+        }
     }
 
     /// Where the stream is, until it has a response.
@@ -220,7 +231,10 @@ impl Exchange {
         stream: Option<RecvStream>,
         late: Option<Box<LateStatus>>,
     ) -> Response<ResponseBody> {
-        let slot = self.slot.take().expect("polled after completion");
+        let mut slot = self.slot.take().expect("polled after completion");
+        if stream.is_none() && slot.wants_outcome() {
+            slot.end(CallOutcome::of_last(&head.headers));
+        }
         if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());
         }

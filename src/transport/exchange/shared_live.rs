@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::live::Live;
 use crate::{
-    transport::connection::{DeadlineKey, HeldBody, Progress, WeakConnection},
+    transport::connection::{CallOutcome, DeadlineKey, HeldBody, Progress, WeakConnection},
     util::lock::lock,
 };
 
@@ -55,8 +55,9 @@ impl HeldBody for SharedLive {
 
     fn end(&self, status: Status) {
         let mut state = self.lock();
-        let live = state.live.take();
-        if live.is_some() {
+        let mut live = state.live.take();
+        if let Some(live) = &mut live {
+            live.end_with(CallOutcome::Status(status.code()));
             state.ended = Some(Box::new(status));
         }
         drop(state);

@@ -51,7 +51,7 @@ use super::{
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
-use crate::util::in_flight::InFlight;
+use crate::transport::BackendCalls;
 
 const ADDRESS: &str = "backend.test:50051";
 
@@ -106,7 +106,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         channel: "test".into(),
         backend: 0,
         queue: queue.clone(),
-        in_flight: InFlight::default(),
+        calls: BackendCalls::default(),
         answered_by: None,
         credentials: None,
         limits: None,
@@ -128,7 +128,7 @@ type Order = Box<dyn FnOnce(&mut server::Connection<DuplexStream, Bytes>) + Send
 pub(crate) struct Call {
     pub(crate) head: http::request::Parts,
     body: RecvStream,
-    respond: server::SendResponse<Bytes>,
+    pub(crate) respond: server::SendResponse<Bytes>,
 }
 
 /// A connection that calls may use, and its peer.

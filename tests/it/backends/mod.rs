@@ -1,6 +1,7 @@
 //! What a channel shows of its backends.
 
 mod answered_by;
+mod call_counts;
 mod events;
 mod failures;
 mod in_flight;

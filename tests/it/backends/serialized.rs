@@ -1,7 +1,7 @@
 //! What is followed of a channel, as JSON.
 
 use serde_json::{Value, json};
-use testing::{Backend, by_hand, dead_addr, quick_backoff, until_backends};
+use testing::{Backend, by_hand, dead_addr, hello, quick_backoff, until_backends};
 use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
 
 /// Takes what differs from run to run out of `status`, after a look at it.
@@ -30,12 +30,14 @@ fn without_times(mut status: Value) -> Value {
 async fn statuses_and_events_are_json() {
     let (backend, dead) = (Backend::start().await, dead_addr());
     let (backends, builder) = by_hand(None);
-    let channel = builder.connect_backoff(quick_backoff()).build();
+    let builder = builder.connect_backoff(quick_backoff());
+    let channel = builder.count_calls(true).build();
     let mut watch = channel.watch_backends();
     backends.insert("a", backend.uri()).await;
     backends.insert("b", dead.uri()).await;
     until_backends(&channel, &[Ready, TransientFailure]).await;
 
+    hello(&channel).await.expect("an answer");
     let status = channel.status();
     let mut told = serde_json::to_value(&*status).expect("JSON");
     let rows = told["backends"].take();
@@ -67,6 +69,7 @@ async fn statuses_and_events_are_json() {
         "next_attempt_in_seconds": null,
         "connections": 1,
         "calls_in_flight": 0,
+        "calls": {"started": 1, "succeeded": 1, "failed": 0, "cancelled": 0, "refused": 0},
     });
     assert_eq!(without_times(a.clone()), expected);
     let error = json!({"kind": "connect", "text": "connection refused", "at": null});

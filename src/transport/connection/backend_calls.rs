@@ -1,0 +1,224 @@
+//! What is counted of a backend's calls: how many there are, and how they ended.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use http::HeaderMap;
+use tonic::Code;
+
+/// Counts the calls of one backend, over all its connections. A `Watch` does not count.
+///
+/// Clones count together; two are equal if they do. What is read is the number of a moment, to
+/// compare or to show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BackendCalls(Arc<Record>);
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Calls from their slot to the end of their stream.
+    in_flight: AtomicUsize,
+    /// Whether anything asks for the rest.
+    counts_outcomes: bool,
+    started: AtomicU64,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// How an attempt of a call ended. There is exactly one for each stream that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallOutcome {
+    /// The attempt has a status: the server's, or that of what ended it here.
+    Status(Code),
+    /// The caller dropped the call before its status was known.
+    Cancelled,
+    /// The peer guarantees that it has not looked at the request.
+    Refused,
+}
+
+/// How the attempts of calls on one backend ended, since the channel has known it.
+///
+/// An attempt begins with a stream to the backend. A call that is sent again is another
+/// attempt; health checks do not count.
+///
+/// `started` is the sum of the others and of the attempts that are under way. Of channelz'
+/// numbers, `calls_failed` is [`failed`](Self::failed) and [`cancelled`](Self::cancelled).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct CallCounts {
+    /// Attempts that were sent.
+    pub started: u64,
+    /// Attempts that ended with OK.
+    pub succeeded: u64,
+    /// Attempts that ended with another status: the server's, or that of a deadline, a
+    /// connection that broke, an HTTP error.
+    pub failed: u64,
+    /// Attempts that the caller dropped before their status was read. A stream whose rest is
+    /// not wanted is one of them.
+    pub cancelled: u64,
+    /// Attempts that the server guarantees not to have looked at. The channel sends such a
+    /// call again once (gRFC A6, "Transparent Retries").
+    pub refused: u64,
+}
+
+/// What one attempt has to say of its outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// Nothing: no stream is open, its outcome is recorded, or nothing asks for it.
+    #[default]
+    Silent,
+    /// Its outcome is yet to be known.
+    Open,
+}
+
+impl BackendCalls {
+    /// With outcomes, if they are asked for.
+    pub(crate) fn new(counts_outcomes: bool) -> Self {
+        Self(Arc::new(Record {
+            counts_outcomes,
+            ..Record::default()
+        }))
+    }
+
+    /// A call has a slot.
+    pub(super) fn enter(&self) {
+        self.0.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// Once for each [`enter`](Self::enter), for several of them at a time.
+    pub(super) fn leave(&self, calls: usize) {
+        self.0.in_flight.fetch_sub(calls, Relaxed);
+    }
+
+    /// How many calls are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.0.in_flight.load(Relaxed)
+    }
+
+    /// A stream is open.
+    pub(super) fn start(&self) -> Attempt {
+        if !self.0.counts_outcomes {
+            return Attempt::Silent;
+        }
+        self.0.started.fetch_add(1, Relaxed);
+        Attempt::Open
+    }
+
+    /// Once for each attempt that is [open](Attempt::Open).
+    #[cold]
+    pub(super) fn record(&self, outcome: CallOutcome) {
+        let count = match outcome {
+            CallOutcome::Status(Code::Ok) => &self.0.succeeded,
+            CallOutcome::Status(_) => &self.0.failed,
+            CallOutcome::Cancelled => &self.0.cancelled,
+            CallOutcome::Refused => &self.0.refused,
+        };
+        count.fetch_add(1, Release);
+    }
+
+    /// How attempts ended, if that is counted.
+    pub(crate) fn counts(&self) -> Option<CallCounts> {
+        let record = &self.0;
+        record.counts_outcomes.then(|| {
+            let [succeeded, failed, cancelled, refused] = [
+                &record.succeeded,
+                &record.failed,
+                &record.cancelled,
+                &record.refused,
+            ]
+            .map(|count| count.load(Acquire));
+            CallCounts {
+                // Last, so that it is not less than its parts.
+                started: record.started.load(Relaxed),
+                succeeded,
+                failed,
+                cancelled,
+                refused,
+            }
+        })
+    }
+
+    /// Whether no clone of it can count any more.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl CallOutcome {
+    /// What the last frame of a response says.
+    pub(in crate::transport) fn of_last(headers: &HeaderMap) -> Self {
+        let status = headers.get("grpc-status");
+        Self::Status(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())))
+    }
+}
+
+impl PartialEq for BackendCalls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BackendCalls {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, BackendCalls, CallCounts, CallOutcome};
+    use tonic::Code;
+
+    #[test]
+    fn clones_count_together() {
+        let one = BackendCalls::default();
+        let same = one.clone();
+        one.enter();
+        same.enter();
+        assert_eq!((one.in_flight(), same.in_flight()), (2, 2));
+        one.leave(1);
+        assert_eq!(same.in_flight(), 1);
+        assert!(!one.is_last());
+        drop(same);
+        assert!(one.is_last());
+    }
+
+    #[test]
+    fn only_clones_are_equal() {
+        let one = BackendCalls::default();
+        assert!(one == one.clone());
+        assert!(one != BackendCalls::default(), "though both count nothing");
+    }
+
+    #[test]
+    fn outcomes_that_are_not_asked_for_are_not_counted() {
+        let calls = BackendCalls::default();
+        assert_eq!(calls.start(), Attempt::Silent);
+        assert_eq!(calls.counts(), None);
+    }
+
+    #[test]
+    fn each_outcome_has_its_number() {
+        let calls = BackendCalls::new(true);
+        for outcome in [
+            CallOutcome::Status(Code::Ok),
+            CallOutcome::Status(Code::NotFound),
+            CallOutcome::Status(Code::Cancelled),
+            CallOutcome::Cancelled,
+            CallOutcome::Refused,
+        ] {
+            assert_eq!(calls.start(), Attempt::Open);
+            calls.record(outcome);
+        }
+        let expected = CallCounts {
+            started: 5,
+            succeeded: 1,
+            failed: 2,
+            cancelled: 1,
+            refused: 1,
+        };
+        assert_eq!(calls.counts(), Some(expected));
+    }
+}
