@@ -90,7 +90,7 @@ const WAITS: [&str; 27] = [
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
     "src/call/admission.rs",
-    "src/call/deadline.rs",
+    "src/transport/exchange/deadline.rs",
     "src/call/run.rs",
     // Makes a timer to see whether the runtime has any.
     "src/channel/runtime.rs",

@@ -5,14 +5,12 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap};
 use tokio::{select, time::Instant};
 
-use super::deadline::{Deadline, Limit, limit_after, sooner};
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, ChannelStatus, Pick},
-    transport::{CallSlot, ConnectionGroup, Ticket},
+    transport::{CallSlot, ConnectionGroup, Deadline, Limit, Ticket, limit_after, sooner},
     util::clock::now,
 };
 
@@ -154,7 +152,7 @@ pub(crate) async fn wait_within<F: Future>(
     timeout: Duration,
     waited: F,
 ) -> Result<F::Output, Error> {
-    let mut deadline = Deadline::new(&HeaderMap::new(), &Extensions::new(), Some(timeout));
+    let mut deadline = Deadline::within(timeout);
     let limit = deadline.limit();
     let outcome = deadline.wait(|| limit, || board.runtime(), waited).await;
     outcome.map_err(|limit| expired_without_backend(board, limit))

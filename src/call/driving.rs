@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 
-use super::deadline::Deadline;
-use crate::routing::Board;
+use crate::{routing::Board, transport::Deadline};
 
 /// How long a call drives an attempt to connect, at most.
 const LONGEST_DRIVE: Duration = Duration::from_secs(1);

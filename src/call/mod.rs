@@ -19,7 +19,6 @@
 //! worker run before it fails fast, which [`driving`] is about.
 
 mod admission;
-mod deadline;
 mod driving;
 #[cfg(test)]
 mod outcome_tests;

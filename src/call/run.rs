@@ -12,14 +12,16 @@ use tonic::{Code, body::Body};
 
 use super::{
     admission::{Admission, admit, ask, expired_without_backend, try_admit, wait_for_backend},
-    deadline::{Deadline, Limit},
     driving::{let_driver_read, let_tasks_run},
     rules::{Defaults, MethodRules, WaitForReady},
 };
 use crate::{
+    deadline as travel,
     error::{Error, ErrorKind},
     routing::{Board, Pick},
-    transport::{CallSlot, Exchange, Failed, OpenError, OutgoingRequest, ResponseBody},
+    transport::{
+        CallSlot, Deadline, Exchange, Failed, Limit, OpenError, OutgoingRequest, ResponseBody,
+    },
     util::clock::{poll_timer, timer_on},
 };
 
@@ -41,13 +43,13 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new(request: Request<Body>, defaults: Defaults) -> Self {
         let wait_for_ready = request.extensions().get::<WaitForReady>();
+        let travelled = || {
+            let travelled = request.extensions().get::<travel::Deadline>()?;
+            Some(travelled.instant()?.into())
+        };
         Self {
             wait_for_ready: wait_for_ready.map(|WaitForReady(wait)| *wait),
-            deadline: Deadline::new(
-                request.headers(),
-                request.extensions(),
-                defaults.header_timeout,
-            ),
+            deadline: Deadline::new(request.headers(), travelled, defaults.header_timeout),
             request: OutgoingRequest::new(request),
             channel_waits_for_ready: defaults.wait_for_ready,
             max_response: None,

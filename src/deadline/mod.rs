@@ -40,7 +40,6 @@
 //! handler does first. Where that matters, let [`stamp`] be the server's first interceptor:
 //! the request then carries its deadline from there on, and [`from`] finds it.
 
-pub(crate) mod timeout_header;
 mod travel;
 
 pub use travel::{Deadline, from, stamp};

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use tonic::{Request, Status};
 
-use super::timeout_header;
-use crate::util::clock::now;
+use crate::{transport::timeout_header, util::clock::now};
 
 /// When a call, and all that is done for it, has to be over; or never.
 ///

@@ -47,7 +47,8 @@ pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor, USERINFO, hide_userinfo};
 pub(crate) use exchange::{
-    Exchange, Failed, GRPC_TIMEOUT, OpenError, OutgoingRequest, ResponseBody,
+    Deadline, Exchange, Failed, Limit, OpenError, OutgoingRequest, ResponseBody, limit_after,
+    sooner, timeout_header,
 };
 #[cfg(fuzzing)]
 pub(crate) use h2::check_wire;

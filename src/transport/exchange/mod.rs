@@ -8,6 +8,7 @@
 //! ```
 
 mod body;
+mod deadline;
 mod headers;
 mod http_error;
 mod live;
@@ -18,8 +19,10 @@ mod request;
 mod request_body;
 mod response;
 mod shared_live;
+pub(crate) mod timeout_header;
 
 pub(crate) use body::ResponseBody;
+pub(crate) use deadline::{Deadline, Limit, limit_after, sooner};
 pub(crate) use open::OpenError;
-pub(crate) use request::{GRPC_TIMEOUT, OutgoingRequest};
+pub(crate) use request::OutgoingRequest;
 pub(crate) use response::{Exchange, Failed};

@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::transport::GRPC_TIMEOUT;
+use super::request::GRPC_TIMEOUT;
 
 /// The units of the header from fine to coarse, in nanoseconds. Its number has at most
 /// eight digits.

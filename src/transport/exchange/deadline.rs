@@ -8,18 +8,17 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use tokio::{runtime::Handle, time::Instant};
 
+use super::{request::OutgoingRequest, timeout_header};
 use crate::{
-    deadline::{self, timeout_header},
     error::{Error, ErrorKind},
-    transport::OutgoingRequest,
     util::clock::{poll_timer, timer_on},
 };
 
 /// The time of one call.
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     times: Option<Times>,
     /// The server is to be told another time than `grpc-timeout` says.
     is_retold: bool,
@@ -40,8 +39,8 @@ struct Times {
 
 /// When a wait has to be over, and how much time it was given.
 #[derive(Clone, Copy)]
-pub(super) struct Limit {
-    pub(super) at: Instant,
+pub(crate) struct Limit {
+    pub(crate) at: Instant,
     allowed: Duration,
 }
 
@@ -49,10 +48,10 @@ impl Deadline {
     /// From now on. The `grpc-timeout` in `headers` bounds the whole call, the response
     /// body included; `header_timeout` the time to the response headers.
     ///
-    /// A deadline that has travelled to here is in `extensions` too, beside the header.
-    pub(super) fn new(
+    /// Where there is a `grpc-timeout`, `travelled` may say when that time ends.
+    pub(crate) fn new(
         headers: &HeaderMap,
-        extensions: &Extensions,
+        travelled: impl FnOnce() -> Option<Instant>,
         header_timeout: Option<Duration>,
     ) -> Self {
         let timeout = timeout_header::of(headers);
@@ -62,12 +61,28 @@ impl Deadline {
             counts_endpoint: header_timeout.is_some(),
         };
         if timeout.is_some()
-            && let Some(travelled) = extensions.get::<deadline::Deadline>()
-            && let Some(at) = travelled.instant()
+            && let Some(at) = travelled()
         {
-            deadline.end_by(at.into());
+            deadline.end_by(at);
         }
         deadline
+    }
+
+    /// Of a call that may take any time.
+    pub(crate) fn none() -> Self {
+        Self {
+            times: None,
+            is_retold: false,
+            counts_endpoint: false,
+        }
+    }
+
+    /// To the response headers, from now on.
+    pub(crate) fn within(timeout: Duration) -> Self {
+        Self {
+            times: Times::new(None, Some(timeout)),
+            ..Self::none()
+        }
     }
 
     /// It ends then, if not sooner.
@@ -82,7 +97,7 @@ impl Deadline {
     }
 
     /// The service config says this, from now on. The shorter one counts.
-    pub(super) fn shorten(&mut self, timeout: Duration) {
+    pub(crate) fn shorten(&mut self, timeout: Duration) {
         let now = Instant::now();
         let at = now.checked_add(timeout);
         let own = self.end();
@@ -104,7 +119,7 @@ impl Deadline {
     /// at each poll. After a wait what the caller wrote is more than what is left.
     ///
     /// `runtime` keeps the time. If it is not known yet, the wait is woken once it is.
-    pub(super) async fn wait<'a, F: Future>(
+    pub(crate) async fn wait<'a, F: Future>(
         &mut self,
         limit: impl Fn() -> Option<Limit>,
         runtime: impl Fn() -> Option<&'a Handle>,
@@ -136,7 +151,7 @@ impl Deadline {
 
     /// Puts the time that is left on the request. One that goes out at once says what the
     /// caller wrote, if that is short.
-    pub(super) fn tell_time_left(&mut self, request: &mut OutgoingRequest) {
+    pub(crate) fn tell_time_left(&mut self, request: &mut OutgoingRequest) {
         let Some(end) = self.end() else { return };
         if self.is_retold {
             let left = end.saturating_duration_since(Instant::now());
@@ -148,17 +163,17 @@ impl Deadline {
     }
 
     /// When the whole call has to be over.
-    pub(super) fn end(&self) -> Option<Instant> {
+    pub(crate) fn end(&self) -> Option<Instant> {
         self.times.and_then(|times| times.end)
     }
 
     /// Whether the call was given no time at all.
-    pub(super) fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         self.times.is_some_and(|times| times.bound == times.started)
     }
 
     /// What bounds the call, wherever it waits.
-    pub(super) fn limit(&self) -> Option<Limit> {
+    pub(crate) fn limit(&self) -> Option<Limit> {
         self.times.map(|times| Limit {
             at: times.bound,
             allowed: times.bound - times.started,
@@ -166,14 +181,14 @@ impl Deadline {
     }
 
     /// What bounds a wait of this length, in the time that the call has.
-    pub(super) fn limit_within(&self, allowed: Duration) -> Limit {
+    pub(crate) fn limit_within(&self, allowed: Duration) -> Limit {
         let at = Instant::now() + allowed;
         let limit = self.limit().filter(|limit| limit.at < at);
         limit.unwrap_or(Limit { at, allowed })
     }
 
     /// What bounds the call from here on, on an endpoint that has this timeout.
-    pub(super) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
+    pub(crate) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
         match endpoint.filter(|_| !self.counts_endpoint) {
             None => self.limit(),
             timeout => sooner(self.limit(), limit_after(Instant::now(), timeout)),
@@ -182,13 +197,13 @@ impl Deadline {
 }
 
 /// What bounds a wait that began then. A time too far off to be told is no limit.
-pub(super) fn limit_after(began: Instant, timeout: Option<Duration>) -> Option<Limit> {
+pub(crate) fn limit_after(began: Instant, timeout: Option<Duration>) -> Option<Limit> {
     let allowed = timeout?;
     let at = began.checked_add(allowed)?;
     Some(Limit { at, allowed })
 }
 
-pub(super) fn sooner(one: Option<Limit>, other: Option<Limit>) -> Option<Limit> {
+pub(crate) fn sooner(one: Option<Limit>, other: Option<Limit>) -> Option<Limit> {
     one.into_iter().chain(other).min_by_key(|limit| limit.at)
 }
 
@@ -208,12 +223,12 @@ impl Times {
 
 impl Limit {
     /// Whether there is no time at all.
-    pub(super) fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         self.allowed.is_zero()
     }
 
     /// The error of a call whose time has run out, with what it waited for.
-    pub(super) fn expired(self, waiting: &str) -> Error {
+    pub(crate) fn expired(self, waiting: &str) -> Error {
         let allowed = self.allowed;
         Error::new(
             ErrorKind::DeadlineExceeded,
