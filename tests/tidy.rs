@@ -91,7 +91,7 @@ const WAITS: [&str; 27] = [
     "src/balancer/task.rs",
     "src/call/admission.rs",
     "src/transport/exchange/deadline.rs",
-    "src/call/run.rs",
+    "src/transport/exchange/send.rs",
     // Makes a timer to see whether the runtime has any.
     "src/channel/runtime.rs",
     "src/discover/dns/hickory.rs",

@@ -1,14 +1,7 @@
 //! One call, from its request to its response headers.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    task::Poll,
-};
-
 use http::{Request, Response};
-use tokio::time::Instant;
-use tonic::{Code, body::Body};
+use tonic::body::Body;
 
 use super::{
     admission::{Admission, admit, ask, expired_without_backend, try_admit, wait_for_backend},
@@ -19,10 +12,7 @@ use crate::{
     deadline as travel,
     error::{Error, ErrorKind},
     routing::{Board, Pick},
-    transport::{
-        CallSlot, Deadline, Exchange, Failed, Limit, OpenError, OutgoingRequest, ResponseBody,
-    },
-    util::clock::{poll_timer, timer_on},
+    transport::{CallSlot, Deadline, OutgoingRequest, ResponseBody, SendError},
 };
 
 /// One call, from the moment it is made.
@@ -72,7 +62,7 @@ impl Call {
         };
         self.apply_method_config(rules);
         if self.deadline.is_zero() {
-            return Err(without_time());
+            return Err(Deadline::without_time());
         }
         let response = self.run(board).await?;
         let end = self.deadline.end();
@@ -134,34 +124,20 @@ impl Call {
                     None => continue,
                 },
             };
-            self.request.prefetch().await?;
-            let limit = self.deadline.limit_on(slot.connection().call_timeout());
-            if limit.is_some_and(Limit::is_zero) {
-                return Err(without_time());
-            }
-            if slot.needs_credentials() {
-                // Boxed to keep it out of the future of calls that need none.
-                Box::pin(self.authorize(&slot, limit)).await?;
-            }
-            self.deadline.tell_time_left(&mut self.request);
-            let mut exchange = match slot.open(&mut self.request) {
-                Ok(exchange) => exchange,
-                Err(OpenError::Refused(error)) => return Err(error),
-                // Never sent, so this is not a retry, and has no limit: the
-                // connection is closed to new streams, and the next pick passes it by.
-                Err(OpenError::Unsent) => continue,
-            };
-            exchange.set_deadline(self.deadline.end());
-            match answer(&mut exchange, limit).await {
+            match slot.send(&mut self.request, &mut self.deadline).await {
                 Ok(response) => return Ok(response),
-                Err(failed)
+                // Not a retry, and without a limit: the connection is closed to new streams, and
+                // the next pick passes it by.
+                Err(SendError::Unsent) => {}
+                Err(SendError::Refused(error)) => return Err(error),
+                Err(SendError::Failed(failed))
                     if failed.unprocessed && !self.refused && self.request.is_replayable() =>
                 {
                     self.refused = true;
                 }
-                Err(failed) => {
+                Err(SendError::Failed(failed)) => {
                     board.standstill().on_failed_call();
-                    return Err(failed.error.after_sending(failed.unprocessed));
+                    return Err(failed.error);
                 }
             }
         }
@@ -208,58 +184,4 @@ impl Call {
     fn is_patient(&self) -> bool {
         self.wait_for_ready.unwrap_or(self.channel_waits_for_ready)
     }
-
-    /// Has the request authorized.
-    async fn authorize(&mut self, slot: &CallSlot, limit: Option<Limit>) -> Result<(), Error> {
-        let authorized = slot.authorize(&mut self.request);
-        let runtime = || Some(slot.connection().runtime());
-        let authorized = self.deadline.wait(|| limit, runtime, authorized).await;
-        authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
-    }
-}
-
-fn without_time() -> Error {
-    let text = "deadline exceeded before the call was sent: it was given no time";
-    Error::new(ErrorKind::DeadlineExceeded, text)
-}
-
-/// Waits for the response, within the limit if there is one.
-///
-/// One way for calls with and without a limit, for it is in the future of every call.
-async fn answer(
-    exchange: &mut Exchange,
-    limit: Option<Limit>,
-) -> Result<Response<ResponseBody>, Failed> {
-    let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
-    let outcome = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
-            return Poll::Ready(Some(outcome));
-        }
-        match timer.as_mut().as_pin_mut() {
-            None => Poll::Pending,
-            Some(timer) => poll_timer(timer, cx).map(|()| None),
-        }
-    })
-    .await;
-    let is_late = |limit: &Limit| match &outcome {
-        None => true,
-        // The server has the same deadline, and says so by cancelling the call.
-        Some(Err(failed)) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
-        Some(Ok(_)) => false,
-    };
-    let answer = match limit.filter(is_late) {
-        // What has come of the response tells more than that its rest is late.
-        Some(limit) => Err(Failed {
-            error: exchange.http_error().unwrap_or_else(|| {
-                let address = exchange.connection().address();
-                limit.expired(&format!("for the response of {address}"))
-            }),
-            unprocessed: false,
-        }),
-        None => outcome.expect("only a timer ends the wait without one"),
-    };
-    if let Err(failed) = &answer {
-        exchange.end(failed);
-    }
-    answer
 }

@@ -36,8 +36,8 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     routing::{BackendId, Board, ChannelStatus},
     transport::{
-        self, CallSlot, ConnectionGroup, OpenError, OutgoingRequest, Reserved, Ticket,
-        WeakConnection,
+        self, CallSlot, ConnectionGroup, Deadline, Failed, OutgoingRequest, Reserved, SendError,
+        Ticket, WeakConnection,
     },
 };
 
@@ -319,19 +319,18 @@ impl Service<Request<Body>> for BackendConnection {
 }
 
 async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<Body>, Error> {
-    request.prefetch().await?;
-    slot.authorize(&mut request).await?;
-    let address = slot.connection().address().to_owned();
-    let mut exchange = slot.open(&mut request).map_err(|error| match error {
-        OpenError::Refused(error) => error,
-        OpenError::Unsent => Error::new(
+    let connection = slot.connection().clone();
+    // Its caller keeps to deadlines.
+    let response = slot.send(&mut request, &mut Deadline::none()).await;
+    let response = response.map_err(|error| match error {
+        SendError::Refused(error) | SendError::Failed(Failed { error, .. }) => error,
+        SendError::Unsent => Error::new(
             ErrorKind::Unavailable,
-            format!("the call was not sent: {address} takes no new streams"),
+            format!(
+                "the call was not sent: {} takes no new streams",
+                connection.address()
+            ),
         ),
-    })?;
-    let response = (&mut exchange).await.map_err(|failed| {
-        exchange.end(&failed);
-        failed.error
     })?;
     Ok(response.map(Body::new))
 }

@@ -25,7 +25,9 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, sanitize_peer_text},
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
-    transport::{CallSlot, Connection, OpenError, OutgoingRequest, Reservation, ResponseBody},
+    transport::{
+        CallSlot, Connection, Deadline, OutgoingRequest, Reservation, ResponseBody, SendError,
+    },
 };
 
 /// More than any answer of this protocol takes.
@@ -166,20 +168,17 @@ impl Service<Request<Body>> for OneCall {
         Box::pin(async move {
             let slot = slot.expect("one RPC for each client");
             let mut request = OutgoingRequest::new(request);
-            // Whatever its code is, it is not the server's: the server may well have
-            // a health service, and know the name.
-            slot.authorize(&mut request)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Credentials, error.message()))?;
-            request.prefetch().await?;
-            let exchange = slot.open(&mut request).map_err(|error| match error {
-                OpenError::Refused(error) => error,
-                OpenError::Unsent => Error::new(
+            let response = slot.send(&mut request, &mut Deadline::none()).await;
+            let response = response.map_err(|error| match error {
+                SendError::Failed(failed) => failed.error,
+                // Whatever its code is, it is not the server's: the server may well have
+                // a health service, and know the name.
+                SendError::Refused(error) => Error::new(error.kind(), error.message()),
+                SendError::Unsent => Error::new(
                     ErrorKind::Unavailable,
                     "the connection takes no new streams",
                 ),
             })?;
-            let response = exchange.await.map_err(|failed| failed.error)?;
             match compressed_by(response.headers()) {
                 None => Ok(response),
                 Some(encoding) => Err(not_offered(encoding)),

@@ -68,12 +68,12 @@ impl Deadline {
         deadline
     }
 
-    /// Of a call that may take any time.
+    /// Of a call that may take any time, on any endpoint.
     pub(crate) fn none() -> Self {
         Self {
             times: None,
             is_retold: false,
-            counts_endpoint: false,
+            counts_endpoint: true,
         }
     }
 
@@ -170,6 +170,12 @@ impl Deadline {
     /// Whether the call was given no time at all.
     pub(crate) fn is_zero(&self) -> bool {
         self.times.is_some_and(|times| times.bound == times.started)
+    }
+
+    /// The error of a call that was given no time at all.
+    pub(crate) fn without_time() -> Error {
+        let text = "deadline exceeded before the call was sent: it was given no time";
+        Error::new(ErrorKind::DeadlineExceeded, text)
     }
 
     /// What bounds the call, wherever it waits.

@@ -18,11 +18,14 @@ mod quote;
 mod request;
 mod request_body;
 mod response;
+mod send;
 mod shared_live;
 pub(crate) mod timeout_header;
 
 pub(crate) use body::ResponseBody;
 pub(crate) use deadline::{Deadline, Limit, limit_after, sooner};
-pub(crate) use open::OpenError;
+pub(crate) use open::SendError;
 pub(crate) use request::OutgoingRequest;
-pub(crate) use response::{Exchange, Failed};
+#[cfg(test)]
+pub(crate) use response::Exchange;
+pub(crate) use response::Failed;

@@ -3,7 +3,10 @@
 use http::Request;
 use tonic::Status;
 
-use super::{request::OutgoingRequest, response::Exchange};
+use super::{
+    request::OutgoingRequest,
+    response::{Exchange, Failed},
+};
 use crate::{
     error::{Error, ErrorKind},
     transport::{
@@ -12,13 +15,15 @@ use crate::{
     },
 };
 
-/// Why a stream could not be opened. Nothing was sent.
+/// Why an attempt has no response.
 #[derive(Debug)]
-pub(crate) enum OpenError {
-    /// The connection takes no new streams. Another one may.
+pub(crate) enum SendError {
+    /// Nothing was sent, as the connection takes no new streams. Another one may.
     Unsent,
-    /// HTTP/2 cannot carry the request; no connection can.
+    /// Nothing was sent, and nothing would be on another connection.
     Refused(Error),
+    /// The stream was open.
+    Failed(Failed),
 }
 
 impl CallSlot {
@@ -40,19 +45,19 @@ impl CallSlot {
     }
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
-    pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, OpenError> {
+    pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, SendError> {
         let connection = self.connection().clone();
         let config = connection.config();
         let head = request
             .head(&config.scheme, &config.authority, &config.user_agent)
-            .map_err(OpenError::Refused)?;
+            .map_err(SendError::Refused)?;
         // Until it is open: its end is not to be seen before it.
         let streams = connection.lock_streams();
         if let Some(most) = streams.header_list() {
             let size = header_list(&head);
             if size > most as usize {
                 let error = too_large(size, most, connection.address());
-                return Err(OpenError::Refused(error));
+                return Err(SendError::Refused(error));
             }
         }
         let streams = self.is_for_call().then_some(streams);
@@ -75,7 +80,7 @@ impl CallSlot {
                 Some(why) => {
                     drop(streams);
                     connection.close_to_new_streams(Stage::Draining(why));
-                    Err(OpenError::Unsent)
+                    Err(SendError::Unsent)
                 }
             },
         }
@@ -106,8 +111,8 @@ fn too_large(size: usize, most: u32, address: &str) -> Error {
     Error::with_status(ErrorKind::InvalidRequest, Status::resource_exhausted(text))
 }
 
-fn refused(error: &h2::Error) -> OpenError {
-    OpenError::Refused(Error::new(
+fn refused(error: &h2::Error) -> SendError {
+    SendError::Refused(Error::new(
         ErrorKind::InvalidRequest,
         format!("HTTP/2 cannot carry this request: {error}"),
     ))

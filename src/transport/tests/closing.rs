@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::ErrorKind,
-    transport::{OpenError, OutgoingRequest, Stage},
+    transport::{OutgoingRequest, SendError, Stage},
 };
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -212,7 +212,7 @@ async fn a_request_that_http2_cannot_carry_is_refused_and_frees_its_slot() {
     request.prefetch().await.expect("a sound body");
     let admitted = connection.admit().expect("a slot");
     match admitted.open(&mut request).map(drop) {
-        Err(OpenError::Refused(error)) => {
+        Err(SendError::Refused(error)) => {
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
             assert_eq!(error.code(), Code::Internal);
             let start = "HTTP/2 cannot carry a request without a path: ";

@@ -9,7 +9,7 @@ use super::{
         ACK, DATA, HEADERS, PING, PRIORITY, goaway, trailers, wire_frame, wired, wired_through,
     },
 };
-use crate::transport::{OpenError, OutgoingRequest, exchange::Failed};
+use crate::transport::{OutgoingRequest, SendError, exchange::Failed};
 
 #[track_caller]
 fn failed<T>(outcome: Result<T, Failed>) -> Failed {
@@ -119,7 +119,7 @@ async fn a_slot_taken_before_goaway_opens_no_stream_after_it() {
     let mut request = OutgoingRequest::new(unary("again"));
     request.prefetch().await.expect("a sound body");
     let refused = admitted.open(&mut request).map(drop);
-    assert!(matches!(refused, Err(OpenError::Unsent)), "{refused:?}");
+    assert!(matches!(refused, Err(SendError::Unsent)), "{refused:?}");
     assert!(request.is_replayable(), "nothing of it is lost");
     assert_eq!(connection.streams(), 1);
 }
@@ -137,7 +137,7 @@ async fn a_streaming_request_that_was_not_sent_goes_whole_to_the_next_connection
     let mut request = OutgoingRequest::new(request);
     request.prefetch().await.expect("a sound body");
     let unsent = admitted.open(&mut request).map(drop);
-    assert!(matches!(unsent, Err(OpenError::Unsent)), "{unsent:?}");
+    assert!(matches!(unsent, Err(SendError::Unsent)), "{unsent:?}");
 
     let (connection, mut peer) = connected().await;
     request.prefetch().await.expect("as for every attempt");
@@ -362,7 +362,7 @@ async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
     request.prefetch().await.expect("a sound body");
     let opened = admitted.open(&mut request);
     assert!(
-        matches!(opened, Err(OpenError::Unsent)),
+        matches!(opened, Err(SendError::Unsent)),
         "it goes elsewhere"
     );
 }

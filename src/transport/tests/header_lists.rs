@@ -3,11 +3,12 @@
 use http::Request;
 use tonic::{Code, body::Body};
 
+use super::Exchange;
 use super::{
     ADDRESS, Connection, open, soon,
     wire::{Wire, wired},
 };
-use crate::transport::{Exchange, OpenError, OutgoingRequest};
+use crate::transport::{OutgoingRequest, SendError};
 
 const MAX_HEADER_LIST_SIZE: u16 = 6;
 const MOST: u32 = 16 << 10;
@@ -19,7 +20,7 @@ fn with_header(bytes: usize) -> Request<Body> {
     request.body(Body::empty()).expect("a request")
 }
 
-async fn try_open(connection: &Connection, request: Request<Body>) -> Result<Exchange, OpenError> {
+async fn try_open(connection: &Connection, request: Request<Body>) -> Result<Exchange, SendError> {
     let mut request = OutgoingRequest::new(request);
     request.prefetch().await.expect("a sound body");
     let slot = connection.admit().expect("a free slot");
@@ -41,7 +42,7 @@ async fn a_call_above_what_the_peer_takes_fails_alone_and_is_not_sent() {
     wire.settings(&[(MAX_HEADER_LIST_SIZE, MOST)]).await;
     assert_works(&connection, &mut wire).await;
     for bytes in [MOST as usize, 40_000, 70_000, 1 << 20] {
-        let Err(OpenError::Refused(error)) = try_open(&connection, with_header(bytes)).await else {
+        let Err(SendError::Refused(error)) = try_open(&connection, with_header(bytes)).await else {
             panic!("{bytes} bytes are too many");
         };
         assert_eq!(error.code(), Code::ResourceExhausted);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use h2::Reason;
 use testing::{
     Answer, Backend, H2Peer, balanced_at, call, dead_addr, greeter, hello, outcome, refusal,
@@ -13,8 +14,8 @@ use testing::{
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, body::Body};
-use tonic_health_channel::{Channel, ConnectivityState::Ready};
-use tower::ServiceExt;
+use tonic_health_channel::{Change, Channel, ConnectivityState::Ready};
+use tower::{Service, ServiceExt};
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);
 
@@ -63,6 +64,29 @@ async fn an_error_says_whether_the_call_may_have_been_sent() {
     peer.close_connections();
     channel.close().await;
     assert!(!error_of(&channel, long).await.may_have_been_sent());
+}
+
+// D316
+#[tokio::test]
+async fn so_does_that_of_a_call_on_one_connection() {
+    let (peer, channel) = connected().await;
+    let change = within("a connection", channel.ready_backends().next()).await;
+    let Some(Ok(Change::Insert(_, mut connection))) = change else {
+        panic!("it is READY: {change:?}");
+    };
+    for (answer, sent) in [
+        (Answer::Reset(Reason::INTERNAL_ERROR), true),
+        (REFUSED, false),
+    ] {
+        peer.answer_calls(answer);
+        let ready = within("a stream", connection.ready())
+            .await
+            .expect("a stream");
+        let request = http::Request::post("/demo.v1.Greeter/SayHello").body(Body::empty());
+        let call = ready.call(request.expect("a request"));
+        let error = within("an answer", call).await.expect_err("it fails");
+        assert_eq!(error.may_have_been_sent(), sent, "{answer:?}: {error}");
+    }
 }
 
 // X01

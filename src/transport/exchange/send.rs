@@ -1,0 +1,121 @@
+//! One attempt of a call: from a slot to the headers of the response.
+//!
+//! ```text
+//!   prefetch ──► authorize ──► open ──► answer
+//!   the first    credentials,  the      the headers,
+//!   message      if any        stream   or the deadline
+//! ```
+//!
+//! Calls, health checks and the connections that other balancers get are all sent here.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use http::Response;
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::{
+    body::ResponseBody,
+    deadline::{Deadline, Limit},
+    open::SendError,
+    request::OutgoingRequest,
+    response::{Exchange, Failed},
+};
+use crate::{
+    error::Error,
+    transport::connection::CallSlot,
+    util::clock::{poll_timer, timer_on},
+};
+
+impl CallSlot {
+    /// Sends `request` and waits for the headers of the response, as long as `deadline` says.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the attempt.
+    // An async fn would keep its arguments twice in the future of every call.
+    #[expect(clippy::manual_async_fn, reason = "for the size of the future")]
+    pub(crate) fn send(
+        self,
+        request: &mut OutgoingRequest,
+        deadline: &mut Deadline,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> + Send {
+        async move {
+            request.prefetch().await.map_err(SendError::Refused)?;
+            let limit = deadline.limit_on(self.connection().call_timeout());
+            if limit.is_some_and(Limit::is_zero) {
+                return Err(SendError::Refused(Deadline::without_time()));
+            }
+            if self.needs_credentials() {
+                // Boxed to keep it out of the future of calls that need none.
+                let authorized = Box::pin(self.authorize_within(request, deadline, limit));
+                authorized.await.map_err(SendError::Refused)?;
+            }
+            deadline.tell_time_left(request);
+            let mut exchange = self.open(request)?;
+            exchange.set_deadline(deadline.end());
+            let answer = answer(&mut exchange, limit).await;
+            answer.map_err(|Failed { error, unprocessed }| {
+                let error = error.after_sending(unprocessed);
+                SendError::Failed(Failed { error, unprocessed })
+            })
+        }
+    }
+
+    async fn authorize_within(
+        &self,
+        request: &mut OutgoingRequest,
+        deadline: &mut Deadline,
+        limit: Option<Limit>,
+    ) -> Result<(), Error> {
+        let runtime = || Some(self.connection().runtime());
+        let authorized = deadline.wait(|| limit, runtime, self.authorize(request));
+        let authorized = authorized.await;
+        authorized.unwrap_or_else(|limit| Err(limit.expired("for call credentials")))
+    }
+}
+
+/// Waits for the response, within the limit if there is one.
+///
+/// One way for calls with and without a limit, for it is in the future of every call.
+async fn answer(
+    exchange: &mut Exchange,
+    limit: Option<Limit>,
+) -> Result<Response<ResponseBody>, Failed> {
+    let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        match timer.as_mut().as_pin_mut() {
+            None => Poll::Pending,
+            Some(timer) => poll_timer(timer, cx).map(|()| None),
+        }
+    })
+    .await;
+    let is_late = |limit: &Limit| match &outcome {
+        None => true,
+        // The server has the same deadline, and says so by cancelling the call.
+        Some(Err(failed)) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
+        Some(Ok(_)) => false,
+    };
+    let answer = match limit.filter(is_late) {
+        // What has come of the response tells more than that its rest is late.
+        Some(limit) => Err(Failed {
+            error: exchange.http_error().unwrap_or_else(|| {
+                let address = exchange.connection().address();
+                limit.expired(&format!("for the response of {address}"))
+            }),
+            unprocessed: false,
+        }),
+        None => outcome.expect("only a timer ends the wait without one"),
+    };
+    if let Err(failed) = &answer {
+        exchange.end(failed);
+    }
+    answer
+}
