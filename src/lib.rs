@@ -103,7 +103,7 @@
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
 //! | `backend` | WARN | changes too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
 //! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |
-//! | `backend` | WARN | the server ends connections for too many keepalive PINGs … | `backend`: its address; `interval` until then |
+//! | `backend` | WARN | the server closed the connection for too_many_pings … | `backend`: its address; `interval` until then |
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
 //! | `discover` | WARN | `failed` | `error`; `retry`: when the source is asked again |

@@ -232,7 +232,7 @@ async fn who_waits_for_a_stream_hears_that_the_connection_is_gone() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.code(), Code::Unavailable);
     let text = format!(
-        "the connection to {} takes no new calls: disconnected: its backend is done with it",
+        "the connection to {} takes no new calls: disconnected: the subchannel was stopped",
         backend.addr()
     );
     assert!(error.message().starts_with(&text), "{error}");

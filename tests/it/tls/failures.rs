@@ -76,7 +76,8 @@ async fn a_server_that_asks_for_a_certificate_the_client_lacks() {
         until(&channel, TransientFailure).await;
         assert_eq!(
             cause(&channel),
-            "closed without SETTINGS: TLS: the server asks for a client certificate",
+            "connection closed before server preface received (no SETTINGS): TLS: the server asks \
+             for a client certificate",
             "it resets: {resets}"
         );
     }
