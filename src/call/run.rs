@@ -217,7 +217,7 @@ impl Call {
 }
 
 fn without_time() -> Error {
-    let text = "deadline exceeded before the call was sent: it was given no time";
+    let text = "deadline exceeded before the call was sent: its timeout is 0 s";
     Error::new(ErrorKind::DeadlineExceeded, text)
 }
 

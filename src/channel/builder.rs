@@ -447,7 +447,7 @@ impl ChannelBuilder {
     /// ```
     pub fn connections_per_backend(mut self, n: usize) -> Self {
         let n = NonZeroUsize::new(n);
-        self.connections = n.expect("a backend without connections takes no calls");
+        self.connections = n.expect("`connections_per_backend` must be at least 1");
         self
     }
 

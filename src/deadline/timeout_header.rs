@@ -67,11 +67,11 @@ pub(crate) fn set(headers: &mut HeaderMap, left: Duration) {
         .into_iter()
         .map(|(name, unit)| (name, nanos.div_ceil(unit)))
         .find(|(_, number)| *number <= MAX_NUMBER)
-        .expect("six centuries in hours have seven digits");
+        .expect("600 years in hours have at most 7 digits");
     // Digits over units, of which the first that is left ends the text.
     let mut text = [unit; 9];
     let mut units = &mut text[..];
-    write!(units, "{number}").expect("eight digits at most");
+    write!(units, "{number}").expect("at most 8 digits");
     let length = 10 - units.len();
     let value = HeaderValue::from_bytes(&text[..length]).expect("digits and a letter");
     match headers.iter_mut().find(|(name, _)| *name == GRPC_TIMEOUT) {

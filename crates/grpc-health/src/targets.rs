@@ -74,7 +74,7 @@ pub(crate) fn pauses() -> BackoffConfig {
 /// time each time; the same failure is to have the same text.
 pub(crate) fn trouble(cause: &Cause) -> String {
     let text = limits::blamed(cause.to_string());
-    match text.rsplit_once(" (asked again in ") {
+    match text.rsplit_once(" (next attempt in ") {
         Some((why, _)) => why.to_owned(),
         None => text,
     }

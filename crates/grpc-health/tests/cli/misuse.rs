@@ -22,9 +22,9 @@ async fn each_mistake_has_its_own_text() {
         ("check host:1 --timeout 0s", "more than nothing"),
         ("check host:1 --every 1ms", "at least 100ms"),
         ("check http://", "`http://`"),
-        ("watch nonsense://host", "`nonsense` is no known scheme"),
+        ("watch nonsense://host", "`nonsense` is not a known scheme"),
         ("watch host:port", "target `host:port`"),
-        ("watch ipv4:1.2.3", "no such address"),
+        ("watch ipv4:1.2.3", "not an IPv4 address"),
         ("list host:1 other:2", "other:2"),
         ("list dns://host", "dns:///host:port"),
         (
