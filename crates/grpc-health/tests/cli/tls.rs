@@ -60,7 +60,7 @@ async fn the_systems_authorities_are_trusted() {
     };
     let store = files.with("store.pem", &authority.pem());
     with_store(&store).await.is_serving();
-    let empty = "error: nobody is trusted: the system has no certificate authorities";
+    let empty = "error: no trust roots: the system has no certificate authorities";
     with_store("/nowhere/at/all.pem").await.fails(1, empty);
 }
 
