@@ -36,8 +36,8 @@ const USAGE: &str = r#"usage: client [OPTION]... URI...
   URI                 a backend, such as http://127.0.0.1:50051
   --config JSON|@FILE gRPC's service config; by default it asks for the health of
                       the greeter: {"healthCheckConfig":{"serviceName":"demo.v1.Greeter"}}
-  --every TIME        between the starts of two calls; 500ms by default
-  --count N           how many calls; without end by default
+  --every TIME        time from one call to the next; 500ms by default
+  --count N           number of calls; no limit by default
 "#;
 
 #[tokio::main]

@@ -27,14 +27,14 @@ use tonic_health::ServingStatus::{NotServing, Serving};
 
 const USAGE: &str = "usage: server ADDR ADMIN_ADDR [NAME]
 
-  ADDR        where to serve gRPC, such as 127.0.0.1:50051; port 0 is a free one
-  ADMIN_ADDR  where to serve the HTTP below
-  NAME        what replies carry as `backend`; ADDR by default
+  ADDR        address of the gRPC server, such as 127.0.0.1:50051; port 0 picks a free one
+  ADMIN_ADDR  address of the HTTP server with the paths below
+  NAME        value of `backend` in replies; ADDR by default
 
 ";
 const PATHS: &str = "POST /serving      ?service=NAME, by default both \"\" and demo.v1.Greeter
 POST /not_serving  the same
-POST /shutdown     GOAWAY, and the end when the calls in flight have ended
+POST /shutdown     GOAWAY, then exit when the calls in flight have ended
 ";
 
 #[tokio::main]

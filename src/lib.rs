@@ -101,15 +101,15 @@
 //! |---|---|---|---|
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
-//! | `backend` | WARN | changes too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
+//! | `backend` | WARN | the backend changes state too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
 //! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |
-//! | `backend` | WARN | the server ends connections for too many keepalive PINGs … | `backend`: its address; `interval` until then |
+//! | `backend` | WARN | the server closed the connection for too_many_pings … | `backend`: its address; `interval` until then |
 //! | `health` | ERROR | the server has no health service … | `backend`, `service`; once per connection |
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
-//! | `discover` | WARN | `failed` | `error`; `retry`: when the source is asked again |
-//! | `discover` | WARN | `cannot watch` | `folder`, `error`; `every`: how often its file is read |
-//! | `service_config` | INFO | `changed` | `policy`, `service` |
-//! | `service_config` | WARN | `invalid`, or what has no effect | `error`, or `fields`, or `service` |
+//! | `discover` | WARN | the source of backends failed | `error`; `retry`: when the source is asked again |
+//! | `discover` | WARN | cannot watch the folder of the file … | `folder`, `error`; `every`: how often its file is read |
+//! | `service_config` | INFO | the service config changed | `policy`, `service` |
+//! | `service_config` | WARN | the service config is invalid; or what has no effect | `error`, or `fields`, or `service` |
 //!
 //! # Where to start reading
 //!

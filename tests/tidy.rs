@@ -6,8 +6,14 @@
 mod english;
 #[path = "tidy/guide.rs"]
 mod guide;
+#[path = "tidy/ratchet.rs"]
+mod ratchet;
+#[path = "tidy/sentences.rs"]
+mod sentences;
 #[path = "tidy/structure.rs"]
 mod structure;
+#[path = "tidy/texts.rs"]
+mod texts;
 
 use std::{
     collections::BTreeSet,

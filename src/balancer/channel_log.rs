@@ -64,43 +64,55 @@ impl ChannelLog {
     }
 
     pub(super) fn starts(&self, backend: &str, uri: &impl Display) {
-        debug!(target: BACKEND, channel = &*self.channel, backend, %uri, "starts");
+        debug!(target: BACKEND, channel = &*self.channel, backend, %uri, "the subchannel starts");
     }
 
     pub(super) fn task_died(&self, cause: Option<&Cause>) {
         let (channel, cause) = (&*self.channel, cause.map(display));
-        error!(target: BACKEND, channel, cause, again_in = ?RESTART, "a task has died");
+        error!(
+            target: BACKEND,
+            channel,
+            cause,
+            again_in = ?RESTART,
+            "the task of a backend ended unexpectedly"
+        );
     }
 
     pub(super) fn executor_panicked(&self, panic: &str) {
-        error!(target: BACKEND, channel = &*self.channel, panic, "its executor panicked");
+        let channel = &*self.channel;
+        error!(target: BACKEND, channel, panic, "the executor of the backend panicked");
     }
 
     /// Calls go by what was published last. The panic may be the subscriber's.
     pub(super) fn worker_panicked(&self, panic: &str) {
         let channel = &*self.channel;
-        let _ = contained(|| error!(target: CHANNEL, channel, panic, "the worker panicked"));
+        let _ = contained(|| error!(target: CHANNEL, channel, panic, "the balancer task panicked"));
     }
 
     pub(super) fn cannot_recover(&self, panic: &str) {
         let channel = &*self.channel;
-        let _ = contained(|| error!(target: CHANNEL, channel, panic, "cannot go on yet"));
+        let _ = contained(
+            || error!(target: CHANNEL, channel, panic, "the balancer cannot recover yet"),
+        );
     }
 
     pub(super) fn source_failed(&self, error: &str, retry: Duration) {
-        warn!(target: DISCOVER, channel = &*self.channel, error, ?retry, "failed");
+        let channel = &*self.channel;
+        warn!(target: DISCOVER, channel, error, ?retry, "the source of backends failed");
     }
 
     pub(super) fn source_panicked(&self, error: &str) {
-        error!(target: DISCOVER, channel = &*self.channel, error, "its backends stay");
+        let channel = &*self.channel;
+        let text = "the source of backends panicked; its backends stay";
+        error!(target: DISCOVER, channel, error, "{text}");
     }
 
     pub(super) fn config_invalid(&mut self, error: &str) {
         let is_spent = self.is_spent();
         let channel = &*self.channel;
         match is_spent {
-            true => debug!(target: SERVICE_CONFIG, channel, error, "invalid"),
-            false => warn!(target: SERVICE_CONFIG, channel, error, "invalid"),
+            true => debug!(target: SERVICE_CONFIG, channel, error, "the service config is invalid"),
+            false => warn!(target: SERVICE_CONFIG, channel, error, "the service config is invalid"),
         }
     }
 }

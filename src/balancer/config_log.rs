@@ -32,22 +32,29 @@ pub(super) fn log(config: &ServiceConfig, settings: &Settings, news: News, is_de
     let source = settings.source;
     match news {
         News::Begins => {
-            info!(target: CHANNEL, channel, source, %policy, health = service, "begins")
+            info!(target: CHANNEL, channel, source, %policy, health = service, "the channel starts")
         }
         News::Changed if is_demoted => {
-            debug!(target: SERVICE_CONFIG, channel, %policy, service, "changed");
+            debug!(target: SERVICE_CONFIG, channel, %policy, service, "the service config changed");
         }
-        News::Changed => info!(target: SERVICE_CONFIG, channel, %policy, service, "changed"),
+        News::Changed => {
+            info!(target: SERVICE_CONFIG, channel, %policy, service, "the service config changed");
+        }
     }
     if let Chosen::Disabled { service, why } = chosen {
-        warn!(target: SERVICE_CONFIG, channel, service, "asks for health checks, which {why}");
+        warn!(
+            target: SERVICE_CONFIG,
+            channel,
+            service,
+            "the service config asks for health checks, but {why}"
+        );
     }
     for hint in warning.iter().chain(config.hints().iter().take(MAX_HINTS)) {
         warn!(target: SERVICE_CONFIG, channel, "{hint}");
     }
     let fields = config.fields_without_effect();
     if !fields.is_empty() {
-        let text = "these fields have no effect yet";
+        let text = "these fields of the service config have no effect yet";
         warn!(target: SERVICE_CONFIG, channel, ?fields, "{text}");
     }
 }

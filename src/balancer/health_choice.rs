@@ -36,7 +36,7 @@ impl HealthChoice {
                      `ChannelBuilder::health_check` has no effect"
                 )),
                 None if self.has_options && !self.is_disabled => Some(
-                    "the HealthOptions have no effect: no service is named whose health is \
+                    "the HealthOptions have no effect: no service name is set, so health is not \
                      checked"
                         .to_owned(),
                 ),
@@ -51,8 +51,8 @@ impl HealthChoice {
             )
         });
         let why = match config.policy() {
-            LoadBalancingPolicy::PickFirst { .. } => "pick_first does without",
-            _ if self.is_disabled => "are disabled for this channel",
+            LoadBalancingPolicy::PickFirst { .. } => "pick_first does not check health",
+            _ if self.is_disabled => "they are disabled for this channel",
             _ => return (Chosen::Of(service), warning),
         };
         (Chosen::Disabled { service, why }, warning)

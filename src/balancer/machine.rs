@@ -430,16 +430,17 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let text = match self.source {
             SourceState::Silent if self.is_overdue => {
                 let timeout = self.first_backends_timeout.unwrap_or_default();
-                let text = format!("no backends yet: the source has named none within {timeout:?}");
+                let text =
+                    format!("no backends yet: the source produced no addresses within {timeout:?}");
                 return Some(Cause::new(CauseKind::NoBackends, text));
             }
             SourceState::Silent => return None,
-            SourceState::Heard => "no backends",
+            SourceState::Heard => "no backends: the source produced zero addresses",
             SourceState::Ended { heard: true } => {
-                "no backends: the source removed them all and ended"
+                "no backends: the source removed all of them and ended"
             }
             SourceState::Ended { heard: false } => {
-                "no backends: the source ended without naming one"
+                "no backends: the source produced zero addresses and ended"
             }
         };
         Some(Cause::new(CauseKind::NoBackends, text))

@@ -69,7 +69,7 @@ impl SourceWithRetry {
                 let retry = self.retry;
                 self.rests_until = Some(Instant::now() + retry);
                 self.retry = (retry * 2).min(SOURCE_RETRY.1);
-                let text = format!("{error} (asked again in {retry:?})");
+                let text = format!("{error} (next attempt in {retry:?})");
                 FromSource::Failed { text, retry }
             }
             Ok(None) => {

@@ -335,7 +335,7 @@ fn a_source_that_names_nothing_is_waited_for_so_long() {
         "
         -          |         |
         -          |         |
-        -          |         | failing (no backends yet: the source has named none within 3s)
+        -          |         | failing (no backends yet: the source produced no addresses within 3s)
         -          |         |
         insert 1 a | start 0 | connecting: 1@a connecting
         ",
@@ -359,7 +359,7 @@ fn a_source_that_names_nothing_is_waited_for_so_long() {
         connect    |         | connecting
         -          |         |
         -          |         |
-        -          |         | failing (no backends yet: the source has named none within 3s)
+        -          |         | failing (no backends yet: the source produced no addresses within 3s)
         error bad  |         | failing (name resolver error: bad)
         idle       |         | idle (name resolver error: bad)
         ",
@@ -430,7 +430,7 @@ fn an_emptied_set_fails_with_no_backends() {
         insert 1 a | start 0 | connecting: 1@a connecting
         0 ready c0 |         | READY c0: 1@a READY
         remove 1   | stop 0  | connecting
-        -          |         | failing (no backends)
+        -          |         | failing (no backends: the source produced zero addresses)
         insert 2 b | start 1 | connecting: 2@b connecting
         ",
     );
@@ -531,7 +531,7 @@ fn updates_are_followed_at_once() {
         remove 1   | stop 0  | connecting: 2@b connecting
         1 ready c1 |         | READY c1: 2@b READY
         remove 2   | stop 1  | connecting
-        -          |         | failing (no backends)
+        -          |         | failing (no backends: the source produced zero addresses)
         insert 3 b | start 2 | connecting: 3@b connecting
         2 ready c2 |         | READY c2: 3@b READY
         ",
@@ -618,12 +618,16 @@ fn calls_wait_a_moment_for_what_fills_an_emptied_set() {
     };
     for (millis, input, shown) in [
         (99, "-", "connecting"),
-        (100, "-", "failing (no backends)"),
+        (
+            100,
+            "-",
+            "failing (no backends: the source produced zero addresses)",
+        ),
         (99, "insert 2 b", "connecting: 2@b connecting"),
         (
             1,
             "end",
-            "failing (no backends: the source removed them all and ended)",
+            "failing (no backends: the source removed all of them and ended)",
         ),
         (1, "error gone", "connecting (name resolver error: gone)"),
         (1, "idle", "idle"),
@@ -661,7 +665,7 @@ fn a_subchannel_that_was_stopped_is_not_heard() {
         "
         insert 1 a   | start 0 | connecting: 1@a connecting
         remove 1     | stop 0  | connecting
-        -            |         | failing (no backends)
+        -            |         | failing (no backends: the source produced zero addresses)
         0 ready c0   |         |
         99 ready c99 |         |
         ",
@@ -765,7 +769,7 @@ fn removal_stops_the_pending_one_too() {
         "
         insert 1 b | start 1        |
         remove 1   | stop 0, stop 1 | connecting
-        -          |                | failing (no backends)
+        -          |                | failing (no backends: the source produced zero addresses)
         ",
     );
 }
@@ -815,7 +819,7 @@ fn before_the_first_word_of_the_source_it_is_connecting() {
 fn a_first_word_that_names_nobody_fails() {
     check(
         "
-        remove 1 |  | failing (no backends)
+        remove 1 |  | failing (no backends: the source produced zero addresses)
         ",
     );
 }
@@ -848,7 +852,7 @@ fn an_error_after_the_set_was_emptied_is_the_cause() {
     check_up(
         "
         remove 1   | stop 0 | connecting
-        -          |        | failing (no backends)
+        -          |        | failing (no backends: the source produced zero addresses)
         error gone |        | failing (name resolver error: gone)
         end        |        |
         ",
@@ -871,7 +875,7 @@ fn the_end_of_the_source_freezes_the_set() {
 fn a_source_that_ends_without_naming_anybody_fails() {
     check(
         "
-        end |  | failing (no backends: the source ended without naming one)
+        end |  | failing (no backends: the source produced zero addresses and ended)
         end |  |
         ",
     );
@@ -882,8 +886,8 @@ fn a_source_that_ends_after_removing_all_fails() {
     check_up(
         "
         remove 1 | stop 0 | connecting
-        -        |        | failing (no backends)
-        end      |        | failing (no backends: the source removed them all and ended)
+        -        |        | failing (no backends: the source produced zero addresses)
+        end      |        | failing (no backends: the source removed all of them and ended)
         ",
     );
 }
@@ -909,8 +913,8 @@ fn lazily_changes_stop_nothing_that_never_started() {
         insert 1 a |  | idle: 1@a idle
         insert 1 b |  | idle: 1@b idle
         remove 1   |  | idle
-        -          |  | idle (no backends)
-        connect    |  | failing (no backends)
+        -          |  | idle (no backends: the source produced zero addresses)
+        connect    |  | failing (no backends: the source produced zero addresses)
         ",
     );
 }
@@ -1103,7 +1107,7 @@ fn pick_first_over_nobody_is_as_round_robin_is() {
         pick_first |         |
         insert 1 a | start 0 | connecting: 1@a connecting
         remove 1   | stop 0  | connecting
-        -          |         | failing (no backends)
+        -          |         | failing (no backends: the source produced zero addresses)
         ",
     );
 }

@@ -81,7 +81,7 @@ const ENDS: [End; 18] = [
 ];
 
 impl End {
-    /// What it adds to the numbers of its backend.
+    /// Adds these to the numbers of its backend.
     fn counts(self) -> [u64; 5] {
         match self {
             Ok | OkAtOnce | AnsweredEarly => [1, 1, 0, 0, 0],

@@ -449,7 +449,7 @@ impl ChannelBuilder {
     /// ```
     pub fn connections_per_backend(mut self, n: usize) -> Self {
         let n = NonZeroUsize::new(n);
-        self.connections = n.expect("a backend without connections takes no calls");
+        self.connections = n.expect("`connections_per_backend` must be at least 1");
         self
     }
 
@@ -470,7 +470,7 @@ impl ChannelBuilder {
 
     /// Whether each backend counts how the calls on it end: the numbers are in
     /// [`BackendStatus::calls`](crate::BackendStatus::calls). Not by default: a call then
-    /// writes two more counters that all calls of its backend share.
+    /// writes 2 more counters that all calls of its backend share.
     ///
     /// ```
     /// use tonic_health_channel::{Channel, discover};

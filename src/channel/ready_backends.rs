@@ -267,7 +267,7 @@ impl BackendConnection {
         let address = self.address();
         let error = Error::new(
             ErrorKind::Unavailable,
-            format!("the connection to {address} takes no new calls: {why}"),
+            format!("the connection to {address} accepts no new calls: {why}"),
         );
         error.caused_by(why.origin().cloned()).outside_calls()
     }
@@ -327,7 +327,7 @@ async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<B
         SendError::Unsent => Error::new(
             ErrorKind::Unavailable,
             format!(
-                "the call was not sent: {} takes no new streams",
+                "the call was not sent: the connection is draining or closed ({})",
                 connection.address()
             ),
         ),

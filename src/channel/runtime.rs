@@ -17,8 +17,8 @@ use tokio::{runtime::Handle, time};
 pub(super) fn runtime_in_context(needs_io: bool) -> Handle {
     let Ok(runtime) = Handle::try_current() else {
         panic!(
-            "a channel has to be built within a tokio runtime, whose threads run it: in a task, \
-             or in `Runtime::block_on` or `Runtime::enter`"
+            "there is no reactor running: a channel must be built from the context of a tokio \
+             runtime, in a task, in `Runtime::block_on` or after `Runtime::enter`"
         );
     };
     for (is_there, missing, method) in [
@@ -27,8 +27,8 @@ pub(super) fn runtime_in_context(needs_io: bool) -> Handle {
     ] {
         assert!(
             is_there,
-            "a channel needs {missing}, which the tokio runtime it is built on has not: call \
-             `{method}` or `enable_all` on its `Builder`"
+            "a channel needs {missing}, but its tokio runtime has none: call `{method}` or \
+             `enable_all` on the runtime's `Builder`"
         );
     }
     runtime

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -25,8 +25,8 @@ const KNOWN: &str = "`dns:///host:port`, `ipv4:address:port,…`, `ipv6:[address
      `passthrough:///host:port`, `http://host:port`, `https://host:port`, `unix:path`, `unix:///path`, `unix-abstract:name`, or \
      `host:port`";
 
-const XDS: &str = "this channel asks no xDS control plane; the crate `tonic-xds` has a channel \
-                   that does";
+const XDS: &str = "this channel does not support xDS; the crate `tonic-xds` has a channel that \
+                   does";
 
 /// Where a name server listens, unless it is said.
 #[cfg(feature = "hickory")]
@@ -204,9 +204,9 @@ impl<'a> Target<'a> {
             Some(("unix" | "unix-abstract", _)) => Ok(Self::Uri(target)),
             Some(("xds", _)) => Err(XDS.to_owned()),
             _ if target.contains(',') => Err(Self::how_to_list(target)),
-            Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => {
-                Err(format!("`{scheme}` is no known scheme; known are {KNOWN}"))
-            }
+            Some((scheme, rest)) if !is_port(rest) && is_scheme(scheme) => Err(format!(
+                "`{scheme}` is not a known scheme; known are {KNOWN}"
+            )),
             _ => Ok(Self::Dns {
                 server: None,
                 name: target,
@@ -226,8 +226,11 @@ impl<'a> Target<'a> {
             _ => None,
         };
         match family {
-            Some(family) => format!("a list of addresses has a scheme; write `{family}:{target}`"),
-            None => "a list of names is no target; give their URIs to `Channel::list`".to_owned(),
+            Some(family) => {
+                format!("a list of addresses needs a scheme; write `{family}:{target}`")
+            }
+            None => "a list of names is not a valid target; pass their URIs to `Channel::list`"
+                .to_owned(),
         }
     }
 
@@ -236,8 +239,8 @@ impl<'a> Target<'a> {
         let (server, name) = match rest.strip_prefix("//").map(|rest| rest.split_once('/')) {
             Some(Some((server, name))) => (server, name),
             Some(None) => {
-                let text = "what follows `//` is a name server, and then a `/` and the host; \
-                            write `dns:///host:port`";
+                let text = "after `//` come a name server, a `/` and the host; write \
+                            `dns:///host:port`";
                 return Err(text.to_owned());
             }
             None => ("", rest.strip_prefix('/').unwrap_or(rest)),
@@ -269,9 +272,13 @@ impl<'a> Target<'a> {
 
     fn addresses(list: &str, is_of_family: fn(&IpAddr) -> bool) -> Result<Self, String> {
         let list = list.strip_prefix("///").unwrap_or(list);
+        let family = match is_of_family(&Ipv4Addr::UNSPECIFIED.into()) {
+            true => "IPv4",
+            false => "IPv6",
+        };
         let addresses = list.split(',').map(|text| match address(text) {
             Some((ip, port)) if is_of_family(&ip.ip) => Ok((ip, port)),
-            _ => Err(format!("`{text}` is no such address")),
+            _ => Err(format!("`{text}` is not an {family} address")),
         });
         Ok(Self::Addresses(addresses.collect::<Result<_, _>>()?))
     }
@@ -312,21 +319,21 @@ fn is_scheme(text: &str) -> bool {
 #[cfg(feature = "hickory")]
 fn asking(dns: Dns, server: &str) -> Result<Dns, String> {
     match address(server) {
-        Some((ip, _)) if ip.has_zone() => Err(format!(
-            "the name server `{server}` cannot be asked by its zone"
-        )),
+        Some((ip, _)) if ip.has_zone() => {
+            Err(format!("the name server `{server}` must not have a zone"))
+        }
         Some((ip, port)) => {
             Ok(dns.name_server(SocketAddr::new(ip.ip, port.unwrap_or(NAME_SERVER_PORT))))
         }
-        None => Err(format!("`{server}` is no address of a name server")),
+        None => Err(format!("`{server}` is not the address of a name server")),
     }
 }
 
 #[cfg(not(feature = "hickory"))]
 fn asking(_: Dns, server: &str) -> Result<Dns, String> {
     Err(format!(
-        "to ask the name server `{server}` needs the feature `hickory`; the system's are asked \
-         with `dns:///host:port`"
+        "the name server `{server}` needs the feature `hickory`; `dns:///host:port` uses the name \
+         servers of the system"
     ))
 }
 
@@ -377,7 +384,10 @@ mod tests {
         is_rejected("dns://1.1.1.1/host", "needs the feature `hickory`");
         #[cfg(feature = "hickory")]
         {
-            is_rejected("dns://one/host", "`one` is no address of a name server");
+            is_rejected(
+                "dns://one/host",
+                "`one` is not the address of a name server",
+            );
             for server in ["1.1.1.1", "1.1.1.1:5353", "[::1]:53", "[::1]"] {
                 let target = format!("dns://{server}/host");
                 assert!(Channel::target(&target).is_ok(), "{target}");
@@ -405,7 +415,7 @@ mod tests {
         let two = [("fe80::1%1", Some(1)), ("fe80::2%1", None)];
         are_addresses("ipv6:[fe80::1%251]:1,fe80::2%1", &two);
         is_rejected("ipv6:[fe80::1%none0]:1", "no network interface `none0`");
-        is_rejected("ipv4:10.0.0.1%lo:1", "is no such address");
+        is_rejected("ipv4:10.0.0.1%lo:1", "is not an IPv4 address");
         is_rejected(
             "127.0.0.1:1,127.0.0.1:2",
             "write `ipv4:127.0.0.1:1,127.0.0.1:2`",
@@ -413,11 +423,11 @@ mod tests {
         is_rejected("[::1]:1,[::1]:2", "write `ipv6:[::1]:1,[::1]:2`");
         is_rejected("localhost:1,localhost:2", "`Channel::list`");
         is_rejected("xds:///shop", "`tonic-xds`");
-        is_rejected("ipv4:[::1]:1", "`[::1]:1` is no such address");
-        is_rejected("ipv6:10.0.0.1:1", "`10.0.0.1:1` is no such address");
-        is_rejected("ipv4:10.0.0.1:1,", "`` is no such address");
-        is_rejected("ipv4:10.0.0.1:65536", "is no such address");
-        is_rejected("ipv4:host:1", "`host:1` is no such address");
+        is_rejected("ipv4:[::1]:1", "`[::1]:1` is not an IPv4 address");
+        is_rejected("ipv6:10.0.0.1:1", "`10.0.0.1:1` is not an IPv6 address");
+        is_rejected("ipv4:10.0.0.1:1,", "`` is not an IPv4 address");
+        is_rejected("ipv4:10.0.0.1:65536", "is not an IPv4 address");
+        is_rejected("ipv4:host:1", "`host:1` is not an IPv4 address");
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         assert!(Channel::target("passthrough:///[fe80::1%251]:1").is_ok());
         is_rejected("passthrough://host:1", "write `passthrough:///host:1`");
         is_rejected("passthrough:///", "there is no host");
-        is_rejected("passthrough:///a b", "a host has letters");
+        is_rejected("passthrough:///a b", "a host must consist of letters");
         is_rejected(
             "passthrough:///_grpc._tcp.shop",
             "looked up as SRV records by `dns:///_grpc._tcp.shop`",
@@ -477,7 +487,7 @@ mod tests {
         for target in ["eureka:///x", "zookeeper://x/y", "vsock:1:2"] {
             is_rejected(target, KNOWN);
         }
-        is_rejected("::1", "an IPv6 address stands in brackets");
+        is_rejected("::1", "an IPv6 address needs brackets");
         is_rejected("host:", "the port must be 0 to 65535");
         is_rejected("", "there is no host");
     }

@@ -96,8 +96,8 @@ impl ChannelBuilder {
                 Channel::over_list(endpoints.collect::<Result<_, _>>()?)?
             }
             MadeOf::Source => {
-                let text = "the endpoints of a source have their options from there; set them where \
-                            it makes its endpoints";
+                let text = "the builder cannot set options of endpoints that a source makes; set \
+                            them in the source";
                 return Err(Error::new(ErrorKind::InvalidOption, text));
             }
         };

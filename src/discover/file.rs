@@ -193,7 +193,7 @@ fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
     match json.trim_ascii_start().first() {
         Some(b'[') => {}
         Some(_) => return Err(r#"not a list like ["http://10.0.0.1:50051"]"#.to_owned()),
-        None => return Err("the file is empty; no backends are written []".to_owned()),
+        None => return Err("the file is empty; write [] for no backends".to_owned()),
     }
     let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     Ok(entries
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(parse(two.as_bytes()).map(|list| list.len()), Ok(2));
         assert_eq!(parse(b"[]").map(|list| list.len()), Ok(0));
 
-        let empty = "the file is empty; no backends are written []";
+        let empty = "the file is empty; write [] for no backends";
         refused("", empty);
         refused(" \n", empty);
         refused(

@@ -225,7 +225,13 @@ impl Watch {
         {
             let folder = self.placed.folders.first().map(|folder| folder.display());
             let every = READ_EVERY;
-            warn!(target: DISCOVER, folder = folder.map(field::display), error, ?every, "cannot watch");
+            warn!(
+                target: DISCOVER,
+                folder = folder.map(field::display),
+                error,
+                ?every,
+                "cannot watch the folder of the file; it is read at intervals"
+            );
         }
         self.failure = failure;
     }
@@ -255,7 +261,9 @@ impl Placed {
             }
             Err(text) => {
                 let _ = contained(|| drop(watcher));
-                Err(notify::Error::generic(&format!("no watch: {text}")))
+                Err(notify::Error::generic(&format!(
+                    "the watcher of the file panicked: {text}"
+                )))
             }
         }
     }

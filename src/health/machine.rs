@@ -340,7 +340,7 @@ impl Watch {
 
     /// The pause counts from now: the `Watch` may have run for long.
     fn end_flood(&mut self, now: Instant) -> Action {
-        self.fail(format!("more than {MAX_MESSAGES} messages in a second"));
+        self.fail(format!("more than {MAX_MESSAGES} messages in 1 s"));
         let delay = self.retry_delay(EndKind::Other, false);
         Action {
             stop: true,

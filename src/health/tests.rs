@@ -913,7 +913,7 @@ fn a_flood_ends_the_watch_and_the_pauses_grow_while_it_goes_on() {
         assert_eq!((action.stop, action.start), (true, None));
         assert_eq!(watch.state(), TransientFailure);
         let cause = watch.cause().expect("it failed").text();
-        assert_eq!(cause, "more than 1000 messages in a second");
+        assert_eq!(cause, "more than 1000 messages in 1 s");
         assert_eq!(watch.on_response(at, SERVING), Action::default());
         assert_eq!(watch.state(), TransientFailure, "nobody listens any more");
         // From the flood, not from the start of a Watch that ran for long.

@@ -147,7 +147,10 @@ fn compressed_by(headers: &HeaderMap) -> Option<&HeaderValue> {
 fn not_offered(encoding: &HeaderValue) -> Error {
     let encoding = String::from_utf8_lossy(encoding.as_bytes());
     let encoding = sanitize_peer_text(&encoding);
-    let text = format!("the answer is compressed by `{encoding}`, which was not offered");
+    let text = format!(
+        "decompressor is not installed for grpc-encoding `{encoding}`, which the client did not \
+         offer"
+    );
     Error::with_status(ErrorKind::CallFailed, Status::internal(text))
 }
 
@@ -176,7 +179,7 @@ impl Service<Request<Body>> for OneCall {
                 SendError::Refused(error) => Error::new(error.kind(), error.message()),
                 SendError::Unsent => Error::new(
                     ErrorKind::Unavailable,
-                    "the connection takes no new streams",
+                    "the connection is draining or closed",
                 ),
             })?;
             match compressed_by(response.headers()) {

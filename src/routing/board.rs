@@ -235,7 +235,10 @@ impl Board {
         }
         Err(Error::new(
             ErrorKind::TooManyWaiting,
-            format!("{} calls wait for a backend already", self.max_waiting),
+            format!(
+                "{} calls already wait for a backend, which is the maximum",
+                self.max_waiting
+            ),
         ))
     }
 }

@@ -494,9 +494,16 @@ mod tests {
 
     #[test]
     fn without_backends_the_cause_stands_alone() {
-        let empty = Cause::new(CauseKind::NoBackends, "no backends");
+        let empty = Cause::new(
+            CauseKind::NoBackends,
+            "no backends: the source produced zero addresses",
+        );
         let status = status(TransientFailure, Some(empty), []);
-        Scene::new().explains(&status, 0, "no healthy backend: no backends");
+        Scene::new().explains(
+            &status,
+            0,
+            "no healthy backend: no backends: the source produced zero addresses",
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn look_into(object: &Object<'_>, hints: &mut Vec<String>) {
         if let Some(known) = nearly(key) {
             let path = field.path();
             hints.push(match key.eq_ignore_ascii_case(known) {
-                true => format!("{path} is taken for \"{known}\""),
+                true => format!("{path} is read as \"{known}\""),
                 false => format!("{path} has no effect: the field is \"{known}\""),
             });
         }

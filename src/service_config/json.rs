@@ -267,7 +267,7 @@ fn status_code(field: &Field<'_>) -> Result<Code> {
         None => field.as_u32().map(|number| number as usize),
     };
     match number.filter(|number| *number < CODES.len()) {
-        Some(0) => Err(field.rejected("must not be OK, which is no failure")),
+        Some(0) => Err(field.rejected("must not be OK, which does not count as a failure")),
         Some(number) => Ok(Code::from_i32(number as i32)),
         None => Err(field.rejected(
             r#"must be the name of a status code like "UNAVAILABLE" or its number from 0 to 16"#,

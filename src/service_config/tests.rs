@@ -166,7 +166,7 @@ fn field_names_may_differ_by_case() {
             let attempts = method.retry_policy().expect("a policy").max_attempts();
             assert_eq!(attempts, 3);
             assert_eq!(config.hints().len(), 7, "{:?}", config.hints());
-            let taken = r#"healthcheckConfig is taken for "healthCheckConfig""#;
+            let taken = r#"healthcheckConfig is read as "healthCheckConfig""#;
             assert_eq!(config.hints()[1], taken);
         },
     );
@@ -238,19 +238,19 @@ fn null_is_absent() {
 fn a_key_stands_once_in_its_object() {
     rejects(
         r#"{"healthCheckConfig": {"serviceName": "a", "serviceName": "b"}}"#,
-        r#"healthCheckConfig.serviceName: must not stand twice in its object, got "b""#,
+        r#"healthCheckConfig.serviceName: must not be a duplicate key, got "b""#,
     );
     rejects(
         r#"{"methodConfig": [], "methodConfig": []}"#,
-        "methodConfig: must not stand twice in its object, got []",
+        "methodConfig: must not be a duplicate key, got []",
     );
     rejects(
         r#"{"x": [0, {"a b": 1, "a b": 1}]}"#,
-        r#"x[1]["a b"]: must not stand twice in its object, got 1"#,
+        r#"x[1]["a b"]: must not be a duplicate key, got 1"#,
     );
     rejects(
         r#"{"": 1, "\u0000": 1, "": null}"#,
-        r#"[""]: must not stand twice in its object, got null"#,
+        r#"[""]: must not be a duplicate key, got null"#,
     );
     accepts(r#"{"x": {"a": 1}, "y": {"a": 1}, "X": 1}"#, |_| {});
 }
@@ -268,10 +268,7 @@ fn long_values_and_keys_are_shortened() {
     );
     rejects(
         &format!(r#"{{"{long}": 1, "{long}": 2}}"#),
-        &format!(
-            "{}…: must not stand twice in its object, got 2",
-            &long[..2 * 80]
-        ),
+        &format!("{}…: must not be a duplicate key, got 2", &long[..2 * 80]),
     );
 }
 
@@ -842,7 +839,7 @@ fn every_status_code_has_its_name_and_number() {
 #[test]
 fn status_codes_are_rejected() {
     let form = r#"must be the name of a status code like "UNAVAILABLE" or its number from 0 to 16"#;
-    let not_ok = "must not be OK, which is no failure";
+    let not_ok = "must not be OK, which does not count as a failure";
     for (value, rule) in [
         (r#""OK""#, not_ok),
         (r#""ok""#, not_ok),

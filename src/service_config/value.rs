@@ -146,7 +146,7 @@ impl<'a> Field<'a> {
                 let mut seen = HashSet::new();
                 self.object()?.members().try_for_each(|(key, field)| {
                     if !seen.insert(key) {
-                        return Err(field.rejected("must not stand twice in its object"));
+                        return Err(field.rejected("must not be a duplicate key"));
                     }
                     field.refuse_duplicate_keys()
                 })

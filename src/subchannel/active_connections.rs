@@ -74,8 +74,8 @@ impl ActiveConnections {
                     target: HEALTH,
                     channel = &*context.channel,
                     backend = &*label,
-                    "the server allows at most one stream per connection, which the health check \
-                     needs; calls get a second connection"
+                    "the server allows at most 1 stream per connection, and the health check uses \
+                     it; calls get a second connection"
                 );
                 dial(endpoint, context).await?
             }
@@ -241,7 +241,7 @@ async fn ended(stage: &mut watch::Receiver<Stage>, shared: bool) -> Cause {
     let why = |stage: &Stage| match stage {
         Stage::Open { limit: 1 } if shared => Some(Cause::new(
             CauseKind::Disconnected,
-            "the server allows one stream per connection, which the health check needs",
+            "the server allows 1 stream per connection, and the health check uses it",
         )),
         stage => stage.ended().cloned(),
     };

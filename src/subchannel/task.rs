@@ -170,12 +170,12 @@ impl<I: Copy> Task<I> {
                 }
             }
             ConnectionEvent::Dialled(Ok(connection)) => {
-                debug!(target: BACKEND, channel, backend, "one connection more");
+                debug!(target: BACKEND, channel, backend, "extra connection is ready");
                 connections.add(connection);
                 self.machine.on_extra_joined();
             }
             ConnectionEvent::Dialled(Err(cause)) => {
-                debug!(target: BACKEND, channel, backend, %cause, "no connection more");
+                debug!(target: BACKEND, channel, backend, %cause, "extra connection failed");
                 self.machine.on_extra_failed();
             }
             ConnectionEvent::ExtraLost(at, cause) => {
@@ -293,7 +293,7 @@ impl<I: Copy> Task<I> {
     fn log(&mut self, notice: Notice) {
         let (channel, backend) = names(&self.spec);
         if spend(&mut self.log, channel, backend) == LogDecision::Demote {
-            debug!(target: HEALTH, channel, backend, ?notice, "once more");
+            debug!(target: HEALTH, channel, backend, ?notice, "repeated health notice");
             return;
         }
         let service = self.machine.service().map(|service| &**service);
@@ -303,8 +303,7 @@ impl<I: Copy> Task<I> {
                 channel,
                 backend,
                 service,
-                "the server has no health service; it counts as healthy for as long as it is \
-                 connected"
+                "the server has no health service; it counts as healthy while it is connected"
             ),
             Notice::PollingCheck => warn!(
                 target: HEALTH,
@@ -330,7 +329,12 @@ fn names<I>(spec: &Spec<I>) -> (&str, &str) {
 fn spend(log: &mut LogBudget, channel: &str, backend: &str) -> LogDecision {
     let decision = log.spend(now());
     if decision == LogDecision::EmitLast {
-        warn!(target: BACKEND, channel, backend, "changes too often; for up to a minute at DEBUG");
+        warn!(
+            target: BACKEND,
+            channel,
+            backend,
+            "the backend changes state too often; its changes are logged at DEBUG for up to 60 s"
+        );
     }
     decision
 }

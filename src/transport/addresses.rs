@@ -30,7 +30,7 @@ pub(super) async fn look_up(
     })?;
     let addresses = interleaved(found.into_iter());
     match addresses.is_empty() {
-        true => Err(format!("name `{}` has no address", target.host).into()),
+        true => Err(format!("name `{}` produced zero addresses", target.host).into()),
         false => Ok(addresses),
     }
 }

@@ -92,7 +92,7 @@ impl BackoffConfig {
         max: Duration,
     ) -> Result<Self, Error> {
         if initial.is_zero() {
-            return Err(invalid("initial must be above zero".into()));
+            return Err(invalid("initial must be above 0 s".into()));
         }
         if !(multiplier.is_finite() && multiplier >= 1.0) {
             let rule = format!("multiplier must be finite and at least 1, not {multiplier}");
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn rejection_names_the_rule() {
-        check_rejected(0, 1.6, 0.2, 120, "backoff: initial must be above zero");
+        check_rejected(0, 1.6, 0.2, 120, "backoff: initial must be above 0 s");
         let rule = "backoff: multiplier must be finite and at least 1, not 0.5";
         check_rejected(1, 0.5, 0.2, 120, rule);
         let rule = "backoff: multiplier must be finite and at least 1, not inf";

@@ -68,7 +68,7 @@ async fn run_by<T: Send + 'static>(
     start(Box::new(job)).map_err(|error| format!("cannot start a thread: {error}"))?;
     match told.await {
         Ok(outcome) => outcome.map_err(|text| format!("panicked: {text}")),
-        Err(_) => Err("its thread was ended".to_owned()),
+        Err(_) => Err("the thread was ended".to_owned()),
     }
 }
 

@@ -97,7 +97,7 @@ fn text(panic: Box<dyn Any + Send>) -> String {
         (None, None) => {
             // To drop it is a call of the application's code, too.
             mem::forget(panic);
-            return "it gave no text".to_owned();
+            return "the panic has no text".to_owned();
         }
     };
     sanitize_peer_text(said).into_owned()
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_panic_without_text_is_not_touched() {
         let text = contained(|| panic_any(Mine)).map(|(): ()| ());
-        assert_eq!(text, Err("it gave no text".to_owned()));
+        assert_eq!(text, Err("the panic has no text".to_owned()));
     }
 
     // D252

@@ -179,13 +179,21 @@ async fn a_server_that_sends_garbage() {
 // T02
 #[tokio::test]
 async fn a_server_that_closes_at_once() {
-    check_peer(PeerScript::ClosesAtOnce, "closed without SETTINGS").await;
+    check_peer(
+        PeerScript::ClosesAtOnce,
+        "connection closed before server preface received (no SETTINGS)",
+    )
+    .await;
 }
 
 // T02
 #[tokio::test]
 async fn a_server_that_closes_during_the_handshake() {
-    check_peer(PeerScript::ClosesAfterPreface, "closed without SETTINGS").await;
+    check_peer(
+        PeerScript::ClosesAfterPreface,
+        "connection closed before server preface received (no SETTINGS)",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -218,7 +218,10 @@ async fn a_connection_that_ends_before_settings_leads_to_the_error_of_the_socket
     let error = error.expect_err("the peer resets");
     assert_no_text_twice(&error);
     let text = error.to_string();
-    assert!(text.contains("connect: closed without SETTINGS"), "{text}");
+    assert!(
+        text.contains("connect: connection closed before server preface received (no SETTINGS)"),
+        "{text}"
+    );
     let io = found::<io::Error>(&error).expect("the socket's");
     assert!(either.contains(&io.kind()), "{io:?}");
     if io.kind() == io::ErrorKind::ConnectionReset {
@@ -287,7 +290,8 @@ async fn an_error_of_a_connectors_bytes_is_in_the_chain_as_it_was() {
         let channel = Channel::new(connector, endpoint);
         assert_eq!(origin(&channel).await, Some(io::ErrorKind::NetworkDown));
         let status = status_by(channel).await;
-        let text = "connect: closed without SETTINGS: no tunnel";
+        let text = "connect: connection closed before server preface received (no SETTINGS): no \
+                    tunnel";
         assert!(status.message().contains(text), "{status}");
         let io = found::<io::Error>(&status).expect("the connector's own error");
         let inner = io.get_ref().expect("it has a reason");

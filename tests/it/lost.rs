@@ -74,7 +74,7 @@ async fn a_call_that_is_cut_off_after_goaway_says_what_goaway_said() {
         let status = outcome(call).await.expect_err("it was not answered");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         let text = status.message();
-        let from = format!("stream to {}: GOAWAY from the peer: ", peer.addr());
+        let from = format!("stream to {}: GOAWAY received from the peer: ", peer.addr());
         assert!(text.starts_with(&from), "{text}");
         assert!(text.contains(reason.description()), "{text}");
         assert!(text.contains(told), "{text}");

@@ -125,7 +125,7 @@ async fn a_connection_that_was_replaced_unseen_is_inserted_anew() {
     hello(&second).await.expect("the new connection");
     let status = hello(&first).await.expect_err("the old one is gone");
     assert!(
-        status.message().contains("takes no new calls"),
+        status.message().contains("accepts no new calls"),
         "{status:?}"
     );
 }
@@ -232,7 +232,7 @@ async fn who_waits_for_a_stream_hears_that_the_connection_is_gone() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.code(), Code::Unavailable);
     let text = format!(
-        "the connection to {} takes no new calls: disconnected: its backend is done with it",
+        "the connection to {} accepts no new calls: disconnected: the subchannel was stopped",
         backend.addr()
     );
     assert!(error.message().starts_with(&text), "{error}");

@@ -1,130 +1,112 @@
-//! The mechanical half of the rules for English in `CONTRIBUTING.md`. The check covers that
-//! page and the READMEs of the fuzz targets and of each member crate. It covers prose and
-//! headings, but not tables, code or quotations.
+//! Where the rules for English in `CONTRIBUTING.md` are checked.
+//!
+//! Texts of the product break no rule, nor do the pages that `PLAIN_PAGES` names. Comments and
+//! the other documents are older than the rules. `english.txt` records how often each breaks
+//! each rule, and a count only falls.
 
-use std::fs;
+use std::{collections::BTreeMap, env, fs};
 
-use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use super::{
+    assert_none, files,
+    ratchet::{Counts, compare, lowered, parse, print},
+    root,
+    sentences::{Complaint, Rule, complaints_of, complaints_of_text},
+    sources,
+    texts::{comments, product_texts},
+};
 
-use super::{assert_none, files, root};
+/// They keep the rules, as the READMEs of the member crates do.
+const PLAIN_PAGES: [&str; 2] = ["CONTRIBUTING.md", "fuzz/README.md"];
 
-const MAX_WORDS: usize = 25;
+const RECORD: &str = "tests/tidy/english.txt";
 
-/// Neither a subject nor an object.
-const VAGUE: [&str; 4] = ["nobody", "somebody", "anybody", "whoever"];
-
-/// A sentence that begins with one of these begins with a clause, or is a question.
-const CLAUSES: [&str; 3] = ["who", "whom", "what"];
+/// `lower` writes the lower counts into the record.
+const KNOB: &str = "ENGLISH";
 
 #[test]
-fn documents_are_in_plain_english() {
+fn pages_are_in_plain_english() {
     let mut paths = files("crates", "md");
     paths.retain(|path| path.ends_with("README.md"));
-    paths.extend(["CONTRIBUTING.md", "fuzz/README.md"].map(|path| root().join(path)));
+    paths.extend(PLAIN_PAGES.map(|path| root().join(path)));
     let mut complaints = Vec::new();
     for path in paths {
         let text = fs::read_to_string(&path).expect("a UTF-8 file");
         let name = path.strip_prefix(root()).expect("below the root").display();
-        complaints.extend(complaints_of(&text).map(|complaint| format!("{name}: {complaint}")));
+        let found = complaints_of(&text).into_iter();
+        complaints.extend(found.map(|Complaint { text, .. }| format!("{name}: {text}")));
     }
     assert_none(&complaints);
 }
 
 #[test]
-fn each_rule_of_plain_english_is_checked() {
-    let complaints = |text: &str| complaints_of(text).collect::<Vec<_>>();
-    let is_plain = |text: &str| assert_eq!(complaints(text), [""; 0]);
-    is_plain(
-        "A `Watch` does not count as a call. There is no server. It is no longer valid. What now?",
-    );
-    is_plain("It is `no` call, and `nobody` is code.\n\n| nobody |\n|---|\n| is no call |\n");
-    is_plain("```text\nnobody is no call\n```\n[A server](nobody.md) stops.");
-    let breaks = |text: &str, rule| {
-        let complaint = format!("{rule}: {text}");
-        assert_eq!(complaints(text), [complaint]);
-    };
-    breaks("Then nobody asks.", "`nobody`");
-    breaks("It is nobody's turn.", "`nobody`");
-    breaks("A stream that is kept is no call.", "`is no`");
-    breaks("What a server sends is read.", "begins with a clause");
-    breaks(&["word"; MAX_WORDS + 1].join(" "), "26 words");
-    assert_eq!(
-        complaints("- one is no\n  call\n- **two.** Who\n  asks").len(),
-        2
-    );
-}
-
-fn complaints_of(text: &str) -> impl Iterator<Item = String> {
-    sentences(text).into_iter().flat_map(|sentence| {
-        let rules = broken_rules(&sentence).into_iter();
-        rules.map(move |rule| format!("{rule}: {sentence}"))
-    })
-}
-
-fn broken_rules(sentence: &str) -> Vec<String> {
-    let lower = sentence.to_lowercase();
-    let words = lower.split_whitespace();
-    let words: Vec<_> = words
-        .map(|w| w.trim_matches(|c: char| !c.is_alphanumeric()))
-        .collect();
-    let mut broken = Vec::new();
-    if let Some(vague) = VAGUE
-        .iter()
-        .find(|vague| words.iter().any(|word| word.starts_with(**vague)))
+fn texts_of_the_product_are_in_plain_english() {
+    let mut complaints = Vec::new();
+    let mut seen = 0;
+    for source in sources("src")
+        .into_iter()
+        .chain(sources("crates/grpc-health/src"))
     {
-        broken.push(format!("`{vague}`"));
+        for text in product_texts(&source.text) {
+            seen += 1;
+            let found = complaints_of_text(&text).into_iter();
+            complaints.extend(found.map(|found| format!("{}: {}", source.path, found.text)));
+        }
     }
-    let is_no = |at: &[&str]| match at {
-        [_, "is", "no", "longer" | "more"] | ["there", ..] => false,
-        at => at[1..3] == ["is", "no"],
+    assert!(seen > 500, "{seen} texts found");
+    assert_none(&complaints);
+}
+
+#[test]
+fn english_only_gets_plainer() {
+    let path = root().join(RECORD);
+    let text = fs::read_to_string(&path).expect("the record");
+    let mut recorded = parse(&text).unwrap_or_else(|why| panic!("{RECORD}: {why}"));
+    let (found, sentences) = count();
+    if env::var(KNOB).is_ok_and(|order| order == "lower") {
+        recorded = lowered(&recorded, &found);
+        fs::write(&path, print(&recorded)).expect("the record is writable");
+    }
+    let differences = compare(&recorded, &found).into_iter();
+    let told = differences.map(|difference| {
+        let mut told = difference.text;
+        let key = (difference.file, difference.rule);
+        let examples = sentences.get(&key).filter(|_| difference.rises);
+        for sentence in examples.into_iter().flatten().take(20) {
+            told.push_str("\n    ");
+            told.push_str(sentence);
+        }
+        told
+    });
+    assert_none(&told.collect::<Vec<_>>());
+}
+
+/// How often each file breaks each rule, and by which sentences.
+fn count() -> (Counts, BTreeMap<(String, Rule), Vec<String>>) {
+    let mut sentences: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut note = |name: &str, text: &str| {
+        for Complaint { rule, text } in complaints_of(text) {
+            let key = (name.to_owned(), rule);
+            sentences.entry(key).or_default().push(text);
+        }
     };
-    if words.windows(4).any(is_no) {
-        broken.push("`is no`".to_owned());
+    let mut paths = vec![root().join("build.rs")];
+    for folder in ["src", "crates", "tests", "examples", "benches", "fuzz"] {
+        paths.extend(files(folder, "rs"));
+        paths.extend(files(folder, "md"));
     }
-    if words.first().is_some_and(|word| CLAUSES.contains(word)) && !sentence.ends_with('?') {
-        broken.push("begins with a clause".to_owned());
-    }
-    if words.len() > MAX_WORDS {
-        broken.push(format!("{} words", words.len()));
-    }
-    broken
-}
-
-/// The sentences of a document, without its markup.
-fn sentences(text: &str) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for paragraph in paragraphs(text) {
-        let mut words = Vec::new();
-        for word in paragraph.split_whitespace() {
-            words.push(word);
-            if word.trim_end_matches([')', '"']).ends_with(['.', '?', '!']) {
-                sentences.push(words.join(" "));
-                words.clear();
-            }
-        }
-        sentences.extend((!words.is_empty()).then(|| words.join(" ")));
-    }
-    sentences
-}
-
-/// Paragraphs, headings and items of lists. A piece of code in them counts as a word.
-fn paragraphs(text: &str) -> Vec<String> {
-    let mut paragraphs = vec![String::new()];
-    // How many tables, blocks of code and quotations we are in.
-    let mut skipped = 0;
-    for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
-        let last = paragraphs.last_mut().expect("there is one from the start");
-        match event {
-            Event::Start(Tag::Table(_) | Tag::CodeBlock(_) | Tag::BlockQuote(_)) => skipped += 1,
-            Event::End(TagEnd::Table | TagEnd::CodeBlock | TagEnd::BlockQuote(_)) => skipped -= 1,
-            Event::Start(Tag::Paragraph | Tag::Heading { .. } | Tag::Item) => {
-                paragraphs.push(String::new());
-            }
-            Event::Text(text) if skipped == 0 => last.push_str(&text),
-            Event::Code(_) if skipped == 0 => last.push_str("code"),
-            Event::SoftBreak | Event::HardBreak => last.push(' '),
-            _ => {}
+    paths.extend(files("docs", "md"));
+    paths.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|path| root().join(path)));
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a UTF-8 file");
+        let name = path.strip_prefix(root()).expect("below the root");
+        let name = name.to_string_lossy().replace('\\', "/");
+        match path.extension().is_some_and(|ending| ending == "rs") {
+            true => comments(&text).iter().for_each(|text| note(&name, text)),
+            false => note(&name, &text),
         }
     }
-    paragraphs
+    let counts = sentences
+        .iter()
+        .map(|(key, found)| (key.clone(), found.len()));
+    (counts.collect(), sentences)
 }

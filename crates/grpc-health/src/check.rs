@@ -20,22 +20,21 @@ use crate::{
     text::tame,
 };
 
-/// Ask servers about their health, once or again and again
+/// Ask servers about their health, once or at intervals
 ///
-/// A name with several addresses is asked at each of them. All are asked at the same time.
-/// The exit code is 0 if every answer is SERVING, else the lowest that one of the answers
-/// has: 2 no connection, 3 no answer, 4 not SERVING.
+/// The command asks every address of a name, all at the same time. The exit code is 0 if
+/// every answer is SERVING. Otherwise it is the lowest code of all answers: 2 no
+/// connection, 3 no answer, 4 not SERVING.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     targets: TargetArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Ask again and again, from one round to the next after this time, until Ctrl-C. After
-    /// the first round only what changed is told
+    /// Repeat at this interval until Ctrl-C. After the first round, print only changes
     #[arg(long, value_name = "DURATION", value_parser = targets::interval)]
     every: Option<Duration>,
-    /// Bounds each call
+    /// Time limit of each call
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = targets::duration)]
     timeout: Duration,
     #[command(flatten)]

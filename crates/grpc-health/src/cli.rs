@@ -21,15 +21,15 @@ const EXIT_CODES: &str = "Exit codes: 0 healthy, 1 bad arguments, 2 no connectio
     3 the call failed, timed out or found no health service, 4 not SERVING";
 
 /// What `probe --help` says at the end.
-const PROBE_FLAGS: &str = "Flags may be written with one dash, and durations as 500ms, 1.5s or \
-    1m30s, as in Go.\n\nExit codes: 0 healthy, 1 bad arguments, 2 no connection, 3 the call \
+const PROBE_FLAGS: &str = "The forms of Go work: flags with one dash, and durations such as \
+    500ms, 1.5s or 1m30s.\n\nExit codes: 0 healthy, 1 bad arguments, 2 no connection, 3 the call \
     failed, timed out or found no health service, 4 not SERVING";
 
 /// The names that `grpc-health-probe` is installed by. Called by one of them, this
 /// program is it.
 const PROBE_NAMES: [&str; 2] = ["grpc-health-probe", "grpc_health_probe"];
 
-/// The health of gRPC servers, by the gRPC health checking protocol
+/// Check the health of gRPC servers with the gRPC health checking protocol
 #[derive(Parser, Debug)]
 #[command(name = "grpc-health", version, propagate_version = true)]
 #[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -40,12 +40,12 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Ask a server once, as grpc-health-probe does
+    /// Check a server once, with the flags of grpc-health-probe
     #[command(after_help = PROBE_FLAGS)]
     Probe(Box<ProbeArgs>),
-    /// Print what completes this command line in a shell
+    /// Print the shell completions of this command
     Completions(CompletionsArgs),
-    /// Print a page for man
+    /// Print a man page
     Man(ManArgs),
     #[command(after_help = EXIT_CODES)]
     Watch(Box<WatchArgs>),

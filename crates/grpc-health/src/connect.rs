@@ -19,7 +19,7 @@ use crate::{exit::Exit, no_verify::NoVerify, output, report::Clock, spelling};
 /// How connections are made, and calls on them.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ConnectArgs {
-    /// Connect by TLS. Targets that begin with https:// do anyway
+    /// Connect with TLS. Targets that begin with https:// always use it
     #[arg(long)]
     tls: bool,
     /// Trust the certificate authorities in this PEM file, instead of the system's
@@ -28,22 +28,22 @@ pub(crate) struct ConnectArgs {
     /// Show this certificate (PEM) to servers that ask for one
     #[arg(long, value_name = "FILE", requires = "tls_client_key")]
     tls_client_cert: Option<PathBuf>,
-    /// Its private key (PEM)
+    /// Private key (PEM) of the client certificate
     #[arg(long, value_name = "FILE", requires = "tls_client_cert")]
     tls_client_key: Option<PathBuf>,
-    /// Accept every certificate. Another host on the way can then answer
+    /// Accept every certificate. A host in between can then impersonate the server
     #[arg(long)]
     tls_no_verify: bool,
-    /// Expect this name in servers' certificates, instead of the target's
+    /// Expect this name in the server certificate, instead of the target's
     #[arg(long, value_name = "NAME")]
     tls_server_name: Option<String>,
-    /// Bounds one attempt to connect
+    /// Time limit of one connection attempt
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     connect_timeout: Duration,
     /// Send this header with each call; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     rpc_header: Vec<String>,
-    /// Say on stderr what is done, and how long it takes
+    /// Print each step and its duration on stderr
     #[arg(short, long)]
     verbose: bool,
 }
@@ -179,7 +179,8 @@ impl TlsFiles {
         let trusts_system = self.ca.is_none() && !self.no_verify;
         secured.map_err(|error| match trusts_system && !system_has_authorities() {
             true => Exit::bad_arguments(format_args!(
-                "nobody is trusted: the system has no certificate authorities; give them by {flag}"
+                "no trust roots: the system has no certificate authorities; set a file of them \
+                 with {flag}"
             )),
             false => Exit::bad_arguments(error),
         })
@@ -206,7 +207,7 @@ pub(crate) fn choose_provider() {
     {
         let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
         let installed = provider.install_default();
-        installed.expect("the process has not chosen yet");
+        installed.expect("the process has no TLS crypto provider yet");
     }
 }
 

@@ -7,13 +7,13 @@ use crate::{exit::Exit, output};
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
-    /// Whose completions
+    /// Shell to generate completions for
     shell: Shell,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// The command that the page is about; without one, grpc-health as a whole
+    /// Subcommand that the page describes; the default is grpc-health itself
     command: Option<String>,
 }
 
@@ -55,6 +55,6 @@ pub(crate) fn man(args: &ManArgs, mut cli: Command) -> Exit {
     let mut page = Vec::new();
     match clap_mangen::Man::new(about.clone()).render(&mut page) {
         Ok(()) => output::print(&page),
-        Err(error) => Exit::bad_arguments(format_args!("no page: {error}")),
+        Err(error) => Exit::bad_arguments(format_args!("cannot generate the man page: {error}")),
     }
 }

@@ -59,10 +59,10 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
 }
 
 /// A duration as Go's `time.ParseDuration` takes it, `500ms`, `1m30s` or `1.5s`, but
-/// longer than zero.
+/// longer than 0 s.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
-        return Err("it must be longer than zero".to_owned());
+        return Err("it must be longer than 0 s".to_owned());
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total = Duration::ZERO;
@@ -73,7 +73,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     match total {
         // With or without a unit, but not without a number.
-        Duration::ZERO if text.contains('0') => Err("it must be longer than zero".to_owned()),
+        Duration::ZERO if text.contains('0') => Err("it must be longer than 0 s".to_owned()),
         Duration::ZERO => Err(unreadable()),
         total => Ok(total),
     }
@@ -184,7 +184,7 @@ mod tests {
         }
         for text in ["0", "0s", "-1s", "0ms0s"] {
             let why = parse_duration(text).expect_err(text);
-            assert!(why.contains("longer than zero"), "{text}: {why}");
+            assert!(why.contains("longer than 0 s"), "{text}: {why}");
         }
         assert!(parse_duration(&"9".repeat(400)).is_err());
         assert!(parse_duration(&format!("{}h", "9".repeat(40))).is_err());

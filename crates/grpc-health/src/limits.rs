@@ -33,18 +33,18 @@ pub(crate) fn is_too_few_files(failure: &str) -> bool {
 }
 
 pub(crate) fn no_runtime(error: &io::Error) -> Message {
-    let why = blamed(format!("no runtime: {error}"));
+    let why = blamed(format!("cannot start the tokio runtime: {error}"));
     format!("error: {why}").into()
 }
 
 fn too_few_files() -> String {
     let most = match most_open_files() {
         Some(most) => format!("{most} files"),
-        None => "only so many files".to_owned(),
+        None => "a limited number of files".to_owned(),
     };
     format!(
-        "this command may open {most} (ulimit -n), which is too few for its connections; raise \
-         the limit, or name fewer backends"
+        "this command may open {most} (ulimit -n), but its connections need more; raise the limit, \
+         or name fewer backends"
     )
 }
 

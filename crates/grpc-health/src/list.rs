@@ -20,9 +20,9 @@ use crate::{
 
 /// List the services of a server, with their health
 ///
-/// A name with several addresses is asked at each of them. The exit code is 0 if all have
-/// told, whatever they told; else the lowest that one of them has: 2 no connection, 3 no
-/// list.
+/// The command asks every address of a name. The exit code is 0 if all servers list their
+/// services, in any state. Otherwise it is the lowest code of all servers: 2 no connection,
+/// 3 no list.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListArgs {
     /// The server: host:port, :port for this host, dns:///host:port, unix:path,
@@ -30,10 +30,10 @@ pub(crate) struct ListArgs {
     target: String,
     #[command(flatten)]
     output: OutputArgs,
-    /// End by exit code 4 if a service is not SERVING
+    /// Exit with code 4 if a service is not SERVING
     #[arg(long)]
     fail_unhealthy: bool,
-    /// Bounds the call
+    /// Time limit of the call
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = targets::duration)]
     timeout: Duration,
     #[command(flatten)]

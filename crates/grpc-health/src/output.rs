@@ -73,7 +73,9 @@ impl Stdout {
         let (told, written) = watch::channel(Written::default());
         let thread = thread::Builder::new().name("stdout".to_owned());
         let spawned = thread.spawn(move || write_all(writes, &told));
-        spawned.map_err(|error| Exit::CallFailed(format!("error: no thread: {error}").into()))?;
+        spawned.map_err(|error| {
+            Exit::CallFailed(format!("error: cannot start a thread: {error}").into())
+        })?;
         Ok(Self {
             queue,
             sent: Arc::new(AtomicU64::new(0)),
@@ -140,7 +142,7 @@ impl Stdout {
             written = all => written,
             () = nothing_taken => Err(Exit::CallFailed(
                 format!(
-                    "error: nothing reads stdout: it took nothing within {}",
+                    "error: stdout is blocked: its reader read nothing within {}",
                     humantime::format_duration(timeout)
                 )
                 .into(),

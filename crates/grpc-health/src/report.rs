@@ -34,10 +34,10 @@ pub(crate) struct OutputArgs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// For programs: one JSON object per line
+    /// One JSON object per line
     Json,
 }
 

@@ -52,7 +52,7 @@ impl Signals {
 }
 
 fn refused(error: io::Error) -> Exit {
-    Exit::CallFailed(format!("error: no signals: {error}").into())
+    Exit::CallFailed(format!("error: cannot handle signals: {error}").into())
 }
 
 /// The terminal has another size.

@@ -12,14 +12,14 @@ use crate::{connect::ConnectArgs, exit::Exit, limits, spelling::spelled};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is asked.
+/// The targets and services that a command asks about.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
     /// Servers: host:port, :port for this host, dns:///host:port, ipv4:address:port,…, unix:path,
     /// https://host:port, or a file with a JSON list of URIs (file:///path, ./path)
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
-    /// Ask about this service; may be repeated. The whole server ("") if left out
+    /// Ask about this service; may be repeated. The default is the whole server ("")
     #[arg(long = "service", value_name = "NAME")]
     services: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub(crate) fn channel(target: &str, connect: &ConnectArgs) -> Result<ChannelBuil
         .iter()
         .any(|scheme| target.starts_with(scheme));
     if connect.tls() && has_own_scheme {
-        let text = format!("target `{target}`: it is in plain text, which --tls rules out");
+        let text = format!("target `{target}` is plaintext, which --tls does not permit");
         return Err(Exit::bad_arguments(text));
     }
     let template = connect.template(target)?;
@@ -74,7 +74,7 @@ pub(crate) fn pauses() -> BackoffConfig {
 /// time each time; the same failure is to have the same text.
 pub(crate) fn trouble(cause: &Cause) -> String {
     let text = limits::blamed(cause.to_string());
-    match text.rsplit_once(" (asked again in ") {
+    match text.rsplit_once(" (next attempt in ") {
         Some((why, _)) => why.to_owned(),
         None => text,
     }
@@ -91,7 +91,7 @@ pub(crate) fn service_text(service: &str) -> &str {
 /// A duration that is not nothing.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be more than nothing".to_owned()),
+        Ok(Duration::ZERO) => Err("it must be longer than 0 s".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }

@@ -105,7 +105,7 @@ impl PickFirst {
             }
         }
         let Progress::Pass { attempted, next_at } = &mut self.progress else {
-            unreachable!("what was selected has been looked at");
+            unreachable!("each selected backend has been looked at");
         };
         attempted.retain(|id| seen(*id).is_some());
         let mut tried = attempted.iter().filter_map(|id| seen(*id));

@@ -314,7 +314,7 @@ async fn service(resolver: &Resolvers, name: &str) -> Result<Found, Failure> {
             return Ok(found);
         }
     }
-    Err(Failure::Nothing("has no address"))
+    Err(Failure::Nothing("produced zero addresses"))
 }
 
 /// All of them together. A host without an address is left out; one of which nobody
@@ -329,7 +329,9 @@ async fn hosts(resolver: &Resolvers, records: &[&SRV]) -> Result<Found, Failure>
         let lookups = some.iter().map(async |record| {
             // A lone dot says that there is no such service.
             match record.target.is_root() {
-                true => Err(Failure::Nothing("is not offered")),
+                true => Err(Failure::Nothing(
+                    "is not available: the target of its SRV record is `.`",
+                )),
                 false => host(resolver, &record.target.to_ascii(), record.port).await,
             }
         });
@@ -367,7 +369,7 @@ impl From<NetError> for Failure {
     fn from(error: NetError) -> Self {
         match error {
             error if error.is_nx_domain() => Self::Nothing("does not exist"),
-            error if error.is_no_records_found() => Self::Nothing("has no address"),
+            error if error.is_no_records_found() => Self::Nothing("produced zero addresses"),
             NetError::Timeout | NetError::NoConnections => {
                 Self::NoAnswer(format!("no name server answers: {error}"))
             }

@@ -60,7 +60,9 @@ impl Resolver {
                     ..Found::default()
                 }),
                 (Host::Name(name), Self::System) => system::ask(name, port, known).await,
-                (Host::Service { .. }, Self::System) => Err("needs name servers to ask".to_owned()),
+                (Host::Service { .. }, Self::System) => {
+                    Err("needs a name server, because it has SRV records".to_owned())
+                }
                 #[cfg(feature = "hickory")]
                 (_, Self::Hickory(hickory)) => hickory.look_up(target, port, limit).await,
                 #[cfg(test)]
@@ -68,7 +70,9 @@ impl Resolver {
             }
         };
         match time::timeout(limit, lookup).await {
-            Ok(Ok(found)) if found.addresses.is_empty() => Err("has no address".to_owned()),
+            Ok(Ok(found)) if found.addresses.is_empty() => {
+                Err("produced zero addresses".to_owned())
+            }
             Ok(Ok(found)) if found.addresses.len() > MAX_ADDRESSES => {
                 Err(format!("has more than {MAX_ADDRESSES} addresses"))
             }

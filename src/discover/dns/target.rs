@@ -49,18 +49,18 @@ impl DnsTarget {
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
             Some(more) if !is_bracketed && more.contains(':') => {
-                return invalid("an IPv6 address stands in brackets: `[::1]:50051`");
+                return invalid("an IPv6 address needs brackets: `[::1]:50051`");
             }
             Some(digits) => match digits.parse() {
                 // `parse` would take a sign.
                 Ok(port) if !digits.starts_with('+') => Some(port),
                 _ => return invalid("the port must be 0 to 65535"),
             },
-            None => return invalid("what follows the bracket must be a port"),
+            None => return invalid("only a port may follow the bracket"),
         };
         let host = match (host.parse::<ZonedIp>(), is_bracketed) {
             (Ok(address), true) if address.ip.is_ipv6() => Host::Address(address),
-            (_, true) => return invalid("only an IPv6 address stands in brackets"),
+            (_, true) => return invalid("only an IPv6 address may have brackets"),
             (Ok(address), false) => Host::Address(address),
             (Err(()), false) => match Host::named(host) {
                 Ok(host) => host,
@@ -68,7 +68,7 @@ impl DnsTarget {
             },
         };
         if matches!(host, Host::Service { .. }) && port.is_some() {
-            return invalid("SRV records have ports of their own; leave the port out");
+            return invalid("SRV records contain the ports; remove this port");
         }
         Ok(Self { host, port })
     }
@@ -100,12 +100,12 @@ impl Host {
         match () {
             () if name.is_empty() => Err("there is no host"),
             () if !name.chars().all(is_letter) => {
-                Err("a host has letters, digits, `-`, `_` and `.`; write `host:port`")
+                Err("a host must consist of letters, digits, `-`, `_` and `.`; write `host:port`")
             }
             () if labels.any(|label| label.is_empty() || label.len() > 63) => {
-                Err("between dots there are 1 to 63 letters")
+                Err("each part between dots must have 1 to 63 letters")
             }
-            () if name.len() > 254 => Err("a name has at most 253 letters"),
+            () if name.len() > 254 => Err("a name must have at most 253 letters"),
             () => Ok(Self::service(name).unwrap_or_else(|| Self::Name(name.to_owned()))),
         }
     }
@@ -188,7 +188,7 @@ mod tests {
         let host = is_read("_grpc._tcp.shop.example", None, "shop.example");
         let (full, name) = ("_grpc._tcp.shop.example".into(), "shop.example".into());
         assert_eq!(host, Host::Service { full, name });
-        let rule = "SRV records have ports of their own; leave the port out";
+        let rule = "SRV records contain the ports; remove this port";
         is_rejected("_grpc._tcp.shop.example:1", rule);
     }
 
@@ -197,26 +197,26 @@ mod tests {
         is_rejected("", "there is no host");
         is_rejected(":50051", "there is no host");
         is_rejected("[::1", "the bracket is not closed");
-        is_rejected("[::1]50051", "what follows the bracket must be a port");
-        is_rejected("[10.0.0.1]:1", "only an IPv6 address stands in brackets");
-        let rule = "an IPv6 address stands in brackets: `[::1]:50051`";
+        is_rejected("[::1]50051", "only a port may follow the bracket");
+        is_rejected("[10.0.0.1]:1", "only an IPv6 address may have brackets");
+        let rule = "an IPv6 address needs brackets: `[::1]:50051`";
         is_rejected("::1", rule);
         is_rejected("::1:50051", rule);
         for text in ["host:", "host:x", "host:65536", "host:+1", "host:50051/"] {
             is_rejected(text, "the port must be 0 to 65535");
         }
-        let rule = "a host has letters, digits, `-`, `_` and `.`; write `host:port`";
+        let rule = "a host must consist of letters, digits, `-`, `_` and `.`; write `host:port`";
         for text in ["ho st:1", "/host", "höst"] {
             is_rejected(text, rule);
         }
         let hidden = "target `…@host:1`: a URI with a user or a password is refused; ";
         let error = DnsTarget::parse("me:secret@host:1").expect_err("must be rejected");
         assert!(error.message().starts_with(hidden), "{error}");
-        let rule = "between dots there are 1 to 63 letters";
+        let rule = "each part between dots must have 1 to 63 letters";
         for text in ["a..b", ".", ".a", &"a".repeat(64)] {
             is_rejected(text, rule);
         }
         let long = ["abcdefg."; 32].concat();
-        is_rejected(&long, "a name has at most 253 letters");
+        is_rejected(&long, "a name must have at most 253 letters");
     }
 }

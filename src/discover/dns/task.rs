@@ -29,7 +29,7 @@ pub(super) fn name_proxy_backend(options: Options) -> impl Stream<Item = Item> +
         warn!(
             target: DISCOVER,
             name = %target,
-            "a proxy connects to this name, which is not looked up here: it is one backend"
+            "the proxy resolves this name, so the channel has 1 backend for it"
         );
         Ok(Change::Insert(target.to_string(), template))
     })

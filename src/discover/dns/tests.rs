@@ -241,7 +241,7 @@ async fn a_failure_is_told_by_name_and_takes_nothing_away() {
     rig.items(&["name `shop.example:50051` does not exist"])
         .await;
     rig.question().await.1.found(&[]);
-    rig.items(&["name `shop.example:50051` has no address"])
+    rig.items(&["name `shop.example:50051` produced zero addresses"])
         .await;
 
     // Named anew, so that the error is over.

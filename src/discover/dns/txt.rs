@@ -51,7 +51,7 @@ pub(super) fn choose(
             continue;
         }
         let Some(config) = choice.get("serviceConfig") else {
-            return Err(invalid("serviceConfig: must be there".to_owned()));
+            return Err(invalid("serviceConfig: must be present".to_owned()));
         };
         let parsed = config.get().parse::<ServiceConfig>();
         return parsed.map(Some).map_err(|error| {
@@ -165,7 +165,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         is_rejected("grpc_config={}", "not a list of JSON objects: ");
         is_rejected("grpc_config=[1]", "not a list of JSON objects: ");
-        is_rejected("grpc_config=[{}]", "[0].serviceConfig: must be there");
+        is_rejected("grpc_config=[{}]", "[0].serviceConfig: must be present");
         is_rejected(
             r#"grpc_config=[{"clientLanguage": "rust"}]"#,
             r#"[0].clientLanguage: must be a list of strings, got "rust""#,

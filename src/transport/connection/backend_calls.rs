@@ -1,4 +1,4 @@
-//! What is counted of a backend's calls: how many there are, and how they ended.
+//! The record of a backend's calls: how many there are, and how they ended.
 
 use std::sync::{
     Arc,
@@ -13,8 +13,7 @@ use tonic::Code;
 
 /// Counts the calls of one backend, over all its connections. A `Watch` does not count.
 ///
-/// Clones count together; two are equal if they do. What is read is the number of a moment, to
-/// compare or to show.
+/// Clones count together, and are equal. Each number is of the moment in which it is read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackendCalls(Arc<Record>);
 
@@ -67,13 +66,13 @@ pub struct CallCounts {
     pub refused: u64,
 }
 
-/// What one attempt has to say of its outcome.
+/// Whether the outcome of an attempt is to be recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// Nothing: no stream is open, its outcome is recorded, or nothing asks for it.
+    /// No: no stream is open, its outcome is recorded already, or nothing asks for it.
     #[default]
     Silent,
-    /// Its outcome is yet to be known.
+    /// Yes, as soon as it is known.
     Open,
 }
 
@@ -151,7 +150,7 @@ impl BackendCalls {
 }
 
 impl CallOutcome {
-    /// What the last frame of a response says.
+    /// The status in the last frame of a response.
     pub(in crate::transport) fn of_last(headers: &HeaderMap) -> Self {
         let status = headers.get("grpc-status");
         Self::Status(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())))

@@ -239,7 +239,7 @@ impl Connection {
     /// Its backend has no more use for it: takes no new streams from now on. What
     /// runs on it goes on.
     pub(crate) fn stop_new_calls(&self) {
-        let why = Cause::new(CauseKind::Disconnected, "its backend is done with it");
+        let why = Cause::new(CauseKind::Disconnected, "the subchannel was stopped");
         self.close_to_new_streams(Stage::Draining(why));
     }
 

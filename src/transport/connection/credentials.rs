@@ -115,8 +115,8 @@ impl CallCredentials {
     ) -> Result<HeaderMap, Error> {
         if !info.secure && !self.allow_plaintext {
             let text = format!(
-                "call credentials are only sent over TLS, and {} is reached in plaintext; if \
-                 that is meant, see `allow_plaintext_credentials`",
+                "cannot send secure credentials on an insecure connection: {} is plaintext; \
+                 `allow_plaintext_credentials` permits this",
                 info.authority
             );
             return Err(Error::new(ErrorKind::Credentials, text));

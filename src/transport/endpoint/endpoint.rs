@@ -237,7 +237,7 @@ impl Endpoint {
         }
         if !may_change {
             let text = format!(
-                "endpoint `{}`: it stays in plain text, whatever TLS it has; write `https://`",
+                "endpoint `{}` is plaintext and ignores its TLS config; write `https://`",
                 self.uri
             );
             return Err(Error::new(ErrorKind::InvalidEndpoint, text));

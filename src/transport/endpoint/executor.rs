@@ -122,7 +122,7 @@ impl Future for ContainedTask {
         let _context = absent.map(Handle::enter);
         contained(|| this.task.as_mut().poll(cx)).unwrap_or_else(|panic| {
             // A subscriber may panic, too.
-            let _ = contained(|| error!(target: CHANNEL, panic, "a task panicked"));
+            let _ = contained(|| error!(target: CHANNEL, panic, "a task of the channel panicked"));
             Poll::Ready(())
         })
     }

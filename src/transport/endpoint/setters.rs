@@ -35,7 +35,10 @@ impl Endpoint {
         let invalid = || {
             Error::new(
                 ErrorKind::InvalidEndpoint,
-                format!("endpoint `{}`: the user agent is no header value", self.uri),
+                format!(
+                    "endpoint `{}`: the user agent is not a valid header value",
+                    self.uri
+                ),
             )
         };
         let application = user_agent.try_into().map_err(|_| invalid())?;
@@ -302,7 +305,7 @@ impl Endpoint {
     /// [`ChannelBuilder::connections_per_backend`]: crate::ChannelBuilder::connections_per_backend
     pub fn connections_per_backend(mut self, n: usize) -> Self {
         let n = NonZeroUsize::new(n);
-        self.connections = Some(n.expect("a backend without connections takes no calls"));
+        self.connections = Some(n.expect("`connections_per_backend` must be at least 1"));
         self
     }
 
@@ -339,8 +342,14 @@ impl Endpoint {
     ///
     /// If `limit` or `duration` is zero.
     pub fn rate_limit(mut self, limit: u64, duration: Duration) -> Self {
-        assert!(limit > 0, "a rate limit of 0 lets no call pass");
-        assert!(!duration.is_zero(), "a period needs a duration");
+        assert!(
+            limit > 0,
+            "the limit of a rate limit must be at least 1 call"
+        );
+        assert!(
+            !duration.is_zero(),
+            "the period of a rate limit must be longer than 0 s"
+        );
         self.limits.rate = Some((limit, duration));
         self
     }

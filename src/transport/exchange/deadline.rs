@@ -149,8 +149,8 @@ impl Deadline {
         .await
     }
 
-    /// Puts the time that is left on the request. One that goes out at once says what the
-    /// caller wrote, if that is short.
+    /// Puts the time that is left on the request. A request that goes out at once keeps the
+    /// text of its caller, if that is short.
     pub(crate) fn tell_time_left(&mut self, request: &mut OutgoingRequest) {
         let Some(end) = self.end() else { return };
         if self.is_retold {
@@ -174,11 +174,11 @@ impl Deadline {
 
     /// The error of a call that was given no time at all.
     pub(crate) fn without_time() -> Error {
-        let text = "deadline exceeded before the call was sent: it was given no time";
+        let text = "deadline exceeded before the call was sent: its timeout is 0 s";
         Error::new(ErrorKind::DeadlineExceeded, text)
     }
 
-    /// What bounds the call, wherever it waits.
+    /// The limit of the call, wherever it waits.
     pub(crate) fn limit(&self) -> Option<Limit> {
         self.times.map(|times| Limit {
             at: times.bound,
@@ -186,14 +186,14 @@ impl Deadline {
         })
     }
 
-    /// What bounds a wait of this length, in the time that the call has.
+    /// The limit of a wait of this length, in the time that the call has.
     pub(crate) fn limit_within(&self, allowed: Duration) -> Limit {
         let at = Instant::now() + allowed;
         let limit = self.limit().filter(|limit| limit.at < at);
         limit.unwrap_or(Limit { at, allowed })
     }
 
-    /// What bounds the call from here on, on an endpoint that has this timeout.
+    /// The limit of the call from here on, on an endpoint that has this timeout.
     pub(crate) fn limit_on(&self, endpoint: Option<Duration>) -> Option<Limit> {
         match endpoint.filter(|_| !self.counts_endpoint) {
             None => self.limit(),
@@ -202,7 +202,7 @@ impl Deadline {
     }
 }
 
-/// What bounds a wait that began then. A time too far off to be told is no limit.
+/// The limit of a wait that began then. None if its end is too far off to be told.
 pub(crate) fn limit_after(began: Instant, timeout: Option<Duration>) -> Option<Limit> {
     let allowed = timeout?;
     let at = began.checked_add(allowed)?;
@@ -220,7 +220,7 @@ impl Times {
         let started = Instant::now();
         Some(Self {
             started,
-            // A time too far off to be told is no bound.
+            // None if its end is too far off to be told.
             bound: started.checked_add(shorter)?,
             end: timeout.and_then(|timeout| started.checked_add(timeout)),
         })

@@ -83,12 +83,14 @@ pub(super) fn missing_status(connection: &Connection, last: LastFrame) -> Status
     let address = connection.address();
     Status::unknown(match last {
         LastFrame::Headers => format!("missing grpc-status in the only headers of {address}"),
-        LastFrame::Data => format!("missing grpc-status: {address} sent no trailers"),
+        LastFrame::Data => {
+            format!("missing grpc-status: {address} closed the stream without sending trailers")
+        }
         LastFrame::Trailers => {
             let limit = connection.header_list();
             format!(
-                "missing grpc-status in the trailers of {address}; of trailers larger than the \
-                 {limit} bytes of `Endpoint::http2_max_header_list_size` the rest is dropped"
+                "missing grpc-status in the trailers of {address}; trailers beyond the {limit} \
+                 bytes of `Endpoint::http2_max_header_list_size` are dropped"
             )
         }
     })

@@ -115,11 +115,16 @@ impl HttpError {
     fn text(&self, address: &str, quote: &str) -> String {
         let Self { code, content_type } = self;
         let content = match content_type {
-            Some(content) => format!(" with content-type `{content}`"),
+            Some(content) => format!("; received unexpected content-type `{content}`"),
             None => String::new(),
         };
         let separator = if quote.is_empty() { "" } else { ": " };
-        format!("{address} answered HTTP {code}{content} and no gRPC status{separator}{quote}")
+        let (number, reason) = (code.as_u16(), code.canonical_reason());
+        let reason = reason.unwrap_or("unknown");
+        format!(
+            "stream to {address}: unexpected HTTP status code received from server: {number} \
+             ({reason}){content}; no gRPC status{separator}{quote}"
+        )
     }
 }
 

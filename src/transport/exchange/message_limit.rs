@@ -76,11 +76,11 @@ impl MessageLimit {
 
 impl TooLarge {
     pub(super) fn in_request(self) -> Error {
-        self.error("request", "")
+        self.error("trying to send message", "")
     }
 
     pub(super) fn in_response(self, address: &str) -> Error {
-        self.error("response", &format!(" from {address}"))
+        self.error("received message", &format!(" from {address}"))
     }
 
     fn error(self, what: &str, origin: &str) -> Error {
@@ -88,8 +88,8 @@ impl TooLarge {
         Error::new(
             ErrorKind::MessageTooLarge,
             format!(
-                "{what} message of {size} bytes{origin} is larger than the {max} that the \
-                 service config allows"
+                "{what} larger than max ({size} vs. {max}){origin}; the service config sets the \
+                 max, in bytes"
             ),
         )
     }
@@ -150,12 +150,13 @@ mod tests {
         let too_large = || TooLarge { size: 70, max: 64 };
         assert_eq!(
             too_large().in_request().message(),
-            "request message of 70 bytes is larger than the 64 that the service config allows"
+            "trying to send message larger than max (70 vs. 64); the service config sets the max, \
+             in bytes"
         );
         assert_eq!(
             too_large().in_response("10.0.0.1:50051").message(),
-            "response message of 70 bytes from 10.0.0.1:50051 is larger than the 64 that the \
-             service config allows"
+            "received message larger than max (70 vs. 64) from 10.0.0.1:50051; the service config \
+             sets the max, in bytes"
         );
     }
 

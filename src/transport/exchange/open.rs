@@ -105,8 +105,8 @@ fn header_list(head: &Request<()>) -> usize {
 /// The peer would end the whole connection over it, and each after that.
 fn too_large(size: usize, most: u32, address: &str) -> Error {
     let text = format!(
-        "the request's headers are {size} bytes, and {address} takes {most} \
-         (SETTINGS_MAX_HEADER_LIST_SIZE); nothing was sent"
+        "header list size to send ({size} bytes) violates the maximum size ({most} bytes) set by \
+         server {address}; nothing was sent"
     );
     Error::with_status(ErrorKind::InvalidRequest, Status::resource_exhausted(text))
 }

@@ -203,7 +203,7 @@ impl OutgoingRequest {
             None => user_agent.clone(),
             Some(application) => {
                 let both = [application.as_bytes(), b" ", user_agent.as_bytes()].concat();
-                HeaderValue::from_bytes(&both).expect("two header values and a space")
+                HeaderValue::from_bytes(&both).expect("2 header values and a space")
             }
         };
         self.headers_mut().insert(header::USER_AGENT, user_agent);

@@ -104,7 +104,7 @@ async fn answer(
         Some(Ok(_)) => false,
     };
     let answer = match limit.filter(is_late) {
-        // What has come of the response tells more than that its rest is late.
+        // The part of the response that is here tells more than that the rest is late.
         Some(limit) => Err(Failed {
             error: exchange.http_error().unwrap_or_else(|| {
                 let address = exchange.connection().address();

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::request::GRPC_TIMEOUT;
 
-/// The units of the header from fine to coarse, in nanoseconds. Its number has at most
-/// eight digits.
+/// The units of the header from fine to coarse, in nanoseconds. The number before a unit has
+/// at most 8 digits.
 const UNITS: [(u8, u64); 6] = [
     (b'n', 1),
     (b'u', 1_000),
@@ -21,7 +21,7 @@ const MAX_NUMBER: u64 = 99_999_999;
 /// How many digits a server is told.
 const DIGITS: u32 = 3;
 
-/// What a caller put on its request.
+/// The timeout that a caller put on its request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeout {
     pub(crate) time: Duration,
@@ -29,14 +29,14 @@ pub(crate) struct Timeout {
     pub(crate) is_retold: bool,
 }
 
-/// The timeout a caller put on the request. One that cannot be read is none,
-/// as for a server.
+/// The timeout that a caller put on the request. As for a server, a text that cannot be read
+/// does not count.
 pub(crate) fn of(headers: &HeaderMap) -> Option<Timeout> {
-    // There are two or three headers, and a look at each costs less than a look-up.
+    // There are 2 or 3 headers, and a look at each costs less than a look-up.
     let (_, timeout) = headers.iter().find(|(name, _)| *name == GRPC_TIMEOUT)?;
     let (unit, digits) = timeout.as_bytes().split_last()?;
     let (_, unit) = UNITS.iter().find(|(name, _)| name == unit)?;
-    // Eight digits fit.
+    // 8 digits fit.
     let append = |number: u32, digit: &u8| {
         let digit = char::from(*digit).to_digit(10)?;
         Some(number * 10 + digit)
@@ -51,14 +51,14 @@ pub(crate) fn of(headers: &HeaderMap) -> Option<Timeout> {
     })
 }
 
-/// Puts the time that is left on the request, to three digits and rounded up, as gRPC's C
-/// core does: a server has less than a hundredth more, and is cancelled in time anyway.
+/// Puts the time that is left on the request, to 3 digits and rounded up, as gRPC's C core
+/// does. A server then has less than 1 % more, and is cancelled in time anyway.
 ///
-/// HPACK sends a value that it has sent before as one byte. One that is another with each
-/// call, as what a server has left for its own calls is, it would write out and remember,
-/// and forget another header for it.
+/// HPACK sends a value that it has sent before as 1 byte. A value that differs with each call
+/// is written out and remembered, and pushes another header out of the table. The time that a
+/// server has left for its own calls would be such a value.
 pub(crate) fn set(headers: &mut HeaderMap, left: Duration) {
-    // Six centuries, if it is more.
+    // 584 years, if it is more.
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let places = nanos.checked_ilog10().unwrap_or(0);
     let step = 10_u64.pow(places.saturating_sub(DIGITS - 1));
@@ -67,11 +67,11 @@ pub(crate) fn set(headers: &mut HeaderMap, left: Duration) {
         .into_iter()
         .map(|(name, unit)| (name, nanos.div_ceil(unit)))
         .find(|(_, number)| *number <= MAX_NUMBER)
-        .expect("six centuries in hours have seven digits");
+        .expect("600 years in hours have at most 7 digits");
     // Digits over units, of which the first that is left ends the text.
     let mut text = [unit; 9];
     let mut units = &mut text[..];
-    write!(units, "{number}").expect("eight digits at most");
+    write!(units, "{number}").expect("at most 8 digits");
     let length = 10 - units.len();
     let value = HeaderValue::from_bytes(&text[..length]).expect("digits and a letter");
     match headers.iter_mut().find(|(name, _)| *name == GRPC_TIMEOUT) {

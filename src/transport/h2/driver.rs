@@ -241,7 +241,10 @@ impl Driver {
                 self.calm_down(&error, connection);
                 disconnected(&error)
             }
-            None => Cause::new(CauseKind::Disconnected, "closed by the peer"),
+            None => Cause::new(
+                CauseKind::Disconnected,
+                "the peer closed the connection (transport is closing)",
+            ),
         }
     }
 
@@ -268,8 +271,8 @@ impl Driver {
                 channel = connection.channel(),
                 backend = connection.address(),
                 interval = ?keepalive.interval(),
-                "the server ends connections for too many keepalive PINGs; the next ones are \
-                 sent half as many"
+                "the server closed the connection for too_many_pings; the keepalive interval is \
+                 doubled"
             );
         }
     }
@@ -279,7 +282,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
-            let why = "its runtime has ended";
+            let why = "the connection's runtime has ended";
             connection
                 .close_to_new_streams(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
             connection.end_streams();

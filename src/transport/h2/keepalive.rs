@@ -127,7 +127,8 @@ impl Keepalive {
                         let until = later(at.max(self.last_read), self.timeout);
                         if until <= Instant::now() {
                             return Poll::Ready(format!(
-                                "nothing came within {:?} of a keepalive PING",
+                                "keepalive ping failed to receive ACK within timeout: the peer \
+                                 sent no bytes within {:?}",
                                 self.timeout
                             ));
                         }

@@ -57,7 +57,7 @@ impl WriteTimeout {
             ready!(real_time.poll_over(cx));
         }
         Poll::Ready(format!(
-            "the peer has taken nothing of what was written to it for {limit:?}"
+            "write timeout: the peer has read nothing for {limit:?}"
         ))
     }
 }

@@ -61,7 +61,7 @@ impl UnixName {
         let rest = target.strip_prefix("unix:")?;
         Some(match rest.strip_prefix("//").unwrap_or(rest) {
             "" => Err("there is no path after `unix:`"),
-            path if path.contains('\0') => Err("a path has no zero byte"),
+            path if path.contains('\0') => Err("a path must not contain a zero byte"),
             path => Ok(Self::Path(path.to_owned())),
         })
     }

@@ -34,7 +34,7 @@ impl Proxy {
     pub(in crate::transport) fn new(uri: &str) -> Result<Self, &'static str> {
         let matcher = Matcher::builder().https(uri).build();
         let proxy = matcher.intercept(&Uri::from_static(ANYWHERE));
-        let proxy = proxy.ok_or("that is no URI")?;
+        let proxy = proxy.ok_or("not a URI")?;
         match proxy.uri().scheme_str() {
             Some("http") => {}
             _ => return Err("the scheme must be http"),

@@ -54,7 +54,7 @@ impl FirstBytes {
         let kind = error.kind();
         // `h2` would ask a connector's own error for its text in the middle of its work.
         let reduced = contained(|| reduced_io(&error))
-            .unwrap_or_else(|text| io::Error::new(kind, format!("its error panicked: {text}")));
+            .unwrap_or_else(|text| io::Error::new(kind, format!("the IO error panicked: {text}")));
         let origin = Origin::of(Contained::new(error.into()));
         let mut heard = self.lock();
         if heard.error.is_none() {
@@ -115,7 +115,7 @@ impl FirstBytes {
     }
 }
 
-const CLOSED: &str = "closed without SETTINGS";
+const CLOSED: &str = "connection closed before server preface received (no SETTINGS)";
 
 /// `h2` gives up at the third byte.
 fn is_http1(bytes: &[u8]) -> bool {

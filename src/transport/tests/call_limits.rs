@@ -126,7 +126,7 @@ async fn a_period_begins_with_its_first_call() {
 }
 
 #[test]
-#[should_panic(expected = "lets no call pass")]
+#[should_panic(expected = "must be at least 1 call")]
 fn a_rate_of_nothing_is_refused() {
     let _ = Endpoint::from_static("http://backend.test").rate_limit(0, Duration::from_secs(1));
 }

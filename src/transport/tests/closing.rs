@@ -199,7 +199,7 @@ async fn a_connection_whose_driver_is_dropped_is_closed() {
     let (connection, _peer) = connected_by(endpoint, &server::Builder::new(), theirs).await;
     assert_eq!(
         super::closes(&connection).await,
-        "disconnected: its runtime has ended"
+        "disconnected: the connection's runtime has ended"
     );
     assert!(connection.admit().is_none());
 }

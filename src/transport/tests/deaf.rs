@@ -143,7 +143,7 @@ async fn a_connection_ends_when_nothing_could_be_written_for_20_s() {
     let (connection, _wire) = wired_through(4 << 10, 100).await;
     let call = open(&connection, unary(vec![0; MESSAGE])).await;
     let began = Instant::now();
-    let why = "the peer has taken nothing of what was written to it for 20s";
+    let why = "write timeout: the peer has read nothing for 20s";
     assert!(closes(&connection).await.ends_with(why));
     assert_eq!(began.elapsed().as_secs(), 20);
     let failed = soon(call)

@@ -318,7 +318,7 @@ async fn a_response_that_ends_with_data_frees_its_slot_when_it_has_ended() {
     let end = frame(&mut body).await.expect("an end");
     let status = end.expect_err("it has no status");
     assert_eq!(status.code(), Code::Unknown);
-    let text = format!("missing grpc-status: {ADDRESS} sent no trailers");
+    let text = format!("missing grpc-status: {ADDRESS} closed the stream without sending trailers");
     assert_eq!(status.message(), text);
     assert!(frame(&mut body).await.is_none());
     assert!(body.is_end_stream());

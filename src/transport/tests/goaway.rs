@@ -24,7 +24,7 @@ async fn a_goaway_is_noticed_while_a_stream_is_open() {
     peer.shut_down_gracefully();
 
     let text = drains(&connection).await;
-    assert!(text.contains("GOAWAY from the peer"), "{text}");
+    assert!(text.contains("GOAWAY received from the peer"), "{text}");
     assert!(connection.admit().is_none());
 
     at_peer.answer_whole(b"finished");
@@ -55,7 +55,7 @@ async fn what_goaway_says_is_in_the_text() {
     let stream = wire.next_request().await;
     wire.goaway(stream, 11, b"too_many_pings").await;
     let text = drains(&connection).await;
-    assert!(text.contains("GOAWAY from the peer"), "{text}");
+    assert!(text.contains("GOAWAY received from the peer"), "{text}");
     assert!(text.contains("too_many_pings"), "{text}");
 }
 
@@ -256,11 +256,12 @@ async fn a_lost_connection_fails_its_calls_with_its_address() {
 
     assert_eq!(
         closes(&connection).await,
-        "disconnected: closed by the peer"
+        "disconnected: the peer closed the connection (transport is closing)"
     );
     let failed = failed(soon(before_headers).await);
     assert_eq!(failed.error.code(), Code::Unavailable);
-    let text = format!("stream to {ADDRESS}: closed by the peer");
+    let text =
+        format!("stream to {ADDRESS}: the peer closed the connection (transport is closing)");
     assert_eq!(failed.error.message(), text);
     assert!(!failed.unprocessed);
     let status = read(&mut body).await.expect_err("cut off");
@@ -279,7 +280,7 @@ async fn a_connection_that_ends_within_a_frame_says_so() {
     wire.next_request().await;
     wire.write(&wire_frame(HEADERS, 4, 1, &[0x88])[..5]).await;
     drop(wire);
-    let why = "closed by the peer within a frame";
+    let why = "the peer closed the connection within a frame (transport is closing)";
     assert_eq!(closes(&connection).await, format!("disconnected: {why}"));
     let failed = failed(soon(running).await);
     assert_eq!(failed.error.code(), Code::Unavailable);
@@ -324,7 +325,7 @@ async fn a_goaway_is_the_reason_for_the_end_that_follows_at_once() {
         wire.goaway(stream, code, b"max_age").await;
         drop(wire);
         let text = closes(&connection).await;
-        assert!(text.contains("GOAWAY from the peer"), "{text}");
+        assert!(text.contains("GOAWAY received from the peer"), "{text}");
         assert!(text.contains("max_age"), "{text}");
         let failed = failed(soon(running).await);
         assert_eq!(failed.error.code(), Code::Unavailable);
@@ -357,7 +358,7 @@ async fn a_peer_that_uses_up_the_stream_numbers_is_connected_to_anew() {
     wire.write(&wire_frame(PRIORITY, 0, last, &on_itself)).await;
 
     let text = drains(&connection).await;
-    assert_eq!(text, "disconnected: all HTTP/2 stream numbers are used");
+    assert_eq!(text, "disconnected: all HTTP/2 stream IDs are used");
     let mut request = OutgoingRequest::new(unary(""));
     request.prefetch().await.expect("a sound body");
     let opened = admitted.open(&mut request);

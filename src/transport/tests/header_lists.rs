@@ -47,8 +47,8 @@ async fn a_call_above_what_the_peer_takes_fails_alone_and_is_not_sent() {
         };
         assert_eq!(error.code(), Code::ResourceExhausted);
         let text = error.message();
-        assert!(text.starts_with("the request's headers are "), "{text}");
-        let takes = format!("{ADDRESS} takes 16384");
+        assert!(text.starts_with("header list size to send ("), "{text}");
+        let takes = format!("the maximum size (16384 bytes) set by server {ADDRESS}");
         assert!(text.contains(&takes), "{text}");
         assert_eq!(connection.streams(), 0);
     }

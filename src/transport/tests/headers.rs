@@ -33,7 +33,7 @@ fn header_of(size: usize) -> (&'static str, HeaderValue) {
 
 fn too_large(limit: usize) -> String {
     format!(
-        "stream to backend.test:50051: the response is not of HTTP/2, or its headers are larger \
+        "stream to backend.test:50051: the response is not valid HTTP/2, or its headers are larger \
          than the {limit} bytes of `Endpoint::http2_max_header_list_size`"
     )
 }
@@ -120,9 +120,8 @@ async fn trailers_beyond_the_limit_that_lose_their_status_fail_their_call_and_no
         assert_eq!(
             status.message(),
             format!(
-                "missing grpc-status in the trailers of backend.test:50051; of trailers larger \
-                 than the {limit} bytes of `Endpoint::http2_max_header_list_size` the rest is \
-                 dropped"
+                "missing grpc-status in the trailers of backend.test:50051; trailers beyond the \
+                 {limit} bytes of `Endpoint::http2_max_header_list_size` are dropped"
             )
         );
     }
@@ -148,8 +147,8 @@ async fn headers_of_four_times_the_limit_end_the_connection() {
         let (connection, mut peer) = connected_with(options).await;
         let exchange = open(&connection, unary("")).await;
         with_headers_of(4 * limit + 100, true)(peer.next_call().await);
-        let why = "the peer does not keep to HTTP/2: headers of more than four times the size \
-                   in `http2_max_header_list_size`";
+        let why = "the peer violates HTTP/2: headers larger than 4 times \
+                   `http2_max_header_list_size`";
         let status = Status::from(
             soon(exchange)
                 .await
@@ -193,8 +192,8 @@ async fn a_frame_beyond_the_limit_ends_the_connection() {
         wire.write(&wire_frame(DATA, 0, 1, &vec![7; limit + 1]))
             .await;
         let why = closes(&connection).await;
-        let reason = "disconnected: the peer does not keep to HTTP/2: connection error detected: \
-                      frame with invalid size";
+        let reason = "disconnected: the peer violates HTTP/2: connection error detected: frame \
+                      with invalid size";
         assert_eq!(why, reason);
         let status = super::frame(&mut body).await.expect("a frame");
         assert_eq!(status.expect_err("it is gone").code(), Code::Unavailable);
@@ -224,8 +223,8 @@ async fn a_header_table_beyond_the_limit_ends_the_connection() {
         wire.headers_behind(stream, &table_size(limit + 1)).await;
         let status = Status::from(soon(next).await.map(drop).expect_err("beyond").error);
         assert_eq!(status.code(), Code::Unavailable);
-        let why = "the peer does not keep to HTTP/2: connection error detected: unspecific \
-                   protocol error detected";
+        let why = "the peer violates HTTP/2: connection error detected: unspecific protocol error \
+                   detected";
         assert_eq!(closes(&connection).await, format!("disconnected: {why}"));
     }
 }

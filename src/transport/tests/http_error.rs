@@ -64,7 +64,9 @@ async fn an_http_error_without_a_grpc_status_becomes_one() {
         let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
         assert_eq!(failed.error.code(), code, "for HTTP {http}");
         let text = failed.error.message();
-        let start = format!("{ADDRESS} answered HTTP {http}");
+        let start = format!(
+            "stream to {ADDRESS}: unexpected HTTP status code received from server: {http}"
+        );
         assert!(text.starts_with(&start), "{text}");
         assert!(!failed.unprocessed);
         slots_taken(&connection, 0).await;
@@ -96,8 +98,8 @@ async fn a_page_in_the_place_of_an_answer_is_an_error() {
     let failed = soon(exchange).await.map(drop).expect_err("no gRPC answer");
     assert_eq!(failed.error.code(), Code::Unknown);
     let text = format!(
-        "{ADDRESS} answered HTTP 200 OK with content-type `text/html; charset=utf-8` \
-         and no gRPC status"
+        "stream to {ADDRESS}: unexpected HTTP status code received from server: 200 (OK); received \
+         unexpected content-type `text/html; charset=utf-8`; no gRPC status"
     );
     assert_eq!(failed.error.message(), text);
     slots_taken(&connection, 0).await;

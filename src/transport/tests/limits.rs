@@ -18,9 +18,9 @@ use crate::{
 const LIMIT: u32 = 64;
 
 const REQUEST_TOO_LARGE: &str =
-    "request message of 70 bytes is larger than the 64 that the service config allows";
-const RESPONSE_TOO_LARGE: &str = "response message of 70 bytes from backend.test:50051 is larger \
-                                  than the 64 that the service config allows";
+    "trying to send message larger than max (70 vs. 64); the service config sets the max, in bytes";
+const RESPONSE_TOO_LARGE: &str = "received message larger than max (70 vs. 64) from \
+                                  backend.test:50051; the service config sets the max, in bytes";
 
 /// A message of this many bytes, behind its prefix.
 fn message(length: u8) -> Bytes {

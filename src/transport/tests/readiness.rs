@@ -93,12 +93,13 @@ async fn a_tls_alert_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_up_has_closed_without_settings() {
-    let text = "closed without SETTINGS";
+    let text = "connection closed before server preface received (no SETTINGS)";
     check_refused(|io| async move { drop(io) }, text).await;
     let after_preface = |io| async move { Wire(io).read_preface().await };
     check_refused(after_preface, text).await;
     let within_a_frame = |io| async move { drop(says(io, &[0, 0, 6, 4]).await) };
-    let text = "closed without SETTINGS: closed by the peer within a frame";
+    let text = "connection closed before server preface received (no SETTINGS): the peer closed \
+                the connection within a frame (transport is closing)";
     check_refused(within_a_frame, text).await;
 }
 
@@ -195,7 +196,7 @@ async fn a_goaway_in_the_place_of_a_welcome_is_the_reason() {
                 Ok(connection) => drains(&connection).await,
                 Err(cause) => cause.text().to_owned(),
             };
-            assert!(text.contains("GOAWAY from the peer"), "{text}");
+            assert!(text.contains("GOAWAY received from the peer"), "{text}");
             assert!(text.contains("full"), "{text}");
         }
     }

@@ -124,7 +124,7 @@ async fn who_waits_for_a_connection_that_goes_hears_why() {
         let Err(why) = soon(ticket).await else {
             panic!("it takes no new streams");
         };
-        assert_eq!(why.text(), "its backend is done with it");
+        assert_eq!(why.text(), "the subchannel was stopped");
     }
 }
 

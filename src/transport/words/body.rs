@@ -12,7 +12,7 @@ pub(in crate::transport) fn expired(address: &str) -> Status {
 /// Its connection has more than `most` that is not read, and this response the largest part.
 pub(in crate::transport) fn hoards(address: &str, bytes: usize, most: usize) -> Status {
     Status::resource_exhausted(format!(
-        "the response of {address} was cancelled: {bytes} bytes of it waited to be read, and \
-         {most} may on one connection (twice its initial_connection_window_size)"
+        "the response of {address} was cancelled: {bytes} of its bytes were unread; a connection \
+         allows {most} bytes, 2 times its initial_connection_window_size"
     ))
 }

@@ -67,7 +67,7 @@ pub(in crate::transport) fn end_of(send: &SendRequest<Bytes>) -> Option<h2::Erro
 pub(in crate::transport) fn disconnected(error: &h2::Error) -> Cause {
     let why = match is_user_error(error) {
         // There is no other that is about a whole connection.
-        true => "all HTTP/2 stream numbers are used".to_owned(),
+        true => "all HTTP/2 stream IDs are used".to_owned(),
         false => describe_h2(error),
     };
     let origin = error.get_io().map(|io| Origin::new(reduced_io(io)));
@@ -90,17 +90,29 @@ fn is_user_error(error: &h2::Error) -> bool {
 /// An `h2` error in the words of this crate.
 pub(in crate::transport) fn describe_h2(error: &h2::Error) -> String {
     match error.get_io() {
-        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
+        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => {
+            "the peer closed the connection (transport is closing)".to_owned()
+        }
         // Not to be taken for a deadline.
         Some(io) if io.kind() == io::ErrorKind::TimedOut => "connection timed out".to_owned(),
-        Some(io) if io.to_string() == CUT_OFF => "closed by the peer within a frame".to_owned(),
+        Some(io) if io.to_string() == CUT_OFF => {
+            "the peer closed the connection within a frame (transport is closing)".to_owned()
+        }
         Some(io) => io_error::describe_io(io),
         None if is_from_peer(error) => {
             let said = error.to_string();
-            format!("GOAWAY from the peer: {}", sanitize_peer_text(&said))
+            format!(
+                "GOAWAY received from the peer: {}",
+                sanitize_peer_text(&said)
+            )
         }
         None if error.is_go_away() && error.is_library() => broken(error),
-        None => error.to_string(),
+        None => match error.reason() {
+            Some(reason) if error.is_reset() && error.is_remote() => {
+                format!("stream terminated by RST_STREAM with error code: {reason:?}")
+            }
+            _ => error.to_string(),
+        },
     }
 }
 
@@ -109,12 +121,12 @@ fn broken(error: &h2::Error) -> String {
     let error = error.to_string();
     let why = match error.as_str() {
         abuse if abuse.contains("header_list_way_too_large") => {
-            "headers of more than four times the size in `http2_max_header_list_size`"
+            "headers larger than 4 times `http2_max_header_list_size`"
         }
         abuse if abuse.contains("too_many_continuations") => "headers in too many frames",
         _ => error.as_str(),
     };
-    format!("the peer does not keep to HTTP/2: {why}")
+    format!("the peer violates HTTP/2: {why}")
 }
 
 /// Whether the peer guarantees that it has not looked at the request, which may be sent again:
@@ -154,7 +166,7 @@ pub(in crate::transport) fn status(
     let why = match end {
         Some(end) => end.text().to_owned(),
         None if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => format!(
-            "the response is not of HTTP/2, or its headers are larger than the {header_list} \
+            "the response is not valid HTTP/2, or its headers are larger than the {header_list} \
              bytes of `Endpoint::http2_max_header_list_size`"
         ),
         None => describe_h2(error),

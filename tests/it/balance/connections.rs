@@ -101,7 +101,7 @@ async fn a_channel_to_one_endpoint_can_have_several_connections() {
 
 // D165
 #[test]
-#[should_panic(expected = "a backend without connections takes no calls")]
+#[should_panic(expected = "`connections_per_backend` must be at least 1")]
 fn no_connections_at_all_are_refused() {
     let _ = Endpoint::from_static("http://127.0.0.1:1").connections_per_backend(0);
 }

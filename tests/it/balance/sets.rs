@@ -69,7 +69,10 @@ async fn a_set_that_is_empty_before_anybody_is_ready_fails_the_calls_that_wait()
     backends.remove("silent").await;
     let status = outcome(waiting).await.expect_err("there is nobody");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(status.message(), "no healthy backend: no backends");
+    assert_eq!(
+        status.message(),
+        "no healthy backend: no backends: the source produced zero addresses"
+    );
     assert_eq!(channel.state(), TransientFailure);
 
     let backend = Backend::start().await;

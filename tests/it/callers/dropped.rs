@@ -387,7 +387,9 @@ async fn failures(rows: &[Row]) -> Vec<String> {
         }
         for line in logs.all().split_off(before) {
             let text = line.text;
-            if text.contains("the worker panicked") || text.contains("a task has died") {
+            if text.contains("the balancer task panicked")
+                || text.contains("the task of a backend ended unexpectedly")
+            {
                 failed.push(format!("{what}: {text}"));
             }
         }

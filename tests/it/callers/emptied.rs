@@ -125,7 +125,10 @@ async fn a_set_that_stays_empty_fails_calls_after_the_grace() {
     backends.remove("A").await;
     until(&channel, Connecting).await;
     let text = refusal(&channel).await;
-    assert_eq!(text, "no healthy backend: no backends");
+    assert_eq!(
+        text,
+        "no healthy backend: no backends: the source produced zero addresses"
+    );
     assert!(start.elapsed() >= Duration::from_millis(100));
     assert_eq!(channel.state(), TransientFailure);
     assert_eq!(refusal(&channel).await, text, "the next one fails at once");

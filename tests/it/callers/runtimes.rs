@@ -498,7 +498,10 @@ fn a_runtime_that_lacks_a_part_is_named_by_the_panic_of_build() {
     let (timed, wired) = (timed.expect("a runtime"), wired.expect("a runtime"));
     for (what, construct) in constructors {
         let text = panics(construct);
-        assert!(text.contains("within a tokio runtime"), "{what}: {text}");
+        assert!(
+            text.contains("the context of a tokio runtime"),
+            "{what}: {text}"
+        );
         let _context = bare().enter();
         for (runtime, lacks) in [
             (&bare(), "enable_time"),
@@ -507,7 +510,10 @@ fn a_runtime_that_lacks_a_part_is_named_by_the_panic_of_build() {
         ] {
             let _context = runtime.enter();
             let text = panics(construct);
-            assert!(text.contains("the tokio runtime"), "{what}: {text}");
+            assert!(
+                text.contains("its tokio runtime has none"),
+                "{what}: {text}"
+            );
             assert!(text.contains(lacks), "{what}: {text}");
         }
     }

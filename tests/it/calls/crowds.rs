@@ -118,7 +118,10 @@ async fn one_call_too_many_that_waits_is_turned_away() {
     let third = start(&channel, "you");
     let status = outcome(third).await.expect_err("two wait already");
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "2 calls wait for a backend already");
+    assert_eq!(
+        status.message(),
+        "2 calls already wait for a backend, which is the maximum"
+    );
 
     let backend = Backend::start().await;
     backends.insert("A", backend.uri()).await;

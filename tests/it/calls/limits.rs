@@ -59,15 +59,16 @@ fn assert_too_large(outcome: Result<HelloReply, Status>, text: &str) {
 
 fn request_text(size: usize, max: usize) -> String {
     format!(
-        "request message of {size} bytes is larger than the {max} that the service config allows"
+        "trying to send message larger than max ({size} vs. {max}); the service config sets the \
+         max, in bytes"
     )
 }
 
 fn response_text(size: usize, backend: &Backend, max: usize) -> String {
     let from = backend.addr();
     format!(
-        "response message of {size} bytes from {from} is larger than the {max} that the \
-         service config allows"
+        "received message larger than max ({size} vs. {max}) from {from}; the service config sets \
+         the max, in bytes"
     )
 }
 

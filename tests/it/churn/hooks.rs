@@ -286,7 +286,7 @@ async fn the_death_of_a_task_is_heard() {
         until(&channel, ConnectivityState::Ready).await;
         let all = deaths.all();
         assert_eq!(all.len(), expected, "{all:?}");
-        let is_told = |line: &String| line.contains("a task has died");
+        let is_told = |line: &String| line.contains("the task of a backend ended unexpectedly");
         assert!(all.iter().all(is_told), "{all:?}");
     }
 }

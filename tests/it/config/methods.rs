@@ -171,7 +171,7 @@ async fn a_timeout_of_nothing_ends_a_call_before_it_is_sent() {
     ] {
         let status = call(&channel, request).await.expect_err("out of time");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-        let expected = "deadline exceeded before the call was sent: it was given no time";
+        let expected = "deadline exceeded before the call was sent: its timeout is 0 s";
         assert_eq!(status.message(), expected, "no backend is to blame");
     }
     assert_eq!(backend.hits(), 0, "nothing is sent");

@@ -144,14 +144,14 @@ async fn a_source_that_ends_without_a_backend_fails_calls_with_that() {
     let channel = Channel::balance(ended(vec![])).build();
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
-    let expected = "no backends: the source ended without naming one";
+    let expected = "no backends: the source produced zero addresses and ended";
     assert!(text.contains(expected), "{text}");
 
     let gone = Change::Insert("A", endpoint("http://127.0.0.1:1"));
     let channel = Channel::balance(ended(vec![gone, Change::Remove("A")])).build();
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
-    let expected = "no backends: the source removed them all and ended";
+    let expected = "no backends: the source removed all of them and ended";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -167,7 +167,7 @@ async fn a_source_that_names_nothing_fails_calls_after_a_while() {
     let status = outcome(start(&channel, "you")).await;
     let status = status.expect_err("there is no backend");
     assert_eq!(status.code(), Code::Unavailable);
-    let text = "no healthy backend: no backends yet: the source has named none within 200ms";
+    let text = "no healthy backend: no backends yet: the source produced no addresses within 200ms";
     assert_eq!(status.message(), text);
     assert!(began.elapsed() >= Duration::from_millis(200));
     assert_eq!(channel.state(), TransientFailure);

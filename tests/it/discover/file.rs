@@ -202,7 +202,7 @@ async fn an_error_is_told_once_for_each_content() {
     // Signs of a change, and the same content.
     fs::write(file.beside("other"), "").expect("written");
     file.write("");
-    let empty = format!("{path}: the file is empty; no backends are written []");
+    let empty = format!("{path}: the file is empty; write [] for no backends");
     assert_eq!(next(&mut source).await, empty);
     file.write("");
     file.write(r#"["http://a:1", "b:2"]"#);

@@ -308,7 +308,10 @@ async fn a_name_without_addresses_is_told_from_one_that_does_not_exist() {
     let (channel, _) = channel(asking(&names, "shop.test:1"));
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
-    assert!(text.contains("name `shop.test:1` has no address"), "{text}");
+    assert!(
+        text.contains("name `shop.test:1` produced zero addresses"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

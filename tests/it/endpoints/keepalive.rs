@@ -19,7 +19,8 @@ async fn a_server_that_minds_pings_is_one_warning() {
     peer.until_calls(2).await;
     peer.go_away_and_close(Reason::ENHANCE_YOUR_CALM, "too_many_pings");
     logs.until("a warning", |line| {
-        line.text.contains("too many keepalive PINGs")
+        line.text
+            .contains("closed the connection for too_many_pings")
     })
     .await;
     until(&channel, Ready).await;

@@ -80,7 +80,7 @@ async fn a_target_behind_a_proxy_is_one_backend_by_its_name() {
         let asked = "CONNECT greeter.invalid:50051 HTTP/1.1\r\nhost: greeter.invalid:50051\r\n\r\n";
         assert_eq!(proxy.asked(), [asked], "{target}");
     }
-    let text = "a proxy connects to this name, which is not looked up here: it is one backend";
+    let text = "the proxy resolves this name, so the channel has 1 backend for it";
     let warned = logs.at(Level::WARN, "tonic_health_channel::discover");
     let warned = warned.iter().filter(|line| line.starts_with(text));
     assert_eq!(warned.count(), 3, "once for each `dns` target");

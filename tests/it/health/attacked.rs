@@ -30,7 +30,7 @@ const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
 /// An answer without a field: UNKNOWN.
 const EMPTY: &[u8] = &[0; 5];
-const FLOODED: &str = "health check: more than 1000 messages in a second";
+const FLOODED: &str = "health check: more than 1000 messages in 1 s";
 
 /// How the attacker answers each Watch.
 #[derive(Clone)]
@@ -282,8 +282,8 @@ async fn a_compressed_answer_is_not_taken_for_no_health_service() {
         "grpc-encoding".parse().expect("a name"),
         "gzip".parse().expect("letters"),
     )]);
-    let reason = "health check: Watch ended: Internal: the answer is compressed by `gzip`, which \
-                  was not offered";
+    let reason = "health check: Watch ended: Internal: decompressor is not installed for \
+                  grpc-encoding `gzip`, which the client did not offer";
     check(Attack::Headers(headers), reason).await;
 }
 

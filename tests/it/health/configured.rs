@@ -94,7 +94,8 @@ async fn health_that_is_disabled_is_never_asked_whatever_the_config_says() {
     let [warning] = &warnings(&logs)[..] else {
         panic!("one WARN, not {:?}", warnings(&logs));
     };
-    let expected = "asks for health checks, which are disabled for this channel";
+    let expected = "the service config asks for health checks, but they are disabled for this \
+                    channel";
     assert!(warning.starts_with(expected), "{warning}");
 }
 
@@ -188,7 +189,12 @@ async fn a_channel_says_how_it_begins() {
     let [begins] = &begins[..1] else {
         unreachable!("one of them");
     };
-    for part in ["begins", "127.0.0.1:", "policy=round_robin", GREETER] {
+    for part in [
+        "the channel starts",
+        "127.0.0.1:",
+        "policy=round_robin",
+        GREETER,
+    ] {
         assert!(begins.contains(part), "{begins}");
     }
 }

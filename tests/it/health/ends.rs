@@ -69,7 +69,10 @@ async fn removing_a_backend_ends_its_watch_and_not_the_calls() {
     backend.until_open_watches(0).await;
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
-    assert_eq!(text, "no healthy backend: no backends");
+    assert_eq!(
+        text,
+        "no healthy backend: no backends: the source produced zero addresses"
+    );
     chat.greet("Bob").await.expect("the Chat outlives removal");
 
     chat.end().await;

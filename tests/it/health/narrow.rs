@@ -23,7 +23,7 @@ async fn a_limit_of_one_gets_the_watch_a_connection_to_itself() {
     assert_eq!([backend.watches(), backend.open_watches()], [1, 1]);
     let warnings = warnings(&logs);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    let named = "the server allows at most one stream per connection";
+    let named = "the server allows at most 1 stream per connection";
     assert!(warnings[0].contains(named), "{warnings:?}");
 
     backend.set_not_serving(GREETER).await;

@@ -389,7 +389,7 @@ async fn health_that_is_disabled_cannot_be_switched_on() {
     }
     configs.say("{}");
     until_health(&channel, &[HealthStatus::NotChecked]).await;
-    let told = "asks for health checks, which are disabled for this channel";
+    let told = "the service config asks for health checks, but they are disabled for this channel";
     let warned = warnings(&logs);
     let source = "tonic_health_channel::discover::list::List";
     assert_eq!(

@@ -158,7 +158,7 @@ async fn a_peer_that_takes_nothing_is_given_up_in_time() {
         let failed = outcomes.into_iter().filter_map(Result::err);
         let failed: Vec<_> = failed.collect();
         assert_eq!(failed.len(), 10, "the backends take turns: {failed:?}");
-        let why = "the peer has taken nothing of what was written to it for 300ms";
+        let why = "write timeout: the peer has read nothing for 300ms";
         for status in failed {
             assert_eq!(status.code(), Code::Unavailable);
             assert!(status.message().ends_with(why), "{status}");

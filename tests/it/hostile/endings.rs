@@ -12,7 +12,12 @@ async fn a_peer_that_closes_after_its_settings_is_not_dialled_in_a_hurry() {
     let stage = Stage::with(|mut wire| async move { wire.open().await }).await;
     stage.hostile.until_connections(5).await;
     // It depends on how much comes at once whether that is a failure to connect.
-    stage.until_blamed(None, "closed by the peer").await;
+    stage
+        .until_blamed(
+            None,
+            "the peer closed the connection (transport is closing)",
+        )
+        .await;
     stage.close().await;
 }
 
@@ -53,31 +58,40 @@ async fn check_cut_behind(
 
 #[tokio::test]
 async fn a_connection_that_ends_behind_the_headers() {
-    check_cut_behind("closed by the peer", http2::response).await;
+    check_cut_behind(
+        "the peer closed the connection (transport is closing)",
+        http2::response,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_connection_that_ends_within_a_frame_of_headers() {
-    check_cut_behind("closed by the peer within a frame", |stream| {
-        http2::response(stream)[..12].to_vec()
-    })
+    check_cut_behind(
+        "the peer closed the connection within a frame (transport is closing)",
+        |stream| http2::response(stream)[..12].to_vec(),
+    )
     .await;
 }
 
 #[tokio::test]
 async fn a_connection_that_ends_within_a_message() {
-    check_cut_behind("closed by the peer", |stream| {
-        let begun = http2::frame(http2::DATA, 0, stream, &[0, 0, 0, 0, 9, 1, 2]);
-        [http2::response(stream), begun].concat()
-    })
+    check_cut_behind(
+        "the peer closed the connection (transport is closing)",
+        |stream| {
+            let begun = http2::frame(http2::DATA, 0, stream, &[0, 0, 0, 0, 9, 1, 2]);
+            [http2::response(stream), begun].concat()
+        },
+    )
     .await;
 }
 
 #[tokio::test]
 async fn a_connection_that_ends_between_a_message_and_its_status() {
-    check_cut_behind("closed by the peer", |stream| {
-        [http2::response(stream), http2::message(stream, b"")].concat()
-    })
+    check_cut_behind(
+        "the peer closed the connection (transport is closing)",
+        |stream| [http2::response(stream), http2::message(stream, b"")].concat(),
+    )
     .await;
 }
 
@@ -143,10 +157,10 @@ async fn a_goaway_that_takes_back_another_ends_the_connection() {
     }
     assert_eq!(failed.len(), 1, "{failed:?}");
     let text = stage.stream_failed(&failed[0], Code::Unavailable);
-    assert!(text.contains("the peer does not keep to HTTP/2"), "{text}");
+    assert!(text.contains("the peer violates HTTP/2"), "{text}");
     // The first is what it was left for; it may be gone when the second is read.
     stage
-        .until_blamed(CauseKind::Disconnected, "GOAWAY from the peer")
+        .until_blamed(CauseKind::Disconnected, "GOAWAY received from the peer")
         .await;
     stage.success().await;
     stage.close().await;

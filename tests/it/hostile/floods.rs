@@ -22,7 +22,7 @@ use super::Stage;
 const MOST: u64 = 32 << 20;
 
 /// What `h2` says when one of its own guards ends a connection.
-const TOO_MANY_FRAMES: &str = "the peer does not keep to HTTP/2: headers in too many frames";
+const TOO_MANY_FRAMES: &str = "the peer violates HTTP/2: headers in too many frames";
 const TOO_MUCH: &str = "detected excessive load generating behavior";
 
 trait Flood: Fn(u32, u32) -> Vec<u8> + Clone + Send + Sync + 'static {}
@@ -213,7 +213,10 @@ async fn resets_of_an_open_stream() {
         .await;
         let status = stage.failure().await;
         let text = stage.stream_failed(&status, Code::Cancelled);
-        assert!(text.starts_with("stream error received"), "{text}");
+        assert!(
+            text.starts_with("stream terminated by RST_STREAM with error code: CANCEL"),
+            "{text}"
+        );
         stage.success().await;
         assert_eq!(stage.hostile.connections(), 1);
         stage.close().await;
@@ -339,7 +342,7 @@ async fn headers_that_go_on_with_nothing() {
 #[tokio::test]
 async fn headers_that_unfold_to_much_more() {
     let name = "headers_that_unfold_to_much_more";
-    let reason = "headers of more than four times the size in `http2_max_header_list_size`";
+    let reason = "headers larger than 4 times `http2_max_header_list_size`";
     check_ends(name, reason, 10, |stream, _| {
         let kept = [&[0x40][..], &field(b"x", &[b'y'; 3_000])[1..]].concat();
         let block = [&[0x88][..], &kept, &[0x80 | 62; 12_000]].concat();

@@ -57,7 +57,8 @@ async fn http_errors_with_a_page() {
         ("504", Code::Unavailable),
         ("500", Code::Unknown),
     ] {
-        let text = format!("ADDRESS answered HTTP {http}");
+        let text =
+            format!("stream to ADDRESS: unexpected HTTP status code received from server: {http}");
         check(code, &text, move |stream| {
             let head = [(":status", http), ("content-type", "text/html")];
             let page = frame(http2::DATA, END_STREAM, stream, &[b'<'; 10_000]);
@@ -69,7 +70,8 @@ async fn http_errors_with_a_page() {
 
 #[tokio::test]
 async fn a_page_of_a_proxy_with_200() {
-    let text = "ADDRESS answered HTTP 200 OK with content-type `text/html` and no gRPC status";
+    let text = "stream to ADDRESS: unexpected HTTP status code received from server: 200 (OK); \
+                received unexpected content-type `text/html`; no gRPC status";
     check(Code::Unknown, text, |stream| {
         let head = [(":status", "200"), ("content-type", "text/html")];
         let page = frame(http2::DATA, END_STREAM, stream, b"<html>");
@@ -89,7 +91,10 @@ async fn an_answer_of_grpc_web_or_of_another_type_that_begins_alike() {
         "application/grpcx",
         "application/grp",
     ] {
-        let text = format!("ADDRESS answered HTTP 200 OK with content-type `{content}`");
+        let text = format!(
+            "stream to ADDRESS: unexpected HTTP status code received from server: 200 (OK); \
+             received unexpected content-type `{content}`"
+        );
         check(Code::Unknown, &text, move |stream| {
             let head = [(":status", "200"), ("content-type", content)];
             let message = http2::message(stream, b"");

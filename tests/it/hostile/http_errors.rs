@@ -105,8 +105,8 @@ async fn headers_of_an_http_error_are_the_metadata_of_the_status() {
         }
         assert_eq!(
             text,
-            "ADDRESS answered HTTP 401 Unauthorized and no gRPC status: \
-             {\"error\":\"token expired\"}"
+            "stream to ADDRESS: unexpected HTTP status code received from server: 401 \
+             (Unauthorized); no gRPC status: {\"error\":\"token expired\"}"
         );
     }
 }
@@ -124,7 +124,8 @@ async fn headers_of_an_answer_without_a_body_are_metadata_too() {
         assert_eq!(status.metadata().get("retry-after").expect("kept"), "7");
         assert_eq!(
             text,
-            "ADDRESS answered HTTP 503 Service Unavailable and no gRPC status"
+            "stream to ADDRESS: unexpected HTTP status code received from server: 503 (Service \
+             Unavailable); no gRPC status"
         );
     }
 }
@@ -152,8 +153,10 @@ async fn a_body_is_quoted_in_one_line_of_a_kilobyte() {
         .await;
         for (text, status) in both {
             assert_eq!(status.code(), Code::Unknown, "{status}");
-            let quote = text
-                .strip_prefix("ADDRESS answered HTTP 500 Internal Server Error and no gRPC status");
+            let quote = text.strip_prefix(
+                "stream to ADDRESS: unexpected HTTP status code received from server: 500 \
+                 (Internal Server Error); no gRPC status",
+            );
             let quote = quote.unwrap_or_else(|| panic!("{text}"));
             if !quoted {
                 assert_eq!(quote, "", "of {content}");
@@ -197,7 +200,8 @@ async fn a_body_that_never_ends_is_not_waited_for() {
         let both = both(move |stream| [unauthorized(stream), part(stream)].concat());
         for (text, status) in both.await {
             assert_eq!(status.code(), Code::Unauthenticated, "{status}");
-            let start = "ADDRESS answered HTTP 401 Unauthorized and no gRPC status";
+            let start = "stream to ADDRESS: unexpected HTTP status code received from server: 401 \
+                         (Unauthorized); no gRPC status";
             assert_eq!(text, format!("{start}{quote}"));
             assert!(status.metadata().contains_key("www-authenticate"));
         }
@@ -298,7 +302,10 @@ async fn an_http_error_that_only_claims_to_be_grpc_is_one() {
         let address = stage.hostile.addr();
         assert_eq!(
             status.message(),
-            format!("{address} answered HTTP 503 Service Unavailable and no gRPC status")
+            format!(
+                "stream to {address}: unexpected HTTP status code received from server: 503 \
+                 (Service Unavailable); no gRPC status"
+            )
         );
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         stage.close().await;
@@ -344,7 +351,7 @@ async fn a_watch_that_gets_a_page_without_an_end_fails() {
     };
     let stage = Stage::set(Some(GREETER), |endpoint| endpoint, script).await;
     stage
-        .until_blamed(CauseKind::Health, "and no gRPC status: no upstream…")
+        .until_blamed(CauseKind::Health, "no gRPC status: no upstream…")
         .await;
     stage.close().await;
 }

@@ -255,7 +255,7 @@ async fn headers_above_what_the_peer_takes_cost_their_call_alone() {
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
         let sizes = status.message();
         assert!(
-            sizes.contains("are 4") && sizes.contains("takes 16384"),
+            sizes.contains("to send (4") && sizes.contains("maximum size (16384 bytes)"),
             "{sizes}"
         );
         refused += usize::from(sizes.contains(&stage.hostile.addr().to_string()));

@@ -147,7 +147,7 @@ async fn a_unary_call_has_the_status_of_its_trailers() {
 // D277
 #[tokio::test]
 async fn trailers_with_the_status_of_http_are_malformed() {
-    check("0", Code::Internal, "not of HTTP/2", |stream| {
+    check("0", Code::Internal, "not valid HTTP/2", |stream| {
         let block = b"\x88\x00\x0bgrpc-status\x010";
         let flags = END_STREAM | http2::END_HEADERS;
         frame(http2::HEADERS, flags, stream, block)

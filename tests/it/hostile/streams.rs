@@ -21,8 +21,8 @@ async fn check(reason: &str, bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Syn
     stage.close().await;
 }
 
-const PROTOCOL: &str = "the response is not of HTTP/2, or its headers are larger than the 16384 \
-     bytes of `Endpoint::http2_max_header_list_size`";
+const PROTOCOL: &str = "the response is not valid HTTP/2, or its headers are larger than the 16384 \
+                        bytes of `Endpoint::http2_max_header_list_size`";
 
 #[tokio::test]
 async fn headers_twice() {

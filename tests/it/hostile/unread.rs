@@ -173,8 +173,8 @@ async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_larg
     let text = status.message();
     let (start, end) = (
         format!("the response of {address} was cancelled: 1"),
-        "bytes of it waited to be read, and 2097152 may on one connection (twice its \
-         initial_connection_window_size)",
+        "of its bytes were unread; a connection allows 2097152 bytes, 2 times its \
+         initial_connection_window_size",
     );
     assert!(text.starts_with(&start) && text.ends_with(end), "{text}");
     assert_eq!(read_what_waits(&mut first), MIB / 2 / 16_384 * 16_376);

@@ -117,7 +117,7 @@ async fn plaintext_calls_are_refused_without_asking_for_credentials() {
     let status = hello(&channel).await.expect_err("not in the clear");
     assert_eq!(status.code(), Code::Unauthenticated);
     let text = format!(
-        "call credentials are only sent over TLS, and {} is reached in plaintext",
+        "cannot send secure credentials on an insecure connection: {} is plaintext",
         backend.addr()
     );
     assert!(status.message().starts_with(&text), "{status}");
@@ -135,7 +135,10 @@ async fn a_plaintext_backend_cannot_be_watched_with_credentials() {
     let backends = channel.backends();
     let (cause, _) = backends[0].last_error().expect("it has failed");
     assert_eq!(cause.kind(), CauseKind::Health);
-    assert!(cause.text().contains("only sent over TLS"), "{cause}");
+    assert!(
+        cause.text().contains("on an insecure connection"),
+        "{cause}"
+    );
     assert_eq!(backend.watches(), 0);
 }
 

@@ -20,7 +20,7 @@ async fn a_server_of_an_unknown_issuer() {
     let text = failure(front.endpoint(Authority::new().trusted())).await;
     assert_eq!(
         text,
-        "TLS handshake: the server's certificate is of an unknown issuer"
+        "TLS handshake failed: the server's certificate is signed by an unknown authority"
     );
 }
 
@@ -33,7 +33,7 @@ async fn a_server_whose_certificate_has_expired() {
     until(&channel, TransientFailure).await;
     assert_eq!(
         cause(&channel),
-        "TLS handshake: the server's certificate expired on 2002-01-01 00:00:00 UTC"
+        "TLS handshake failed: the server's certificate expired on 2002-01-01 00:00:00 UTC"
     );
 
     let (first, since) = (channel.backends()[0].clone(), channel.backends()[0].since());
@@ -57,7 +57,8 @@ async fn a_server_with_another_name() {
     let text = failure(front.endpoint(authority.trusted())).await;
     assert_eq!(
         text,
-        "TLS handshake: the server's certificate is not for `127.0.0.1`, but for `greeter.example`"
+        "TLS handshake failed: the server's certificate is not valid for `127.0.0.1`, but for \
+         `greeter.example`"
     );
 }
 
@@ -76,7 +77,8 @@ async fn a_server_that_asks_for_a_certificate_the_client_lacks() {
         until(&channel, TransientFailure).await;
         assert_eq!(
             cause(&channel),
-            "closed without SETTINGS: TLS: the server asks for a client certificate",
+            "connection closed before server preface received (no SETTINGS): TLS: the server \
+             requires a client certificate",
             "it resets: {resets}"
         );
     }
@@ -90,7 +92,7 @@ async fn a_server_that_does_not_take_the_clients_certificate() {
     let front = TlsFront::start(&backend, tls).await;
     let identity = authority.client("me").identity();
     let text = failure(front.endpoint(authority.trusted().identity(identity))).await;
-    let expected = "TLS: the server does not take the client's certificate: ";
+    let expected = "TLS: the server does not accept the client's certificate: ";
     assert!(text.contains(expected), "{text}");
     assert!(text.ends_with("(alert unknown_ca)"), "{text}");
 }
@@ -104,7 +106,7 @@ async fn a_server_that_speaks_another_protocol_behind_tls() {
     let text = failure(front.endpoint(authority.trusted())).await;
     assert_eq!(
         text,
-        "TLS handshake: the server does not speak HTTP/2 (ALPN `h2`)"
+        "TLS handshake failed: the server does not speak HTTP/2 (ALPN `h2`)"
     );
 }
 
@@ -121,10 +123,10 @@ async fn a_server_in_the_clear() {
         (http1.addr(), "the peer speaks HTTP/1, not TLS"),
         (
             garbage.addr(),
-            "the peer does not speak TLS: the server sent a malformed message: its first byte is \
-             of no kind of TLS record",
+            "the peer does not speak TLS: the server sent a malformed message: its first byte does \
+             not denote a TLS record",
         ),
-        (closes.addr(), "TLS handshake: "),
+        (closes.addr(), "TLS handshake failed: "),
     ] {
         let endpoint = endpoint(format!("https://{addr}"));
         let text = failure(endpoint.tls_config(trusted.clone()).expect("a config")).await;
@@ -175,8 +177,8 @@ async fn https_trusts_the_enabled_roots_and_nobody_else() {
         feature = "tls-webpki-roots"
     ));
     let expected = match roots {
-        true => "unknown issuer",
-        false => "https without a TLS config: nobody is trusted",
+        true => "unknown authority",
+        false => "https without a TLS config: no trust roots configured",
     };
     assert!(text.contains(expected), "{text}");
 }
@@ -187,7 +189,7 @@ fn a_config_that_makes_no_sense_is_refused_with_the_reason() {
     let (me, other) = (authority.client("me"), authority.client("other"));
     let no_pem = || Certificate::from_pem("no PEM text");
     for (config, why) in [
-        (ClientTlsConfig::new(), "nobody is trusted"),
+        (ClientTlsConfig::new(), "no trust roots configured"),
         (
             ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem("-----BEGIN CERTIFICATE-----\nAA\n")),
@@ -213,11 +215,11 @@ fn a_config_that_makes_no_sense_is_refused_with_the_reason() {
             authority
                 .trusted()
                 .identity(me.with_key_of(&other).identity()),
-            "identity: the private key is not that of the certificate",
+            "identity: the private key does not match the certificate",
         ),
         (
             authority.trusted().domain_name("no name"),
-            "`no name` is no name",
+            "`no name` is not a valid server name",
         ),
     ] {
         let given = endpoint("https://127.0.0.1:1").tls_config(config);

@@ -123,7 +123,8 @@ async fn http2_can_be_assumed_where_a_server_does_not_say_it() {
     let tls = ServerTls::new(&authority.server(&[])).alpn(&[]);
     let front = TlsFront::start(&backend, tls).await;
     let text = super::failure(front.endpoint(authority.trusted())).await;
-    let expected = "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`)";
+    let expected = "TLS handshake failed: the server did not select HTTP/2 (missing selected ALPN \
+                    property `h2`)";
     assert!(text.starts_with(expected), "{text}");
 
     let endpoint = front.endpoint(authority.trusted().assume_http2(true));
@@ -192,7 +193,8 @@ async fn a_verifier_decides_alone() {
     assert!(text.ends_with("who is 127.0.0.1"), "{text}");
     let both = verified("127.0.0.1", authority.trusted()).expect_err("who decides?");
     assert!(
-        both.message().contains("a verifier decides alone"),
+        both.message()
+            .contains("a verifier replaces the trust roots"),
         "{both}"
     );
 }

@@ -21,12 +21,12 @@ async fn connections_are_made_with_the_certificates_of_their_time() {
     let endpoint = endpoint.tls_reload(&reload).expect("there is a host");
     let channel = over([endpoint], None).build();
     until(&channel, TransientFailure).await;
-    assert!(cause(&channel).contains("unknown issuer"));
+    assert!(cause(&channel).contains("unknown authority"));
 
     reload.set(authority.trusted()).expect("other roots");
     until_that(&channel, "the server to ask who this is", |status| {
         let (cause, _) = status.backends()[0].last_error().expect("it has failed");
-        cause.text().contains("asks for a client certificate")
+        cause.text().contains("requires a client certificate")
     })
     .await;
     let identity = authority.client("me").identity();
@@ -45,5 +45,5 @@ async fn connections_are_made_with_the_certificates_of_their_time() {
 
     backend.cut_connections();
     until(&channel, TransientFailure).await;
-    assert!(cause(&channel).contains("unknown issuer"));
+    assert!(cause(&channel).contains("unknown authority"));
 }

@@ -46,7 +46,7 @@ pub(super) fn endpoint(addr: &str, tls: bool) -> Result<Endpoint, String> {
 pub(super) fn uri(scheme: &str, authority: &str) -> Result<Uri, String> {
     let parts = Uri::builder().scheme(scheme).authority(authority);
     let uri = parts.path_and_query("/").build();
-    uri.map_err(|_| format!("`{authority}` is no name of a server"))
+    uri.map_err(|_| format!("`{authority}` is not a valid server name"))
 }
 
 /// A name as an authority has it: an IPv6 address is in brackets.

@@ -81,7 +81,7 @@ impl Probe {
             let why = match bounded(left, attempt).await {
                 Some(Ok(channel)) => return Ok(channel),
                 Some(Err(why)) => why,
-                None => format!("nothing came of it within {left:?}"),
+                None => format!("the attempt did not end within {left:?}"),
             };
             if Instant::now() + PAUSE >= deadline {
                 return Err(why);
@@ -105,7 +105,9 @@ impl Probe {
         request.set_timeout(self.rpc_timeout);
         match bounded(self.rpc_timeout, client.check(request)).await {
             Some(answer) => Ok(answer?.into_inner()),
-            None => Err(Status::deadline_exceeded("the call did not end by itself")),
+            None => Err(Status::deadline_exceeded(
+                "the call did not end within its timeout",
+            )),
         }
     }
 
@@ -114,7 +116,7 @@ impl Probe {
         match status.code() {
             Code::Unimplemented if self.gzip => format!(
                 "error: the server has no health service (grpc.health.v1.Health), or does not \
-                 take gzip: {message}"
+                 accept gzip: {message}"
             ),
             Code::Unimplemented => {
                 format!(

@@ -32,19 +32,19 @@ pub(crate) struct ProbeArgs {
         hide_default_value = true
     )]
     service: String,
-    /// Bounds connecting, with TLS and all
+    /// Time limit of the connection attempt, TLS handshake included
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::parse_duration)]
     connect_timeout: Duration,
-    /// Bounds the health check itself
+    /// Time limit of the health check call
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::parse_duration)]
     rpc_timeout: Duration,
-    /// Who the server is told asks
+    /// User agent sent to the server
     #[arg(long, value_name = "TEXT", default_value = "grpc_health_probe")]
     user_agent: String,
-    /// Send this header too; may be repeated
+    /// Send this header with the call; may be repeated
     #[arg(long, value_name = "NAME: VALUE", action = clap::ArgAction::Append)]
     rpc_header: Vec<String>,
-    /// Say on stderr what is done, and how long it takes
+    /// Print each step and its duration on stderr
     #[arg(short, alias = "v", value_name = "BOOL", action = Set, num_args = 0..=1)]
     #[arg(require_equals = true, value_parser = go::parse_bool)]
     #[arg(
@@ -53,7 +53,7 @@ pub(crate) struct ProbeArgs {
         hide_default_value = true
     )]
     verbose: bool,
-    /// Compress the request by gzip, and take a compressed answer
+    /// Compress the request with gzip, and accept a compressed response
     #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
     #[arg(require_equals = true, value_parser = go::parse_bool)]
     #[arg(
@@ -62,7 +62,7 @@ pub(crate) struct ProbeArgs {
         hide_default_value = true
     )]
     gzip: bool,
-    /// Connect by TLS
+    /// Connect with TLS
     #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
     #[arg(require_equals = true, value_parser = go::parse_bool)]
     #[arg(
@@ -77,10 +77,10 @@ pub(crate) struct ProbeArgs {
     /// Show this certificate (PEM) to a server that asks for one
     #[arg(long, value_name = "FILE")]
     tls_client_cert: Option<OsString>,
-    /// Its private key (PEM)
+    /// Private key (PEM) of the client certificate
     #[arg(long, value_name = "FILE")]
     tls_client_key: Option<OsString>,
-    /// Take whatever certificate the server shows. Anybody between can then answer
+    /// Accept every certificate. A host in between can then impersonate the server
     #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
     #[arg(require_equals = true, value_parser = go::parse_bool)]
     #[arg(

@@ -39,17 +39,18 @@ use crate::{
 
 /// Follow the health of many backends
 ///
-/// On a terminal this is a table, redrawn in place. Elsewhere every event is a line.
+/// On a terminal, the output is a table that is redrawn in place. Elsewhere, each event is
+/// a line.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     targets: TargetArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// End as soon as this is so
-    #[arg(long, value_enum, value_name = "WHAT")]
+    /// Exit when this condition holds
+    #[arg(long, value_enum, value_name = "CONDITION")]
     until: Option<Until>,
-    /// End after this time: with --until by exit code 4, else by 0
+    /// Exit after this time: with code 4 if --until is set, otherwise with code 0
     #[arg(long, value_name = "DURATION", value_parser = targets::duration)]
     timeout: Option<Duration>,
     #[command(flatten)]

@@ -45,11 +45,11 @@ async fn arguments_that_make_no_sense() {
         ),
         (
             "probe -addr :1 -connect-timeout=0s",
-            "it must be longer than zero",
+            "it must be longer than 0 s",
         ),
         (
             "probe -addr :1 -rpc-timeout -1s",
-            "it must be longer than zero",
+            "it must be longer than 0 s",
         ),
         (
             "probe -addr :1 -rpc-header secret",
@@ -99,7 +99,7 @@ async fn arguments_that_make_no_sense() {
         ),
         (
             "probe -addr :1 -tls -tls-server-name a/b",
-            "`a/b` is no name of a server",
+            "`a/b` is not a valid server name",
         ),
         ("completions", "<SHELL>"),
         ("completions tcl", "invalid value 'tcl'"),

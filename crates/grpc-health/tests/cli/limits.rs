@@ -48,7 +48,7 @@ async fn too_many_backends_for_the_open_files_is_our_limit() {
     let folder = TempDir::new().expect("a folder");
     let targets = targets(&folder, &door, 60);
     let is_told = |text: &str| {
-        text.contains("this command may open 32 files (ulimit -n), which is too few")
+        text.contains("this command may open 32 files (ulimit -n), but its connections need more")
             && !text.contains("os error")
     };
     let mut check = vec!["check"];

@@ -19,12 +19,12 @@ async fn each_mistake_has_its_own_text() {
         ("watch host:1 --until never", "any-serving"),
         ("watch host:1 --output xml", "json"),
         ("watch host:1 --timeout soon", "--timeout"),
-        ("check host:1 --timeout 0s", "more than nothing"),
+        ("check host:1 --timeout 0s", "longer than 0 s"),
         ("check host:1 --every 1ms", "at least 100ms"),
         ("check http://", "`http://`"),
-        ("watch nonsense://host", "`nonsense` is no known scheme"),
+        ("watch nonsense://host", "`nonsense` is not a known scheme"),
         ("watch host:port", "target `host:port`"),
-        ("watch ipv4:1.2.3", "no such address"),
+        ("watch ipv4:1.2.3", "not an IPv4 address"),
         ("list host:1 other:2", "other:2"),
         ("list dns://host", "dns:///host:port"),
         (
@@ -34,8 +34,11 @@ async fn each_mistake_has_its_own_text() {
         ("check host:1 --tls --tls-ca-cert Cargo.toml", "certificate"),
         ("check host:1 --tls-ca-cert Cargo.toml", "--tls"),
         ("check host:1 --tls --tls-client-cert a", "--tls-client-key"),
-        ("check http://host:1 --tls", "--tls rules out"),
-        ("check unix:/run/a.sock --tls", "--tls rules out"),
+        ("check http://host:1 --tls", "which --tls does not permit"),
+        (
+            "check unix:/run/a.sock --tls",
+            "which --tls does not permit",
+        ),
     ] {
         check(arguments, why).await;
     }

@@ -154,7 +154,7 @@ async fn the_request_is_compressed_where_that_is_asked_for() {
     let backend = Backend::start().await;
     probe(backend.addr(), "-gzip")
         .await
-        .fails(3, "or does not take gzip: Content is compressed");
+        .fails(3, "or does not accept gzip: Content is compressed");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_timeout_ends_it() {
             if !stderr_too && *expected == 3 {
                 let mut text = String::new();
                 errors.read_to_string(&mut text).expect("UTF-8");
-                let expected = "error: nothing reads stdout: it took nothing within 300ms\n";
+                let expected = "error: stdout is blocked: its reader read nothing within 300ms\n";
                 assert_eq!(text, expected, "{arguments:?}");
             }
         })

@@ -37,13 +37,15 @@ async fn a_server_whose_authority_is_trusted() {
         .await
         .is_serving();
 
-    probe(addr.clone(), &[])
-        .await
-        .fails(2, "the server's certificate is of an unknown issuer");
+    probe(addr.clone(), &[]).await.fails(
+        2,
+        "the server's certificate is signed by an unknown authority",
+    );
     let other = files.with("other.pem", &Authority::new().pem());
-    probe(addr, &["-tls-ca-cert", &other])
-        .await
-        .fails(2, "the server's certificate is of an unknown issuer");
+    probe(addr, &["-tls-ca-cert", &other]).await.fails(
+        2,
+        "the server's certificate is signed by an unknown authority",
+    );
 }
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn the_systems_authorities_are_trusted() {
     };
     let store = files.with("store.pem", &authority.pem());
     with_store(&store).await.is_serving();
-    let empty = "error: nobody is trusted: the system has no certificate authorities";
+    let empty = "error: no trust roots: the system has no certificate authorities";
     with_store("/nowhere/at/all.pem").await.fails(1, empty);
 }
 
@@ -71,7 +73,7 @@ async fn a_server_that_is_known_by_another_name() {
     let addr = front.addr().to_string();
     probe(addr.clone(), &["-tls-ca-cert", &ca]).await.fails(
         2,
-        "the server's certificate is not for `127.0.0.1`, but for `shop.example`",
+        "the server's certificate is not valid for `127.0.0.1`, but for `shop.example`",
     );
 
     let name = "-tls-server-name=shop.example";
@@ -109,7 +111,10 @@ async fn a_server_name_may_be_an_address_or_have_a_port() {
     }
     probe(addr, &["-tls-ca-cert", &ca, "-tls-server-name", "::2"])
         .await
-        .fails(2, "the server's certificate is not for `::2`, but for");
+        .fails(
+            2,
+            "the server's certificate is not valid for `::2`, but for",
+        );
 }
 
 // D297
@@ -205,7 +210,7 @@ async fn a_server_that_asks_for_a_certificate() {
         .is_serving();
     probe(addr, &["-tls-ca-cert", &ca])
         .await
-        .fails(2, "the server asks for a client certificate");
+        .fails(2, "the server requires a client certificate");
 }
 
 #[tokio::test]
@@ -240,7 +245,7 @@ async fn files_that_cannot_be_used() {
         ),
         (
             ["-tls-client-cert", &chain, "-tls-client-key", &other_key].to_vec(),
-            "identity: the private key is not that of the certificate",
+            "identity: the private key does not match the certificate",
         ),
     ] {
         probe("shop.example:443".to_owned(), &flags)

@@ -161,7 +161,7 @@ async fn a_file_that_is_not_there_is_told_once_and_its_backends_when_it_comes() 
     assert_eq!(missing["target"], target);
     let why = missing["error"].as_str().expect("a reason");
     assert!(
-        why.contains("No such file") && !why.contains("asked again"),
+        why.contains("No such file") && !why.contains("next attempt in"),
         "{why}"
     );
     fs::write(&path, format!("[{:?}]", backend.uri())).expect("the file can be written");

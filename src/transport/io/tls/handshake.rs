@@ -68,8 +68,8 @@ impl Client {
         match agreed || config.assume_http2 {
             true => Ok(Box::new(Secured { stream, offered })),
             false => Err(
-                "TLS handshake: the server does not say that it speaks HTTP/2 (ALPN `h2`); if it \
-                 does so all the same, see `assume_http2`"
+                "TLS handshake failed: the server did not select HTTP/2 (missing selected ALPN \
+                 property `h2`); `assume_http2` permits this"
                     .into(),
             ),
         }
@@ -89,11 +89,11 @@ fn blame(error: &io::Error, first_bytes: &FirstBytes, offered: Offered) -> Strin
                 describe_tls(error, offered)
             )
         }
-        (Some(error), _) => format!("TLS handshake: {}", describe_tls(error, offered)),
+        (Some(error), _) => format!("TLS handshake failed: {}", describe_tls(error, offered)),
         (None, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "TLS handshake: the server closed the connection".to_owned()
+            "TLS handshake failed: the server closed the connection".to_owned()
         }
-        (None, _) => format!("TLS handshake: {}", io_error::describe_io(error)),
+        (None, _) => format!("TLS handshake failed: {}", io_error::describe_io(error)),
     }
 }
 

@@ -51,7 +51,7 @@ impl Prepared {
         let verifier = verifier.map(ContainedVerifier::new);
         let decides: Arc<dyn ServerCertVerifier> = match &verifier {
             Some(_) if config.has_roots() => {
-                return Err("a verifier decides alone; it takes no certificates to trust".into());
+                return Err("a verifier replaces the trust roots; do not set both".into());
             }
             Some(verifier) => verifier.clone(),
             None => Arc::new(Verifier::new(roots(&config)?, provider.clone())?),
@@ -125,8 +125,8 @@ fn roots(config: &ClientTlsConfig) -> Result<Roots, String> {
     }
     match roots.authorities.is_empty() {
         true => Err(format!(
-            "nobody is trusted: give a `ca_certificate`, or enable the feature \
-             `tls-native-roots` or `tls-webpki-roots` and say `with_enabled_roots`{missing}"
+            "no trust roots configured: set a `ca_certificate`, or enable the feature \
+             `tls-native-roots` or `tls-webpki-roots` and call `with_enabled_roots`{missing}"
         )),
         false => Ok(roots),
     }
@@ -146,7 +146,7 @@ fn add_native_roots(config: &ClientTlsConfig, roots: &mut Roots) -> String {
         false => {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
             format!(
-                "; the system's store gave no authority: {}",
+                "; the certificate store of the system has no authority: {}",
                 errors.join(", ")
             )
         }
@@ -165,12 +165,12 @@ fn provider() -> Result<Arc<CryptoProvider>, String> {
     let provider = Ok(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc")))]
     let provider =
-        Err("nothing computes: enable the feature `tls-ring` or `tls-aws-lc`".to_owned());
+        Err("no TLS crypto provider: enable the feature `tls-ring` or `tls-aws-lc`".to_owned());
     provider.map(Arc::new)
 }
 
 pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     let bare = host.trim_matches(['[', ']']);
     ServerName::try_from(bare.to_owned())
-        .map_err(|_| format!("`{host}` is no name that a server's certificate could have"))
+        .map_err(|_| format!("`{host}` is not a valid server name in a certificate"))
 }

@@ -189,7 +189,7 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
     let error = outcome.await.expect_err("nothing can be written");
     assert_eq!(
         error.to_string(),
-        "TLS: the server asks for a client certificate"
+        "TLS: the server requires a client certificate"
     );
 }
 
@@ -266,8 +266,8 @@ async fn a_clock_before_1970_fails_the_handshake_in_words() {
     let failure = shake_hands(prepared, server).await.expect_err("no time");
     assert_eq!(
         failure.text(),
-        "TLS handshake: the clock of this host is before 1970, so no certificate is valid yet; \
-         set the clock"
+        "TLS handshake failed: the clock of this host is before 1970, so no certificate is valid \
+         yet; set the clock"
     );
 }
 

@@ -210,7 +210,7 @@ impl fmt::Display for ShortKey {
         let bits = self.bits;
         write!(
             f,
-            "its RSA key has {bits} bits, and TLS takes {RSA_BITS} at least"
+            "its RSA key has {bits} bits, and TLS requires at least {RSA_BITS} bits"
         )
     }
 }

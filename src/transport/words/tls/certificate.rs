@@ -35,7 +35,7 @@ pub(super) fn describe_certificate(why: &CertificateError, offered: Offered) -> 
         Why::UnhandledCriticalExtension => {
             "the server's certificate has a critical extension that rustls does not know"
         }
-        Why::UnknownIssuer => "the server's certificate is of an unknown issuer",
+        Why::UnknownIssuer => "the server's certificate is signed by an unknown authority",
         Why::UnknownRevocationStatus => {
             "no revocation list tells whether the server's certificate is revoked"
         }
@@ -50,7 +50,7 @@ pub(super) fn describe_certificate(why: &CertificateError, offered: Offered) -> 
         }
         #[allow(deprecated, reason = "older versions of rustls say it")]
         Why::UnsupportedSignatureAlgorithm => {
-            "the server's certificate is signed by an algorithm that rustls does not take"
+            "the server's certificate is signed by an algorithm that rustls does not support"
         }
         Why::UnsupportedSignatureAlgorithmContext {
             signature_algorithm_id: signature,
@@ -60,7 +60,7 @@ pub(super) fn describe_certificate(why: &CertificateError, offered: Offered) -> 
             signature_algorithm_id: signature,
             public_key_algorithm_id: key,
         } => return unsupported(signature, Some(key), offered),
-        Why::NotValidForName => "the server's certificate is not for the name that is asked for",
+        Why::NotValidForName => "the server's certificate is not valid for the requested name",
         Why::NotValidForNameContext {
             expected,
             presented,
@@ -92,13 +92,15 @@ fn unsupported(signature: &[u8], key: Option<&[u8]>, offered: Offered) -> String
     let p521 = is_ecdsa_with_sha512(signature) || key.is_some_and(is_p521);
     match key {
         _ if p521 && !offered.p521 => format!(
-            "the server's certificate is signed by {by}, with a key of P-521 perhaps: {P521_NEEDS}"
+            "the server's certificate is signed by {by}, perhaps with a P-521 key: {P521_NEEDS}"
         ),
         Some(key) => {
             let key = algorithm(key);
-            format!("a signature by {by} does not fit its key, which is of {key}")
+            format!("a signature by {by} does not match its key, which is of {key}")
         }
-        None => format!("the server's certificate is signed by {by}, which rustls does not take"),
+        None => {
+            format!("the server's certificate is signed by {by}, which rustls does not support")
+        }
     }
 }
 
@@ -106,8 +108,8 @@ fn not_for(expected: &ServerName<'_>, presented: &[String]) -> String {
     let expected = expected.to_str();
     if presented.is_empty() {
         return format!(
-            "the server's certificate is not for `{expected}`: it has no names, which is what \
-             `subjectAltName` is for"
+            "the server's certificate is not valid for `{expected}`: it has no names \
+             (`subjectAltName`)"
         );
     }
     let names = presented.iter().take(NAMES).map(|name| bare(name));
@@ -118,7 +120,7 @@ fn not_for(expected: &ServerName<'_>, presented: &[String]) -> String {
     }
     let names = names.join(", ");
     let names = sanitize_peer_text(&names);
-    format!("the server's certificate is not for `{expected}`, but for {names}")
+    format!("the server's certificate is not valid for `{expected}`, but for {names}")
 }
 
 /// A name as it is, of `DnsName("…")` or `IpAddress(…)`.
@@ -154,12 +156,12 @@ fn describe_webpki(why: &Webpki) -> String {
             "the server's certificate is not well-formed X.509"
         }
         Webpki::CaUsedAsEndEntity => {
-            "the server's certificate is that of an authority (CA:TRUE); it is accepted where it \
-             is itself among those that are trusted"
+            "the server's certificate is a CA certificate (CA:TRUE); it is accepted only if it is \
+             a trust root itself"
         }
         Webpki::EmptyEkuExtension => "the extended key usage of the server's certificate is empty",
         Webpki::EndEntityUsedAsCa => {
-            "the server's certificate is signed by one that is not of an authority (CA:FALSE)"
+            "the server's certificate is signed by a certificate that is not a CA (CA:FALSE)"
         }
         Webpki::ExtensionValueInvalid | Webpki::MalformedExtensions => {
             "an extension of the server's certificate is malformed"
@@ -174,7 +176,7 @@ fn describe_webpki(why: &Webpki) -> String {
         | Webpki::MaximumPathBuildCallsExceeded
         | Webpki::MaximumPathDepthExceeded
         | Webpki::MaximumSignatureChecksExceeded => {
-            "the server's certificates are too many, or too intricate, to be verified"
+            "the server's certificates are too many, or too complex, to be verified"
         }
         Webpki::NameConstraintViolation => {
             "the authority of the server's certificate may not sign its names"
@@ -183,10 +185,10 @@ fn describe_webpki(why: &Webpki) -> String {
             "the chain of the server's certificate is longer than its authority allows"
         }
         Webpki::SignatureAlgorithmMismatch => {
-            "the server's certificate names two algorithms for one signature"
+            "the server's certificate names 2 algorithms for 1 signature"
         }
         Webpki::UnsupportedCertVersion => {
-            "the server's certificate is of X.509 version 1 or 2, which has no place for names; \
+            "the server's certificate is of X.509 version 1 or 2, which has no field for names; \
              issue one of version 3"
         }
         Webpki::UnsupportedCriticalExtension => {
@@ -195,7 +197,7 @@ fn describe_webpki(why: &Webpki) -> String {
         Webpki::UnsupportedNameType => {
             "the server's certificate has names of a kind that rustls does not know"
         }
-        Webpki::UnknownIssuer => "the server's certificate is of an unknown issuer",
+        Webpki::UnknownIssuer => "the server's certificate is signed by an unknown authority",
         Webpki::CertRevoked => "the server's certificate is revoked",
         Webpki::UnknownRevocationStatus => {
             "no revocation list tells whether the server's certificate is revoked"
@@ -245,8 +247,8 @@ pub(super) fn describe_crl(why: &CertRevocationListError) -> String {
         Why::UnsupportedDeltaCrl => "it lists changes only",
         Why::UnsupportedIndirectCrl => "it lists certificates of other issuers",
         Why::UnsupportedRevocationReason => "it gives an unknown reason for a revocation",
-        Why::Other(_) => "rustls has no use for it",
-        _ => "rustls has no use for it",
+        Why::Other(_) => "rustls cannot use it",
+        _ => "rustls cannot use it",
     };
     crl(text)
 }

@@ -50,10 +50,11 @@ pub(in crate::transport) fn describe_tls(error: &Error, offered: Offered) -> Str
             }
             _ => "the client hello cannot be encrypted",
         },
-        Error::NoCertificatesPresented => "the server showed no certificate",
+        Error::NoCertificatesPresented => "the server sent no certificate",
         Error::UnsupportedNameType => "the name of the server is neither a DNS name nor an address",
         Error::DecryptError => {
-            "the server sent bytes that cannot be decrypted; a host between may have changed them"
+            "the server sent bytes that cannot be decrypted; a host in between may have changed \
+             them"
         }
         Error::EncryptError => "a message is too large to be encrypted",
         Error::FailedToGetCurrentTime => {
@@ -65,9 +66,9 @@ pub(in crate::transport) fn describe_tls(error: &Error, offered: Offered) -> Str
         Error::NoApplicationProtocol => "the server does not speak HTTP/2 (ALPN `h2`)",
         Error::BadMaxFragmentSize => "the maximum size of fragments is out of range",
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            "the private key is not that of the certificate"
+            "the private key does not match the certificate"
         }
-        Error::InconsistentKeys(_) => "the private key does not tell its public key",
+        Error::InconsistentKeys(_) => "the public key of the private key is unknown",
         Error::General(why) => return sanitize_peer_text(why).into_owned(),
         Error::Other(why) => return sanitize_peer_text(&why.to_string()).into_owned(),
         other => return sanitize_peer_text(&other.to_string()).into_owned(),

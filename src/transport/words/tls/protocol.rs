@@ -11,25 +11,27 @@ pub(super) fn describe_message(why: &InvalidMessage) -> String {
         Why::CertificatePayloadTooLarge => "its certificates are larger than 64 KiB",
         Why::HandshakePayloadTooLarge => "a message of the handshake is larger than 64 KiB",
         Why::InvalidCcs => "its change of ciphers is malformed",
-        Why::InvalidContentType => "its first byte is of no kind of TLS record",
+        Why::InvalidContentType => "its first byte does not denote a TLS record",
         Why::InvalidCertificateStatusType => "its certificate status is of an unknown type",
         Why::InvalidCertRequest => "its request for a certificate has a context",
         Why::InvalidDhParams => "its Diffie-Hellman parameters are malformed",
-        Why::InvalidEmptyPayload => "a record is empty that must not be",
+        Why::InvalidEmptyPayload => "a record is empty",
         Why::InvalidKeyUpdate => "its key update is malformed",
         Why::InvalidServerName => "its server name is malformed",
         Why::MessageTooLarge => "a record is larger than TLS allows",
-        Why::MessageTooShort => "a message is shorter than it says",
+        Why::MessageTooShort => "a message is shorter than its length field",
         Why::MissingKeyExchange => "it names no groups for the key exchange",
         Why::NoSignatureSchemes => "its list of signature schemes is empty",
         Why::UnknownProtocolVersion => "a record is of an unknown version of TLS",
-        Why::UnsupportedCompression => "it compresses, which TLS no longer does",
+        Why::UnsupportedCompression => "it uses compression, which TLS no longer allows",
         Why::UnsupportedCurveType => "its elliptic curve is of an unknown kind",
         Why::UnsupportedKeyExchangeAlgorithm(_) => "its key exchange is not ECDHE",
         Why::EmptyTicketValue => "its session ticket is empty",
-        Why::IllegalEmptyValue => "a value is empty that must not be",
+        Why::IllegalEmptyValue => "a value is empty",
         Why::PreSharedKeyIsNotFinalExtension => "its pre-shared key is not the last extension",
-        Why::UnknownHelloRetryRequestExtension => "it asks again with an unknown extension",
+        Why::UnknownHelloRetryRequestExtension => {
+            "its hello retry request has an unknown extension"
+        }
         Why::UnknownCertificateExtension => "its certificate comes with an unknown extension",
         Why::MissingData(of) => return malformed(&format!("`{of}` is cut short")),
         Why::TrailingData(of) => return malformed(&format!("`{of}` is longer than it should be")),
@@ -53,11 +55,12 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
     use PeerMisbehaved as Why;
     let text = match why {
         Why::AttemptedDowngradeToTls12WhenTls13IsSupported => {
-            "it chose TLS 1.2 though both sides speak TLS 1.3; a host between may have interfered"
+            "it chose TLS 1.2 although both sides speak TLS 1.3; a host in between may have \
+             interfered"
         }
         Why::BadCertChainExtensions => "an extension beside a certificate is malformed",
         Why::SelectedDifferentCipherSuiteAfterRetry => {
-            "it chose another cipher suite after it asked again"
+            "it chose another cipher suite after its hello retry request"
         }
         Why::DisallowedEncryptedExtension => "it encrypted an extension that belongs elsewhere",
         Why::DuplicateEncryptedExtensions
@@ -70,9 +73,9 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
         | Why::RejectedEarlyDataInterleavedWithHandshakeMessage
         | Why::TooMuchEarlyDataReceived => "it broke the rules of early data",
         Why::UnsolicitedEchExtension => {
-            "it answered an encrypted client hello, which there was not"
+            "it answered an encrypted client hello that the client did not send"
         }
-        Why::HandshakeHashVariedAfterRetry => "it took another hash after it asked again",
+        Why::HandshakeHashVariedAfterRetry => "it chose another hash after its hello retry request",
         Why::IllegalHelloRetryRequestWithEmptyCookie
         | Why::IllegalHelloRetryRequestWithNoChanges
         | Why::IllegalHelloRetryRequestWithOfferedGroup
@@ -81,21 +84,21 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
         | Why::IllegalHelloRetryRequestWithUnsupportedVersion
         | Why::IllegalHelloRetryRequestWithWrongSessionId
         | Why::IllegalHelloRetryRequestWithInvalidEch => {
-            "it asked again for what the client had said, or cannot say"
+            "its hello retry request asks for values that the client sent, or cannot send"
         }
         Why::IllegalMiddleboxChangeCipherSpec => "it changed ciphers at the wrong moment",
-        Why::IllegalTlsInnerPlaintext => "what it encrypted has no kind of record",
+        Why::IllegalTlsInnerPlaintext => "an encrypted record has no type",
         Why::InvalidCertCompression => "its compressed certificate cannot be decompressed",
-        Why::InvalidKeyShare => "its part of the key exchange is not a key",
+        Why::InvalidKeyShare => "its key share is not a valid key",
         Why::KeyEpochWithPendingFragment | Why::MessageInterleavedWithHandshakeMessage => {
-            "it cut a message of the handshake in two by another"
+            "it sent a message within another message of the handshake"
         }
-        Why::MissingKeyShare => "its part of the key exchange is missing",
+        Why::MissingKeyShare => "its key share is missing",
         Why::ResumptionAttemptedWithVariedEms
         | Why::ResumptionOfferedWithVariedCipherSuite
         | Why::ResumptionOfferedWithVariedEms
         | Why::ResumptionOfferedWithIncompatibleCipherSuite => {
-            "it resumed a session by other means than it began with"
+            "it resumed a session with other parameters"
         }
         Why::SelectedInvalidPsk | Why::SelectedUnofferedPsk => {
             "it chose a pre-shared key that the client did not offer"
@@ -107,35 +110,41 @@ pub(super) fn describe_misbehaviour(why: &PeerMisbehaved) -> String {
             "it chose a protocol that the client did not offer (ALPN)"
         }
         Why::SelectedUnofferedCertCompression => {
-            "it compressed its certificate in a way that the client did not offer"
+            "it compressed its certificate by an algorithm that the client did not offer"
         }
         Why::SelectedUnofferedCipherSuite => {
             "it chose a cipher suite that the client did not offer"
         }
-        Why::SelectedUnofferedCompression => "it chose to compress, which the client did not offer",
+        Why::SelectedUnofferedCompression => "it chose compression, which the client did not offer",
         Why::SelectedUnofferedKxGroup | Why::WrongGroupForKeyShare => {
             "it chose a group for the key exchange that the client did not offer"
         }
         Why::SelectedUnusableCipherSuiteForVersion => {
             "it chose a cipher suite of another version of TLS"
         }
-        Why::ServerEchoedCompatibilitySessionId => "it repeated a session that is made up",
-        Why::ServerHelloMustOfferUncompressedEcPoints => "it takes compressed curve points alone",
+        Why::ServerEchoedCompatibilitySessionId => {
+            "it resumed a session ID that the client made up"
+        }
+        Why::ServerHelloMustOfferUncompressedEcPoints => "it accepts only compressed curve points",
         Why::SignedKxWithWrongAlgorithm => {
-            "it signed the key exchange by another algorithm than it chose"
+            "it did not sign the key exchange by the algorithm that it chose"
         }
         Why::SignedHandshakeWithUnadvertisedSigScheme => {
-            "it signed the handshake in a way that the client did not offer"
+            "it signed the handshake by a scheme that the client did not offer"
         }
         Why::TooManyEmptyFragments => "it sent too many empty records",
         Why::TooManyKeyUpdateRequests => "it asked for too many key updates",
-        Why::TooManyRenegotiationRequests => "it asked to negotiate again too often",
+        Why::TooManyRenegotiationRequests => "it requested too many renegotiations",
         Why::TooManyWarningAlertsReceived => "it sent too many warnings",
-        Why::UnexpectedCleartextExtension => "it sent in the clear what has to be encrypted",
+        Why::UnexpectedCleartextExtension => {
+            "it sent an extension in plaintext that must be encrypted"
+        }
         Why::UnsolicitedCertExtension
         | Why::UnsolicitedEncryptedExtension
         | Why::UnsolicitedSctList
-        | Why::UnsolicitedServerHelloExtension => "it sent an extension without being asked",
+        | Why::UnsolicitedServerHelloExtension => {
+            "it sent an extension that the client did not request"
+        }
         other => return broke(&spaced(other, ' ')),
     };
     broke(text)
@@ -153,10 +162,10 @@ pub(super) fn describe_incompatibility(why: &PeerIncompatible) -> String {
             "the server lacks extended master secrets (RFC 7627), which this client requires"
         }
         Why::IncorrectCertificateTypeExtension | Why::UnsolicitedCertificateTypeExtension => {
-            "the server shows a bare key, or wants one, where the client has certificates"
+            "the server sends or requires a raw public key, but the client uses certificates"
         }
-        Why::KeyShareExtensionRequired => "the server misses a key share",
-        Why::NamedGroupsExtensionRequired => "the server misses the groups of the key exchange",
+        Why::KeyShareExtensionRequired => "the server lacks a key share",
+        Why::NamedGroupsExtensionRequired => "the server lacks the groups of the key exchange",
         Why::NoCertificateRequestSignatureSchemesInCommon | Why::NoSignatureSchemesInCommon => {
             "the server and the client have no signature scheme in common"
         }
@@ -169,21 +178,23 @@ pub(super) fn describe_incompatibility(why: &PeerIncompatible) -> String {
         Why::NoKxGroupsInCommon => {
             "the server and the client have no group for the key exchange in common"
         }
-        Why::NullCompressionRequired => "the server wants to compress, which TLS no longer does",
+        Why::NullCompressionRequired => {
+            "the server requires compression, which TLS no longer allows"
+        }
         Why::ServerDoesNotSupportTls12Or13 => "the server speaks neither TLS 1.2 nor TLS 1.3",
         Why::ServerSentHelloRetryRequestWithUnknownExtension => {
-            "the server asks again with an unknown extension"
+            "the hello retry request of the server has an unknown extension"
         }
         Why::ServerTlsVersionIsDisabledByOurConfig => {
             "the server chose a version of TLS that this client does not speak"
         }
-        Why::SignatureAlgorithmsExtensionRequired => "the server misses the signature algorithms",
+        Why::SignatureAlgorithmsExtensionRequired => "the server lacks the signature algorithms",
         Why::SupportedVersionsExtensionRequired
         | Why::Tls12NotOffered
         | Why::Tls12NotOfferedOrEnabled
         | Why::Tls13RequiredForQuic => "the server and the client have no version of TLS in common",
         Why::ServerRejectedEncryptedClientHello(_) => {
-            "the server does not take encrypted client hellos"
+            "the server does not accept encrypted client hellos"
         }
         other => return format!("the server is not compatible: {}", spaced(other, ' ')),
     };

@@ -93,17 +93,16 @@ fn what_is_wrong_with_a_certificate() {
     };
     is_told_bare(
         not_for(&["DnsName(\"b.example\")", "IpAddress(::1)"]),
-        "the server's certificate is not for `a.example`, but for `b.example`, `::1`",
+        "the server's certificate is not valid for `a.example`, but for `b.example`, `::1`",
     );
     is_told_bare(
         not_for(&[]),
-        "the server's certificate is not for `a.example`: it has no names, which is what \
-         `subjectAltName` is for",
+        "the server's certificate is not valid for `a.example`: it has no names (`subjectAltName`)",
     );
     is_told_bare(
         not_for(&["DnsName(\"x\")"; 10]),
-        "the server's certificate is not for `a.example`, but for `x`, `x`, `x`, `x`, `x`, `x`, \
-         `x`, `x`, 2 more",
+        "the server's certificate is not valid for `a.example`, but for `x`, `x`, `x`, `x`, `x`, \
+         `x`, `x`, `x`, 2 more",
     );
     is_told_bare(
         Why::InvalidPurposeContext {
@@ -121,8 +120,8 @@ fn what_is_wrong_with_a_certificate() {
     is_told_bare(own, &own_text);
     is_told_bare(
         of_webpki(Webpki::CaUsedAsEndEntity),
-        "the server's certificate is that of an authority (CA:TRUE); it is accepted where it is \
-         itself among those that are trusted",
+        "the server's certificate is a CA certificate (CA:TRUE); it is accepted only if it is a \
+         trust root itself",
     );
 }
 
@@ -136,13 +135,13 @@ fn a_signature_that_needs_p521_names_the_feature() {
     };
     is_told_bare(
         unsupported(&ECDSA_WITH_SHA512),
-        "the server's certificate is signed by ECDSA with SHA-512, with a key of P-521 perhaps: \
-         P-521 needs the feature `tls-aws-lc` without `tls-ring`, or aws-lc-rs as the \
-         `CryptoProvider` of the process",
+        "the server's certificate is signed by ECDSA with SHA-512, perhaps with a P-521 key: P-521 \
+         needs the feature `tls-aws-lc` without `tls-ring`, or aws-lc-rs as the `CryptoProvider` \
+         of the process",
     );
     is_told_bare(
         unsupported(&RSA_WITH_SHA1),
-        "the server's certificate is signed by RSA with SHA-1, which rustls does not take",
+        "the server's certificate is signed by RSA with SHA-1, which rustls does not support",
     );
     let of_key = Why::UnsupportedSignatureAlgorithmForPublicKeyContext {
         signature_algorithm_id: RSA_WITH_SHA1.to_vec(),
@@ -153,7 +152,7 @@ fn a_signature_that_needs_p521_names_the_feature() {
     is_told(
         of_key.into(),
         FULL,
-        "a signature by RSA with SHA-1 does not fit its key, which is of P-521",
+        "a signature by RSA with SHA-1 does not match its key, which is of P-521",
     );
     let failure = Error::AlertReceived(AlertDescription::HandshakeFailure);
     let text = describe_tls(&failure, BARE);
@@ -169,14 +168,14 @@ fn alerts_about_the_clients_certificate_depend_on_whether_it_has_one() {
     is_told(
         unknown(),
         FULL,
-        "the server does not take the client's certificate: the server does not know its issuer \
+        "the server does not accept the client's certificate: the server does not know its issuer \
          (alert unknown_ca)",
     );
     is_told(
         unknown(),
         BARE,
-        "the server does not take the client, which has no certificate; `identity` sets one \
-         (alert unknown_ca)",
+        "the server does not accept a client without a certificate; `identity` sets one (alert \
+         unknown_ca)",
     );
 }
 

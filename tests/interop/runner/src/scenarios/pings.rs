@@ -19,7 +19,7 @@ fn hello() -> HelloRequest {
 }
 
 /// What the log says of a backend that counts.
-const TOO_MANY: &str = "too many keepalive PINGs";
+const TOO_MANY: &str = "closed the connection for too_many_pings";
 
 /// A PING every ten seconds is too often for servers whose owner did not permit it. The
 /// channel hears `too_many_pings`, doubles the interval, and goes on.
