@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, ChannelStatus, Cursor, Picker},
+    routing::{BackendId, BackendStatus, ChannelStatus, Choice, Cursor, Picker, Rotation},
     subchannel::Report,
 };
 
@@ -448,7 +448,7 @@ impl<C> Publication<C> {
         let picker = match self.state {
             Ready => Picker::Ready {
                 backends: self.ready.into(),
-                cursor: Arc::clone(cursor),
+                choice: Choice::Rotation(Rotation::new(Arc::clone(cursor))),
             },
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,

@@ -18,9 +18,9 @@ use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
-    routing::{Board, ChannelStatus, Cursor, Picker},
+    routing::{Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, Rotation},
     transport::{
-        BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
+        BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, OutgoingRequest, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
     util::in_flight::InFlight,
@@ -39,9 +39,13 @@ fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Co
         1 => Picker::Idle,
         _ => Picker::Ready {
             backends: Box::default(),
-            cursor: cursor.clone(),
+            choice: Choice::Rotation(Rotation::new(cursor.clone())),
         },
     }
+}
+
+fn request() -> OutgoingRequest {
+    OutgoingRequest::new(Request::new(Body::empty()))
 }
 
 /// Only the generation is looked at.
@@ -60,8 +64,9 @@ fn status(generation: u64) -> ChannelStatus {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let slot = match try_admit(&board, false, true) {
-            Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn).await,
+        let mut info = request();
+        let slot = match try_admit(&board, false, true, &mut info) {
+            Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn, &mut info).await,
             Ok(Admission::Now(slot)) => Ok(slot),
             Ok(Admission::Failing) => unreachable!("it has waited"),
             Err(error) => Err(error),
@@ -118,9 +123,13 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 
 /// As a call asks.
 async fn slot(board: &Board) -> CallSlot {
-    match try_admit(board, false, true).expect("no failure") {
+    let mut info = request();
+    match try_admit(board, false, true, &mut info).expect("no failure") {
         Admission::Now(slot) => slot,
-        Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
+        Admission::Later { had_turn } => {
+            let slot = wait(board, false, had_turn, &mut info).await;
+            slot.expect("no failure")
+        }
         Admission::Failing => unreachable!("it has waited"),
     }
 }
@@ -160,9 +169,9 @@ async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<ConnectionGro
         backends.push(connections);
         peers.push(peer);
     }
-    let cursor = Arc::new(Cursor::new(0));
+    let choice = Choice::Rotation(Rotation::new(Arc::new(Cursor::new(0))));
     let backends = backends.into();
-    (Picker::Ready { backends, cursor }, peers)
+    (Picker::Ready { backends, choice }, peers)
 }
 
 fn backends<'a>(calls: impl IntoIterator<Item = &'a CallSlot>) -> Vec<u64> {
@@ -213,6 +222,23 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     );
     drop((fourth, fifth));
     assert_eq!(backends([&soon(slot(&board)).await]), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_may_ask_for_path_and_headers_before_each_attempt() {
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
+    let (picker, _peers) = ready(&board, 1, 1).await;
+    board.publish(status(1), picker, None, None);
+    let request = Request::post("/demo.v1.Greeter/SayHello").header("x-shard", "2");
+    let request = request.body(Body::empty()).expect("a request");
+    let mut request = OutgoingRequest::new(request);
+    for _ in 0..2 {
+        assert_eq!(PickInfo::path(&request), "/demo.v1.Greeter/SayHello");
+        assert_eq!(request.headers().get("x-shard").expect("it is there"), "2");
+        request.prefetch().await.expect("it has no body");
+        let exchange = soon(slot(&board)).await.open(&mut request);
+        drop(exchange.expect("a stream"));
+    }
 }
 
 /// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.
