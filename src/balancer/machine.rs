@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, ChannelStatus, Choice, Cursor, Picker, Rotation},
+    routing::{BackendId, BackendStatus, ChannelStatus, Choice, Cursor, Picker},
     subchannel::Report,
 };
 
@@ -68,6 +68,8 @@ pub(crate) struct Balancer<E, C> {
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
+    /// The policy's last word: every backend runs, and one that is named does so at once.
+    pub(super) runs_all: bool,
 }
 
 /// What calls and users see, at one moment.
@@ -119,7 +121,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             } else {
                 ChannelPhase::Idle
             },
-            policy: Policy::RoundRobin,
+            policy: Policy::new(),
             config: match configured {
                 true => Config::InForce,
                 false => Config::Awaited,
@@ -132,6 +134,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             emptied_until: None,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
+            runs_all: false,
         }
     }
 
@@ -256,10 +259,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let before = self.state();
         self.phase = ChannelPhase::Active;
         self.expect_backends(now);
-        if let Policy::PickFirst(pick_first) = &mut self.policy {
-            pick_first.begin(now);
-        }
-        let mut effects = self.start_all(now);
+        self.policy.begin(now);
+        let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;
         effects
     }
@@ -273,6 +274,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.state();
         self.phase = ChannelPhase::Idle;
+        self.runs_all = false;
         self.expect_backends(now);
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
@@ -290,7 +292,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = (self.state(), self.cause());
         self.config = Config::InForce;
-        let mut effects = self.start_all(now);
+        let mut effects = self.run_by_policy(now);
         effects.changed |= (self.state(), self.cause()) != before;
         effects
     }
@@ -359,6 +361,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
         effects
+    }
+
+    /// How calls choose among the READY backends. `cursor` is the channel's.
+    pub(crate) fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
+        self.policy.choice(cursor)
     }
 
     /// What calls and users are to see from now on.
@@ -444,11 +451,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
 impl<C> Publication<C> {
     /// Its two halves: what users see, and what calls use.
-    pub(crate) fn split(self, generation: u64, cursor: &Arc<Cursor>) -> (ChannelStatus, Picker<C>) {
+    pub(crate) fn split(self, generation: u64, choice: Choice) -> (ChannelStatus, Picker<C>) {
         let picker = match self.state {
             Ready => Picker::Ready {
                 backends: self.ready.into(),
-                choice: Choice::Rotation(Rotation::new(Arc::clone(cursor))),
+                choice,
             },
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,
