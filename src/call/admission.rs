@@ -93,7 +93,17 @@ pub(super) async fn wait(
     let mut routing_changed = board.routing_changed();
     let mut ticket: Option<Ticket<CallSlot>> = None;
     loop {
-        match ask(board, patient)? {
+        let is_ready = ask(board, patient)?;
+        // A call has its own turn before it joins those that found every backend full. One that
+        // joined at once would be served in the turn of another.
+        if is_ready && ticket.is_none() && !had_turn {
+            match try_admit(board, patient, true, info)? {
+                Admission::Now(slot) => return Ok(slot),
+                Admission::Later { had_turn: had } => had_turn = had,
+                Admission::Failing => unreachable!("it has waited"),
+            }
+        }
+        match is_ready {
             true => {
                 // First join, then look for free slots, in a routing loaded
                 // after that: whoever frees or publishes one before is seen

@@ -1,7 +1,7 @@
 //! Calls that wait, against a balancer that publishes as fast as it can; and calls that a
 //! peer ends when their time does.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 
@@ -199,6 +199,47 @@ async fn calls_that_waited_for_backends_take_turns() {
 }
 
 // R33
+/// On several threads one call may take its turn while others join the queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_that_waited_on_several_threads_take_turns() {
+    const CALLS: u64 = 32;
+    const BACKENDS: u64 = 4;
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLS as usize);
+    let (picker, _peers) = ready(&board, BACKENDS, 100).await;
+    let (board, ready) = (Arc::new(board), picker.backends().to_vec());
+    for round in 0..1_000 {
+        let barrier = Arc::new(Barrier::new(CALLS as usize + 1));
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLS {
+            let (board, barrier) = (board.clone(), barrier.clone());
+            calls.spawn(async move {
+                let mut slot = pin!(slot(&board));
+                assert!(slot.as_mut().now_or_never().is_none(), "it waits");
+                barrier.wait().await;
+                slot.await
+            });
+        }
+        barrier.wait().await;
+        let picker = Picker::Ready {
+            backends: ready.clone().into(),
+            choice: Choice::Rotation(Rotation::new(Arc::new(Cursor::new(0)))),
+        };
+        board.publish(status(2 * round + 1), picker, None, None);
+        let calls = soon(calls.join_all()).await;
+        let mut turns = [0; BACKENDS as usize];
+        for backend in backends(&calls) {
+            turns[backend as usize] += 1;
+        }
+        assert_eq!(
+            turns,
+            [CALLS / BACKENDS; BACKENDS as usize],
+            "round {round}"
+        );
+        board.publish(status(2 * round + 2), Picker::Connecting, None, None);
+    }
+}
+
+// R33
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
@@ -222,6 +263,32 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     );
     drop((fourth, fifth));
     assert_eq!(backends([&soon(slot(&board)).await]), [2]);
+}
+
+// R33
+#[tokio::test(start_paused = true)]
+async fn calls_in_the_queue_take_one_turn_each() {
+    let board = Board::new(status(0), Picker::Connecting, None, None, 6);
+    let (picker, _peers) = ready(&board, 3, 1).await;
+    board.publish(status(1), picker, None, None);
+    let mut calls = VecDeque::new();
+    for _ in 0..3 {
+        calls.push_back(soon(slot(&board)).await);
+    }
+    let mut waiting: VecDeque<_> = (0..6).map(|_| Box::pin(slot(&board))).collect();
+    for call in &mut waiting {
+        assert!(call.now_or_never().is_none(), "all are full");
+    }
+    for backend in [0, 1, 2, 0, 1, 2] {
+        drop(calls.pop_front());
+        let oldest = waiting.pop_front().expect("there are six");
+        calls.push_back(soon(oldest).await);
+        assert_eq!(backends(calls.back()), [backend]);
+    }
+    drop(calls);
+    for backend in [0, 1, 2] {
+        assert_eq!(backends([&soon(slot(&board)).await]), [backend]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
