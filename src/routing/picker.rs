@@ -13,11 +13,11 @@
 //! # Another way to choose
 //!
 //! A policy that does not rotate is another variant of [`Choice`], in a file of its own. Nothing
-//! else here changes, and rotation pays nothing for it: the tag of `Choice` is also that of
-//! [`Picker`], which each pick looks at. What it has to know of the backends is in its variant.
-//! The balancer makes that anew for each publication.
-//! A policy that has calls wait, though another backend is READY, is more than that: it is a
-//! variant of [`Pick`].
+//! here changes, and rotation pays a comparison for it. What the policy knows of the backends is
+//! in its variant, which the balancer makes anew for each publication.
+//!
+//! A policy that lets a call wait, though a backend is READY, needs more: backends that are not
+//! READY in its variant, and another answer of `first`.
 
 use super::{
     choice::Choice,
@@ -78,6 +78,8 @@ impl<C, P: PickHalf> Picker<C, P> {
         self.answer(P::peek)
     }
 
+    /// Inlined, or the first policy that does not rotate would cost all others a call of it.
+    #[inline(always)]
     fn answer(&self, first: impl FnOnce(&P, usize) -> First) -> Pick<'_, C, P> {
         match self {
             Self::Ready { backends, choice } => Pick::Send(Candidates {
