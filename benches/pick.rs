@@ -9,7 +9,7 @@
 //! | `rwlock_vec` | baseline: read-lock a `Vec`, take the element at a shared counter |
 //! | `counter` | baseline: count, and divide by the number of backends; no list behind it |
 //!
-//! The picker is the library's own source file. What surrounds it, an `ArcSwap`
+//! The picker is the library's own source files. What surrounds it, an `ArcSwap`
 //! and the length of the queue, is built here as the library's board has it,
 //! which cannot be reached from outside. Not included: the candidate's admission
 //! (a compare-and-swap on the connection's stream count and a clone of its
@@ -43,7 +43,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use picker::{Cursor, Pick, Picker};
+use choice::Choice;
+use http::HeaderMap;
+use pick_half::PickInfo;
+use picker::{Pick, Picker};
+use rotation::{Cursor, Rotation};
 use support::{
     Result,
     arguments::{Arguments, exit_code},
@@ -51,6 +55,14 @@ use support::{
     table::{Table, quantile},
 };
 
+#[path = "../src/routing/choice.rs"]
+mod choice;
+#[allow(
+    dead_code,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/pick_half.rs"]
+mod pick_half;
 #[allow(
     dead_code,
     unused_imports,
@@ -58,6 +70,8 @@ use support::{
 )]
 #[path = "../src/routing/picker.rs"]
 mod picker;
+#[path = "../src/routing/rotation.rs"]
+mod rotation;
 mod support;
 
 const USAGE: &str = "\
@@ -184,6 +198,19 @@ impl Connections {
     }
 }
 
+/// The call that is picked for.
+struct Call;
+
+impl PickInfo for Call {
+    fn path(&self) -> &str {
+        unreachable!("rotation does not ask")
+    }
+
+    fn headers(&mut self) -> &HeaderMap {
+        unreachable!("rotation does not ask")
+    }
+}
+
 /// What the library publishes for calls.
 struct Routing {
     picker: Picker<Connections>,
@@ -209,7 +236,7 @@ impl Board {
         let connections: Vec<_> = (0..backends).map(connections).collect();
         let picker = Picker::Ready {
             backends: connections.clone().into(),
-            cursor: Arc::new(Cursor::new(fastrand::usize(..))),
+            choice: Choice::Rotation(Rotation::new(Arc::new(Cursor::new(fastrand::usize(..))))),
         };
         Self {
             routing: ArcSwap::from_pointee(Routing {
@@ -240,7 +267,7 @@ impl Board {
     /// As a call does it before the first candidate is asked.
     fn call_path(&self) {
         let routing = self.routing.load();
-        match routing.picker.pick() {
+        match routing.picker.pick(&mut Call) {
             Pick::Send(mut candidates) if self.waiting.load(SeqCst) == 0 => {
                 let round = candidates.round();
                 black_box(candidates.next().map(|backend| backend.of_round(round)));
@@ -260,7 +287,7 @@ impl Board {
 }
 
 fn pick(picker: &Picker<Connections>) {
-    match black_box(picker).pick() {
+    match black_box(picker).pick(&mut Call) {
         Pick::Send(mut candidates) => {
             let round = candidates.round();
             black_box(candidates.next().map(|backend| backend.of_round(round)));

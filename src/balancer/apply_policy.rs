@@ -1,7 +1,8 @@
-//! Which subchannels run, by the policy in force.
+//! Which subchannels run: what the policy in force decides, applied.
 //!
-//! `round_robin` runs them all, from the moment a backend is named. `pick_first` is
-//! asked once per turn of the task, when the turn's changes are all known.
+//! It is asked once per turn of the task, when the turn's changes are all known, and where the
+//! channel begins to run subchannels. If it runs every backend, one that is named in between
+//! runs at once.
 //!
 //! Policies share the subchannels, so one that takes over begins with the connections
 //! that the other had: no call fails for the change, and none waits.
@@ -9,9 +10,10 @@
 use std::time::Instant;
 
 use super::{
+    backend::Backend,
     effects::Effects,
     machine::{Balancer, ChannelPhase},
-    policy::{BackendView, Decision, PickFirst, Policy},
+    policy::Run,
 };
 use crate::{
     connectivity::ConnectivityState, routing::BackendId, service_config::LoadBalancingPolicy,
@@ -29,33 +31,14 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             return Effects::none();
         }
         let before = self.state();
-        let mut effects = match policy {
-            LoadBalancingPolicy::RoundRobin => {
-                self.policy = Policy::RoundRobin;
-                self.start_all(now)
-            }
-            LoadBalancingPolicy::PickFirst {
-                shuffle_address_list: shuffle,
-            } => {
-                self.pick_first(now, shuffle.then_some(seed));
-                self.apply_policy(now)
-            }
-        };
+        let all = self.backends.values();
+        let running = all.filter(|backend| self.running.has(backend));
+        let running = running.map(|backend| backend.status.id);
+        self.policy.configure(now, policy, seed, running);
+        self.runs_all = false;
+        let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;
         effects
-    }
-
-    fn pick_first(&mut self, now: Instant, shuffle: Option<u64>) {
-        match &mut self.policy {
-            Policy::PickFirst(pick_first) => pick_first.shuffle(shuffle),
-            Policy::RoundRobin => {
-                let all = self.backends.values();
-                let running = all.filter(|backend| self.running.has(backend));
-                let running = running.map(|backend| backend.status.id).collect();
-                let pick_first = PickFirst::take_over(now, shuffle, running);
-                self.policy = Policy::PickFirst(pick_first);
-            }
-        }
     }
 
     /// To be called when several inputs have been taken in, before what they led to is
@@ -69,26 +52,24 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         effects
     }
 
-    fn run_by_policy(&mut self, now: Instant) -> Effects<E> {
+    /// Asks the policy, and starts and stops subchannels as it says.
+    pub(super) fn run_by_policy(&mut self, now: Instant) -> Effects<E> {
         if !self.runs() {
             return Effects::none();
         }
-        let Policy::PickFirst(pick_first) = &mut self.policy else {
-            return Effects::none();
+        let views = self.backends.values().map(Backend::view);
+        let decision = self.policy.decide(now, views);
+        let mut effects = Effects::changed(decision.changed);
+        let only = match decision.run {
+            Run::GoIdle => return self.on_idle(now),
+            Run::All if self.runs_all => return effects,
+            Run::All => None,
+            Run::Only(ids) => Some(ids),
         };
-        let was_failing = pick_first.is_failing();
-        let seen = self.backends.values().map(|backend| BackendView {
-            id: backend.status.id,
-            state: backend.status.state,
-            is_ipv6: backend.status.address.starts_with('['),
-        });
-        let run = match pick_first.decide(now, &seen.collect::<Vec<_>>()) {
-            Decision::Run(run) => run,
-            Decision::GoIdle => return self.on_idle(now),
-        };
-        let mut effects = Effects::changed(pick_first.is_failing() != was_failing);
+        self.runs_all = only.is_none();
         for (id, backend) in &mut self.backends {
-            match (run.contains(id), self.running.has(backend)) {
+            let runs = only.as_ref().is_none_or(|only| only.contains(id));
+            match (runs, self.running.has(backend)) {
                 (true, false) => {
                     let start = self.running.start(&backend.status, &backend.current);
                     effects.start.push(start);
@@ -96,18 +77,16 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 (false, true) => effects.stop.extend(backend.go_idle(&mut self.running)),
                 (true, true) | (false, false) => continue,
             }
-            effects.changed |= backend.reset_status(now, run.contains(id));
+            effects.changed |= backend.reset_status(now, runs);
         }
         effects
     }
 
     /// When [`apply_policy`](Self::apply_policy) has something to do, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let policy = match &self.policy {
-            Policy::PickFirst(pick_first) if self.runs() => {
-                pick_first.deadline(self.backends.len())
-            }
-            Policy::PickFirst(_) | Policy::RoundRobin => None,
+        let policy = match self.runs() {
+            true => self.policy.deadline(self.backends.len()),
+            false => None,
         };
         let waits = [policy, self.silent_until, self.emptied_until];
         waits.into_iter().flatten().min()
@@ -116,28 +95,12 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// Whether a subchannel of this backend runs at once.
     pub(super) fn starts(&self, id: BackendId) -> bool {
         let has = |backend| self.running.has(backend);
-        self.runs()
-            && match self.policy {
-                Policy::RoundRobin => true,
-                Policy::PickFirst(_) => self.backends.get(&id).is_some_and(has),
-            }
+        self.runs() && (self.runs_all || self.backends.get(&id).is_some_and(has))
     }
 
-    /// What the states of the backends amount to. They are taken as reported: that
-    /// TRANSIENT_FAILURE lasts until READY (gRFC A62) and that health is part of the
-    /// state (gRFC A61) is the doing of each subchannel.
+    /// What the states of the backends amount to.
     pub(super) fn aggregate(&self) -> ConnectivityState {
         let states = self.backends.values().map(|backend| backend.status.state);
-        match (&self.policy, ConnectivityState::aggregate(states)) {
-            (Policy::RoundRobin, all) => all,
-            (Policy::PickFirst(_), ConnectivityState::Ready) => ConnectivityState::Ready,
-            (Policy::PickFirst(pick_first), _) => {
-                match pick_first.is_failing() || self.backends.is_empty() {
-                    true => ConnectivityState::TransientFailure,
-                    // The next one is attempted, or will be in a moment.
-                    false => ConnectivityState::Connecting,
-                }
-            }
-        }
+        self.policy.aggregate(states)
     }
 }

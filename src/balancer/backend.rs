@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
-use super::effects::{Effects, Start, SubchannelId};
+use super::{
+    effects::{Effects, Start, SubchannelId},
+    policy::BackendView,
+};
 use crate::{
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::Cause,
@@ -86,6 +89,15 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             status: Arc::new(status),
             failing: false,
             connection: None,
+        }
+    }
+
+    /// The view that a policy gets.
+    pub(super) fn view(&self) -> BackendView {
+        BackendView {
+            id: self.status.id,
+            state: self.status.state,
+            is_ipv6: self.status.address.starts_with('['),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whose health is checked: by the service config, else by the application.
 
-use crate::service_config::{LoadBalancingPolicy, ServiceConfig};
+use super::policy::Policy;
+use crate::service_config::ServiceConfig;
 
 /// What the application says of health checks, besides its service config.
 pub(crate) struct HealthChoice {
@@ -16,7 +17,7 @@ pub(crate) struct HealthChoice {
 #[derive(Debug, PartialEq)]
 pub(super) enum Chosen<'a> {
     Off,
-    Disabled { service: &'a str, why: &'static str },
+    Disabled { service: &'a str, why: String },
     Of(&'a str),
 }
 
@@ -50,10 +51,13 @@ impl HealthChoice {
                  `ChannelBuilder::health_check` has no effect"
             )
         });
-        let why = match config.policy() {
-            LoadBalancingPolicy::PickFirst { .. } => "pick_first does not check health",
-            _ if self.is_disabled => "they are disabled for this channel",
-            _ => return (Chosen::Of(service), warning),
+        let policy = config.policy();
+        let why = if !Policy::properties(policy).checks_health {
+            format!("{policy} does not check health")
+        } else if self.is_disabled {
+            "they are disabled for this channel".to_owned()
+        } else {
+            return (Chosen::Of(service), warning);
         };
         (Chosen::Disabled { service, why }, warning)
     }

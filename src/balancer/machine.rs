@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, ChannelStatus, Cursor, Picker},
+    routing::{BackendId, BackendStatus, ChannelStatus, Choice, Cursor, Picker},
     subchannel::Report,
     transport::BackendCalls,
 };
@@ -71,6 +71,8 @@ pub(crate) struct Balancer<E, C> {
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
+    /// The policy's last word: every backend runs, and one that is named does so at once.
+    pub(super) runs_all: bool,
 }
 
 /// What calls and users see, at one moment.
@@ -122,7 +124,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             } else {
                 ChannelPhase::Idle
             },
-            policy: Policy::RoundRobin,
+            policy: Policy::new(),
             config: match configured {
                 true => Config::InForce,
                 false => Config::Awaited,
@@ -136,6 +138,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             counts_outcomes: false,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
+            runs_all: false,
         }
     }
 
@@ -272,10 +275,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let before = self.state();
         self.phase = ChannelPhase::Active;
         self.expect_backends(now);
-        if let Policy::PickFirst(pick_first) = &mut self.policy {
-            pick_first.begin(now);
-        }
-        let mut effects = self.start_all(now);
+        self.policy.begin(now);
+        let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;
         effects
     }
@@ -289,6 +290,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = self.state();
         self.phase = ChannelPhase::Idle;
+        self.runs_all = false;
         self.expect_backends(now);
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
@@ -306,7 +308,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
         let before = (self.state(), self.cause());
         self.config = Config::InForce;
-        let mut effects = self.start_all(now);
+        let mut effects = self.run_by_policy(now);
         effects.changed |= (self.state(), self.cause()) != before;
         effects
     }
@@ -375,6 +377,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
         effects
+    }
+
+    /// How calls choose among the READY backends. `cursor` is the channel's.
+    pub(crate) fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
+        self.policy.choice(cursor)
     }
 
     /// What calls and users are to see from now on.
@@ -461,11 +468,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
 impl<C> Publication<C> {
     /// Its two halves: what users see, and what calls use.
-    pub(crate) fn split(self, generation: u64, cursor: &Arc<Cursor>) -> (ChannelStatus, Picker<C>) {
+    pub(crate) fn split(self, generation: u64, choice: Choice) -> (ChannelStatus, Picker<C>) {
         let picker = match self.state {
             Ready => Picker::Ready {
                 backends: self.ready.into(),
-                cursor: Arc::clone(cursor),
+                choice,
             },
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,

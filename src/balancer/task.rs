@@ -25,6 +25,7 @@ use super::{
     in_turn::InTurn,
     inputs::{BATCH, Due, Input, Inputs},
     machine::Balancer,
+    policy::Policy,
     publish_throttle::PublishThrottle,
     settings::Settings,
     source_with_retry::{FromSource, SourceWithRetry},
@@ -35,7 +36,7 @@ use crate::{
     discover::{BackendChange, BackendChanges},
     error::{Cause, CauseKind},
     routing::{BackendId, Board, Command, Cursor, End},
-    service_config::{LoadBalancingPolicy, ServiceConfig},
+    service_config::ServiceConfig,
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
         AnsweredBy, BackendCalls, BackendContext, CallLimits, ConnectionGroup, Endpoint,
@@ -66,7 +67,7 @@ pub(crate) fn new(
     machine.count_outcomes(settings.count_calls);
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
-    let (status, picker) = machine.publication().split(0, &cursor);
+    let (status, picker) = machine.publication().split(0, machine.choice(&cursor));
     let board = Arc::new(Board::new(
         status,
         picker,
@@ -392,7 +393,7 @@ impl Worker {
             return false;
         }
         let policy = config.policy();
-        let picks_first = matches!(policy, LoadBalancingPolicy::PickFirst { .. });
+        let reconnects = Policy::properties(policy).reconnects;
         let (chosen, _) = self.settings.health_choice.under(&config);
         let health = match chosen {
             Chosen::Off => HealthCheck::Off,
@@ -405,7 +406,7 @@ impl Worker {
         });
         self.control.send_modify(|control| {
             control.health = health;
-            control.rests_when_lost = picks_first;
+            control.rests_when_lost = !reconnects;
         });
         self.config = Some(config);
         let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
@@ -554,8 +555,9 @@ impl Worker {
 
     fn publish(&mut self) {
         self.generation += 1;
+        let choice = self.machine.choice(&self.cursor);
         let publication = self.machine.publication();
-        let (status, picker) = publication.split(self.generation, &self.cursor);
+        let (status, picker) = publication.split(self.generation, choice);
         self.publish_throttle
             .on_published(now(), status.backends().len());
         let before = self.board.routing().status.state();

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderMap;
+
 use super::{
     effects::{Effects, SubchannelId},
     machine::{Balancer, Publication},
@@ -511,9 +513,10 @@ fn picks_go_round_in_the_order_of_the_source() {
         0 ready c0 |         | READY c0 c1: 1@a READY, 2@b READY
         ",
     );
-    let (status, picker) = machine.publication().split(7, &Arc::new(Cursor::new(0)));
+    let choice = machine.choice(&Arc::new(Cursor::new(0)));
+    let (status, picker) = machine.publication().split(7, choice);
     assert_eq!((status.generation(), status.state()), (7, Ready));
-    let picks = [(); 3].map(|()| match picker.pick() {
+    let picks = [(); 3].map(|()| match picker.pick(&mut ("/s/m", HeaderMap::new())) {
         Pick::Send(mut candidates) => candidates.next().copied(),
         _ => None,
     });

@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use tokio::{select, time::Instant};
 
 use crate::{
     error::{Error, ErrorKind},
-    routing::{Board, ChannelStatus, Pick},
-    transport::{CallSlot, ConnectionGroup, Deadline, Limit, Ticket, limit_after, sooner},
+    routing::{Board, ChannelStatus, Pick, PickInfo},
+    transport::{
+        CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, Ticket, limit_after, sooner,
+    },
     util::clock::now,
 };
 
@@ -31,11 +34,12 @@ pub(super) fn try_admit(
     board: &Board,
     patient: bool,
     has_waited: bool,
+    info: &mut impl PickInfo,
 ) -> Result<Admission, Error> {
     let routing = board.routing();
     let overtakes = !board.queue().is_empty();
     let pick = match overtakes {
-        false => routing.picker.pick(),
+        false => routing.picker.pick(info),
         true => routing.picker.peek(),
     };
     let had_turn = match pick {
@@ -60,9 +64,10 @@ pub(super) async fn admit(
     board: &Board,
     patient: bool,
     had_turn: bool,
+    info: &mut impl PickInfo,
     deadline: &mut Deadline,
 ) -> Result<CallSlot, Error> {
-    let waited = wait(board, patient, had_turn);
+    let waited = wait(board, patient, had_turn, info);
     let slot = wait_for_backend(board, deadline, waited).await;
     slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
@@ -83,18 +88,33 @@ pub(super) async fn wait(
     board: &Board,
     patient: bool,
     mut had_turn: bool,
+    info: &mut impl PickInfo,
 ) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
     let mut routing_changed = board.routing_changed();
     let mut ticket: Option<Ticket<CallSlot>> = None;
     loop {
-        match ask(board, patient)? {
+        let is_ready = ask(board, patient)?;
+        // A call has its own turn before it joins those that found every backend full. If it
+        // joined at once, it would be served in the turn of another.
+        if is_ready && ticket.is_none() && !had_turn {
+            match try_admit(board, patient, true, info)? {
+                Admission::Now(slot) => return Ok(slot),
+                Admission::Later { had_turn: had } => had_turn = had,
+                Admission::Failing => unreachable!("it has waited"),
+            }
+        }
+        match is_ready {
             true => {
                 // First join, then look for free slots, in a routing loaded
                 // after that: whoever frees or publishes one before is seen
                 // here, and whoever does so after sees this ticket.
                 ticket.get_or_insert_with(|| board.queue().join());
-                serve_queue(board, had_turn);
+                let routing = board.routing();
+                serve_queue(match had_turn {
+                    true => routing.picker.peek(),
+                    false => routing.picker.pick(info),
+                });
             }
             false => ticket = None,
         }
@@ -116,7 +136,8 @@ pub(super) async fn wait(
 /// The slot of a ticket. One that was passed over, as it was not polled, looks for free slots
 /// as a newcomer does.
 async fn taken(board: &Board, ticket: &mut Ticket<CallSlot>) -> CallSlot {
-    poll_fn(|cx| ticket.poll_and_serve(cx, || serve_queue(board, true))).await
+    let serve = || serve_queue(board.routing().picker.peek());
+    poll_fn(|cx| ticket.poll_and_serve(cx, serve)).await
 }
 
 /// Whether there are backends to send to. Wakes a channel that is IDLE.
@@ -133,14 +154,8 @@ pub(super) fn ask(board: &Board, patient: bool) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Gives free slots to calls that wait, beginning with the backend whose turn it is: that
-/// of the call that comes here, which takes it unless it has had one.
-fn serve_queue(board: &Board, had_turn: bool) {
-    let routing = board.routing();
-    let pick = match had_turn {
-        true => routing.picker.peek(),
-        false => routing.picker.pick(),
-    };
+/// Gives free slots to calls that wait, in this order.
+fn serve_queue(pick: Pick<'_, ConnectionGroup>) {
     if let Pick::Send(candidates) = pick {
         candidates.for_each(ConnectionGroup::serve_queue);
     }
@@ -169,4 +184,14 @@ fn unavailable(board: &Board, status: &ChannelStatus) -> Error {
     board.standstill().on_failed_call();
     let error = Error::new(ErrorKind::Unavailable, status.explain(now()));
     error.caused_by(status.origin().cloned())
+}
+
+impl PickInfo for OutgoingRequest {
+    fn path(&self) -> &str {
+        self.path()
+    }
+
+    fn headers(&mut self) -> &HeaderMap {
+        self.headers_mut()
+    }
 }

@@ -116,7 +116,7 @@ impl Call {
     async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
         loop {
             let patient = self.is_patient();
-            let slot = match try_admit(board, patient, self.has_waited)? {
+            let slot = match try_admit(board, patient, self.has_waited, &mut self.request)? {
                 Admission::Now(slot) if !slot.connection().has_rested() => slot,
                 // Boxed to keep it out of the future of calls that need not wait.
                 later => match Box::pin(self.admit_later(board, later)).await? {
@@ -162,7 +162,14 @@ impl Call {
         };
         let patient = self.is_patient();
         let stood_still = board.standstill().is_on();
-        match admit(board, patient, had_turn, &mut self.deadline).await {
+        let slot = admit(
+            board,
+            patient,
+            had_turn,
+            &mut self.request,
+            &mut self.deadline,
+        );
+        match slot.await {
             // It waited for an attempt that was made before the call.
             Err(error)
                 if stood_still && !self.has_waited && error.kind() == ErrorKind::Unavailable =>

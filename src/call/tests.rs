@@ -1,7 +1,7 @@
 //! Calls that wait, against a balancer that publishes as fast as it can; and calls that a
 //! peer ends when their time does.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 
@@ -18,10 +18,10 @@ use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
-    routing::{Board, ChannelStatus, Cursor, Picker},
+    routing::{Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, Rotation},
     transport::BackendCalls,
     transport::{
-        BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
+        BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, OutgoingRequest, dial,
         tests::{Peer, dialled_endpoint, soon},
     },
 };
@@ -39,9 +39,13 @@ fn without_an_answer(rng: &mut fastrand::Rng, cursor: &Arc<Cursor>) -> Picker<Co
         1 => Picker::Idle,
         _ => Picker::Ready {
             backends: Box::default(),
-            cursor: cursor.clone(),
+            choice: Choice::Rotation(Rotation::new(cursor.clone())),
         },
     }
+}
+
+fn request() -> OutgoingRequest {
+    OutgoingRequest::new(Request::new(Body::empty()))
 }
 
 /// Only the generation is looked at.
@@ -60,8 +64,9 @@ fn status(generation: u64) -> ChannelStatus {
 async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     let mut burst = 0;
     loop {
-        let slot = match try_admit(&board, false, true) {
-            Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn).await,
+        let mut info = request();
+        let slot = match try_admit(&board, false, true, &mut info) {
+            Ok(Admission::Later { had_turn }) => wait(&board, false, had_turn, &mut info).await,
             Ok(Admission::Now(slot)) => Ok(slot),
             Ok(Admission::Failing) => unreachable!("it has waited"),
             Err(error) => Err(error),
@@ -118,9 +123,13 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 
 /// As a call asks.
 async fn slot(board: &Board) -> CallSlot {
-    match try_admit(board, false, true).expect("no failure") {
+    let mut info = request();
+    match try_admit(board, false, true, &mut info).expect("no failure") {
         Admission::Now(slot) => slot,
-        Admission::Later { had_turn } => wait(board, false, had_turn).await.expect("no failure"),
+        Admission::Later { had_turn } => {
+            let slot = wait(board, false, had_turn, &mut info).await;
+            slot.expect("no failure")
+        }
         Admission::Failing => unreachable!("it has waited"),
     }
 }
@@ -160,9 +169,9 @@ async fn ready(board: &Board, count: u64, streams: u32) -> (Picker<ConnectionGro
         backends.push(connections);
         peers.push(peer);
     }
-    let cursor = Arc::new(Cursor::new(0));
+    let choice = Choice::Rotation(Rotation::new(Arc::new(Cursor::new(0))));
     let backends = backends.into();
-    (Picker::Ready { backends, cursor }, peers)
+    (Picker::Ready { backends, choice }, peers)
 }
 
 fn backends<'a>(calls: impl IntoIterator<Item = &'a CallSlot>) -> Vec<u64> {
@@ -190,6 +199,47 @@ async fn calls_that_waited_for_backends_take_turns() {
 }
 
 // R33
+/// On several threads one call may take its turn while others join the queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_that_waited_on_several_threads_take_turns() {
+    const CALLS: u64 = 32;
+    const BACKENDS: u64 = 4;
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLS as usize);
+    let (picker, _peers) = ready(&board, BACKENDS, 100).await;
+    let (board, ready) = (Arc::new(board), picker.backends().to_vec());
+    for round in 0..1_000 {
+        let barrier = Arc::new(Barrier::new(CALLS as usize + 1));
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLS {
+            let (board, barrier) = (board.clone(), barrier.clone());
+            calls.spawn(async move {
+                let mut slot = pin!(slot(&board));
+                assert!(slot.as_mut().now_or_never().is_none(), "it waits");
+                barrier.wait().await;
+                slot.await
+            });
+        }
+        barrier.wait().await;
+        let picker = Picker::Ready {
+            backends: ready.clone().into(),
+            choice: Choice::Rotation(Rotation::new(Arc::new(Cursor::new(0)))),
+        };
+        board.publish(status(2 * round + 1), picker, None, None);
+        let calls = soon(calls.join_all()).await;
+        let mut turns = [0; BACKENDS as usize];
+        for backend in backends(&calls) {
+            turns[backend as usize] += 1;
+        }
+        assert_eq!(
+            turns,
+            [CALLS / BACKENDS; BACKENDS as usize],
+            "round {round}"
+        );
+        board.publish(status(2 * round + 2), Picker::Connecting, None, None);
+    }
+}
+
+// R33
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
@@ -213,6 +263,49 @@ async fn a_call_that_waited_for_a_stream_has_had_one_turn() {
     );
     drop((fourth, fifth));
     assert_eq!(backends([&soon(slot(&board)).await]), [2]);
+}
+
+// R33
+#[tokio::test(start_paused = true)]
+async fn calls_in_the_queue_take_one_turn_each() {
+    let board = Board::new(status(0), Picker::Connecting, None, None, 6);
+    let (picker, _peers) = ready(&board, 3, 1).await;
+    board.publish(status(1), picker, None, None);
+    let mut calls = VecDeque::new();
+    for _ in 0..3 {
+        calls.push_back(soon(slot(&board)).await);
+    }
+    let mut waiting: VecDeque<_> = (0..6).map(|_| Box::pin(slot(&board))).collect();
+    for call in &mut waiting {
+        assert!(call.now_or_never().is_none(), "all are full");
+    }
+    for backend in [0, 1, 2, 0, 1, 2] {
+        drop(calls.pop_front());
+        let oldest = waiting.pop_front().expect("there are six");
+        calls.push_back(soon(oldest).await);
+        assert_eq!(backends(calls.back()), [backend]);
+    }
+    drop(calls);
+    for backend in [0, 1, 2] {
+        assert_eq!(backends([&soon(slot(&board)).await]), [backend]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_may_ask_for_path_and_headers_before_each_attempt() {
+    let board = Board::new(status(0), Picker::Connecting, None, None, CALLERS);
+    let (picker, _peers) = ready(&board, 1, 1).await;
+    board.publish(status(1), picker, None, None);
+    let request = Request::post("/demo.v1.Greeter/SayHello").header("x-shard", "2");
+    let request = request.body(Body::empty()).expect("a request");
+    let mut request = OutgoingRequest::new(request);
+    for _ in 0..2 {
+        assert_eq!(PickInfo::path(&request), "/demo.v1.Greeter/SayHello");
+        assert_eq!(request.headers().get("x-shard").expect("it is there"), "2");
+        request.prefetch().await.expect("it has no body");
+        let exchange = soon(slot(&board)).await.open(&mut request);
+        drop(exchange.expect("a stream"));
+    }
 }
 
 /// Both are in one box, once per call, and up to a kilobyte `malloc` is quick.

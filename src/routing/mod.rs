@@ -8,10 +8,16 @@
 //! Three others meet here and know nothing of each other, so this is a room of its own.
 
 mod board;
+mod choice;
+mod pick_half;
 mod picker;
+mod rotation;
 mod snapshot;
 mod standstill;
 
 pub(crate) use board::{Board, Command, End};
-pub(crate) use picker::{Cursor, Pick, Picker};
+pub(crate) use choice::Choice;
+pub(crate) use pick_half::PickInfo;
+pub(crate) use picker::{Pick, Picker};
+pub(crate) use rotation::{Cursor, Rotation};
 pub use snapshot::{BackendId, BackendStatus, ChannelStatus};

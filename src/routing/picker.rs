@@ -3,37 +3,35 @@
 //! ```text
 //!   publication 7: Ready { A B C }      publication 8: Ready { A C D }
 //!                     │                                   │
-//!                     └───────────► Cursor ◄──────────────┘
-//!                         4, 5, 6, …   modulo the number of backends
+//!                     └──► Choice: which one first ◄──────┘
 //! ```
 //!
-//! A picker never changes: every change of the channel publishes a new one, and
-//! all pickers of a channel share one [`Cursor`]. gRPC's policies differ here:
-//! some start every picker at a random backend, which under frequent updates is
-//! a random choice and no rotation. One cursor for the channel's life rotates
-//! strictly, whatever happens around it.
+//! A picker never changes: every change of the channel publishes a new one. It asks its
+//! [`Choice`], the pick half of the policy in force, for the backend that a call begins with, and
+//! for another one only if that is full.
+//!
+//! # Another way to choose
+//!
+//! A policy that does not rotate is another variant of [`Choice`], in a file of its own. Nothing
+//! here changes, and rotation pays a comparison for it. What the policy knows of the backends is
+//! in its variant, which the balancer makes anew for each publication.
+//!
+//! A policy that lets a call wait, though a backend is READY, needs more: backends that are not
+//! READY in its variant, and another answer of `first`.
 
-use std::{
-    hint,
-    iter::Chain,
-    slice::Iter,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use super::{
+    choice::Choice,
+    pick_half::{First, PickHalf, PickInfo},
 };
-
-/// How often to spin when threads pick at the same moment: a fraction of a microsecond.
-const PAUSE: usize = 16;
 
 /// What the channel can do for a call, by its connectivity state.
 #[derive(Debug)]
-pub(crate) enum Picker<C> {
+pub(crate) enum Picker<C, P = Choice> {
     /// The READY backends, each with what it has for calls, in the order of the
     /// source.
     Ready {
         backends: Box<[C]>,
-        cursor: Arc<Cursor>,
+        choice: P,
     },
     Connecting,
     Idle,
@@ -44,9 +42,9 @@ pub(crate) enum Picker<C> {
 
 /// What one call is to do.
 #[derive(Debug)]
-pub(crate) enum Pick<'a, C> {
+pub(crate) enum Pick<'a, C, P = Choice> {
     /// Try these, in this order.
-    Send(Candidates<'a, C>),
+    Send(Candidates<'a, C, P>),
     /// Wait for a picker that could say something else.
     Wait,
     /// Wake the channel, then wait.
@@ -57,39 +55,39 @@ pub(crate) enum Pick<'a, C> {
     Closed,
 }
 
-/// The backend whose turn it is, then every other one once, in rotation order:
+/// The backend that is chosen, then every other one once, in the order of the policy:
 /// a call that finds no free stream on the first moves on to the next.
-#[derive(Clone, Debug)]
-pub(crate) struct Candidates<'a, C> {
-    order: Chain<Iter<'a, C>, Iter<'a, C>>,
-    round: usize,
+#[derive(Debug)]
+pub(crate) struct Candidates<'a, C, P = Choice> {
+    backends: &'a [C],
+    choice: &'a P,
+    first: First,
+    /// How many have been given.
+    given: usize,
 }
 
-/// Whose turn it is. One per channel, shared by all its pickers.
-///
-/// Alone in its cache lines, of which processors fetch two at a time: every pick writes
-/// it, and what lies beside it would be fetched anew by every other thread.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Cursor(AtomicUsize);
-
-impl<C> Picker<C> {
-    /// The answer for one call. Moves the cursor by one, however many of the
-    /// candidates the call goes on to try.
-    pub(crate) fn pick(&self) -> Pick<'_, C> {
-        self.answer(Cursor::advance)
+impl<C, P: PickHalf> Picker<C, P> {
+    /// The answer for one call. Takes one turn, however many of the candidates the call goes
+    /// on to try.
+    pub(crate) fn pick(&self, info: &mut impl PickInfo) -> Pick<'_, C, P> {
+        self.answer(|choice, count| choice.first(count, info))
     }
 
     /// What the next call would be answered. Takes no turn.
-    pub(crate) fn peek(&self) -> Pick<'_, C> {
-        self.answer(Cursor::turn)
+    pub(crate) fn peek(&self) -> Pick<'_, C, P> {
+        self.answer(P::peek)
     }
 
-    fn answer(&self, turn: impl FnOnce(&Cursor) -> usize) -> Pick<'_, C> {
+    /// Inlined, or the first policy that does not rotate would cost all others a call of it.
+    #[inline(always)]
+    fn answer(&self, first: impl FnOnce(&P, usize) -> First) -> Pick<'_, C, P> {
         match self {
-            Self::Ready { backends, cursor } => {
-                Pick::Send(Candidates::from(backends, turn(cursor)))
-            }
+            Self::Ready { backends, choice } => Pick::Send(Candidates {
+                first: first(choice, backends.len()),
+                backends,
+                choice,
+                given: 0,
+            }),
             Self::Connecting => Pick::Wait,
             Self::Idle => Pick::Connect,
             Self::Failing => Pick::Fail,
@@ -98,7 +96,7 @@ impl<C> Picker<C> {
     }
 }
 
-impl<C> Picker<C> {
+impl<C, P> Picker<C, P> {
     /// All that calls are sent to.
     pub(crate) fn backends(&self) -> &[C] {
         match self {
@@ -133,80 +131,42 @@ impl<C> Picker<C> {
     }
 }
 
-impl<'a, C> Candidates<'a, C> {
-    fn from(backends: &'a [C], turn: usize) -> Self {
-        // Of nobody, it is nobody's turn: the call waits as if all were busy.
-        let (first, round) = match backends.len() {
-            0 => (0, 0),
-            n => (turn % n, turn / n),
-        };
-        let (later, sooner) = backends.split_at(first);
-        Self {
-            order: sooner.iter().chain(later),
-            round,
-        }
-    }
-
-    /// How often each backend has had its turn. From one turn of a backend to its
-    /// next it is one more, so a backend of several connections takes them in turn
-    /// by it, and needs no counter of its own.
+impl<C, P> Candidates<'_, C, P> {
+    /// By which a backend of several connections takes them in turn: see [`First::round`].
     pub(crate) fn round(&self) -> usize {
-        self.round
+        self.first.round
     }
 }
 
-impl<'a, C> Iterator for Candidates<'a, C> {
+impl<'a, C, P: PickHalf> Iterator for Candidates<'a, C, P> {
     type Item = &'a C;
 
     fn next(&mut self) -> Option<&'a C> {
-        self.order.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.order.size_hint()
-    }
-}
-
-impl Cursor {
-    /// Begins at `seed`, which is to be random: many clients that start
-    /// together must not all begin with the same backend.
-    pub(crate) fn new(seed: usize) -> Self {
-        Self(AtomicUsize::new(seed))
-    }
-
-    /// The turn that the next call takes.
-    fn turn(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Relaxed, because nothing else is read by it. After `usize::MAX` comes 0:
-    /// the rotation may skip there, once.
-    ///
-    /// Who finds that another thread came in between leaves it the cache line for some
-    /// turns. Threads that count without a pause would pull it to and fro for each turn,
-    /// which takes longer than counting.
-    fn advance(&self) -> usize {
-        let mut turn = self.turn();
-        while let Err(_taken) = self.0.compare_exchange_weak(
-            turn,
-            turn.wrapping_add(1),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        ) {
-            (0..PAUSE).for_each(|_| hint::spin_loop());
-            turn = self.turn();
-        }
-        turn
+        let count = self.backends.len();
+        let at = match self.given {
+            0 => self.first.backend,
+            nth if nth < count => self.choice.after(self.first.backend, nth, count),
+            _ => return None,
+        };
+        self.given += 1;
+        self.backends.get(at)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, thread};
+    use std::{collections::BTreeMap, sync::Arc, thread};
 
+    use http::{HeaderMap, HeaderValue};
+
+    use super::super::rotation::{Cursor, Rotation};
     use super::*;
 
     type Name = &'static str;
+
+    fn call() -> (&'static str, HeaderMap) {
+        ("/s/m", HeaderMap::new())
+    }
 
     fn cursor(seed: usize) -> Arc<Cursor> {
         Arc::new(Cursor::new(seed))
@@ -215,12 +175,12 @@ mod tests {
     fn ready(backends: &[Name], cursor: &Arc<Cursor>) -> Picker<Name> {
         Picker::Ready {
             backends: backends.into(),
-            cursor: Arc::clone(cursor),
+            choice: Choice::Rotation(Rotation::new(Arc::clone(cursor))),
         }
     }
 
     fn candidates(picker: &Picker<Name>) -> Vec<Name> {
-        match picker.pick() {
+        match picker.pick(&mut call()) {
             Pick::Send(candidates) => candidates.copied().collect(),
             other => panic!("expected somebody to send to, got {other:?}"),
         }
@@ -312,7 +272,7 @@ mod tests {
         let cursor = cursor(7);
         let mut rounds = BTreeMap::<_, Vec<_>>::new();
         for _ in 0..9 {
-            match ready(&["A", "B", "C"], &cursor).pick() {
+            match ready(&["A", "B", "C"], &cursor).pick(&mut call()) {
                 Pick::Send(mut candidates) => {
                     let round = candidates.round();
                     let name = *candidates.next().expect("there are three");
@@ -344,6 +304,44 @@ mod tests {
         assert_eq!(picked(&picker), "B");
     }
 
+    /// A policy that chooses by what it asks of the call, and goes on backwards.
+    #[derive(Debug)]
+    struct ByCall;
+
+    impl PickHalf for ByCall {
+        fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+            let shard = info.headers().get("x-shard");
+            let shard = shard.map(|value| usize::from(value.as_bytes()[0] - b'0'));
+            let shard = shard.unwrap_or_else(|| info.path().len());
+            First::of_turn(shard, count)
+        }
+
+        fn peek(&self, count: usize) -> First {
+            First::of_turn(0, count)
+        }
+
+        fn after(&self, first: usize, nth: usize, count: usize) -> usize {
+            (first + count - nth) % count
+        }
+    }
+
+    #[test]
+    fn a_policy_may_choose_by_path_and_headers() {
+        let picker = Picker::Ready {
+            backends: ["A", "B", "C"].into(),
+            choice: ByCall,
+        };
+        let candidates = |mut call: (&str, HeaderMap)| match picker.pick(&mut call) {
+            Pick::Send(candidates) => candidates.copied().collect::<Vec<_>>(),
+            other => panic!("expected somebody to send to, got {other:?}"),
+        };
+        let mut sharded = call();
+        sharded.1.insert("x-shard", HeaderValue::from_static("2"));
+        assert_eq!(candidates(sharded), ["C", "B", "A"]);
+        assert_eq!(candidates(("/s/m", HeaderMap::new())), ["B", "A", "C"]);
+        assert_eq!(candidates(("/s/me", HeaderMap::new())), ["C", "B", "A"]);
+    }
+
     #[test]
     fn candidates_of_nobody_are_none() {
         assert!(candidates(&ready(&[], &cursor(5))).is_empty());
@@ -351,10 +349,22 @@ mod tests {
 
     #[test]
     fn other_states_answer_by_rule() {
-        assert!(matches!(Picker::<Name>::Connecting.pick(), Pick::Wait));
-        assert!(matches!(Picker::<Name>::Idle.pick(), Pick::Connect));
-        assert!(matches!(Picker::<Name>::Failing.pick(), Pick::Fail));
-        assert!(matches!(Picker::<Name>::Shutdown.pick(), Pick::Closed));
+        assert!(matches!(
+            Picker::<Name>::Connecting.pick(&mut call()),
+            Pick::Wait
+        ));
+        assert!(matches!(
+            Picker::<Name>::Idle.pick(&mut call()),
+            Pick::Connect
+        ));
+        assert!(matches!(
+            Picker::<Name>::Failing.pick(&mut call()),
+            Pick::Fail
+        ));
+        assert!(matches!(
+            Picker::<Name>::Shutdown.pick(&mut call()),
+            Pick::Closed
+        ));
     }
 
     #[track_caller]

@@ -17,13 +17,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::control::{BackendView, ControlHalf, Decision, Properties, Run};
 use crate::{
-    connectivity::ConnectivityState::{self, Ready, TransientFailure},
+    connectivity::ConnectivityState::{self, Connecting, Ready, TransientFailure},
     routing::BackendId,
 };
 
 /// gRFC A61, "Connection Attempt Delay".
-pub(in crate::balancer) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(in crate::balancer) struct PickFirst {
@@ -43,24 +44,6 @@ enum Progress {
         next_at: Instant,
     },
     Selected(BackendId),
-}
-
-/// What a look at the backends led to.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(in crate::balancer) enum Decision {
-    /// The subchannels of these are to run, and no other.
-    Run(Vec<BackendId>),
-    /// The selected backend is not READY any more: back to IDLE.
-    GoIdle,
-}
-
-/// A backend, as far as it matters here.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::balancer) struct BackendView {
-    pub(in crate::balancer) id: BackendId,
-    pub(in crate::balancer) state: ConnectivityState,
-    pub(in crate::balancer) is_ipv6: bool,
 }
 
 impl PickFirst {
@@ -83,23 +66,13 @@ impl PickFirst {
         self.shuffle = shuffle.map(fastrand::Rng::with_seed);
     }
 
-    /// Somebody wants to connect: begins anew.
-    pub(in crate::balancer) fn begin(&mut self, now: Instant) {
-        self.progress = Progress::begin(now, Vec::new());
-        self.failing = false;
-    }
-
-    /// Looks at the backends as they are now, in the order of the source.
-    pub(in crate::balancer) fn decide(
-        &mut self,
-        now: Instant,
-        backends: &[BackendView],
-    ) -> Decision {
+    fn run(&mut self, now: Instant, backends: &[BackendView]) -> Run {
         let seen = |id| backends.iter().find(|seen| seen.id == id);
         if let Progress::Selected(id) = self.progress {
             match seen(id) {
-                Some(seen) if seen.state == Ready => return Decision::Run(vec![id]),
-                Some(_) => return Decision::GoIdle,
+                Some(seen) if seen.state == Ready => return Run::Only(vec![id]),
+                // The selected backend is not READY any more.
+                Some(_) => return Run::GoIdle,
                 // The source took it back: it has others in mind.
                 None => self.progress = Progress::begin(now, Vec::new()),
             }
@@ -112,7 +85,7 @@ impl PickFirst {
         if let Some(winner) = tried.find(|seen| seen.state == Ready) {
             self.progress = Progress::Selected(winner.id);
             self.failing = false;
-            return Decision::Run(vec![winner.id]);
+            return Run::Only(vec![winner.id]);
         }
         let last = attempted.last().and_then(|id| seen(*id));
         if last.is_none_or(|last| last.state == TransientFailure) || *next_at <= now {
@@ -123,20 +96,55 @@ impl PickFirst {
         }
         let all_failed = backends.iter().all(|seen| seen.state == TransientFailure);
         self.failing |= all_failed && !backends.is_empty();
-        Decision::Run(attempted.clone())
+        Run::Only(attempted.clone())
+    }
+}
+
+impl ControlHalf for PickFirst {
+    /// An unhealthy backend would only be left for a reconnect, perhaps to the same (gRFC A17).
+    /// A lost backend is not dialled before the next call (gRFC A62).
+    const PROPERTIES: Properties = Properties {
+        checks_health: false,
+        reconnects: false,
+    };
+
+    /// A new pass.
+    fn begin(&mut self, now: Instant) {
+        self.progress = Progress::begin(now, Vec::new());
+        self.failing = false;
     }
 
-    /// When to look again, if nothing happens before.
-    pub(in crate::balancer) fn deadline(&self, backends: usize) -> Option<Instant> {
+    fn decide(
+        &mut self,
+        now: Instant,
+        backends: impl ExactSizeIterator<Item = BackendView>,
+    ) -> Decision {
+        let was_failing = self.failing;
+        let run = self.run(now, &backends.collect::<Vec<_>>());
+        Decision {
+            run,
+            changed: self.failing != was_failing,
+        }
+    }
+
+    fn deadline(&self, backends: usize) -> Option<Instant> {
         match &self.progress {
             Progress::Pass { attempted, next_at } if attempted.len() < backends => Some(*next_at),
             Progress::Pass { .. } | Progress::Selected(_) => None,
         }
     }
 
-    /// Whether calls fail until a backend is READY.
-    pub(in crate::balancer) fn is_failing(&self) -> bool {
-        self.failing
+    fn aggregate(
+        &self,
+        states: impl ExactSizeIterator<Item = ConnectivityState>,
+    ) -> ConnectivityState {
+        let has_none = states.len() == 0;
+        match ConnectivityState::aggregate(states) {
+            Ready => Ready,
+            _ if self.failing || has_none => TransientFailure,
+            // The next one is attempted, or will be in a moment.
+            _ => Connecting,
+        }
     }
 }
 
@@ -175,7 +183,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{ATTEMPT_DELAY, BackendView, Decision, PickFirst};
+    use super::{ATTEMPT_DELAY, BackendView, ControlHalf, PickFirst, Run};
     use crate::{
         connectivity::ConnectivityState::{self, *},
         routing::BackendId,
@@ -204,9 +212,9 @@ mod tests {
             seen.expect("a backend of the set").state = state;
         }
 
-        fn look(&mut self) -> Decision {
-            let decision = self.rules.decide(self.now, &self.seen);
-            if let Decision::Run(run) = &decision {
+        fn look(&mut self) -> Run {
+            let decision = self.rules.decide(self.now, self.seen.iter().copied()).run;
+            if let Run::Only(run) = &decision {
                 for seen in &mut self.seen {
                     match (run.contains(&seen.id), seen.state) {
                         (true, Idle) => seen.state = Connecting,
@@ -221,7 +229,7 @@ mod tests {
         #[track_caller]
         fn runs(&mut self, expected: &[u64]) {
             let expected = expected.iter().copied().map(BackendId).collect();
-            assert_eq!(self.look(), Decision::Run(expected));
+            assert_eq!(self.look(), Run::Only(expected));
         }
 
         fn pass(&mut self, time: Duration) {
@@ -292,20 +300,20 @@ mod tests {
         world.runs(&[1]);
         world.set(1, TransientFailure);
         world.runs(&[1, 2]);
-        assert!(!world.rules.is_failing(), "there is one to go");
+        assert!(!world.rules.failing, "there is one to go");
         world.set(2, TransientFailure);
         world.runs(&[1, 2]);
-        assert!(world.rules.is_failing());
+        assert!(world.rules.failing);
         world.set(1, Connecting);
         world.runs(&[1, 2]);
-        assert!(world.rules.is_failing(), "sticky");
+        assert!(world.rules.failing, "sticky");
         world.seen.push(idle(3));
         world.pass(ATTEMPT_DELAY);
         world.runs(&[1, 2, 3]);
-        assert!(world.rules.is_failing(), "a new one is no success yet");
+        assert!(world.rules.failing, "a new one is no success yet");
         world.set(3, Ready);
         world.runs(&[3]);
-        assert!(!world.rules.is_failing());
+        assert!(!world.rules.failing);
     }
 
     // T04
@@ -316,7 +324,7 @@ mod tests {
         world.set(1, Ready);
         world.runs(&[1]);
         world.set(1, Connecting);
-        assert_eq!(world.look(), Decision::GoIdle);
+        assert_eq!(world.look(), Run::GoIdle);
         world.rules.begin(world.now);
         world.seen = vec![idle(1), idle(2)];
         world.runs(&[1]);
@@ -353,8 +361,8 @@ mod tests {
         let first = |seed| {
             let mut world = World::new(4, Some(seed));
             match world.look() {
-                Decision::Run(run) => run[0].0,
-                Decision::GoIdle => panic!("nothing was selected"),
+                Run::Only(run) => run[0].0,
+                Run::All | Run::GoIdle => panic!("nothing was selected"),
             }
         };
         let firsts: BTreeSet<_> = (0..100).map(first).collect();
@@ -375,7 +383,7 @@ mod tests {
     fn nobody_is_nothing_to_run_and_no_failure() {
         let mut world = World::new(0, None);
         world.runs(&[]);
-        assert!(!world.rules.is_failing(), "that is for the balancer to say");
+        assert!(!world.rules.failing, "that is for the balancer to say");
         assert_eq!(world.rules.deadline(0), None);
     }
 
@@ -396,7 +404,7 @@ mod tests {
                 if runs && selected.is_none() {
                     world.set(id, [Connecting, TransientFailure, TransientFailure, Ready][usize::from(what)]);
                 }
-                let Decision::Run(run) = world.look() else {
+                let Run::Only(run) = world.look() else {
                     return Err(TestCaseError::fail("nothing selected was lost"));
                 };
                 let ready = world.seen.iter().find(|seen| seen.state == Ready);
@@ -416,7 +424,7 @@ mod tests {
             }
             while selected.is_none() && before.len() < 5 {
                 world.pass(ATTEMPT_DELAY);
-                let Decision::Run(run) = world.look() else { unreachable!() };
+                let Run::Only(run) = world.look() else { unreachable!() };
                 prop_assert_eq!(run.len(), before.len() + 1);
                 before = run;
             }

@@ -1,9 +1,109 @@
-//! The policy in force.
+//! The policies that there are: all that tells one from another is here, and in the parser of
+//! the service config.
 
-use super::pick_first::PickFirst;
+use std::{sync::Arc, time::Instant};
 
+use super::{
+    control::{BackendView, ControlHalf, Decision, Properties},
+    pick_first::PickFirst,
+    round_robin::RoundRobin,
+};
+use crate::{
+    connectivity::ConnectivityState,
+    routing::{BackendId, Choice, Cursor},
+    service_config::LoadBalancingPolicy,
+};
+
+/// The policy in force.
 #[derive(Debug)]
 pub(in crate::balancer) enum Policy {
-    RoundRobin,
+    RoundRobin(RoundRobin),
     PickFirst(PickFirst),
+}
+
+/// The same of whichever policy it is.
+macro_rules! of_each {
+    ($policy:expr, $each:ident => $what:expr) => {
+        match $policy {
+            Policy::RoundRobin($each) => $what,
+            Policy::PickFirst($each) => $what,
+        }
+    };
+}
+
+impl Policy {
+    /// Until a service config names one.
+    pub(in crate::balancer) fn new() -> Self {
+        Self::RoundRobin(RoundRobin)
+    }
+
+    /// The properties of a policy that a service config names.
+    pub(in crate::balancer) fn properties(config: LoadBalancingPolicy) -> Properties {
+        match config {
+            LoadBalancingPolicy::RoundRobin => RoundRobin::PROPERTIES,
+            LoadBalancingPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
+        }
+    }
+
+    /// The service config names this policy, perhaps once more. It begins with what is
+    /// `running`. `seed` is for what it leaves to chance.
+    pub(in crate::balancer) fn configure(
+        &mut self,
+        now: Instant,
+        config: LoadBalancingPolicy,
+        seed: u64,
+        running: impl Iterator<Item = BackendId>,
+    ) {
+        match (&mut *self, config) {
+            (_, LoadBalancingPolicy::RoundRobin) => *self = Self::RoundRobin(RoundRobin),
+            (
+                Self::PickFirst(pick_first),
+                LoadBalancingPolicy::PickFirst {
+                    shuffle_address_list: shuffle,
+                },
+            ) => pick_first.shuffle(shuffle.then_some(seed)),
+            (
+                _,
+                LoadBalancingPolicy::PickFirst {
+                    shuffle_address_list: shuffle,
+                },
+            ) => {
+                let shuffle = shuffle.then_some(seed);
+                let running = running.collect();
+                *self = Self::PickFirst(PickFirst::take_over(now, shuffle, running));
+            }
+        }
+    }
+
+    /// See [`ControlHalf::begin`].
+    pub(in crate::balancer) fn begin(&mut self, now: Instant) {
+        of_each!(self, policy => policy.begin(now));
+    }
+
+    /// See [`ControlHalf::decide`].
+    pub(in crate::balancer) fn decide(
+        &mut self,
+        now: Instant,
+        backends: impl ExactSizeIterator<Item = BackendView>,
+    ) -> Decision {
+        of_each!(self, policy => policy.decide(now, backends))
+    }
+
+    /// See [`ControlHalf::deadline`].
+    pub(in crate::balancer) fn deadline(&self, backends: usize) -> Option<Instant> {
+        of_each!(self, policy => policy.deadline(backends))
+    }
+
+    /// See [`ControlHalf::aggregate`].
+    pub(in crate::balancer) fn aggregate(
+        &self,
+        states: impl ExactSizeIterator<Item = ConnectivityState>,
+    ) -> ConnectivityState {
+        of_each!(self, policy => policy.aggregate(states))
+    }
+
+    /// See [`ControlHalf::choice`].
+    pub(in crate::balancer) fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
+        of_each!(self, policy => policy.choice(cursor))
+    }
 }

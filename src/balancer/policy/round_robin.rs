@@ -2,23 +2,20 @@
 
 use std::time::Instant;
 
-use super::Policy;
-use crate::balancer::{effects::Effects, machine::Balancer};
+use super::control::{BackendView, ControlHalf, Decision, Run};
 
-impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
-    /// Starts what is to run now, if anything is, and does not run yet.
-    pub(in crate::balancer) fn start_all(&mut self, now: Instant) -> Effects<E> {
-        let mut effects = Effects::none();
-        if !self.runs() || matches!(self.policy, Policy::PickFirst(_)) {
-            return effects;
+#[derive(Debug)]
+pub(in crate::balancer) struct RoundRobin;
+
+impl ControlHalf for RoundRobin {
+    fn decide(
+        &mut self,
+        _now: Instant,
+        _backends: impl ExactSizeIterator<Item = BackendView>,
+    ) -> Decision {
+        Decision {
+            run: Run::All,
+            changed: false,
         }
-        for backend in self.backends.values_mut() {
-            if !self.running.has(backend) {
-                let start = self.running.start(&backend.status, &backend.current);
-                effects.start.push(start);
-                effects.changed |= backend.reset_status(now, true);
-            }
-        }
-        effects
     }
 }

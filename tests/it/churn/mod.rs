@@ -44,6 +44,9 @@ use tokio::{
     runtime::{self, Handle, Runtime},
     task::yield_now,
 };
+use tokio_stream::StreamExt;
+use tonic_health_channel::{Change, Channel};
+use tower::ServiceExt;
 
 use self::{callers::End, hooks::Deaths, plan::Plan, stage::Stage};
 
@@ -164,6 +167,8 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
     stage.hooks().be_well();
     let rounds = 3;
     let mut expected = stage.backends();
+    let streams = until_each_has_a_free_stream(&channel, expected.iter().sum());
+    within("each backend to have a free stream", streams).await;
     expected.iter_mut().for_each(|backends| *backends *= rounds);
     let mut turns = vec![0; expected.len()];
     for _ in 0..expected.iter().sum() {
@@ -212,6 +217,18 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
     tally.dials_panicked.fetch_add(hooks.dials(), SeqCst);
     tally.calls_panicked.fetch_add(hooks.calls(), SeqCst);
     complaints
+}
+
+/// A stream that its caller has cancelled is free when its RST_STREAM is written. Until then its
+/// backend may be full, and pass its turn on.
+async fn until_each_has_a_free_stream(channel: &Channel, backends: usize) {
+    let mut ready = channel.ready_backends();
+    for _ in 0..backends {
+        let Some(Ok(Change::Insert(_, mut backend))) = ready.next().await else {
+            panic!("every backend is READY");
+        };
+        backend.ready().await.expect("its connection stays");
+    }
 }
 
 fn tasks() -> usize {

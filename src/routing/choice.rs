@@ -1,0 +1,36 @@
+//! The pick halves that there are.
+
+use super::{
+    pick_half::{First, PickHalf, PickInfo},
+    rotation::Rotation,
+};
+
+/// The pick half of the policy in force.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// That of `round_robin` and of `pick_first`.
+    Rotation(Rotation),
+}
+
+/// The same of whichever it is.
+macro_rules! of_each {
+    ($choice:expr, $each:ident => $what:expr) => {
+        match $choice {
+            Choice::Rotation($each) => $what,
+        }
+    };
+}
+
+impl PickHalf for Choice {
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+        of_each!(self, choice => choice.first(count, info))
+    }
+
+    fn peek(&self, count: usize) -> First {
+        of_each!(self, choice => choice.peek(count))
+    }
+
+    fn after(&self, first: usize, nth: usize, count: usize) -> usize {
+        of_each!(self, choice => choice.after(first, nth, count))
+    }
+}

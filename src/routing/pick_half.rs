@@ -1,0 +1,64 @@
+//! The pick half of a policy: what it is asked for a call, and what it may ask of the call.
+
+use http::HeaderMap;
+
+/// How calls choose among READY backends, which are numbered from 0 in the order of the source.
+pub(crate) trait PickHalf {
+    /// The backend that this call begins with, of `count`. Takes a turn, if the policy has turns.
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> First;
+
+    /// Where the next call is likely to begin. Takes no turn.
+    fn peek(&self, count: usize) -> First;
+
+    /// The backend for a call that has found `first` full, and `nth - 1` others. For `nth` from 1
+    /// to `count - 1` it names each of the others once.
+    fn after(&self, first: usize, nth: usize, count: usize) -> usize;
+}
+
+/// One call, as far as a policy may choose by it. Each answer is made when it is asked for, so a
+/// policy that asks nothing costs a call nothing.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "`round_robin` and `pick_first` ask nothing")
+)]
+pub(crate) trait PickInfo {
+    /// `/package.Service/Method`
+    fn path(&self) -> &str;
+
+    /// The headers of the caller, perhaps with those that the channel adds. After an attempt
+    /// they may have to be put together again.
+    fn headers(&mut self) -> &HeaderMap;
+}
+
+/// In tests a call is a path and headers.
+#[cfg(test)]
+impl PickInfo for (&str, HeaderMap) {
+    fn path(&self) -> &str {
+        self.0
+    }
+
+    fn headers(&mut self) -> &HeaderMap {
+        &self.1
+    }
+}
+
+/// Where a call begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    pub(super) backend: usize,
+    /// How often each backend has had its turn. It grows by 1 from one turn of a backend to
+    /// its next. A backend takes its connections in turn by it, without a counter of its own. Without turns, any number will do.
+    pub(super) round: usize,
+}
+
+impl First {
+    /// With this turn, of a rotation over `count` backends.
+    pub(super) fn of_turn(turn: usize, count: usize) -> Self {
+        // With no backends there is no candidate: the call waits as if all were full.
+        let (backend, round) = match count {
+            0 => (0, 0),
+            n => (turn % n, turn / n),
+        };
+        Self { backend, round }
+    }
+}
