@@ -44,9 +44,12 @@ use common::{
 };
 use tokio::time::Instant;
 use tonic_health_channel::{
-    BackendStatus, BackoffConfig, CauseKind, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, discover,
+    HealthOptions,
+    channel::BackoffConfig,
+    discover,
+    status::{BackendStatus, CauseKind},
 };
 
 /// Between the starts of two calls.

@@ -267,7 +267,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a backend, or the channel as a whole, cannot take calls.
 ///
 /// Cheap to clone, comparable, and free of time: when it happened stands beside
-/// it, in [`BackendStatus`](crate::BackendStatus). Two are equal if they say the same.
+/// it, in [`BackendStatus`](crate::status::BackendStatus). Two are equal if they say the same.
 #[derive(Clone, Debug)]
 pub struct Cause {
     kind: CauseKind,
@@ -337,7 +337,7 @@ pub(crate) fn sanitize_peer_quote(text: &str, is_cut: bool) -> String {
 /// this for the messages of a [`tonic::Status`] and for names from responses.
 ///
 /// ```
-/// use tonic_health_channel::escape_peer_text;
+/// use tonic_health_channel::status::escape_peer_text;
 ///
 /// assert_eq!(escape_peer_text("no\u{1b}[2J\nOK", 64), r"no\u{1b}[2J\nOK");
 /// assert_eq!(escape_peer_text("größe", 64), "größe");

@@ -135,7 +135,7 @@ pub(crate) async fn connect_ours_with(
         .service_config(config.parse()?)
         .connections_per_backend(connections)
         .build();
-    let all_ready = |status: &tonic_health_channel::ChannelStatus| {
+    let all_ready = |status: &tonic_health_channel::status::ChannelStatus| {
         let ready = |state| state == ConnectivityState::Ready;
         status.backends().len() == uris.len()
             && status

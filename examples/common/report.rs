@@ -3,7 +3,11 @@
 use std::{io::IsTerminal, time::Duration};
 
 use tokio::time::Instant;
-use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, HealthStatus};
+use tonic_health_channel::{
+    ConnectivityState,
+    health::HealthStatus,
+    status::{BackendStatus, ChannelStatus},
+};
 
 /// What people call a backend.
 pub(crate) type Name<'a> = &'a dyn Fn(&BackendStatus) -> String;

@@ -15,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, StatusWatch};
+use tonic_health_channel::{
+    ConnectivityState,
+    status::{BackendStatus, ChannelStatus, StatusWatch},
+};
 
 use super::{
     Result,

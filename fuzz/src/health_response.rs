@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthOptions, HealthStatus, OnUnimplemented,
+    HealthOptions,
+    health::{HealthStatus, OnUnimplemented},
 };
 
 use super::{

@@ -340,7 +340,7 @@ impl ChannelBuilder {
     }
 
     /// Checks nobody's health, whatever the service config says. That it would is one
-    /// WARN, and [`HealthStatus::Disabled`](crate::HealthStatus::Disabled) at each
+    /// WARN, and [`HealthStatus::Disabled`](crate::health::HealthStatus::Disabled) at each
     /// backend.
     pub fn disable_health_check(mut self) -> Self {
         self.health_disabled = true;
@@ -459,7 +459,7 @@ impl ChannelBuilder {
     }
 
     /// Whether each response says in its extensions which backend it is of, by an
-    /// [`AnsweredBy`](crate::AnsweredBy). Not by default: it costs three allocations
+    /// [`AnsweredBy`](crate::channel::AnsweredBy). Not by default: it costs three allocations
     /// per call.
     pub fn tell_backend(mut self, tell: bool) -> Self {
         self.tell_backend = tell;

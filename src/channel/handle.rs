@@ -175,7 +175,7 @@ impl Channel {
     ///
     /// ```no_run
     /// # async fn example(channel: tonic_health_channel::Channel) {
-    /// use tonic_health_channel::BackendEvent;
+    /// use tonic_health_channel::status::BackendEvent;
     ///
     /// let mut backends = channel.watch_backends();
     /// while let Some(event) = backends.next().await {

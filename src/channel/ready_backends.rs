@@ -65,7 +65,7 @@ type Item = Result<Change<BackendId, BackendConnection>, Infallible>;
 /// backend.
 ///
 /// The [load](Load) is the number of calls on the backend, as in
-/// [`BackendStatus::calls_in_flight`](crate::BackendStatus::calls_in_flight). The
+/// [`BackendStatus::calls_in_flight`](crate::status::BackendStatus::calls_in_flight). The
 /// connection stays open for as long as somebody holds a clone.
 pub struct BackendConnection {
     inner: transport::Connection,

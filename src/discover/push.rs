@@ -27,7 +27,7 @@ pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
 ///
 /// ```
 /// # tokio_test_block_on(async {
-/// use tonic_health_channel::{Change, Channel, Endpoint, discover};
+/// use tonic_health_channel::{Channel, Endpoint, channel::Change, discover};
 ///
 /// let (backends, source) = discover::push(16);
 /// let channel = Channel::balance(source).build();

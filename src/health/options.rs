@@ -13,7 +13,10 @@ use crate::util::backoff::BackoffConfig;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tonic_health_channel::{HealthOptions, OnNotFound, OnUnimplemented};
+/// use tonic_health_channel::{
+///     HealthOptions,
+///     health::{OnNotFound, OnUnimplemented},
+/// };
 ///
 /// let options = HealthOptions::default()
 ///     .first_response_timeout(Some(Duration::from_secs(5)))

@@ -28,7 +28,7 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// ```
 /// use std::time::Duration;
-/// use tonic_health_channel::BackoffConfig;
+/// use tonic_health_channel::channel::BackoffConfig;
 ///
 /// let quick = BackoffConfig::try_new(
 ///     Duration::from_millis(250),

@@ -8,9 +8,12 @@ use testing::{
 };
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
-    BackendStatus, BackoffConfig, CauseKind, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, ErrorKind, ServiceConfig, Uri, discover,
+    Endpoint, ErrorKind, ServiceConfig, Uri,
+    channel::BackoffConfig,
+    discover,
+    status::{BackendStatus, CauseKind},
 };
 use tower::ServiceExt;
 

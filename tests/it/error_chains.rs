@@ -37,8 +37,11 @@ use tonic::{
     transport::{Channel as TonicChannel, Endpoint as TonicEndpoint},
 };
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel, ConnectivityState::TransientFailure, Endpoint, ErrorKind,
-    ServiceConfig, Uri, discover,
+    Channel,
+    ConnectivityState::TransientFailure,
+    Endpoint, ErrorKind, ServiceConfig, Uri,
+    channel::{BackoffConfig, Change},
+    discover,
 };
 use tower::{ServiceExt, service_fn};
 

@@ -10,8 +10,9 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 use tonic::{Request, Response, Status as RpcStatus, metadata::MetadataMap};
 use tonic_health_channel::{
-    BackendConnection, BackendId, BackendStatus, Change, Channel, ChannelStatus, ConnectivityState,
-    ReadyBackends, StatusWatch,
+    Channel, ConnectivityState,
+    channel::{BackendConnection, Change, ReadyBackends},
+    status::{BackendId, BackendStatus, ChannelStatus, StatusWatch},
 };
 
 use crate::{

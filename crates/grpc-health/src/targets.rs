@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic_health_channel::{BackoffConfig, Cause, Channel, ChannelBuilder};
+use tonic_health_channel::{Channel, ChannelBuilder, channel::BackoffConfig, status::Cause};
 
 use crate::{connect::ConnectArgs, exit::Exit, limits, spelling::spelled};
 

@@ -6,8 +6,11 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel, ChannelBuilder, ChannelStatus, ConnectivityState, Endpoint,
-    HealthOptions, ServiceConfig, WaitForReady, discover,
+    Channel, ChannelBuilder, ConnectivityState, Endpoint, HealthOptions, ServiceConfig,
+    WaitForReady,
+    channel::{BackoffConfig, Change},
+    discover,
+    status::ChannelStatus,
 };
 
 use super::{

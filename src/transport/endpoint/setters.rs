@@ -315,9 +315,10 @@ impl Endpoint {
         self
     }
 
-    /// What errors, the log and [`BackendStatus::label`](crate::BackendStatus::label) call the
-    /// backend, in place of its host and port. For a [`connector`](Self::connector), whose URI
-    /// may say nothing of where it leads.
+    /// What errors, the log and
+    /// [`BackendStatus::label`](crate::status::BackendStatus::label) call the backend, in place
+    /// of its host and port. For a [`connector`](Self::connector), whose URI may say nothing of
+    /// where it leads.
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;

@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Request, Response, Status, codegen::http::uri::PathAndQuery};
-use tonic_health_channel::{BackoffConfig, Channel, Endpoint, HealthOptions, discover};
+use tonic_health_channel::{Channel, Endpoint, HealthOptions, channel::BackoffConfig, discover};
 use tonic_prost::ProstCodec;
 
 /// How long any call may take before it counts as stuck.

@@ -9,7 +9,7 @@ mod serialized;
 
 use std::{sync::Arc, time::Duration};
 
-use tonic_health_channel::{BackendStatus, BackoffConfig, Channel};
+use tonic_health_channel::{Channel, channel::BackoffConfig, status::BackendStatus};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -7,9 +7,11 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{self, Ready, TransientFailure},
-    Endpoint, discover,
+    Endpoint,
+    channel::Change,
+    discover,
 };
 use tower::ServiceExt;
 

@@ -21,7 +21,8 @@ use testing::{
 use tokio::{net::TcpStream, sync::Notify};
 use tonic::{Status, body::Body, metadata::MetadataMap};
 use tonic_health_channel::{
-    Change, Channel, ChannelBuilder, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    Channel, ChannelBuilder, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    channel::Change,
 };
 use tower::{BoxError, ServiceExt, service_fn};
 

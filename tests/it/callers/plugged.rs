@@ -34,7 +34,7 @@ use tokio::{
 };
 use tonic::{Code, body::Body, metadata::MetadataMap};
 use tonic_health_channel::{
-    Change, Channel, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    Channel, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri, channel::Change,
 };
 use tower::{BoxError, Service, ServiceExt};
 use tracing::Subscriber;

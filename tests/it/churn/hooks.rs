@@ -19,7 +19,7 @@ use tokio::{
     task::yield_now,
 };
 use tonic::{Status, metadata::MetadataMap};
-use tonic_health_channel::{ChannelBuilder, Endpoint, RequestInfo, Uri};
+use tonic_health_channel::{ChannelBuilder, Endpoint, Uri, channel::RequestInfo};
 use tower::Service;
 use tracing::{
     Dispatch, Event, Level, Subscriber,

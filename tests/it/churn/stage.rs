@@ -5,9 +5,12 @@ use std::{collections::HashMap, convert::Infallible, fmt::Write, sync::Arc, time
 use testing::{Backend, NOT_SERVING, PATIENCE, SERVING, quick_backoff, quick_health};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tonic_health_channel::{
-    BackendId, BackendStatus, CauseKind, Change, Channel, ChannelStatus,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, Error, HealthStatus, ServiceConfig,
+    Endpoint, Error, ServiceConfig,
+    channel::Change,
+    health::HealthStatus,
+    status::{BackendId, BackendStatus, CauseKind, ChannelStatus},
 };
 
 use super::{

@@ -10,9 +10,10 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    CauseKind, Channel,
+    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
     Error, ServiceConfig,
+    status::CauseKind,
 };
 use tracing::Level;
 

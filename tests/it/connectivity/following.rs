@@ -9,9 +9,8 @@ use testing::{
 };
 use tokio::time::timeout;
 use tonic_health_channel::{
-    BackendEvent, BackendStatus, BackendWatch,
     ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
-    StateWatch,
+    status::{BackendEvent, BackendStatus, BackendWatch, StateWatch},
 };
 
 async fn next(states: &mut StateWatch) -> Option<ConnectivityState> {

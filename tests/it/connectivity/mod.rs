@@ -9,7 +9,7 @@ mod trouble;
 
 use std::time::Duration;
 
-use tonic_health_channel::BackoffConfig;
+use tonic_health_channel::channel::BackoffConfig;
 
 /// A backoff that no test could wait for: a second attempt has another reason.
 fn hourly() -> BackoffConfig {

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use testing::{Backend, GREETER, checking, hello, refusal, spread, until_backends, within};
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint, Uri,
+    channel::{BackoffConfig, Change},
 };
 use tower::service_fn;
 

@@ -8,7 +8,8 @@ use tonic::Code;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, HealthStatus, ServiceConfig,
+    HealthOptions, ServiceConfig,
+    health::HealthStatus,
 };
 use tracing::Level;
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use testing::{Backend, LogLine, Logs, WatchScript, quick_health, until_that};
 use tonic::Code;
-use tonic_health_channel::{BackoffConfig, Channel, HealthOptions, HealthStatus};
+use tonic_health_channel::{Channel, HealthOptions, channel::BackoffConfig, health::HealthStatus};
 use tracing::Level;
 
 /// No two Watches of one backend start closer together than this.

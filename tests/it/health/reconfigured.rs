@@ -8,7 +8,7 @@ use testing::{
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
 };
 
 use super::{ends_with, hourly, metronome, states, until_health, warnings};

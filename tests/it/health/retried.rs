@@ -8,9 +8,11 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    BackoffConfig, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, HealthStatus, OnNotFound,
+    HealthOptions,
+    channel::BackoffConfig,
+    health::{HealthStatus, OnNotFound},
 };
 
 use super::{FLOOR, ends_with, hourly, states, until_health};

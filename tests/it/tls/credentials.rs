@@ -16,9 +16,10 @@ use testing::{
 use tokio::sync::watch;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
-    CauseKind, Change,
     ConnectivityState::{Ready, TransientFailure},
-    ErrorKind, RequestInfo,
+    ErrorKind,
+    channel::{Change, RequestInfo},
+    status::CauseKind,
 };
 
 use super::over;

@@ -17,8 +17,9 @@ use tokio::{
 };
 use tonic::metadata::MetadataMap;
 use tonic_health_channel::{
-    BackendId, BackendStatus, Cause, Channel, ChannelBuilder, ChannelStatus, HealthOptions,
-    OnNotFound, OnUnimplemented,
+    Channel, ChannelBuilder, HealthOptions,
+    health::{OnNotFound, OnUnimplemented},
+    status::{BackendId, BackendStatus, Cause, ChannelStatus},
 };
 
 use super::{

@@ -7,7 +7,8 @@ use tokio::{
     time::{Instant, interval, sleep_until, timeout},
 };
 use tonic_health_channel::{
-    BackoffConfig, Channel, ChannelStatus, ConnectivityState::Ready, HealthOptions, discover,
+    Channel, ConnectivityState::Ready, HealthOptions, channel::BackoffConfig, discover,
+    status::ChannelStatus,
 };
 
 use super::{Fault, Host, Load, Result, Round, SERVICE, Trouble, ledger, load::Troubles, round};
