@@ -15,7 +15,11 @@ use crate::{
 
 /// Follows a channel's [`ChannelStatus`]: the channel and every backend.
 #[derive(Clone, Debug)]
-pub struct StatusWatch(watch::Receiver<Arc<ChannelStatus>>);
+pub struct StatusWatch {
+    receiver: watch::Receiver<Arc<ChannelStatus>>,
+    /// SHUTDOWN has been told, and nothing follows it.
+    ended: bool,
+}
 
 /// Follows a channel's [`ConnectivityState`], and nothing else of it.
 #[derive(Clone, Debug)]
@@ -50,14 +54,20 @@ pub enum BackendEvent {
 }
 
 impl StatusWatch {
-    pub(crate) fn new(status: watch::Receiver<Arc<ChannelStatus>>) -> Self {
-        Self(status)
+    pub(crate) fn new(receiver: watch::Receiver<Arc<ChannelStatus>>) -> Self {
+        let ended = false;
+        let mut watch = Self { receiver, ended };
+        // What there is at the start is no change.
+        watch.status();
+        watch
     }
 
     /// The newest status, which [`changed`](Self::changed) then no longer counts
     /// as a change.
     pub fn status(&mut self) -> Arc<ChannelStatus> {
-        self.0.borrow_and_update().clone()
+        let status = self.receiver.borrow_and_update().clone();
+        self.ended = is_last(&status);
+        status
     }
 
     /// Waits for a status newer than the last one seen. `None` after SHUTDOWN,
@@ -67,11 +77,10 @@ impl StatusWatch {
     ///
     /// Nothing is lost.
     pub async fn changed(&mut self) -> Option<Arc<ChannelStatus>> {
-        let last = self.0.borrow().state();
-        if last == ConnectivityState::Shutdown && !self.0.has_changed().unwrap_or(false) {
+        if self.ended {
             return None;
         }
-        self.0.changed().await.ok()?;
+        self.receiver.changed().await.ok()?;
         Some(self.status())
     }
 
@@ -85,14 +94,22 @@ impl StatusWatch {
         &mut self,
         mut condition: impl FnMut(&ChannelStatus) -> bool,
     ) -> Arc<ChannelStatus> {
-        let is_last = |status: &ChannelStatus| status.state() == ConnectivityState::Shutdown;
         let found = self
-            .0
+            .receiver
             .wait_for(|status| condition(status) || is_last(status));
-        let found = found.await;
-        let found = found.map(|status| status.clone());
-        found.unwrap_or_else(|_| self.status())
+        let found = found.await.map(|status| status.clone());
+        match found {
+            Ok(status) => {
+                self.ended = is_last(&status);
+                status
+            }
+            Err(_) => self.status(),
+        }
     }
+}
+
+fn is_last(status: &ChannelStatus) -> bool {
+    status.state() == ConnectivityState::Shutdown
 }
 
 impl StateWatch {
@@ -147,14 +164,13 @@ impl BackendWatch {
                 return Some(event);
             }
             let last = &self.last;
-            let status = self.status.wait_for(|status| {
-                status.state() == ConnectivityState::Shutdown
-                    || !Arc::ptr_eq(&status.backends, last)
-            });
+            let status = self
+                .status
+                .wait_for(|status| is_last(status) || !Arc::ptr_eq(&status.backends, last));
             let status = status.await;
             self.ahead = differences(&self.last, &status.backends);
             self.last = status.backends.clone();
-            if self.ahead.is_empty() && status.state() == ConnectivityState::Shutdown {
+            if self.ahead.is_empty() && is_last(&status) {
                 return None;
             }
         }
@@ -187,15 +203,40 @@ fn differences(old: &[Arc<BackendStatus>], new: &[Arc<BackendStatus>]) -> VecDeq
 mod tests {
     use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+    use futures_util::FutureExt;
     use proptest::prelude::*;
+    use tokio::sync::watch;
 
-    use super::{BackendEvent, differences};
+    use super::{BackendEvent, StatusWatch, differences};
     use crate::{
         connectivity::ConnectivityState,
         health::HealthStatus,
-        routing::{BackendId, BackendStatus},
+        routing::{BackendId, BackendStatus, ChannelStatus},
         util::in_flight::InFlight,
     };
+
+    /// A channel in this state, without backends.
+    fn channel(state: ConnectivityState) -> Arc<ChannelStatus> {
+        Arc::new(ChannelStatus {
+            generation: 1,
+            state,
+            cause: None,
+            backends: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn shutdown_is_told_to_a_follower_that_looks_when_the_channel_is_gone() {
+        let (published, status) = watch::channel(channel(ConnectivityState::Ready));
+        let mut follower = StatusWatch::new(status);
+        published.send_replace(channel(ConnectivityState::Shutdown));
+        drop(published);
+        let last = follower.changed().now_or_never().expect("it is there");
+        let last = last.map(|status| status.state());
+        assert_eq!(last, Some(ConnectivityState::Shutdown));
+        let end = follower.changed().now_or_never().expect("the end is there");
+        assert!(end.is_none());
+    }
 
     /// Backends by their ids, each with a number that makes it what it is.
     type Set = BTreeMap<u64, u32>;
