@@ -11,6 +11,8 @@ mod board;
 mod picker;
 mod snapshot;
 mod standstill;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use picker::{Cursor, Pick, Picker};
