@@ -29,7 +29,6 @@ mod common;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -49,7 +48,7 @@ use tonic_health_channel::{
     HealthOptions,
     channel::BackoffConfig,
     discover,
-    status::{BackendStatus, CauseKind},
+    status::{Backends, CauseKind},
 };
 
 /// Between the starts of two calls.
@@ -148,7 +147,7 @@ async fn demo() -> Result<()> {
     let gone = gone.await?;
     let after = short(gone - killed);
     story.note(format!("the channel knew {after} after the kill"));
-    let refused = |status: &[Arc<BackendStatus>]| match status[1].last_error() {
+    let refused = |status: &Backends| match status[1].last_error() {
         Some((cause, _)) => cause.kind() == CauseKind::Connect,
         None => false,
     };

@@ -27,7 +27,7 @@
 //!     .build();
 //! let client = GreeterClient::new(channel.clone()); // any generated client
 //! println!("{}", channel.state()); // CONNECTING, and READY soon
-//! for backend in channel.backends().iter() {
+//! for backend in channel.backends() {
 //!     println!("{backend}"); // its state, its health and its last error
 //! }
 //! # Ok(())
@@ -184,7 +184,7 @@ pub mod status {
     pub use crate::{
         channel::watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
         error::{Cause, CauseKind, escape_peer_text},
-        routing::{BackendId, BackendStatus, ChannelStatus},
+        routing::{BackendId, BackendStatus, Backends, ChannelStatus},
     };
 }
 

@@ -617,7 +617,7 @@ const MODULES: [(&str, &str); 7] = [
     ),
     (
         "status",
-        "BackendEvent BackendId BackendStatus BackendWatch Cause CauseKind ChannelStatus \
+        "BackendEvent BackendId BackendStatus BackendWatch Backends Cause CauseKind ChannelStatus \
          StateWatch StatusWatch escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState,
-    status::{BackendStatus, ChannelStatus, StatusWatch},
+    status::{BackendStatus, Backends, ChannelStatus, StatusWatch},
 };
 
 use super::{
@@ -107,7 +107,7 @@ impl Story {
     pub(crate) async fn until_states(&mut self, states: [ConnectivityState; 2]) -> Result<Instant> {
         let [a, b] = self.names;
         let what = format!("{a} to be {} and {b} to be {}", states[0], states[1]);
-        let reached = |backends: &[Arc<BackendStatus>]| {
+        let reached = |backends: &Backends| {
             let now = backends.iter().map(|backend| backend.state());
             now.eq(states)
         };
@@ -118,7 +118,7 @@ impl Story {
     pub(crate) async fn until(
         &mut self,
         what: &str,
-        condition: impl Fn(&[Arc<BackendStatus>]) -> bool,
+        condition: impl Fn(&Backends) -> bool,
     ) -> Result<Instant> {
         within(what, async {
             loop {

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, ChannelStatus, Cursor, Picker},
+    routing::{BackendId, BackendStatus, Backends, ChannelStatus, Cursor, Picker},
     subchannel::Report,
 };
 
@@ -459,7 +459,7 @@ impl<C> Publication<C> {
             generation,
             state: self.state,
             cause: self.cause,
-            backends: self.backends,
+            backends: Backends::new(self.backends),
         };
         (status, picker)
     }

@@ -18,7 +18,7 @@ use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
-    routing::{Board, ChannelStatus, Cursor, Picker},
+    routing::{Backends, Board, ChannelStatus, Cursor, Picker},
     transport::{
         BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, dial,
         tests::{Peer, dialled_endpoint, soon},
@@ -50,7 +50,7 @@ fn status(generation: u64) -> ChannelStatus {
         generation,
         state: ConnectivityState::Connecting,
         cause: None,
-        backends: Arc::default(),
+        backends: Backends::default(),
     }
 }
 

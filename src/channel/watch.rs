@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     connectivity::ConnectivityState,
-    routing::{BackendStatus, ChannelStatus},
+    routing::{BackendStatus, Backends, ChannelStatus},
 };
 
 /// Follows a channel's [`ChannelStatus`]: the channel and every backend.
@@ -32,7 +32,7 @@ pub struct StateWatch {
 #[derive(Clone, Debug)]
 pub struct BackendWatch {
     status: StatusWatch,
-    last: Arc<[Arc<BackendStatus>]>,
+    last: Backends,
     ahead: VecDeque<BackendEvent>,
 }
 
@@ -147,7 +147,7 @@ impl BackendWatch {
     pub(crate) fn new(status: StatusWatch) -> Self {
         Self {
             status,
-            last: Arc::default(),
+            last: Backends::default(),
             ahead: VecDeque::new(),
         }
     }
@@ -166,7 +166,7 @@ impl BackendWatch {
             let last = &self.last;
             let status = self
                 .status
-                .wait_for(|status| is_last(status) || !Arc::ptr_eq(&status.backends, last));
+                .wait_for(|status| is_last(status) || !status.backends.are(last));
             let status = status.await;
             self.ahead = differences(&self.last, &status.backends);
             self.last = status.backends.clone();
@@ -179,7 +179,7 @@ impl BackendWatch {
 
 /// What has to happen to `old` for it to be `new`: both are in the order of their
 /// ids, and a status that did not change is the same `Arc`.
-fn differences(old: &[Arc<BackendStatus>], new: &[Arc<BackendStatus>]) -> VecDeque<BackendEvent> {
+fn differences(old: &Backends, new: &Backends) -> VecDeque<BackendEvent> {
     let mut events = VecDeque::new();
     let mut old = old.iter().peekable();
     for now in new {
@@ -211,7 +211,7 @@ mod tests {
     use crate::{
         connectivity::ConnectivityState,
         health::HealthStatus,
-        routing::{BackendId, BackendStatus, ChannelStatus},
+        routing::{BackendId, BackendStatus, Backends, ChannelStatus},
         util::in_flight::InFlight,
     };
 
@@ -221,7 +221,7 @@ mod tests {
             generation: 1,
             state,
             cause: None,
-            backends: Arc::default(),
+            backends: Backends::default(),
         })
     }
 
@@ -258,13 +258,13 @@ mod tests {
     }
 
     /// The statuses of `set`, those of `old` where they say the same.
-    fn statuses(set: &Set, old: &[Arc<BackendStatus>]) -> Vec<Arc<BackendStatus>> {
+    fn statuses(set: &Set, old: &Backends) -> Backends {
         let status = |(id, attempt): (&u64, &u32)| {
             let same = |old: &&Arc<BackendStatus>| old.id.0 == *id && old.attempt == *attempt;
             let old = old.iter().find(same);
             old.cloned().unwrap_or_else(|| status(*id, *attempt))
         };
-        set.iter().map(status).collect()
+        Backends::new(set.iter().map(status).collect())
     }
 
     proptest! {
@@ -273,7 +273,7 @@ mod tests {
             old in proptest::collection::btree_map(0_u64..8, 0_u32..3, 0..8),
             new in proptest::collection::btree_map(0_u64..8, 0_u32..3, 0..8),
         ) {
-            let before = statuses(&old, &[]);
+            let before = statuses(&old, &Backends::default());
             let after = statuses(&new, &before);
             let mut set = old;
             for event in differences(&before, &after) {

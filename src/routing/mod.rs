@@ -7,6 +7,7 @@
 //!
 //! Three others meet here and know nothing of each other, so this is a room of its own.
 
+mod backends;
 mod board;
 mod picker;
 mod snapshot;
@@ -16,4 +17,4 @@ mod tests;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use picker::{Cursor, Pick, Picker};
-pub use snapshot::{BackendId, BackendStatus, ChannelStatus};
+pub use snapshot::{BackendId, BackendStatus, Backends, ChannelStatus};

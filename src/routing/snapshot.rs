@@ -44,8 +44,31 @@ pub struct ChannelStatus {
     pub(crate) generation: u64,
     pub(crate) state: ConnectivityState,
     pub(crate) cause: Option<Cause>,
-    pub(crate) backends: Arc<[Arc<BackendStatus>]>,
+    pub(crate) backends: Backends,
 }
+
+/// The backends of a channel at one moment, in the order in which the source named them.
+///
+/// Cheap to clone, and a value: what becomes of a backend later does not change it. Each is an
+/// `Arc`, to be kept by itself.
+///
+/// ```no_run
+/// use tonic_health_channel::{Channel, ConnectivityState};
+///
+/// fn how_many_take_calls(channel: &Channel) -> usize {
+///     let backends = channel.backends();
+///     let ready = |state| state == ConnectivityState::Ready;
+///     backends.iter().filter(|backend| ready(backend.state())).count()
+/// }
+///
+/// fn print(channel: &Channel) {
+///     for backend in channel.backends() {
+///         println!("{backend}");
+///     }
+/// }
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Backends(pub(super) Arc<[Arc<BackendStatus>]>);
 
 /// Names one backend for as long as its source keeps it. A key that is removed
 /// and inserted again is a new backend.
@@ -101,7 +124,7 @@ impl ChannelStatus {
     }
 
     /// Every backend, in the order in which the source named them.
-    pub fn backends(&self) -> &[Arc<BackendStatus>] {
+    pub fn backends(&self) -> &Backends {
         &self.backends
     }
 

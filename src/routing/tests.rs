@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BackendId, BackendStatus, ChannelStatus};
+use super::{BackendId, BackendStatus, Backends, ChannelStatus};
 use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
@@ -79,7 +79,7 @@ fn status(
         generation: 1,
         state,
         cause,
-        backends: backends.into_iter().map(Arc::new).collect(),
+        backends: Backends::new(backends.into_iter().map(Arc::new).collect()),
     }
 }
 
@@ -235,4 +235,39 @@ fn a_backend_is_one_line() {
     ] {
         assert_eq!(backend.to_string(), line);
     }
+}
+
+#[test]
+fn backends_are_found_by_their_ids_and_come_in_order() {
+    let scene = Scene::new();
+    let named = |id, address| BackendStatus {
+        id: BackendId(id),
+        ..scene.backend(address, Ready)
+    };
+    let status = status(Ready, None, [named(2, "a"), named(5, "b"), named(9, "c")]);
+    let backends = status.backends();
+    assert_eq!((backends.len(), backends.is_empty()), (3, false));
+    for backend in backends {
+        assert_eq!(backends.get(backend.id()), Some(backend));
+    }
+    for id in [0, 3, 10].map(BackendId) {
+        assert_eq!(backends.get(id), None);
+    }
+    let labels = backends.clone().into_iter();
+    let labels: Vec<_> = labels.map(|backend| backend.label().to_owned()).collect();
+    assert_eq!(labels, ["a", "b", "c"]);
+    assert_eq!(backends[1].label(), "b");
+    assert_eq!(backends.first(), Some(&backends[0]));
+    assert!(Backends::default().is_empty());
+}
+
+#[test]
+fn the_debug_text_of_backends_is_what_each_displays() {
+    let scene = Scene::new();
+    let status = failing([scene.unhealthy("a"), scene.refused("b")]);
+    assert_eq!(
+        format!("{:?}", status.backends()),
+        "[a TRANSIENT_FAILURE, health check: NOT_SERVING, \
+         b TRANSIENT_FAILURE, connect: connection refused (attempt 3)]"
+    );
 }
