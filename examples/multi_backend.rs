@@ -85,7 +85,7 @@ async fn demo() -> Result<()> {
     println!("Backoff: 0.1 to 0.3 s, to keep this short; the default is gRPC's, 1 to 120 s.");
 
     let [first, longest] = [100, 300].map(Duration::from_millis);
-    let backoff = BackoffConfig::try_new(first, 1.6, 0.2, longest)?;
+    let backoff = BackoffConfig::default().initial(first)?.max(longest);
     let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
     let channel = Channel::balance(discover::list([a.uri(), b.uri()])?)
         .service_config(config.parse()?)

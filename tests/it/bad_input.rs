@@ -71,8 +71,9 @@ fn an_endpoint_option_that_is_none_is_refused_with_its_endpoint() {
         "{text}"
     );
 
-    let second = Duration::from_secs(1);
-    let error = BackoffConfig::try_new(second, 0.5, 0.2, second).expect_err("it shrinks");
+    let error = BackoffConfig::default()
+        .multiplier(0.5)
+        .expect_err("it shrinks");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.message().contains("0.5"), "{error}");
 }

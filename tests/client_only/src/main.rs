@@ -210,7 +210,7 @@ async fn unhealthy(report: &mut Report) {
         then,
     })
     .await;
-    let backoff = BackoffConfig::try_new(PATIENCE, 1.0, 0.0, PATIENCE).expect("a valid backoff");
+    let backoff = BackoffConfig::default().initial(PATIENCE).and_then(|backoff| backoff.jitter(0.0)).expect("a valid backoff").max(PATIENCE);
     let config = r#"{"healthCheckConfig": {"serviceName": ""}}"#;
     let backends = discover::list([endpoint(address)]).expect("one backend");
     let channel = Channel::balance(backends)

@@ -15,7 +15,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A backoff that no test could wait for.
 fn hourly() -> BackoffConfig {
-    BackoffConfig::try_new(HOUR, 1.0, 0.0, HOUR).expect("a valid backoff")
+    BackoffConfig::default()
+        .initial(HOUR)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(HOUR)
 }
 
 /// The first backend, as it is now.

@@ -77,7 +77,13 @@ async fn channels_by_tonics_constructors_begin_with_short_pauses() {
     let of_list = |endpoint| Channel::list([endpoint]).expect("a list").build();
     let half = |endpoint: Endpoint| {
         let half = Duration::from_millis(500);
-        endpoint.connect_backoff(BackoffConfig::try_new(half, 1.0, 0.0, half).expect("pauses"))
+        endpoint.connect_backoff(
+            BackoffConfig::default()
+                .initial(half)
+                .and_then(|backoff| backoff.jitter(0.0))
+                .expect("pauses")
+                .max(half),
+        )
     };
     let same: fn(Endpoint) -> Endpoint = |endpoint| endpoint;
     let rows: [Row; 6] = [

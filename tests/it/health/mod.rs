@@ -29,7 +29,11 @@ const FLOOR: Duration = Duration::from_millis(100);
 /// Backoff that no test could wait for: what is repeated, is so without it.
 fn hourly() -> HealthOptions {
     let hour = Duration::from_secs(3600);
-    let backoff = BackoffConfig::try_new(hour, 1.0, 0.0, hour).expect("a valid backoff");
+    let backoff = BackoffConfig::default()
+        .initial(hour)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(hour);
     quick_health().backoff(backoff)
 }
 

@@ -53,7 +53,9 @@ enum Event {
 
 /// The channel over all hosts.
 fn channel<H: Host>(hosts: &[H], connections: usize) -> Result<Channel> {
-    let backoff = BackoffConfig::try_new(Duration::from_millis(100), 1.6, 0.2, LONGEST_PAUSE)?;
+    let backoff = BackoffConfig::default()
+        .initial(Duration::from_millis(100))?
+        .max(LONGEST_PAUSE);
     let mut endpoints = Vec::new();
     for host in hosts {
         let endpoint = host
