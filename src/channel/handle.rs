@@ -333,6 +333,7 @@ impl fmt::Debug for Channel {
 }
 
 /// A call on its way. Dropping it cancels the call.
+#[must_use = "a call does nothing until it is polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
 
 impl ResponseFuture {

@@ -43,6 +43,7 @@ use crate::{
 
 /// A stream of what becomes READY and what no longer is. Made by
 /// [`Channel::ready_backends`].
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct ReadyBackends(Pin<Box<dyn Stream<Item = Item> + Send>>);
 
 type Item = Result<Change<BackendId, BackendConnection>, Infallible>;

@@ -14,6 +14,7 @@ use crate::transport::Endpoint;
 
 /// The receiving end of [`push`], to be handed to a channel.
 #[derive(Debug)]
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
 
 /// A source that is told what to name, with room for `capacity` changes that the
