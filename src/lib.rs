@@ -100,6 +100,7 @@
 //! | target `tonic_health_channel::…` | level | message | fields |
 //! |---|---|---|---|
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
+//! | `channel` | WARN | too short … | `option`, `given`, `least`: an option that is set below its least |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
 //! | `backend` | WARN | changes too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
 //! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |

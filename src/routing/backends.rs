@@ -68,7 +68,7 @@ impl IntoIterator for Backends {
     type IntoIter = vec::IntoIter<Arc<BackendStatus>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.to_vec().into_iter()
+        Vec::from(&*self.0).into_iter()
     }
 }
 

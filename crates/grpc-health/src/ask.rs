@@ -50,7 +50,7 @@ impl Target {
         // All are known to be good before any is asked.
         let builders = builders.collect::<Result<Vec<_>, Exit>>()?;
         let opened = builders.into_iter().map(|(target, builder)| {
-            let channel = builder.disable_service_config_updates().build();
+            let channel = builder.disable_service_config_updates(true).build();
             Self {
                 name: target.clone(),
                 ready: channel.ready_backends(),

@@ -147,7 +147,7 @@ impl Hooks {
         }
         let hooks = self.clone();
         builder
-            .allow_plaintext_credentials()
+            .allow_plaintext_credentials(true)
             .call_credentials(move |info| hooks.clone().authorize(info))
     }
 

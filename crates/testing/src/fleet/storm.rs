@@ -1,6 +1,6 @@
 //! Performs the rounds, and looks for what is left after each.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -70,7 +70,7 @@ fn channel<H: Host>(hosts: &[H], connections: usize) -> Result<Channel> {
         .service_config(config.parse()?)
         .connect_backoff(backoff.clone())
         .health_options(HealthOptions::default().backoff(backoff))
-        .connections_per_backend(connections)
+        .connections_per_backend(NonZeroUsize::try_from(connections)?)
         .build())
 }
 
