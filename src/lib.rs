@@ -40,6 +40,18 @@
 //! Write `GreeterClient::new(Endpoint::new(uri)?.connect().await?)`.
 //! `docs/migrating-from-tonic.md` has the rest.
 //!
+//! # Where things are
+//!
+//! | to | see |
+//! |---|---|
+//! | make a channel | [`Channel::target`], [`Channel::list`], [`Channel::balance`], [`Endpoint::connect`] |
+//! | set its options | [`ChannelBuilder`], [`Endpoint`], [`HealthOptions`], [`ServiceConfig`] |
+//! | see how it is, and follow it | [`Channel::status`], [`Channel::watch_status`], [`status`] |
+//! | name its backends | [`discover`] |
+//! | handle an error, or hand it on | [`Error`], [`ErrorKind`], [`Error::public_message`] |
+//! | pass deadlines on | [`deadline`] |
+//! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
+//!
 //! # Features
 //!
 //! None is on by default. Those for TLS have the names of tonic's.

@@ -1,4 +1,4 @@
-//! The channel, and what calls and builders take and give.
+//! What goes with a [`Channel`]: backoff, credentials, responses, READY backends.
 //!
 //! It has the names of `tonic::transport::channel`, and those of what else stands beside a
 //! channel: [`BackoffConfig`], [`RequestInfo`], [`AnsweredBy`], [`ReadyBackends`].
