@@ -36,7 +36,9 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_health_channel::{Change, Channel, ChannelStatus, ConnectivityState, Endpoint, discover};
+use tonic_health_channel::{
+    Channel, ConnectivityState, Endpoint, channel::Change, discover, status::ChannelStatus,
+};
 
 use support::{
     Result,

@@ -32,7 +32,9 @@ use common::{
 };
 use futures_util::Stream;
 use tokio::time::{Instant, Interval, interval, timeout_at};
-use tonic_health_channel::{Change, Channel, ChannelStatus, ConnectivityState::Ready, Endpoint};
+use tonic_health_channel::{
+    Channel, ConnectivityState::Ready, Endpoint, channel::Change, status::ChannelStatus,
+};
 
 /// How often the set changes.
 const EVERY: Duration = Duration::from_millis(500);

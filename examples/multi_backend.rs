@@ -29,7 +29,6 @@ mod common;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -44,9 +43,12 @@ use common::{
 };
 use tokio::time::Instant;
 use tonic_health_channel::{
-    BackendStatus, BackoffConfig, CauseKind, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, discover,
+    HealthOptions,
+    channel::BackoffConfig,
+    discover,
+    status::{Backends, CauseKind},
 };
 
 /// Between the starts of two calls.
@@ -83,7 +85,7 @@ async fn demo() -> Result<()> {
     println!("Backoff: 0.1 to 0.3 s, to keep this short; the default is gRPC's, 1 to 120 s.");
 
     let [first, longest] = [100, 300].map(Duration::from_millis);
-    let backoff = BackoffConfig::try_new(first, 1.6, 0.2, longest)?;
+    let backoff = BackoffConfig::default().initial(first)?.max(longest);
     let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
     let channel = Channel::balance(discover::list([a.uri(), b.uri()])?)
         .service_config(config.parse()?)
@@ -145,7 +147,7 @@ async fn demo() -> Result<()> {
     let gone = gone.await?;
     let after = short(gone - killed);
     story.note(format!("the channel knew {after} after the kill"));
-    let refused = |status: &[Arc<BackendStatus>]| match status[1].last_error() {
+    let refused = |status: &Backends| match status[1].last_error() {
         Some((cause, _)) => cause.kind() == CauseKind::Connect,
         None => false,
     };

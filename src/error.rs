@@ -14,6 +14,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 use tower::BoxError;
 
@@ -95,6 +96,15 @@ impl Error {
         }
     }
 
+    /// The failure of a response whose headers have come, so its backend may have acted.
+    pub(crate) fn in_response(status: Status) -> Self {
+        let kind = match status.code() {
+            Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+            _ => ErrorKind::CallFailed,
+        };
+        Self::with_status(kind, status).after_sending(false)
+    }
+
     /// With the error of the transport that it comes from, if there is one.
     pub(crate) fn caused_by(mut self, origin: Option<Origin>) -> Self {
         if let Some(origin) = origin {
@@ -109,8 +119,8 @@ impl Error {
     }
 
     /// Whether a backend may have acted on the call. `false` is certain: the call was not
-    /// sent, or its peer guarantees not to have looked at it, so that it may be repeated
-    /// whatever it does (gRFC A6, "Transparent Retries").
+    /// sent, or its peer guarantees not to have looked at it (gRFC A6, "Transparent Retries").
+    /// It may then be repeated, whatever it does.
     ///
     /// ```
     /// use tonic_health_channel::{Error, ErrorKind};
@@ -122,6 +132,49 @@ impl Error {
     /// ```
     pub fn may_have_been_sent(&self) -> bool {
         self.may_have_been_sent
+    }
+
+    /// The channel's error behind a status that a generated client returned. `None` if the
+    /// status is the server's own, or of tonic's encoding.
+    ///
+    /// It looks through [`source()`](std::error::Error::source), so it works for as long as the
+    /// status is the client's, or a clone of that.
+    pub fn of(status: &Status) -> Option<&Self> {
+        let first = std::error::Error::source(status);
+        let mut chain = std::iter::successors(first, |error| error.source());
+        chain.find_map(|error| error.downcast_ref())
+    }
+
+    /// What a program may tell its own clients of this error: its [`kind`](Self::kind), in
+    /// fixed words. It has no address, name, certificate, cause, or text of a peer.
+    ///
+    /// [`message`](Self::message) has all of these, and so has the status of a generated client.
+    /// A handler that returns that status with `?` hands them on, so exchange it before:
+    ///
+    /// ```
+    /// use tonic::Status;
+    /// use tonic_health_channel::Error;
+    ///
+    /// /// The status of a call to a backend, for clients that are to see nothing of backends.
+    /// fn public(status: Status) -> Status {
+    ///     eprintln!("{status}"); // all of it, for the log
+    ///     match Error::of(&status) {
+    ///         Some(error) => Status::new(error.code(), error.public_message()),
+    ///         // The backend's own words. They may be meant for your clients, or not.
+    ///         None => Status::new(status.code(), "the backend has refused the call"),
+    ///     }
+    /// }
+    ///
+    /// # async fn say_hello() -> Result<tonic::Response<()>, Status> { Err(Status::not_found("")) }
+    /// # async fn handler() -> Result<tonic::Response<()>, Status> {
+    /// say_hello().await.map_err(public)
+    /// # }
+    /// ```
+    ///
+    /// No option of the channel shortens each status. The log of the handler needs the reason,
+    /// and only the handler knows its clients.
+    pub fn public_message(&self) -> &'static str {
+        self.kind.text()
     }
 
     /// The gRPC status code a generated client reports.
@@ -150,6 +203,22 @@ impl ErrorKind {
         }
     }
 
+    fn text(self) -> &'static str {
+        match self {
+            Self::InvalidEndpoint => "an endpoint cannot be used",
+            Self::InvalidServiceConfig => "a service config was rejected",
+            Self::InvalidOption => "an option is out of its range",
+            Self::Unavailable => "no backend can take the call",
+            Self::DeadlineExceeded => "the call exceeded its deadline",
+            Self::TooManyWaiting => "too many calls wait",
+            Self::Closed => "the channel is closed",
+            Self::Credentials => "the call credentials failed",
+            Self::InvalidRequest => "the request cannot be sent",
+            Self::MessageTooLarge => "a message is too large",
+            Self::CallFailed => "the call has failed",
+        }
+    }
+
     /// Whether a constructor or a setter has failed, and no call.
     fn is_of_constructor(self) -> bool {
         match self {
@@ -169,19 +238,7 @@ impl ErrorKind {
 /// `no backend can take the call`, …
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InvalidEndpoint => "an endpoint cannot be used",
-            Self::InvalidServiceConfig => "a service config was rejected",
-            Self::InvalidOption => "an option is out of its range",
-            Self::Unavailable => "no backend can take the call",
-            Self::DeadlineExceeded => "the call exceeded its deadline",
-            Self::TooManyWaiting => "too many calls wait",
-            Self::Closed => "the channel is closed",
-            Self::Credentials => "the call credentials failed",
-            Self::InvalidRequest => "the request cannot be sent",
-            Self::MessageTooLarge => "a message is too large",
-            Self::CallFailed => "the call has failed",
-        })
+        f.write_str(self.text())
     }
 }
 
@@ -212,9 +269,18 @@ impl std::error::Error for Error {
     }
 }
 
+/// As tonic converts what a channel fails with: the error is the source.
 impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        *error.status
+    fn from(mut error: Error) -> Self {
+        // The status has the text.
+        error.is_of_call = true;
+        let own = &error.status;
+        let details = Bytes::copy_from_slice(own.details());
+        let metadata = own.metadata().clone();
+        let mut status =
+            Self::with_details_and_metadata(own.code(), own.message(), details, metadata);
+        status.set_source(Arc::new(error));
+        status
     }
 }
 
@@ -267,7 +333,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a backend, or the channel as a whole, cannot take calls.
 ///
 /// Cheap to clone, comparable, and free of time: when it happened stands beside
-/// it, in [`BackendStatus`](crate::BackendStatus). Two are equal if they say the same.
+/// it, in [`BackendStatus`](crate::status::BackendStatus). Two are equal if they say the same.
 #[derive(Clone, Debug)]
 pub struct Cause {
     kind: CauseKind,
@@ -337,7 +403,7 @@ pub(crate) fn sanitize_peer_quote(text: &str, is_cut: bool) -> String {
 /// this for the messages of a [`tonic::Status`] and for names from responses.
 ///
 /// ```
-/// use tonic_health_channel::escape_peer_text;
+/// use tonic_health_channel::status::escape_peer_text;
 ///
 /// assert_eq!(escape_peer_text("no\u{1b}[2J\nOK", 64), r"no\u{1b}[2J\nOK");
 /// assert_eq!(escape_peer_text("größe", 64), "größe");
@@ -426,86 +492,4 @@ impl fmt::Display for Cause {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(said: &str, repeated: &str) {
-        assert_eq!(sanitize_peer_text(said), repeated);
-    }
-
-    #[test]
-    fn what_a_peer_says_is_one_line_of_text() {
-        check("it's \"down\" \\ for now", "it's \"down\" \\ for now");
-        check("a\nERROR b\r\t\0", "a\\nERROR b\\r\\t\\0");
-        check("\u{1b}[2J", "\\u{1b}[2J");
-        // What turns the direction of writing, a line of Unicode's, what is no letter.
-        check("a\u{202e}b\u{2028}c\u{85}", "a\\u{202e}b\\u{2028}c\\u{85}");
-        check("größe 大小", "größe 大小");
-    }
-
-    #[test]
-    fn characters_without_a_shape_are_escaped() {
-        let control = ('\0'..'\u{20}').chain('\u{7f}'..='\u{9f}');
-        let bidi = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
-        let marks = ('\u{200b}'..='\u{200f}').chain(['\u{61c}', '\u{2060}', '\u{feff}']);
-        let tags = [
-            '\u{ad}',
-            '\u{2028}',
-            '\u{2029}',
-            '\u{180e}',
-            '\u{e0001}',
-            '\u{e0061}',
-        ];
-        for letter in control.chain(bidi).chain(marks).chain(tags) {
-            let escaped = sanitize_peer_text(&letter.to_string()).into_owned();
-            let is_shown = |byte: u8| byte.is_ascii_graphic();
-            assert!(escaped.bytes().all(is_shown), "{letter:?}: {escaped:?}");
-            assert!(escaped.starts_with('\\'), "{letter:?}: {escaped:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_peer_says_is_cut() {
-        check(&"x".repeat(256), &"x".repeat(256));
-        check(&"x".repeat(257), &format!("{}…", "x".repeat(256)));
-        check(&"é".repeat(200), &format!("{}…", "é".repeat(128)));
-        let escaped = sanitize_peer_text(&"\n".repeat(1 << 20)).into_owned();
-        assert_eq!(escaped, format!("{}…", "\\n".repeat(128)));
-    }
-
-    // D288
-    #[test]
-    fn an_error_of_a_call_is_its_kind_and_its_text_is_in_its_status() {
-        let error = Error::new(ErrorKind::CallFailed, "stream to a: reset");
-        assert_eq!(error.to_string(), "the call has failed");
-        let status = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
-        let status: &Status = status.expect("generated clients look for it");
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Unknown, error.message())
-        );
-
-        let error = error.outside_calls();
-        assert_eq!(error.to_string(), "stream to a: reset");
-        assert!(std::error::Error::source(&error).is_none());
-    }
-
-    // D287
-    #[test]
-    fn causes_are_equal_if_they_say_the_same() {
-        let cause = || Cause::new(CauseKind::Connect, "refused");
-        let caused = |text: &str| cause().caused_by(Some(Origin::new(text)));
-        assert_eq!(caused("one"), caused("another"));
-        assert_eq!(caused("one"), cause());
-        assert_ne!(cause(), Cause::new(CauseKind::Connect, "reset"));
-    }
-
-    #[test]
-    fn a_cause_is_one_line_and_not_too_long() {
-        let cause = Cause::new(CauseKind::Connect, "a\nb");
-        assert_eq!(cause.to_string(), "connect: a\\nb");
-        let cause = Cause::new(CauseKind::NameResolver, "x".repeat(5_000));
-        assert_eq!(cause.text(), format!("{}…", "x".repeat(1_024)));
-    }
-}
+mod tests;

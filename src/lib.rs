@@ -27,7 +27,7 @@
 //!     .build();
 //! let client = GreeterClient::new(channel.clone()); // any generated client
 //! println!("{}", channel.state()); // CONNECTING, and READY soon
-//! for backend in channel.backends().iter() {
+//! for backend in channel.backends() {
 //!     println!("{backend}"); // its state, its health and its last error
 //! }
 //! # Ok(())
@@ -39,6 +39,18 @@
 //! work: the generated `GreeterClient::connect(uri)` is made for tonic's type.
 //! Write `GreeterClient::new(Endpoint::new(uri)?.connect().await?)`.
 //! `docs/migrating-from-tonic.md` has the rest.
+//!
+//! # Where things are
+//!
+//! | to | see |
+//! |---|---|
+//! | make a channel | [`Channel::target`], [`Channel::list`], [`Channel::balance`], [`Endpoint::connect`] |
+//! | set its options | [`ChannelBuilder`], [`Endpoint`], [`HealthOptions`], [`ServiceConfig`] |
+//! | see how it is, and follow it | [`Channel::status`], [`Channel::watch_status`], [`status`] |
+//! | name its backends | [`discover`] |
+//! | handle an error, or hand it on | [`Error`], [`ErrorKind`], [`Error::public_message`] |
+//! | pass deadlines on | [`deadline`] |
+//! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
 //!
 //! # Features
 //!
@@ -100,6 +112,7 @@
 //! | target `tonic_health_channel::…` | level | message | fields |
 //! |---|---|---|---|
 //! | `channel` | INFO | `channel` | `from`, `to`: states; `backends`: how many; `cause` |
+//! | `channel` | WARN | too short … | `option`, `given`, `least`: an option that is set below its least |
 //! | `backend` | INFO | `backend` | `backend`: its label; `from`, `to`; `health`; `cause` |
 //! | `backend` | WARN | the backend changes state too often … | `backend`; after 60 lines in a minute, its next are DEBUG; those of `channel` likewise |
 //! | `backend` | DEBUG | `backend` | the same with `state`: another health or cause in it, or number of `connections` |
@@ -134,37 +147,76 @@ mod connectivity;
 pub mod deadline;
 pub mod discover;
 mod error;
-mod health;
+pub mod health;
 mod pb;
 mod routing;
-mod service_config;
+pub mod service_config;
 mod subchannel;
 mod transport;
 mod util;
 
-// The public interface is:
+// The public interface is: what most programs name,
 pub use call::WaitForReady;
-pub use channel::{
-    Change, Channel, ResponseFuture,
-    builder::ChannelBuilder,
-    ready_backends::{BackendConnection, ReadyBackends},
-    watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
-};
+#[doc(inline)]
+pub use channel::Channel;
+pub use channel::builder::ChannelBuilder;
 pub use connectivity::ConnectivityState;
-pub use error::{Cause, CauseKind, Error, ErrorKind, escape_peer_text};
-pub use health::{HealthOptions, HealthStatus, OnNotFound, OnUnimplemented};
+pub use error::{Error, ErrorKind};
+pub use health::options::HealthOptions;
+pub use service_config::config::ServiceConfig;
+pub use transport::Endpoint;
+
+// other names of `tonic::transport`,
 pub use http::Uri;
 pub use http_body::Body;
-pub use routing::{BackendId, BackendStatus, ChannelStatus};
-pub use service_config::{
-    HedgingPolicy, LoadBalancingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig,
-};
 #[cfg(feature = "_tls-any")]
 pub use tokio_rustls::rustls::pki_types::CertificateDer;
-pub use transport::{AnsweredBy, CallCounts, Endpoint, RequestInfo};
 #[cfg(feature = "_tls-any")]
-pub use transport::{Certificate, ClientTlsConfig, Identity, TlsReload};
-pub use util::backoff::BackoffConfig;
+pub use transport::{Certificate, ClientTlsConfig, Identity};
+
+// and the rest in modules: these, and those above that are `pub`.
+
+/// How a channel and its backends are: now, and as it changes.
+///
+/// [`Channel::status`] and [`Channel::backends`] are a look at one moment. A watch follows
+/// what comes later: [`StatusWatch`](status::StatusWatch) all of it,
+/// [`StateWatch`](status::StateWatch) the channel's state alone, and
+/// [`BackendWatch`](status::BackendWatch) each backend by events.
+///
+/// ```no_run
+/// use tonic_health_channel::{Channel, status::CauseKind};
+///
+/// /// How many backends cannot be reached.
+/// fn out_of_reach(channel: &Channel) -> usize {
+///     let backends = channel.backends();
+///     let last_errors = backends.iter().filter_map(|backend| backend.last_error());
+///     last_errors.filter(|(cause, _)| cause.kind() == CauseKind::Connect).count()
+/// }
+/// ```
+pub mod status {
+    pub use crate::{
+        channel::watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
+        error::{Cause, CauseKind, escape_peer_text},
+        routing::{BackendId, BackendStatus, Backends, ChannelStatus},
+        transport::CallCounts,
+    };
+}
+
+/// TLS beyond what tonic has, and the rustls that signatures name.
+///
+/// Certificates, keys and the config itself are in the root, as in tonic:
+/// [`ClientTlsConfig`], [`Certificate`], [`Identity`]. They are given to
+/// [`Endpoint::tls_config`].
+#[cfg(feature = "_tls-any")]
+pub mod tls {
+    pub use crate::transport::TlsReload;
+    /// The rustls that this crate is built with: [`ClientTlsConfig`](crate::ClientTlsConfig)
+    /// takes its `TrustAnchor`s, and
+    /// [`dangerous_tls_config_with_verifier`](crate::Endpoint::dangerous_tls_config_with_verifier)
+    /// its `ServerCertVerifier`.
+    #[doc(no_inline)]
+    pub use tokio_rustls::rustls;
+}
 
 /// What fuzz targets reach of the inside.
 #[cfg(fuzzing)]

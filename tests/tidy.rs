@@ -6,6 +6,8 @@
 mod english;
 #[path = "tidy/guide.rs"]
 mod guide;
+#[path = "tidy/public.rs"]
+mod public;
 #[path = "tidy/ratchet.rs"]
 mod ratchet;
 #[path = "tidy/sentences.rs"]
@@ -603,4 +605,72 @@ fn mod_rs_has_no_logic() {
         logic.map(move |item| format!("{}: {item}: move it to a file of its own", source.path))
     });
     assert_none(&complaints.collect::<Vec<_>>());
+}
+
+/// The root: what most programs name, and what has a name in `tonic::transport`.
+const ROOT: [&str; 15] = [
+    "Body",
+    "Certificate",
+    "CertificateDer",
+    "Channel",
+    "ChannelBuilder",
+    "ClientTlsConfig",
+    "ConnectivityState",
+    "Endpoint",
+    "Error",
+    "ErrorKind",
+    "HealthOptions",
+    "Identity",
+    "ServiceConfig",
+    "Uri",
+    "WaitForReady",
+];
+
+/// The modules with what they export. `tonic::transport::channel` has the first of `channel`.
+const MODULES: [(&str, &str); 7] = [
+    (
+        "channel",
+        "Channel ClientTlsConfig Endpoint Change ResponseFuture \
+         AnsweredBy BackendConnection BackoffConfig ReadyBackends RequestInfo",
+    ),
+    ("deadline", "Deadline from stamp"),
+    (
+        "discover",
+        "Dns File List Push RefreshHandle dns file list push",
+    ),
+    ("health", "HealthStatus OnNotFound OnUnimplemented"),
+    (
+        "service_config",
+        "HedgingPolicy LoadBalancingPolicy MethodConfig RetryPolicy RetryThrottling",
+    ),
+    (
+        "status",
+        "BackendEvent BackendId BackendStatus BackendWatch Backends CallCounts Cause CauseKind \
+         ChannelStatus StateWatch StatusWatch escape_peer_text",
+    ),
+    ("tls", "TlsReload rustls"),
+];
+
+/// These have 2 paths, because tonic has them twice.
+const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];
+
+#[test]
+fn the_public_names_are_these() {
+    let inside = MODULES.iter().flat_map(|(module, names)| {
+        let names = names.split_whitespace();
+        names.map(move |name| format!("{module}::{name}"))
+    });
+    let root = ROOT.iter().map(ToString::to_string);
+    let mut expected: Vec<_> = root.chain(inside).collect();
+    expected.sort();
+    assert_eq!(public::names(self::root()), expected);
+}
+
+#[test]
+fn each_public_name_has_one_path() {
+    let paths = public::names(self::root());
+    let mut seen = BTreeSet::new();
+    let last = paths.iter().filter_map(|path| path.rsplit("::").next());
+    let twice: Vec<_> = last.filter(|name| !seen.insert(*name)).collect();
+    assert_eq!(twice, TWICE);
 }

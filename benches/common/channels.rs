@@ -1,6 +1,6 @@
 //! The channels that are compared, all to the same servers.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use tonic::transport;
 use tonic_health_channel::{Channel, ConnectivityState, Endpoint, discover};
@@ -133,9 +133,9 @@ pub(crate) async fn connect_ours_with(
     let endpoints = endpoints.collect::<std::result::Result<Vec<_>, _>>()?;
     let ours = Channel::balance(discover::list(endpoints.into_iter().map(options))?)
         .service_config(config.parse()?)
-        .connections_per_backend(connections)
+        .connections_per_backend(NonZeroUsize::try_from(connections)?)
         .build();
-    let all_ready = |status: &tonic_health_channel::ChannelStatus| {
+    let all_ready = |status: &tonic_health_channel::status::ChannelStatus| {
         let ready = |state| state == ConnectivityState::Ready;
         status.backends().len() == uris.len()
             && status

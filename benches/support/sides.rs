@@ -13,7 +13,9 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_health_channel::{AnsweredBy, Channel, ConnectivityState, StatusWatch, discover};
+use tonic_health_channel::{
+    Channel, ConnectivityState, channel::AnsweredBy, discover, status::StatusWatch,
+};
 
 use super::{
     Result,
@@ -73,7 +75,7 @@ impl Side for Ours {
 
     async fn until(&mut self, backend: usize, healthy: bool) {
         let ready = |state| state == ConnectivityState::Ready;
-        let known = |status: &tonic_health_channel::ChannelStatus| {
+        let known = |status: &tonic_health_channel::status::ChannelStatus| {
             ready(status.backends()[backend].state()) == healthy
         };
         self.status.wait_for(known).await;

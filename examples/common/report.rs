@@ -3,7 +3,11 @@
 use std::{io::IsTerminal, time::Duration};
 
 use tokio::time::Instant;
-use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, HealthStatus};
+use tonic_health_channel::{
+    ConnectivityState,
+    health::HealthStatus,
+    status::{BackendStatus, ChannelStatus},
+};
 
 /// What people call a backend.
 pub(crate) type Name<'a> = &'a dyn Fn(&BackendStatus) -> String;
@@ -24,7 +28,7 @@ pub(crate) fn changes(
             lines.push(format!("{} {step}{detail}", name(backend)));
         }
     }
-    for gone in before.map_or(&[][..], ChannelStatus::backends) {
+    for gone in before.into_iter().flat_map(ChannelStatus::backends) {
         if same(after, gone).is_none() {
             lines.push(format!("{} removed", name(gone)));
         }
@@ -72,9 +76,7 @@ pub(crate) fn short(duration: Duration) -> String {
 }
 
 fn same<'a>(status: &'a ChannelStatus, backend: &BackendStatus) -> Option<&'a BackendStatus> {
-    let mut backends = status.backends().iter();
-    let found = backends.find(|other| other.id() == backend.id());
-    found.map(|found| &**found)
+    status.backends().get(backend.id()).map(|found| &**found)
 }
 
 /// `CONNECTING → READY`, or the state alone if it is the first or the same.

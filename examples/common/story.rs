@@ -15,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-use tonic_health_channel::{BackendStatus, ChannelStatus, ConnectivityState, StatusWatch};
+use tonic_health_channel::{
+    ConnectivityState,
+    status::{BackendStatus, Backends, ChannelStatus, StatusWatch},
+};
 
 use super::{
     Result,
@@ -104,7 +107,7 @@ impl Story {
     pub(crate) async fn until_states(&mut self, states: [ConnectivityState; 2]) -> Result<Instant> {
         let [a, b] = self.names;
         let what = format!("{a} to be {} and {b} to be {}", states[0], states[1]);
-        let reached = |backends: &[Arc<BackendStatus>]| {
+        let reached = |backends: &Backends| {
             let now = backends.iter().map(|backend| backend.state());
             now.eq(states)
         };
@@ -115,7 +118,7 @@ impl Story {
     pub(crate) async fn until(
         &mut self,
         what: &str,
-        condition: impl Fn(&[Arc<BackendStatus>]) -> bool,
+        condition: impl Fn(&Backends) -> bool,
     ) -> Result<Instant> {
         within(what, async {
             loop {

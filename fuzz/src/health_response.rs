@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthOptions, HealthStatus, OnUnimplemented,
+    HealthOptions,
+    health::{HealthStatus, OnUnimplemented},
 };
 
 use super::{
@@ -82,7 +83,7 @@ async fn scene(answer: Answer) {
     let mut statuses = channel.watch_status();
     let mut was_ready = false;
     let never = statuses.wait_for(|status| {
-        let backend = &status.backends().first();
+        let backend = status.backends().first();
         was_ready |= backend.is_some_and(|backend| backend.state() == Ready);
         false
     });

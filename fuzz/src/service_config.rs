@@ -5,7 +5,7 @@
 //! typing error.
 
 use serde_json::Value;
-use tonic_health_channel::{LoadBalancingPolicy, ServiceConfig};
+use tonic_health_channel::{ServiceConfig, service_config::LoadBalancingPolicy};
 
 /// What the parser knows.
 const WORDS: [&str; 64] = [

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, ChannelStatus, Choice, Cursor, Picker},
+    routing::{BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, Picker},
     subchannel::Report,
     transport::BackendCalls,
 };
@@ -483,7 +483,7 @@ impl<C> Publication<C> {
             generation,
             state: self.state,
             cause: self.cause,
-            backends: self.backends,
+            backends: Backends::new(self.backends),
         };
         (status, picker)
     }

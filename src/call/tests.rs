@@ -18,7 +18,7 @@ use super::admission::{Admission, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
-    routing::{Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, Rotation},
+    routing::{Backends, Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, Rotation},
     transport::BackendCalls,
     transport::{
         BackendContext, CallSlot, ConnectionGroup, KeepaliveThrottle, OutgoingRequest, dial,
@@ -54,7 +54,7 @@ fn status(generation: u64) -> ChannelStatus {
         generation,
         state: ConnectivityState::Connecting,
         cause: None,
-        backends: Arc::default(),
+        backends: Backends::default(),
     }
 }
 

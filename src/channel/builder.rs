@@ -21,7 +21,7 @@ use crate::{
     health::HealthOptions,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
-    util::{backoff::BackoffConfig, contained::Contained},
+    util::{at_least::at_least, backoff::BackoffConfig, contained::Contained},
 };
 
 /// Calls that may wait at a time. Enough for any service that works; a bound on
@@ -30,6 +30,9 @@ const MAX_WAITING_CALLS: usize = 100_000;
 
 /// Without a call for so long, a channel lets go of its connections; gRPC's number.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The least of that, as in gRPC for Java and C++: the task looks 8 times in it.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a source may say nothing at first: as long as an attempt to connect.
 const FIRST_BACKENDS_TIMEOUT: Duration = Duration::from_secs(20);
@@ -314,10 +317,10 @@ impl ChannelBuilder {
         self
     }
 
-    /// Takes no service config from anywhere but
-    /// [`service_config`](Self::service_config).
-    pub fn disable_service_config_updates(mut self) -> Self {
-        self.config_updates_disabled = true;
+    /// Whether to take no service config from anywhere but
+    /// [`service_config`](Self::service_config). Not by default.
+    pub fn disable_service_config_updates(mut self, disable: bool) -> Self {
+        self.config_updates_disabled = disable;
         self
     }
 
@@ -341,11 +344,11 @@ impl ChannelBuilder {
         self
     }
 
-    /// Checks nobody's health, whatever the service config says. That it would is one
-    /// WARN, and [`HealthStatus::Disabled`](crate::HealthStatus::Disabled) at each
+    /// Whether to check no health, even if the service config enables health checks. Not by
+    /// default. That it would is one WARN, and [`HealthStatus::Disabled`](crate::health::HealthStatus::Disabled) at each
     /// backend.
-    pub fn disable_health_check(mut self) -> Self {
-        self.health_disabled = true;
+    pub fn disable_health_check(mut self, disable: bool) -> Self {
+        self.health_disabled = disable;
         self
     }
 
@@ -366,12 +369,14 @@ impl ChannelBuilder {
 
     /// How long the channel may be without a call before it is IDLE, and without
     /// connections, until the next one. 30 minutes by default, as in gRPC; `None` is
-    /// for ever; less than a second is a second.
+    /// for ever. Less than a second counts as a second, as in gRPC for Java and C++, and is one
+    /// WARN.
     ///
     /// A response that is still being read is a call; a `Watch` is none. The timeout
     /// is kept to an eighth: a call does not stop to look at the clock.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.idle_timeout = timeout.into();
+        let at_least = |timeout| at_least("idle_timeout", timeout, MIN_IDLE_TIMEOUT);
+        self.idle_timeout = timeout.into().map(at_least);
         self
     }
 
@@ -433,23 +438,19 @@ impl ChannelBuilder {
     /// open, so the service config's `connectionScaling` has no part in it.
     /// [`Channel::ready_backends`] names the first one alone.
     ///
-    /// # Panics
-    ///
-    /// If `n` is zero.
-    ///
     /// ```no_run
+    /// use std::num::NonZeroUsize;
     /// use tonic_health_channel::{Channel, discover};
     ///
-    /// # async fn example() -> Result<(), tonic_health_channel::Error> {
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let channel = Channel::balance(discover::list(["http://10.0.0.1:50051"])?)
-    ///     .connections_per_backend(4)
+    ///     .connections_per_backend(NonZeroUsize::try_from(4)?)
     ///     .build();
     /// # Ok(())
     /// # }
     /// ```
-    pub fn connections_per_backend(mut self, n: usize) -> Self {
-        let n = NonZeroUsize::new(n);
-        self.connections = n.expect("`connections_per_backend` must be at least 1");
+    pub fn connections_per_backend(mut self, n: NonZeroUsize) -> Self {
+        self.connections = n;
         self
     }
 
@@ -461,7 +462,7 @@ impl ChannelBuilder {
     }
 
     /// Whether each response says in its extensions which backend it is of, by an
-    /// [`AnsweredBy`](crate::AnsweredBy). Not by default: it costs three allocations
+    /// [`AnsweredBy`](crate::channel::AnsweredBy). Not by default: it costs three allocations
     /// per call.
     pub fn tell_backend(mut self, tell: bool) -> Self {
         self.tell_backend = tell;
@@ -522,11 +523,11 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sends [`call_credentials`](Self::call_credentials) over plaintext connections
-    /// too, where anybody between can read and use them: for tests, and for networks
-    /// that encrypt by themselves.
-    pub fn allow_plaintext_credentials(mut self) -> Self {
-        self.allow_plaintext_credentials = true;
+    /// Whether to send [`call_credentials`](Self::call_credentials) over plaintext connections
+    /// too, for tests, and for networks that encrypt by themselves. Every host on the way can
+    /// read and use them. Not by default.
+    pub fn allow_plaintext_credentials(mut self, allow: bool) -> Self {
+        self.allow_plaintext_credentials = allow;
         self
     }
 }

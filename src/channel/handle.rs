@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Defaults, wait_within},
     connectivity::ConnectivityState,
     error::Error,
-    routing::{BackendStatus, Board, ChannelStatus, Command},
+    routing::{Backends, Board, ChannelStatus, Command},
 };
 
 /// A gRPC channel over one or many backends, of which it uses those that are
@@ -40,7 +40,7 @@ use crate::{
 /// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
 /// let channel = Channel::balance(backends).service_config(config).build();
 /// channel.wait_until_ready().await?;
-/// for backend in channel.backends().iter() {
+/// for backend in channel.backends() {
 ///     println!("{backend}");
 /// }
 /// # Ok(())
@@ -150,8 +150,8 @@ impl Channel {
     }
 
     /// Every backend, in the order in which the source named them.
-    pub fn backends(&self) -> Arc<[Arc<BackendStatus>]> {
-        self.status().backends.clone()
+    pub fn backends(&self) -> Backends {
+        self.status().backends().clone()
     }
 
     /// The channel and its backends, as of one moment.
@@ -175,7 +175,7 @@ impl Channel {
     ///
     /// ```no_run
     /// # async fn example(channel: tonic_health_channel::Channel) {
-    /// use tonic_health_channel::BackendEvent;
+    /// use tonic_health_channel::status::BackendEvent;
     ///
     /// let mut backends = channel.watch_backends();
     /// while let Some(event) = backends.next().await {
@@ -333,6 +333,7 @@ impl fmt::Debug for Channel {
 }
 
 /// A call on its way. Dropping it cancels the call.
+#[must_use = "a call does nothing until it is polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
 
 impl ResponseFuture {

@@ -1,4 +1,7 @@
-//! The channel, what makes one, and what follows one.
+//! The types beside a [`Channel`]: backoff, credentials, responses, READY backends.
+//!
+//! It has the names of `tonic::transport::channel`, and those of what else stands beside a
+//! channel: [`BackoffConfig`], [`RequestInfo`], [`AnsweredBy`], [`ReadyBackends`].
 //!
 //! ```text
 //!   target ─┐
@@ -11,7 +14,7 @@ pub(crate) mod builder;
 mod config_file;
 mod connect;
 mod handle;
-pub(crate) mod ready_backends;
+mod ready_backends;
 mod runtime;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -24,6 +27,11 @@ pub(crate) mod watch;
 pub use crate::transport::ClientTlsConfig;
 #[doc(no_inline)]
 pub use crate::transport::Endpoint;
+pub use crate::{
+    transport::{AnsweredBy, RequestInfo},
+    util::backoff::BackoffConfig,
+};
 pub use handle::{Channel, ResponseFuture};
+pub use ready_backends::{BackendConnection, ReadyBackends};
 #[doc(no_inline)]
 pub use tower::discover::Change;

@@ -43,6 +43,7 @@ use crate::{
 
 /// A stream of what becomes READY and what no longer is. Made by
 /// [`Channel::ready_backends`].
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct ReadyBackends(Pin<Box<dyn Stream<Item = Item> + Send>>);
 
 type Item = Result<Change<BackendId, BackendConnection>, Infallible>;
@@ -65,7 +66,7 @@ type Item = Result<Change<BackendId, BackendConnection>, Infallible>;
 /// backend.
 ///
 /// The [load](Load) is the number of calls on the backend, as in
-/// [`BackendStatus::calls_in_flight`](crate::BackendStatus::calls_in_flight). The
+/// [`BackendStatus::calls_in_flight`](crate::status::BackendStatus::calls_in_flight). The
 /// connection stays open for as long as somebody holds a clone.
 pub struct BackendConnection {
     inner: transport::Connection,

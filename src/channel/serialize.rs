@@ -13,7 +13,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::HealthStatus,
-    routing::{BackendId, BackendStatus, ChannelStatus},
+    routing::{BackendId, BackendStatus, Backends, ChannelStatus},
     transport::CallCounts,
     util::clock::now,
 };
@@ -42,13 +42,19 @@ impl Serialize for Cause {
 
 impl Serialize for ChannelStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let backends: Vec<&BackendStatus> = self.backends().iter().map(|b| &**b).collect();
         let mut fields = serializer.serialize_struct("ChannelStatus", 4)?;
         fields.serialize_field("generation", &self.generation())?;
         fields.serialize_field("state", &self.state())?;
         fields.serialize_field("cause", &self.cause())?;
-        fields.serialize_field("backends", &backends)?;
+        fields.serialize_field("backends", self.backends())?;
         fields.end()
+    }
+}
+
+/// A list.
+impl Serialize for Backends {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|backend| &**backend))
     }
 }
 

@@ -25,6 +25,7 @@ use super::watched_file::{Content, WatchedFile};
 use crate::{error::Error, transport::Endpoint};
 
 /// The backends that a file names. Made by [`file()`].
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct File {
     path: PathBuf,
     state: State,

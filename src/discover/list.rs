@@ -17,6 +17,7 @@ use crate::{
 
 /// A fixed set of backends, each named by its URI or its socket. Made by [`list`].
 #[derive(Debug)]
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct List(vec::IntoIter<Endpoint>);
 
 /// The backends at these URIs or [`Endpoint`]s. One that is listed twice is one

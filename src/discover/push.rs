@@ -14,6 +14,7 @@ use crate::transport::Endpoint;
 
 /// The receiving end of [`push`], to be handed to a channel.
 #[derive(Debug)]
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
 
 /// A source that is told what to name, with room for `capacity` changes that the
@@ -27,7 +28,7 @@ pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
 ///
 /// ```
 /// # tokio_test_block_on(async {
-/// use tonic_health_channel::{Change, Channel, Endpoint, discover};
+/// use tonic_health_channel::{Channel, Endpoint, channel::Change, discover};
 ///
 /// let (backends, source) = discover::push(16);
 /// let channel = Channel::balance(source).build();

@@ -13,14 +13,16 @@
 //! backend     IDLE ─ CONNECTING ───────────┴ READY ──┴ TRANSIENT_FAILURE …
 //! ```
 //!
-//! [`machine`] holds the rules and does nothing, with [`verdict`] for what is known and
-//! [`flood`] for what is too much; [`options`] is what a user may change about them;
-//! [`watch`] is the RPC.
+//! [`HealthOptions`] says what a program may change about that, with the other rules of this
+//! module. [`HealthStatus`] tells the result.
+//!
+//! In the code, `machine` holds the rules and does nothing, with `verdict` for what is known
+//! and `flood` for what is too much; `watch` is the RPC.
 
 mod action;
 mod flood;
 mod machine;
-mod options;
+pub(crate) mod options;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,7 @@ pub(crate) use action::{Action, Notice};
 #[cfg(test)]
 pub(crate) use machine::EndKind;
 pub(crate) use machine::{Ended, Watch, effective};
+pub(crate) use options::HealthOptions;
+pub use options::{OnNotFound, OnUnimplemented};
+pub use status::HealthStatus;
 pub(crate) use watch::{Event, HealthRpc, RunningRpc};
-pub use {
-    options::{HealthOptions, OnNotFound, OnUnimplemented},
-    status::HealthStatus,
-};

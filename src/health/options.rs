@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::util::backoff::BackoffConfig;
+use crate::util::{
+    at_least::at_least,
+    backoff::{BackoffConfig, MIN_INTERVAL},
+};
 
 /// How backends are asked about their health, once a service config names a
 /// service in `healthCheckConfig` (gRFC A17).
@@ -13,15 +16,19 @@ use crate::util::backoff::BackoffConfig;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tonic_health_channel::{HealthOptions, OnNotFound, OnUnimplemented};
+/// use tonic_health_channel::{
+///     HealthOptions,
+///     health::{OnNotFound, OnUnimplemented},
+/// };
 ///
 /// let options = HealthOptions::default()
-///     .first_response_timeout(Some(Duration::from_secs(5)))
+///     .first_response_timeout(Duration::from_secs(5))
 ///     .on_unimplemented(OnUnimplemented::Unhealthy)
 ///     .on_not_found(OnNotFound::RetryEvery(Duration::from_secs(1)));
 /// assert_ne!(options, HealthOptions::default());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[must_use = "options do nothing until a builder has them"]
 pub struct HealthOptions {
     pub(super) backoff: BackoffConfig,
     pub(super) first_response_timeout: Option<Duration>,
@@ -49,10 +56,10 @@ pub enum OnUnimplemented {
     /// of other languages never do this.
     PollCheck {
         /// From the start of one `Check` to the start of the next; at least
-        /// 100 ms, shorter values mean 100 ms.
+        /// 100 ms. A shorter one counts as that, and is one WARN.
         interval: Duration,
-        /// How long one `Check` may take; at least 100 ms, shorter values mean
-        /// 100 ms.
+        /// How long one `Check` may take; at least 100 ms. A shorter one counts
+        /// as that, and is one WARN.
         timeout: Duration,
     },
     /// It is in TRANSIENT_FAILURE for as long as this connection lasts, and one
@@ -73,8 +80,8 @@ pub enum OnNotFound {
     /// may be noticed as late as the [backoff](HealthOptions::backoff) allows.
     #[default]
     Backoff,
-    /// This long after the start of the question, every time. At least 100 ms;
-    /// shorter values mean 100 ms.
+    /// This long after the start of the question, every time. At least 100 ms. A
+    /// shorter one counts as that, and is one WARN.
     RetryEvery(Duration),
 }
 
@@ -85,7 +92,6 @@ impl HealthOptions {
     /// Default: gRPC's, 1 s growing to 120 s, which is what other gRPC clients
     /// have fixed. Any answer starts it over. Questions never start closer
     /// together than 100 ms, whatever is set here.
-    #[must_use]
     pub fn backoff(mut self, backoff: BackoffConfig) -> Self {
         self.backoff = backoff;
         self
@@ -99,25 +105,33 @@ impl HealthOptions {
     /// deadline and a hung server would otherwise hold calls in CONNECTING.
     /// `None` is the letter of gRFC A17: wait for ever. Later messages have no
     /// limit: a healthy backend has nothing to say.
-    #[must_use]
-    pub fn first_response_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.first_response_timeout = timeout;
+    pub fn first_response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.first_response_timeout = timeout.into();
         self
     }
 
     /// What a backend without a health service counts as. Default: healthy, as
     /// gRFC A17 says.
-    #[must_use]
     pub fn on_unimplemented(mut self, rule: OnUnimplemented) -> Self {
-        self.on_unimplemented = rule;
+        self.on_unimplemented = match rule {
+            OnUnimplemented::PollCheck { interval, timeout } => OnUnimplemented::PollCheck {
+                interval: at_least("PollCheck interval", interval, MIN_INTERVAL),
+                timeout: at_least("PollCheck timeout", timeout, MIN_INTERVAL),
+            },
+            rule @ (OnUnimplemented::AssumeHealthy | OnUnimplemented::Unhealthy) => rule,
+        };
         self
     }
 
     /// When to ask again after NOT_FOUND. Default: with backoff, as gRFC A17
     /// says.
-    #[must_use]
     pub fn on_not_found(mut self, rule: OnNotFound) -> Self {
-        self.on_not_found = rule;
+        self.on_not_found = match rule {
+            OnNotFound::RetryEvery(interval) => {
+                OnNotFound::RetryEvery(at_least("RetryEvery", interval, MIN_INTERVAL))
+            }
+            OnNotFound::Backoff => OnNotFound::Backoff,
+        };
         self
     }
 
@@ -127,7 +141,6 @@ impl HealthOptions {
     /// Default: `false`, as gRFC A17 says ("Client Behavior"): the backend is
     /// CONNECTING until its first answer, one more round trip. `true` saves that
     /// round trip and risks calls to a backend that is about to say no.
-    #[must_use]
     pub fn assume_healthy_until_first_response(mut self, assume: bool) -> Self {
         self.assume_healthy_until_first_response = assume;
         self

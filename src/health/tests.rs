@@ -36,7 +36,11 @@ use Input::*;
 /// The default, with delays that a script can name.
 fn options() -> HealthOptions {
     let [initial, max] = [1, 120].map(Duration::from_secs);
-    let backoff = BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("valid");
+    let backoff = BackoffConfig::default()
+        .initial(initial)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("valid")
+        .max(max);
     HealthOptions::default().backoff(backoff)
 }
 
@@ -302,7 +306,11 @@ fn a_server_that_answers_and_hangs_up_does_not_spin_us() {
 #[test]
 fn no_backoff_is_shorter_than_the_minimum_interval() {
     let millisecond = Duration::from_millis(1);
-    let backoff = BackoffConfig::try_new(millisecond, 1.0, 0.0, millisecond).expect("valid");
+    let backoff = BackoffConfig::default()
+        .initial(millisecond)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("valid")
+        .max(millisecond);
     check(
         HealthOptions::default().backoff(backoff),
         "

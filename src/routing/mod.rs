@@ -7,6 +7,7 @@
 //!
 //! Three others meet here and know nothing of each other, so this is a room of its own.
 
+mod backends;
 mod board;
 mod choice;
 mod pick_half;
@@ -14,10 +15,12 @@ mod picker;
 mod rotation;
 mod snapshot;
 mod standstill;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use choice::Choice;
 pub(crate) use pick_half::PickInfo;
 pub(crate) use picker::{Pick, Picker};
 pub(crate) use rotation::{Cursor, Rotation};
-pub use snapshot::{BackendId, BackendStatus, ChannelStatus};
+pub use snapshot::{BackendId, BackendStatus, Backends, ChannelStatus};

@@ -13,7 +13,7 @@ use super::{
 /// without health checks, and no rule for any method.
 ///
 /// ```
-/// use tonic_health_channel::{LoadBalancingPolicy, ServiceConfig};
+/// use tonic_health_channel::{ServiceConfig, service_config::LoadBalancingPolicy};
 ///
 /// let config: ServiceConfig = r#"{
 ///     "loadBalancingConfig": [{"round_robin": {}}],

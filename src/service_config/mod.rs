@@ -17,7 +17,7 @@
 //! - A key twice in one object is an error, wherever it stands: no reader could
 //!   tell which one its author meant.
 
-mod config;
+pub(crate) mod config;
 mod hints;
 mod json;
 mod method;
@@ -26,6 +26,7 @@ mod policy;
 mod tests;
 mod value;
 
-pub use config::{RetryThrottling, ServiceConfig};
+pub use config::RetryThrottling;
+pub(crate) use config::ServiceConfig;
 pub use method::{HedgingPolicy, MethodConfig, RetryPolicy};
 pub use policy::LoadBalancingPolicy;

@@ -46,7 +46,11 @@ use Input::*;
 /// Delays that a script can name.
 fn backoff() -> BackoffConfig {
     let [initial, max] = [1, 120].map(Duration::from_secs);
-    BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("valid")
+    BackoffConfig::default()
+        .initial(initial)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("valid")
+        .max(max)
 }
 
 fn without_health() -> (Config, Control) {

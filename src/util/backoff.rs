@@ -28,24 +28,18 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// ```
 /// use std::time::Duration;
-/// use tonic_health_channel::BackoffConfig;
+/// use tonic_health_channel::channel::BackoffConfig;
 ///
-/// let quick = BackoffConfig::try_new(
-///     Duration::from_millis(250),
-///     2.0,
-///     0.2,
-///     Duration::from_secs(10),
-/// );
-/// assert!(quick.is_ok());
-///
-/// let shrinking = BackoffConfig::try_new(
-///     Duration::from_secs(1),
-///     0.5,
-///     0.2,
-///     Duration::from_secs(10),
-/// );
-/// assert!(shrinking.is_err());
+/// # fn example() -> Result<(), tonic_health_channel::Error> {
+/// let quick = BackoffConfig::default()
+///     .initial(Duration::from_millis(250))?
+///     .max(Duration::from_secs(10));
+/// assert_ne!(quick, BackoffConfig::default());
+/// assert!(BackoffConfig::default().multiplier(0.5).is_err()); // it would shrink
+/// # Ok(())
+/// # }
 /// ```
+#[must_use = "a backoff does nothing until a builder has it"]
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackoffConfig {
     initial: Duration,
@@ -74,44 +68,59 @@ impl BackoffConfig {
         }
     }
 
-    /// A delay of `initial` that grows by `multiplier` up to `max`, each varied
-    /// by up to `jitter` of itself in either direction.
-    ///
-    /// `max` bounds the delay before jitter, as in other gRPC clients: the
-    /// longest wait is `max * (1 + jitter)`.
+    /// The delay after the first failure, before jitter: 1 s by default, as in gRPC. Attempts begin
+    /// at least 100 ms apart, whatever it is.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOption`] unless `initial` is above zero, `multiplier`
-    /// is finite and at least 1, `jitter` is at least 0 and below 1, and `max` is
-    /// at least `initial`.
-    pub fn try_new(
-        initial: Duration,
-        multiplier: f64,
-        jitter: f64,
-        max: Duration,
-    ) -> Result<Self, Error> {
-        if initial.is_zero() {
-            return Err(invalid("initial must be above 0 s".into()));
+    /// [`ErrorKind::InvalidOption`] if it is zero: no multiple of it is a delay.
+    pub fn initial(self, initial: Duration) -> Result<Self, Error> {
+        match initial.is_zero() {
+            true => Err(invalid("initial must be above 0 s".into())),
+            false => Ok(Self { initial, ..self }),
         }
-        if !(multiplier.is_finite() && multiplier >= 1.0) {
-            let rule = format!("multiplier must be finite and at least 1, not {multiplier}");
-            return Err(invalid(rule));
+    }
+
+    /// How many times as long each delay is as the one before: 1.6 by default, as in gRPC. 1 is
+    /// the same delay each time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] unless it is finite and at least 1.
+    pub fn multiplier(self, multiplier: f64) -> Result<Self, Error> {
+        match multiplier.is_finite() && multiplier >= 1.0 {
+            true => Ok(Self { multiplier, ..self }),
+            false => {
+                let rule = format!("multiplier must be finite and at least 1, not {multiplier}");
+                Err(invalid(rule))
+            }
         }
-        if !(0.0..1.0).contains(&jitter) {
-            let rule = format!("jitter must be at least 0 and below 1, not {jitter}");
-            return Err(invalid(rule));
+    }
+
+    /// The part of itself by which each delay varies in either direction, so that the clients of
+    /// a server that was restarted do not come back at once: 0.2 by default, as in gRPC.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] unless it is at least 0 and below 1.
+    pub fn jitter(self, jitter: f64) -> Result<Self, Error> {
+        match (0.0..1.0).contains(&jitter) {
+            true => Ok(Self { jitter, ..self }),
+            false => {
+                let rule = format!("jitter must be at least 0 and below 1, not {jitter}");
+                Err(invalid(rule))
+            }
         }
-        if max < initial {
-            let rule = format!("max ({max:?}) must be at least initial ({initial:?})");
-            return Err(invalid(rule));
-        }
-        Ok(Self {
-            initial,
-            multiplier,
-            jitter,
-            max,
-        })
+    }
+
+    /// The longest delay before jitter, the first included: 120 s by default, as in gRPC. The
+    /// longest wait is `max * (1 + jitter)`.
+    pub fn max(self, max: Duration) -> Self {
+        Self { max, ..self }
+    }
+
+    fn first(&self) -> Duration {
+        self.initial.min(self.max)
     }
 
     /// The same with no delay longer than `max`, before jitter.
@@ -142,7 +151,7 @@ impl Default for BackoffConfig {
 impl Backoff {
     pub(crate) fn new(config: BackoffConfig, seed: u64) -> Self {
         Self {
-            next: config.initial,
+            next: config.first(),
             failures: 0,
             rng: fastrand::Rng::with_seed(seed),
             config,
@@ -161,7 +170,7 @@ impl Backoff {
     /// After a success: the next failure is the first again.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
-        self.next = self.config.initial;
+        self.next = self.config.first();
     }
 
     /// How many failures there were since the last success.
@@ -196,15 +205,14 @@ mod tests {
 
     #[track_caller]
     fn backoff(multiplier: f64, jitter: f64, max: Duration) -> Backoff {
-        let config = BackoffConfig::try_new(Duration::from_secs(1), multiplier, jitter, max);
-        Backoff::new(config.expect("a valid backoff"), SEED)
+        let config = BackoffConfig::default().multiplier(multiplier);
+        let config = config.and_then(|config| config.jitter(jitter));
+        Backoff::new(config.expect("a valid backoff").max(max), SEED)
     }
 
     #[track_caller]
-    fn check_rejected(initial: u64, multiplier: f64, jitter: f64, max: u64, rule: &str) {
-        let [initial, max] = [initial, max].map(Duration::from_secs);
-        let error =
-            BackoffConfig::try_new(initial, multiplier, jitter, max).expect_err("must be rejected");
+    fn check_rejected(config: Result<BackoffConfig, Error>, rule: &str) {
+        let error = config.expect_err("must be rejected");
         assert_eq!(error.kind(), ErrorKind::InvalidOption);
         assert_eq!(format!("{:?}", error.code()), "InvalidArgument");
         assert_eq!(error.message(), rule);
@@ -224,9 +232,21 @@ mod tests {
 
     #[test]
     fn the_default_is_that_of_grpc() {
-        let explicit =
-            BackoffConfig::try_new(Duration::from_secs(1), 1.6, 0.2, Duration::from_secs(120));
-        assert_eq!(explicit.expect("valid"), BackoffConfig::default());
+        let explicit = || {
+            let config = BackoffConfig::default().initial(Duration::from_secs(1))?;
+            let config = config.multiplier(1.6)?.jitter(0.2)?;
+            Ok::<_, Error>(config.max(Duration::from_secs(120)))
+        };
+        assert_eq!(explicit().expect("valid"), BackoffConfig::default());
+    }
+
+    #[test]
+    fn no_delay_is_longer_than_the_longest_not_even_the_first() {
+        let mut backoff = backoff(1.6, 0.0, Duration::from_millis(300));
+        assert_eq!(backoff.next_delay(), Duration::from_millis(300));
+        assert_eq!(backoff.next_delay(), Duration::from_millis(300));
+        backoff.reset();
+        assert_eq!(backoff.next_delay(), Duration::from_millis(300));
     }
 
     #[test]
@@ -320,18 +340,16 @@ mod tests {
 
     #[test]
     fn rejection_names_the_rule() {
-        check_rejected(0, 1.6, 0.2, 120, "backoff: initial must be above 0 s");
-        let rule = "backoff: multiplier must be finite and at least 1, not 0.5";
-        check_rejected(1, 0.5, 0.2, 120, rule);
-        let rule = "backoff: multiplier must be finite and at least 1, not inf";
-        check_rejected(1, f64::INFINITY, 0.2, 120, rule);
-        let rule = "backoff: multiplier must be finite and at least 1, not NaN";
-        check_rejected(1, f64::NAN, 0.2, 120, rule);
-        let rule = "backoff: jitter must be at least 0 and below 1, not 1";
-        check_rejected(1, 1.6, 1.0, 120, rule);
-        let rule = "backoff: jitter must be at least 0 and below 1, not NaN";
-        check_rejected(1, 1.6, f64::NAN, 120, rule);
-        let rule = "backoff: max (1s) must be at least initial (2s)";
-        check_rejected(2, 1.6, 0.2, 1, rule);
+        let default = BackoffConfig::default;
+        let rule = "backoff: initial must be above 0 s";
+        check_rejected(default().initial(Duration::ZERO), rule);
+        for (multiplier, shown) in [(0.5, "0.5"), (f64::INFINITY, "inf"), (f64::NAN, "NaN")] {
+            let rule = format!("backoff: multiplier must be finite and at least 1, not {shown}");
+            check_rejected(default().multiplier(multiplier), &rule);
+        }
+        for (jitter, shown) in [(1.0, "1"), (-0.1, "-0.1"), (f64::NAN, "NaN")] {
+            let rule = format!("backoff: jitter must be at least 0 and below 1, not {shown}");
+            check_rejected(default().jitter(jitter), &rule);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What several modules use and none of them owns.
 
+pub(crate) mod at_least;
 pub(crate) mod backoff;
 pub(crate) mod blocking;
 pub(crate) mod clock;

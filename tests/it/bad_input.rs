@@ -4,15 +4,21 @@
 use std::time::Duration;
 
 use testing::{
-    Backend, Peer, PeerScript, balanced, endpoint, hello, refusal, until, until_backends, within,
+    Backend, Logs, Peer, PeerScript, balanced, endpoint, hello, refusal, until, until_backends,
+    within,
 };
 use tonic::{Code, body::Body};
 use tonic_health_channel::{
-    BackendStatus, BackoffConfig, CauseKind, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, ErrorKind, ServiceConfig, Uri, discover,
+    Endpoint, ErrorKind, HealthOptions, ServiceConfig, Uri,
+    channel::BackoffConfig,
+    discover,
+    health::{OnNotFound, OnUnimplemented},
+    status::{BackendStatus, CauseKind},
 };
 use tower::ServiceExt;
+use tracing::Level;
 
 #[test]
 fn an_endpoint_that_cannot_be_dialled_is_refused_with_the_reason() {
@@ -68,10 +74,51 @@ fn an_endpoint_option_that_is_none_is_refused_with_its_endpoint() {
         "{text}"
     );
 
-    let second = Duration::from_secs(1);
-    let error = BackoffConfig::try_new(second, 0.5, 0.2, second).expect_err("it shrinks");
+    let error = BackoffConfig::default()
+        .multiplier(0.5)
+        .expect_err("it shrinks");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.message().contains("0.5"), "{error}");
+}
+
+#[test]
+fn a_time_below_its_least_counts_as_that_and_is_said() {
+    let logs = Logs::capture_from("tonic_health_channel::channel");
+    let short = Duration::from_millis(1);
+    let list = discover::list(["http://127.0.0.1:1"]).expect("a backend");
+    let endpoint = Endpoint::from_static("http://127.0.0.1:1");
+    let _ = Channel::balance(list)
+        .idle_timeout(short)
+        .idle_timeout(None);
+    let _ = endpoint.clone().http2_keep_alive_interval(short);
+    let dns = discover::dns("127.0.0.1:1", endpoint).expect("a target");
+    let _ = dns.min_interval(short);
+    let every = OnNotFound::RetryEvery(short);
+    let poll = OnUnimplemented::PollCheck {
+        interval: Duration::from_secs(1),
+        timeout: short,
+    };
+    let options = HealthOptions::default();
+    let options = options.on_not_found(every).on_unimplemented(poll);
+    let least = Duration::from_millis(100);
+    let expected = HealthOptions::default().on_not_found(OnNotFound::RetryEvery(least));
+    let expected = expected.on_unimplemented(OnUnimplemented::PollCheck {
+        interval: Duration::from_secs(1),
+        timeout: least,
+    });
+    assert_eq!(options, expected);
+    let lines = logs.at(Level::WARN, "tonic_health_channel::channel");
+    let told = [
+        ("idle_timeout", "1s"),
+        ("http2_keep_alive_interval", "10s"),
+        ("min_interval", "100ms"),
+        ("RetryEvery", "100ms"),
+        ("PollCheck timeout", "100ms"),
+    ];
+    assert_eq!(lines.len(), told.len(), "{lines:?}");
+    for (line, (option, least)) in lines.iter().zip(told) {
+        assert!(line.contains(option) && line.contains(least), "{line}");
+    }
 }
 
 // V20

@@ -37,8 +37,11 @@ use tonic::{
     transport::{Channel as TonicChannel, Endpoint as TonicEndpoint},
 };
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel, ConnectivityState::TransientFailure, Endpoint, ErrorKind,
-    ServiceConfig, Uri, discover,
+    Channel,
+    ConnectivityState::TransientFailure,
+    Endpoint, ErrorKind, ServiceConfig, Uri,
+    channel::{BackoffConfig, Change},
+    discover,
 };
 use tower::{ServiceExt, service_fn};
 
@@ -507,7 +510,9 @@ async fn no_text_is_twice_in_what_the_channel_refuses() {
     let plaintext = build().call_credentials(async |_| Ok(MetadataMap::new()));
     check(ErrorKind::Credentials, &plaintext.build()).await;
     let none = async |_| Err(Status::unauthenticated("no token"));
-    let none = build().call_credentials(none).allow_plaintext_credentials();
+    let none = build()
+        .call_credentials(none)
+        .allow_plaintext_credentials(true);
     check(ErrorKind::Credentials, &none.build()).await;
 
     let zero = r#"{"methodConfig": [{"name": [{}], "timeout": "0s"}]}"#;
@@ -532,11 +537,12 @@ async fn no_text_is_twice_in_what_the_channel_refuses() {
 // D288
 #[test]
 fn an_error_of_a_constructor_is_all_in_its_own_text() {
-    let no_time = Duration::ZERO;
     let errors = [
         Endpoint::from_shared("ftp://a:1").expect_err("no scheme of ours"),
         "{".parse::<ServiceConfig>().expect_err("no JSON"),
-        BackoffConfig::try_new(no_time, 1.0, 0.0, no_time).expect_err("no pause"),
+        BackoffConfig::default()
+            .initial(Duration::ZERO)
+            .expect_err("no pause"),
     ];
     for error in errors {
         assert_eq!(error.to_string(), error.message());

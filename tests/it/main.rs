@@ -20,6 +20,7 @@ mod discover;
 mod drop_in;
 mod endpoints;
 mod error_chains;
+mod forwarded;
 mod health;
 mod hostile;
 mod lost;

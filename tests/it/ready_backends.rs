@@ -15,9 +15,11 @@ use testing::{
 use tokio::task::JoinSet;
 use tonic::{Code, Status, body::Body};
 use tonic_health_channel::{
-    BackendConnection, BackendId, Change, Channel,
+    Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
-    ErrorKind, ReadyBackends,
+    ErrorKind,
+    channel::{BackendConnection, Change, ReadyBackends},
+    status::BackendId,
 };
 use tower::{
     Service, ServiceExt, balance::p2c::Balance, buffer::Buffer, load::Load, util::BoxCloneService,

@@ -2,7 +2,7 @@
 
 use tokio::runtime::Builder;
 use tonic::transport::{self, Endpoint};
-use tonic_health_channel::{Channel, ChannelStatus, ConnectivityState, discover};
+use tonic_health_channel::{Channel, ConnectivityState, discover, status::ChannelStatus};
 
 use crate::{
     client::{Arguments, serve, serve_each},

@@ -10,8 +10,9 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 use tonic::{Request, Response, Status as RpcStatus, metadata::MetadataMap};
 use tonic_health_channel::{
-    BackendConnection, BackendId, BackendStatus, Change, Channel, ChannelStatus, ConnectivityState,
-    ReadyBackends, StatusWatch,
+    Channel, ConnectivityState,
+    channel::{BackendConnection, Change, ReadyBackends},
+    status::{BackendId, BackendStatus, ChannelStatus, StatusWatch},
 };
 
 use crate::{
@@ -49,7 +50,7 @@ impl Target {
         // All are known to be good before any is asked.
         let builders = builders.collect::<Result<Vec<_>, Exit>>()?;
         let opened = builders.into_iter().map(|(target, builder)| {
-            let channel = builder.disable_service_config_updates().build();
+            let channel = builder.disable_service_config_updates(true).build();
             Self {
                 name: target.clone(),
                 ready: channel.ready_backends(),

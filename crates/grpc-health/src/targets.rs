@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic_health_channel::{BackoffConfig, Cause, Channel, ChannelBuilder};
+use tonic_health_channel::{Channel, ChannelBuilder, channel::BackoffConfig, status::Cause};
 
 use crate::{connect::ConnectArgs, exit::Exit, limits, spelling::spelled};
 
@@ -66,8 +66,10 @@ pub(crate) fn channel(target: &str, connect: &ConnectArgs) -> Result<ChannelBuil
 
 /// The pauses between attempts, to connect or to ask: 1 s, growing to 5 s.
 pub(crate) fn pauses() -> BackoffConfig {
-    BackoffConfig::try_new(FIRST_PAUSE, 1.6, 0.2, LONGEST_PAUSE)
-        .expect("numbers that are in their ranges")
+    BackoffConfig::default()
+        .initial(FIRST_PAUSE)
+        .expect("it is not zero")
+        .max(LONGEST_PAUSE)
 }
 
 /// What is wrong with a source. The library adds when it asks again, which is another

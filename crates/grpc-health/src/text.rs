@@ -7,7 +7,7 @@ use std::{borrow::Cow, io};
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
-use tonic_health_channel::escape_peer_text;
+use tonic_health_channel::status::escape_peer_text;
 
 /// A status message has no end of its own. The library quotes up to 1 KiB of an HTTP body.
 const LONGEST_MESSAGE: usize = 2 << 10;

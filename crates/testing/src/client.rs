@@ -6,8 +6,11 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel, ChannelBuilder, ChannelStatus, ConnectivityState, Endpoint,
-    HealthOptions, ServiceConfig, WaitForReady, discover,
+    Channel, ChannelBuilder, ConnectivityState, Endpoint, HealthOptions, ServiceConfig,
+    WaitForReady,
+    channel::{BackoffConfig, Change},
+    discover,
+    status::ChannelStatus,
 };
 
 use super::{
@@ -29,7 +32,11 @@ pub fn checking(service: &str) -> ServiceConfig {
 /// gRPC's backoff with every pause a hundredth: 10 ms at first, no jitter.
 pub fn quick_backoff() -> BackoffConfig {
     let (initial, max) = (Duration::from_millis(10), Duration::from_millis(100));
-    BackoffConfig::try_new(initial, 1.6, 0.0, max).expect("a valid backoff")
+    BackoffConfig::default()
+        .initial(initial)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(max)
 }
 
 /// Health options with [`quick_backoff`].

@@ -192,7 +192,12 @@ mod tests {
         Pace {
             min_interval: Duration::from_secs(MIN),
             refresh_interval: refresh.map(Duration::from_secs),
-            backoff: BackoffConfig::try_new(initial, 2.0, 0.0, max).expect("valid"),
+            backoff: BackoffConfig::default()
+                .initial(initial)
+                .and_then(|backoff| backoff.multiplier(2.0))
+                .and_then(|backoff| backoff.jitter(0.0))
+                .expect("valid")
+                .max(max),
         }
     }
 

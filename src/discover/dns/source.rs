@@ -21,7 +21,13 @@ use super::{
     task,
 };
 use crate::{
-    discover::RefreshHandle, error::Error, transport::Endpoint, util::backoff::BackoffConfig,
+    discover::RefreshHandle,
+    error::Error,
+    transport::Endpoint,
+    util::{
+        at_least::at_least,
+        backoff::{self, BackoffConfig},
+    },
 };
 
 /// gRPC's number (Go and C-core): what a name server may be asked by one channel whose
@@ -49,6 +55,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// A lookup that fails, or finds no address, is an error item with the name in it. It
 /// takes no backend away. Neither does one family (A or AAAA) that cannot be
 /// looked up while the other can.
+#[must_use = "a source names no backend until it is polled, such as by a channel"]
 pub struct Dns {
     pub(super) options: Options,
     /// From the first poll on.
@@ -119,8 +126,9 @@ pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
 /// Options count if they are set before the source is polled.
 impl Dns {
     /// The time from one lookup to the next, unless the first failed: at least this,
-    /// whoever asks. 30 s by default, as in gRPC; never less than 100 ms.
+    /// whoever asks. 30 s by default, as in gRPC; less than 100 ms counts as 100 ms, and is one WARN.
     pub fn min_interval(mut self, interval: Duration) -> Self {
+        let interval = at_least("min_interval", interval, backoff::MIN_INTERVAL);
         self.options.pace.min_interval = interval;
         self
     }

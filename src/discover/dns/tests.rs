@@ -16,8 +16,9 @@ use super::{
     source::{Dns, dns},
 };
 use crate::{
-    Channel, ChannelStatus, ConnectivityState, Endpoint,
+    Channel, ConnectivityState, Endpoint,
     discover::RefreshHandle,
+    status::ChannelStatus,
     transport::tests::{dialled_endpoint, soon},
 };
 

@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 /// the backend.
 ///
 /// ```
-/// use tonic_health_channel::AnsweredBy;
+/// use tonic_health_channel::channel::AnsweredBy;
 ///
 /// fn log<T>(response: &tonic::Response<T>) {
 ///     if let Some(backend) = response.extensions().get::<AnsweredBy>() {

@@ -48,6 +48,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Equal endpoints make the same connection: a source that repeats one changes
 /// nothing.
 #[derive(Clone, PartialEq)]
+#[must_use = "an endpoint does nothing until a channel is made of it"]
 pub struct Endpoint {
     /// Without userinfo, as is `origin`.
     pub(super) uri: Uri,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     transport::io::{Connector, Proxy},
-    util::backoff::BackoffConfig,
+    util::{at_least::at_least, backoff::BackoffConfig},
 };
 
 /// The shortest time between keepalive PINGs that clients may choose (gRFC A8).
@@ -124,8 +124,8 @@ impl Endpoint {
     ///
     /// Linux also ends a connection whose peer acknowledges but takes nothing for this
     /// long, its buffers full: a server that is stopped in a debugger, say.
-    pub fn tcp_user_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.tcp.user_timeout = timeout;
+    pub fn tcp_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.tcp.user_timeout = timeout.into();
         self
     }
 
@@ -141,11 +141,11 @@ impl Endpoint {
     /// use tonic_health_channel::Endpoint;
     ///
     /// let endpoint = Endpoint::from_static("unix:/run/greeter.sock")
-    ///     .write_timeout(Some(Duration::from_secs(5)));
+    ///     .write_timeout(Duration::from_secs(5));
     /// # let _ = endpoint;
     /// ```
-    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.write_timeout = timeout;
+    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = timeout.into();
         self
     }
 
@@ -240,7 +240,7 @@ impl Endpoint {
     }
 
     /// Sends an HTTP/2 PING when nothing has come from the peer for this long; at
-    /// least 10 s, and less is taken for 10 s (gRFC A8). No PINGs by default.
+    /// least 10 s. Less counts as 10 s (gRFC A8), and is one WARN. No PINGs by default.
     ///
     /// A dead host is found without: see [`tcp_keepalive`](Self::tcp_keepalive).
     /// PINGs help where something between client and server forgets connections or
@@ -259,7 +259,11 @@ impl Endpoint {
     ///     .keep_alive_timeout(Duration::from_secs(10));
     /// ```
     pub fn http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.keepalive.interval = Some(interval.max(LEAST_KEEPALIVE_INTERVAL));
+        self.keepalive.interval = Some(at_least(
+            "http2_keep_alive_interval",
+            interval,
+            LEAST_KEEPALIVE_INTERVAL,
+        ));
         self
     }
 
@@ -292,20 +296,18 @@ impl Endpoint {
     /// see [`ChannelBuilder::connections_per_backend`]. One by default, where this is
     /// the only endpoint of its channel.
     ///
-    /// # Panics
-    ///
-    /// If `n` is zero.
-    ///
     /// ```
+    /// use std::num::NonZeroUsize;
     /// use tonic_health_channel::Endpoint;
     ///
-    /// let endpoint = Endpoint::from_static("http://10.0.0.1:50051").connections_per_backend(4);
+    /// let four = NonZeroUsize::new(4).expect("above 0");
+    /// let endpoint = Endpoint::from_static("http://10.0.0.1:50051").connections_per_backend(four);
+    /// # let _ = endpoint;
     /// ```
     ///
     /// [`ChannelBuilder::connections_per_backend`]: crate::ChannelBuilder::connections_per_backend
-    pub fn connections_per_backend(mut self, n: usize) -> Self {
-        let n = NonZeroUsize::new(n);
-        self.connections = Some(n.expect("`connections_per_backend` must be at least 1"));
+    pub fn connections_per_backend(mut self, n: NonZeroUsize) -> Self {
+        self.connections = Some(n);
         self
     }
 
@@ -318,9 +320,10 @@ impl Endpoint {
         self
     }
 
-    /// What errors, the log and [`BackendStatus::label`](crate::BackendStatus::label) call the
-    /// backend, in place of its host and port. For a [`connector`](Self::connector), whose URI
-    /// may say nothing of where it leads.
+    /// What errors, the log and
+    /// [`BackendStatus::label`](crate::status::BackendStatus::label) call the backend, in place
+    /// of its host and port. For a [`connector`](Self::connector), whose URI may say nothing of
+    /// where it leads.
     ///
     /// ```
     /// use tonic_health_channel::Endpoint;

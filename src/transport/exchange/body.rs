@@ -22,6 +22,7 @@ use super::{
     shared_live::SharedLive,
 };
 use crate::{
+    error::Error,
     transport::{connection::CallOutcome, words::body::expired},
     util::clock::{poll_timer, timer_on},
 };
@@ -134,7 +135,7 @@ impl Reader {
             self.is_over = true;
             stream.end_with(CallOutcome::Status(status.code()));
             *live = None;
-            return Poll::Ready(Some(Err(status)));
+            return Poll::Ready(Some(Err(Error::in_response(status).into())));
         }
         let frame = ready!(frame);
         if let Some(Ok(data)) = &frame
@@ -165,7 +166,7 @@ impl Reader {
         let mut state = shared.lock();
         if let Some(status) = state.ended.take() {
             self.is_over = true;
-            return Poll::Ready(Some(Err(*status)));
+            return Poll::Ready(Some(Err(Error::in_response(*status).into())));
         }
         self.poll(&mut state.live, cx)
     }
@@ -209,10 +210,11 @@ impl Reader {
             Err(error) => return Poll::Ready(Some(Err(live.status(&error)))),
         };
         let connection = live.connection();
-        Poll::Ready(Some(Err(match &self.late {
+        let status = match &self.late {
             None => missing_status(connection, last),
             Some(late) => late.http.status(connection.address()),
-        })))
+        };
+        Poll::Ready(Some(Err(Error::in_response(status).into())))
     }
 }
 

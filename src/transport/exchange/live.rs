@@ -5,7 +5,10 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::request_body::RequestBodyTask;
-use crate::transport::connection::{CallOutcome, CallSlot, Connection, Progress};
+use crate::{
+    error::Error,
+    transport::connection::{CallOutcome, CallSlot, Connection, Progress},
+};
 
 /// What is left of a stream whose headers are there.
 pub(super) struct Live {
@@ -69,7 +72,9 @@ impl Live {
     pub(super) fn status(&mut self, error: &h2::Error) -> Status {
         let of_stream = self.connection().on_stream_failed(error);
         let of_request = self.request.as_mut().and_then(RequestBodyTask::error);
-        of_request.map_or(of_stream, Status::from)
+        of_request
+            .unwrap_or_else(|| Error::in_response(of_stream))
+            .into()
     }
 }
 

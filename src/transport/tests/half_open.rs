@@ -11,8 +11,9 @@ use super::{
     wire::{SETTINGS, Wire},
 };
 use crate::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{Connecting, Ready},
+    channel::Change,
     discover,
 };
 
@@ -37,7 +38,7 @@ async fn until(channel: &Channel, states: &[crate::ConnectivityState]) {
     soon(reached).await;
 }
 
-fn call(channel: &Channel) -> crate::ResponseFuture {
+fn call(channel: &Channel) -> crate::channel::ResponseFuture {
     let request = Request::post("/demo.Greeter/Hello").body(Body::empty());
     let mut channel = channel.clone();
     tower_service::Service::call(&mut channel, request.expect("a request"))

@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Request, Response, Status, codegen::http::uri::PathAndQuery};
-use tonic_health_channel::{BackoffConfig, Channel, Endpoint, HealthOptions, discover};
+use tonic_health_channel::{Channel, Endpoint, HealthOptions, channel::BackoffConfig, discover};
 use tonic_prost::ProstCodec;
 
 /// How long any call may take before it counts as stuck.
@@ -210,7 +210,7 @@ async fn unhealthy(report: &mut Report) {
         then,
     })
     .await;
-    let backoff = BackoffConfig::try_new(PATIENCE, 1.0, 0.0, PATIENCE).expect("a valid backoff");
+    let backoff = BackoffConfig::default().initial(PATIENCE).and_then(|backoff| backoff.jitter(0.0)).expect("a valid backoff").max(PATIENCE);
     let config = r#"{"healthCheckConfig": {"serviceName": ""}}"#;
     let backends = discover::list([endpoint(address)]).expect("one backend");
     let channel = Channel::balance(backends)

@@ -5,8 +5,9 @@ use testing::{
 };
 use tonic::{Extensions, Request};
 use tonic_health_channel::{
-    AnsweredBy, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
+    channel::AnsweredBy,
 };
 
 use super::first;

@@ -4,7 +4,7 @@ use h2::Reason;
 use testing::{
     Answer, Backend, Chat, GREETER, H2Peer, balanced, balanced_at, hello, outcome, say, start,
 };
-use tonic_health_channel::{CallCounts, Channel};
+use tonic_health_channel::{Channel, status::CallCounts};
 
 use super::first;
 

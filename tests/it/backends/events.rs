@@ -9,9 +9,10 @@ use testing::{
 };
 use tokio::task::JoinHandle;
 use tonic_health_channel::{
-    BackendEvent, BackendStatus, BackendWatch, Channel,
+    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
+    status::{BackendEvent, BackendStatus, BackendWatch},
 };
 
 use super::first;

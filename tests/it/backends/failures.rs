@@ -8,9 +8,9 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    CauseKind,
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
+    status::CauseKind,
 };
 
 use super::{HOUR, first, hourly};

@@ -10,13 +10,17 @@ mod serialized;
 
 use std::{sync::Arc, time::Duration};
 
-use tonic_health_channel::{BackendStatus, BackoffConfig, Channel};
+use tonic_health_channel::{Channel, channel::BackoffConfig, status::BackendStatus};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A backoff that no test could wait for.
 fn hourly() -> BackoffConfig {
-    BackoffConfig::try_new(HOUR, 1.0, 0.0, HOUR).expect("a valid backoff")
+    BackoffConfig::default()
+        .initial(HOUR)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(HOUR)
 }
 
 /// The first backend, as it is now.

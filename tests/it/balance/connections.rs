@@ -1,5 +1,7 @@
 //! Backends with several connections for their calls.
 
+use std::num::NonZeroUsize;
+
 use futures_util::StreamExt;
 use testing::{
     Answer, Backend, GREETER, H2Peer, Pending, balanced, balanced_at, by_hand, endpoint, hello,
@@ -7,11 +9,17 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{self, Ready, TransientFailure},
-    Endpoint, discover,
+    channel::Change,
+    discover,
 };
 use tower::ServiceExt;
+
+/// A number of connections.
+fn times(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).expect("above 0")
+}
 
 /// Awaits that each backend has so many connections for calls.
 async fn until_connected(channel: &Channel, connections: &[usize]) {
@@ -65,7 +73,7 @@ fn states(channel: &Channel) -> tokio::task::JoinHandle<Vec<ConnectivityState>> 
 async fn a_backend_has_several_connections_and_one_watch() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3]).await;
     assert_eq!(spread(&channel, 9, &[&backend]).await, [9]);
     assert_eq!((backend.connections(), backend.open_connections()), (3, 3));
@@ -76,7 +84,7 @@ async fn a_backend_has_several_connections_and_one_watch() {
 #[tokio::test]
 async fn one_connection_is_all_there_is_unless_more_are_asked_for() {
     let [a, b] = Backend::builder().start_each(["A", "B"]).await;
-    let several = endpoint(b.uri()).connections_per_backend(2);
+    let several = endpoint(b.uri()).connections_per_backend(times(2));
     let list = discover::list([endpoint(a.uri()), several]).expect("endpoints");
     let channel = Channel::balance(list).build();
     until_connected(&channel, &[1, 2]).await;
@@ -87,7 +95,7 @@ async fn one_connection_is_all_there_is_unless_more_are_asked_for() {
 #[tokio::test]
 async fn a_channel_to_one_endpoint_can_have_several_connections() {
     let backend = Backend::start().await;
-    let endpoint = endpoint(backend.uri()).connections_per_backend(3);
+    let endpoint = endpoint(backend.uri()).connections_per_backend(times(3));
     let channel = endpoint.connect().await.expect("it listens");
     until_connected(&channel, &[3]).await;
     let held = hold(&channel, &backend, 3).await;
@@ -99,20 +107,13 @@ async fn a_channel_to_one_endpoint_can_have_several_connections() {
     );
 }
 
-// D165
-#[test]
-#[should_panic(expected = "`connections_per_backend` must be at least 1")]
-fn no_connections_at_all_are_refused() {
-    let _ = Endpoint::from_static("http://127.0.0.1:1").connections_per_backend(0);
-}
-
 // D169
 #[tokio::test]
 async fn more_calls_are_in_flight_than_one_connection_allows() {
     let peer = H2Peer::limited_to(2).await;
     peer.answer_calls(Answer::KeepOpen);
     let builder = balanced_at([peer.uri()], None);
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3]).await;
     let calls: Vec<_> = (0..7).map(|_| start(&channel, "you")).collect();
     peer.until_open_calls(6).await;
@@ -130,7 +131,7 @@ async fn a_call_that_waits_for_a_stream_gets_it_on_the_connection_that_joins() {
     let peer = H2Peer::limited_to(1).await;
     peer.answer_calls(Answer::KeepOpen);
     let builder = balanced_at([peer.uri()], None);
-    let channel = builder.connections_per_backend(2).build();
+    let channel = builder.connections_per_backend(times(2)).build();
     let calls = [start(&channel, "you"), start(&channel, "you")];
     peer.until_open_calls(2).await;
     assert_eq!((peer.connections(), peer.most_open_streams()), (2, 1));
@@ -144,7 +145,7 @@ async fn calls_take_the_connections_of_a_backend_in_turn() {
     let peer = H2Peer::start().await;
     peer.answer_calls(Answer::KeepOpen);
     let builder = balanced_at([peer.uri()], None);
-    let channel = builder.connections_per_backend(4).build();
+    let channel = builder.connections_per_backend(times(4)).build();
     until_connected(&channel, &[4]).await;
     let calls: Vec<_> = (0..12).map(|_| start(&channel, "you")).collect();
     peer.until_open_calls(12).await;
@@ -158,7 +159,7 @@ async fn calls_take_the_connections_of_a_backend_in_turn() {
 async fn the_share_of_a_backend_does_not_depend_on_its_connections() {
     let [a, b, c] = Backend::builder().start_each(["A", "B", "C"]).await;
     let endpoints = [(&a, 1), (&b, 3), (&c, 4)]
-        .map(|(backend, n)| endpoint(backend.uri()).connections_per_backend(n));
+        .map(|(backend, n)| endpoint(backend.uri()).connections_per_backend(times(n)));
     let list = discover::list(endpoints).expect("endpoints");
     let channel = Channel::balance(list).build();
     until_connected(&channel, &[1, 3, 4]).await;
@@ -170,7 +171,7 @@ async fn the_share_of_a_backend_does_not_depend_on_its_connections() {
 async fn a_connection_that_is_lost_takes_only_its_own_calls_and_comes_back() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3]).await;
     let states = states(&channel);
     let held = hold(&channel, &backend, 3).await;
@@ -196,7 +197,7 @@ async fn a_connection_that_is_lost_takes_only_its_own_calls_and_comes_back() {
 async fn the_watch_moves_when_the_first_connection_is_lost() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3]).await;
     let states = states(&channel);
     let held = hold(&channel, &backend, 3).await;
@@ -220,7 +221,7 @@ async fn the_watch_moves_when_the_first_connection_is_lost() {
 async fn the_watch_that_has_moved_goes_on_to_decide() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(2).build();
+    let channel = builder.connections_per_backend(times(2)).build();
     until_connected(&channel, &[2]).await;
     backend.cut_connection(0);
     backend.until_watches(2).await;
@@ -239,7 +240,7 @@ async fn a_goaway_retires_one_connection_alone() {
     for number in [0, 1] {
         let peer = H2Peer::start().await;
         let builder = balanced_at([peer.uri()], Some(GREETER));
-        let channel = builder.connections_per_backend(2).build();
+        let channel = builder.connections_per_backend(times(2)).build();
         until_connected(&channel, &[2]).await;
         peer.answer_calls(Answer::KeepOpen);
         let calls = [start(&channel, "you"), start(&channel, "you")];
@@ -266,7 +267,7 @@ async fn an_unhealthy_backend_offers_none_of_its_connections() {
     let start = Backend::builder().scripted();
     let [a, b] = start.start_each(["A", "B"]).await;
     let builder = balanced(&[&a, &b], Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3, 3]).await;
     assert_eq!(spread(&channel, 12, &[&a, &b]).await, [6, 6]);
 
@@ -285,7 +286,7 @@ async fn an_unhealthy_backend_offers_none_of_its_connections() {
 async fn a_backend_that_dies_comes_back_with_all_its_connections() {
     let [a, b] = Backend::builder().scripted().start_each(["A", "B"]).await;
     let builder = balanced(&[&a, &b], Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     until_connected(&channel, &[3, 3]).await;
     a.kill().await;
     until_backends(&channel, &[TransientFailure, Ready]).await;
@@ -303,7 +304,7 @@ async fn a_limit_of_one_gets_the_watch_a_connection_beside_those_for_calls() {
     let builder = Backend::builder().scripted().max_concurrent_streams(1);
     let backend = builder.start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(2).build();
+    let channel = builder.connections_per_backend(times(2)).build();
     until_connected(&channel, &[2]).await;
     let held = hold(&channel, &backend, 2).await;
     assert_eq!(backend.open_connections(), 3);
@@ -323,7 +324,7 @@ async fn a_limit_of_one_gets_the_watch_a_connection_beside_those_for_calls() {
 async fn other_balancers_see_the_first_connection() {
     let backend = Backend::builder().scripted().start().await;
     let builder = balanced(&[&backend], Some(GREETER));
-    let channel = builder.connections_per_backend(2).build();
+    let channel = builder.connections_per_backend(times(2)).build();
     let mut backends = channel.ready_backends();
     let mut next = async || match within("a change", backends.next()).await {
         Some(Ok(Change::Insert(id, connection))) => (id, connection),
@@ -348,7 +349,7 @@ async fn nothing_is_left_of_several_connections() {
         .start_each(["A", "B", "C"])
         .await;
     let (backends, builder) = by_hand(Some(GREETER));
-    let channel = builder.connections_per_backend(3).build();
+    let channel = builder.connections_per_backend(times(3)).build();
     backends.insert("A", a.uri()).await;
     backends.insert("B", b.uri()).await;
     until_connected(&channel, &[3, 3]).await;

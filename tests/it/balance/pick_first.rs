@@ -8,7 +8,8 @@ use testing::{
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
-    HealthStatus, ServiceConfig,
+    ServiceConfig,
+    health::HealthStatus,
 };
 use tracing::Level;
 

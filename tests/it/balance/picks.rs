@@ -9,8 +9,8 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    BackoffConfig,
     ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
+    channel::BackoffConfig,
 };
 
 // P01

@@ -8,8 +8,8 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    CauseKind,
     ConnectivityState::{Connecting, Ready, TransientFailure},
+    status::CauseKind,
 };
 
 // R01, T08

@@ -6,8 +6,9 @@ use testing::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic_health_channel::{
-    CauseKind, Channel,
+    Channel,
     ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
+    status::CauseKind,
 };
 
 /// What somebody sees who follows the channel to its end.

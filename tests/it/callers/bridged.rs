@@ -30,9 +30,10 @@ use tokio::{
 };
 use tonic::{Code, Response, Status};
 use tonic_health_channel::{
-    Channel, ChannelStatus,
+    Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
     Endpoint, discover,
+    status::ChannelStatus,
 };
 use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneService};
 

@@ -21,7 +21,8 @@ use testing::{
 use tokio::{net::TcpStream, sync::Notify};
 use tonic::{Status, body::Body, metadata::MetadataMap};
 use tonic_health_channel::{
-    Change, Channel, ChannelBuilder, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    Channel, ChannelBuilder, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    channel::Change,
 };
 use tower::{BoxError, ServiceExt, service_fn};
 
@@ -186,7 +187,7 @@ fn credentials(
     asked: Arc<Notify>,
     is_ready: fn() -> bool,
 ) -> Channel {
-    let builder = builder.allow_plaintext_credentials();
+    let builder = builder.allow_plaintext_credentials(true);
     let credentials = builder.call_credentials(move |_| {
         asked.notify_one();
         let is_ready = is_ready() || fuse.is_burnt();
@@ -327,7 +328,7 @@ async fn all_at_the_end(fuse: Fuse) {
     let hook = fuse.rig(());
     let channel = over_source(fuse.rig(there.chain(stream::pending())))
         .service_config_updates(fuse.rig(configs.chain(stream::pending())))
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .call_credentials(move |_| {
             let _ = &hook;
             async { Ok(MetadataMap::new()) }
@@ -416,7 +417,7 @@ async fn connecting_twice(fuse: Fuse) {
 
 async fn credentials_twice(fuse: Fuse) {
     let backend = Backend::start().await;
-    let builder = balanced(&[&backend], None).allow_plaintext_credentials();
+    let builder = balanced(&[&backend], None).allow_plaintext_credentials(true);
     let channel = builder
         .call_credentials(move |_| {
             let is_burnt = fuse.is_burnt();

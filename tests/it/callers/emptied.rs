@@ -9,8 +9,9 @@ use testing::{
 use tokio::{sync::mpsc, task};
 use tonic::transport;
 use tonic_health_channel::{
-    self as ours, Change,
+    self as ours,
     ConnectivityState::{Connecting, Ready, TransientFailure},
+    channel::Change,
 };
 use tower::{BoxError, ServiceExt, util::BoxCloneService};
 

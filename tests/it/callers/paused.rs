@@ -17,7 +17,7 @@ use testing::{
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport;
 use tonic_health_channel::{
-    Channel, ConnectivityState, Endpoint, HealthOptions, OnUnimplemented, discover,
+    Channel, ConnectivityState, Endpoint, HealthOptions, discover, health::OnUnimplemented,
 };
 
 /// As often as it has to go well.

@@ -34,7 +34,7 @@ use tokio::{
 };
 use tonic::{Code, body::Body, metadata::MetadataMap};
 use tonic_health_channel::{
-    Change, Channel, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri,
+    Channel, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri, channel::Change,
 };
 use tower::{BoxError, Service, ServiceExt};
 use tracing::Subscriber;
@@ -217,7 +217,7 @@ async fn call_credentials_that_panic_fail_the_call() {
         let backend = Backend::start().await;
         let fuse = Fuse::of(1);
         let channel = balanced(&[&backend], None)
-            .allow_plaintext_credentials()
+            .allow_plaintext_credentials(true)
             .call_credentials(move |_| {
                 let fuse = fuse.clone();
                 if at_once {
@@ -243,7 +243,7 @@ async fn a_health_check_survives_call_credentials_that_panic() {
     let backend = Backend::start().await;
     let fuse = Fuse::of(1);
     let channel = balanced(&[&backend], Some(GREETER))
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .call_credentials(move |_| {
             fuse.burn();
             ready(Ok(MetadataMap::new()))

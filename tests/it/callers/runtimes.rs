@@ -235,7 +235,7 @@ fn calls_are_polled_anywhere() {
         let _context = scene.home.enter();
         let list = discover::list([scene.backend.uri()]).expect("a list of one");
         let builder = Channel::balance(list).call_credentials(|_| std::future::pending());
-        any(builder.allow_plaintext_credentials().build())
+        any(builder.allow_plaintext_credentials(true).build())
     };
     let (_silent, unknown) = {
         let _context = scene.home.enter();

@@ -9,7 +9,9 @@ use std::{env, io, os::unix::process::CommandExt, process::Command, thread, time
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use testing::{Backend, hello, quick_backoff, until, until_that};
-use tonic_health_channel::{Channel, ChannelStatus, ConnectivityState::Ready, Endpoint, discover};
+use tonic_health_channel::{
+    Channel, ConnectivityState::Ready, Endpoint, discover, status::ChannelStatus,
+};
 
 /// Set in the child alone.
 const CHILD: &str = "WITHOUT_THREADS";

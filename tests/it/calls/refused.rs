@@ -14,7 +14,7 @@ use testing::{
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, body::Body};
-use tonic_health_channel::{Change, Channel, ConnectivityState::Ready};
+use tonic_health_channel::{Channel, ConnectivityState::Ready, channel::Change};
 use tower::{Service, ServiceExt};
 
 const REFUSED: Answer = Answer::Reset(Reason::REFUSED_STREAM);

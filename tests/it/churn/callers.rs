@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status};
-use tonic_health_channel::{AnsweredBy, Channel, ChannelStatus, WaitForReady};
+use tonic_health_channel::{Channel, WaitForReady, channel::AnsweredBy, status::ChannelStatus};
 
 use super::habits::{AMPLE, abroad, lost_its_credentials};
 

@@ -19,7 +19,7 @@ use tokio::{
     task::yield_now,
 };
 use tonic::{Status, metadata::MetadataMap};
-use tonic_health_channel::{ChannelBuilder, Endpoint, RequestInfo, Uri};
+use tonic_health_channel::{ChannelBuilder, Endpoint, Uri, channel::RequestInfo};
 use tower::Service;
 use tracing::{
     Dispatch, Event, Level, Subscriber,
@@ -147,7 +147,7 @@ impl Hooks {
         }
         let hooks = self.clone();
         builder
-            .allow_plaintext_credentials()
+            .allow_plaintext_credentials(true)
             .call_credentials(move |info| hooks.clone().authorize(info))
     }
 

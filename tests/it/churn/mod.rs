@@ -45,7 +45,7 @@ use tokio::{
     task::yield_now,
 };
 use tokio_stream::StreamExt;
-use tonic_health_channel::{Change, Channel};
+use tonic_health_channel::{Channel, channel::Change};
 use tower::ServiceExt;
 
 use self::{callers::End, hooks::Deaths, plan::Plan, stage::Stage};

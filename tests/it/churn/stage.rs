@@ -1,13 +1,19 @@
 //! The world as it is: servers, a channel over them, and how a step is taken.
 
-use std::{collections::HashMap, convert::Infallible, fmt::Write, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, convert::Infallible, fmt::Write, num::NonZeroUsize, sync::Arc,
+    time::Duration,
+};
 
 use testing::{Backend, NOT_SERVING, PATIENCE, SERVING, quick_backoff, quick_health};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tonic_health_channel::{
-    BackendId, BackendStatus, CauseKind, Change, Channel, ChannelStatus,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    Endpoint, Error, HealthStatus, ServiceConfig,
+    Endpoint, Error, ServiceConfig,
+    channel::Change,
+    health::HealthStatus,
+    status::{BackendId, BackendStatus, CauseKind, ChannelStatus},
 };
 
 use super::{
@@ -74,7 +80,7 @@ impl Stage {
             .health_options(quick_health())
             .service_config_updates(updates)
             .tell_backend(true)
-            .connections_per_backend(self.connections);
+            .connections_per_backend(NonZeroUsize::new(self.connections).expect("1 to 3"));
         let channel = self.hooks.credentials(builder).build();
         let nothing = Truth {
             number: 0,

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::Code;
 use tonic_health_channel::{
-    BackendStatus, ChannelStatus,
     ConnectivityState::{Ready, Shutdown},
-    HealthStatus, StatusWatch,
+    health::HealthStatus,
+    status::{BackendStatus, ChannelStatus, StatusWatch},
 };
 
 use super::{

@@ -10,9 +10,10 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    CauseKind, Channel,
+    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
     Error, ServiceConfig,
+    status::CauseKind,
 };
 use tracing::Level;
 
@@ -182,7 +183,7 @@ async fn a_source_that_ends_without_a_word_has_no_config() {
 async fn a_source_that_is_disabled_is_not_asked() {
     let build = Backend::builder().scripted();
     let backend = build.serving("own").start().await;
-    let builder = balanced(&[&backend], Some("own")).disable_service_config_updates();
+    let builder = balanced(&[&backend], Some("own")).disable_service_config_updates(true);
     let updates = stream::poll_fn(
         |_| -> std::task::Poll<Option<Result<Option<ServiceConfig>, Error>>> {
             panic!("nobody is to ask")

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use testing::{
     Backend, GREETER, Peer, PeerScript, WatchScript, by_hand, endpoint, health_checked, until,
     until_backends, until_that, within,
 };
 use tokio::time::timeout;
 use tonic_health_channel::{
-    BackendEvent, BackendStatus, BackendWatch,
     ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
-    StateWatch,
+    status::{BackendEvent, BackendStatus, BackendWatch, StateWatch},
 };
 
 async fn next(states: &mut StateWatch) -> Option<ConnectivityState> {
@@ -65,6 +64,40 @@ async fn who_follows_the_state_does_not_keep_the_channel() {
         while backends.next().await.is_some() {}
     })
     .await;
+}
+
+// T07
+#[tokio::test]
+async fn all_three_are_streams_that_end_with_the_channel() {
+    let backend = Backend::start().await;
+    let channel = endpoint(backend.uri()).connect_lazy();
+    let states = tokio::spawn(channel.watch_state().collect::<Vec<_>>());
+    let statuses = channel.watch_status().map(|status| status.state());
+    let statuses = tokio::spawn(statuses.collect::<Vec<_>>());
+    let events = tokio::spawn(channel.watch_backends().collect::<Vec<_>>());
+    let mut late = channel.watch_backends();
+    channel.request_connection();
+    until(&channel, Ready).await;
+    drop(channel);
+
+    let states = within("the last state", states).await.expect("no panic");
+    let [.., ready, shutdown] = states[..] else {
+        panic!("{states:?}");
+    };
+    assert_eq!((ready, shutdown), (Ready, Shutdown));
+    assert!(
+        states.windows(2).all(|pair| pair[0] != pair[1]),
+        "{states:?}"
+    );
+    let statuses = within("the last status", statuses).await.expect("no panic");
+    assert_eq!(statuses.last(), Some(&Shutdown));
+    let events = within("the last event", events).await.expect("no panic");
+    assert!(matches!(events.first(), Some(BackendEvent::Added(_))));
+    assert!(matches!(events.last(), Some(BackendEvent::Removed(_))));
+    for _ in 0..2 {
+        let end = within("the end", StreamExt::next(&mut late)).await;
+        assert!(end.is_none(), "and stays at its end");
+    }
 }
 
 // T11

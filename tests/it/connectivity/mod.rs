@@ -9,10 +9,14 @@ mod trouble;
 
 use std::time::Duration;
 
-use tonic_health_channel::BackoffConfig;
+use tonic_health_channel::channel::BackoffConfig;
 
 /// A backoff that no test could wait for: a second attempt has another reason.
 fn hourly() -> BackoffConfig {
     let hour = Duration::from_secs(3600);
-    BackoffConfig::try_new(hour, 1.0, 0.0, hour).expect("a valid backoff")
+    BackoffConfig::default()
+        .initial(hour)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(hour)
 }

@@ -9,8 +9,9 @@ use testing::{
     until_backends, until_that, within,
 };
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{Idle, Ready, TransientFailure},
+    channel::Change,
     discover::RefreshHandle,
 };
 

@@ -11,9 +11,11 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic_health_channel::{
-    CauseKind, Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
+    channel::Change,
+    status::CauseKind,
 };
 
 type Said = Result<Change<&'static str, Endpoint>, io::Error>;

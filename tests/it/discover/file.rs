@@ -12,10 +12,12 @@ use testing::{
     Backend, hello, quick_backoff, refusal, spread, until, until_ready, until_that, within,
 };
 use tonic_health_channel::{
-    CauseKind, Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
+    channel::Change,
     discover::{self, File},
+    status::CauseKind,
 };
 
 /// A file in a folder of its own.

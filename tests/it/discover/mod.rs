@@ -13,9 +13,11 @@ use testing::{
     spread, start, until, until_backends, until_ready,
 };
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    ErrorKind, discover,
+    ErrorKind,
+    channel::Change,
+    discover,
 };
 
 // R07, R28

@@ -9,9 +9,10 @@ use testing::{
     until_that, within,
 };
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint,
+    channel::Change,
     discover::{self, Dns, RefreshHandle},
 };
 

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use testing::{Backend, GREETER, checking, hello, refusal, spread, until_backends, within};
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 use tonic_health_channel::{
-    BackoffConfig, Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
     Endpoint, Uri,
+    channel::{BackoffConfig, Change},
 };
 use tower::service_fn;
 
@@ -76,7 +77,13 @@ async fn channels_by_tonics_constructors_begin_with_short_pauses() {
     let of_list = |endpoint| Channel::list([endpoint]).expect("a list").build();
     let half = |endpoint: Endpoint| {
         let half = Duration::from_millis(500);
-        endpoint.connect_backoff(BackoffConfig::try_new(half, 1.0, 0.0, half).expect("pauses"))
+        endpoint.connect_backoff(
+            BackoffConfig::default()
+                .initial(half)
+                .and_then(|backoff| backoff.jitter(0.0))
+                .expect("pauses")
+                .max(half),
+        )
     };
     let same: fn(Endpoint) -> Endpoint = |endpoint| endpoint;
     let rows: [Row; 6] = [

@@ -7,7 +7,7 @@ use testing::{
     within,
 };
 use tokio::time::Instant;
-use tonic_health_channel::{Change, Channel, ConnectivityState::Ready, Endpoint};
+use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint, channel::Change};
 
 #[tokio::test]
 async fn a_call_beyond_the_concurrency_limit_waits_within_its_deadline() {

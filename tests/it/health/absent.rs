@@ -7,7 +7,7 @@ use testing::{
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus, OnUnimplemented,
+    health::{HealthStatus, OnUnimplemented},
 };
 
 use super::{ends_with, errors, metronome, states, until_health, warnings};

@@ -17,9 +17,10 @@ use http::{HeaderMap, HeaderValue, Response};
 use testing::{Backend, GREETER, Logs, balanced_at, hello, order, until_backends, until_that};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic_health_channel::{
-    Channel, ChannelStatus,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
+    status::ChannelStatus,
 };
 use tracing::Level;
 

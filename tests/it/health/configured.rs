@@ -8,7 +8,8 @@ use tonic::Code;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, HealthStatus, ServiceConfig,
+    HealthOptions, ServiceConfig,
+    health::HealthStatus,
 };
 use tracing::Level;
 
@@ -79,7 +80,7 @@ async fn health_that_is_disabled_is_never_asked_whatever_the_config_says() {
     let logs = Logs::capture();
     let start = Backend::builder().scripted();
     let backend = start.not_serving(GREETER).start().await;
-    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check();
+    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check(true);
     let channel = builder.build();
     until(&channel, Ready).await;
     hello(&channel).await.expect("nobody asks for its health");
@@ -104,7 +105,7 @@ async fn health_that_is_disabled_is_never_asked_whatever_the_config_says() {
 async fn one_channel_may_disable_what_another_asks_of_the_same_server() {
     let start = Backend::builder().scripted();
     let backend = start.not_serving(GREETER).start().await;
-    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check();
+    let builder = balanced(&[&backend], Some(GREETER)).disable_health_check(true);
     let trusting = builder.build();
     let checking = health_checked(&[&backend]);
     until(&trusting, Ready).await;

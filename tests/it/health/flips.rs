@@ -6,7 +6,7 @@ use testing::{
 };
 use tonic_health_channel::{
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
 };
 
 use super::{states, until_health};

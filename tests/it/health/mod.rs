@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use testing::{Backend, LogLine, Logs, WatchScript, quick_health, until_that};
 use tonic::Code;
-use tonic_health_channel::{BackoffConfig, Channel, HealthOptions, HealthStatus};
+use tonic_health_channel::{Channel, HealthOptions, channel::BackoffConfig, health::HealthStatus};
 use tracing::Level;
 
 /// No two Watches of one backend start closer together than this.
@@ -29,7 +29,11 @@ const FLOOR: Duration = Duration::from_millis(100);
 /// Backoff that no test could wait for: what is repeated, is so without it.
 fn hourly() -> HealthOptions {
     let hour = Duration::from_secs(3600);
-    let backoff = BackoffConfig::try_new(hour, 1.0, 0.0, hour).expect("a valid backoff");
+    let backoff = BackoffConfig::default()
+        .initial(hour)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(hour);
     quick_health().backoff(backoff)
 }
 

@@ -10,7 +10,7 @@ use tonic::Code;
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus, OnUnimplemented,
+    health::{HealthStatus, OnUnimplemented},
 };
 
 use super::{ends_with, errors, metronome, until_health, warnings};

@@ -8,7 +8,7 @@ use testing::{
 use tonic::Code;
 use tonic_health_channel::{
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
 };
 
 use super::{ends_with, hourly, metronome, states, until_health, warnings};
@@ -375,7 +375,7 @@ async fn health_that_is_disabled_cannot_be_switched_on() {
     let logs = Logs::capture();
     let start = Backend::builder().scripted();
     let backend = start.not_serving("day").not_serving("night").start().await;
-    let builder = balanced(&[&backend], None).disable_health_check();
+    let builder = balanced(&[&backend], None).disable_health_check(true);
     let (configs, channel) = Configs::of(builder);
     configs.say("{}");
     until(&channel, Ready).await;

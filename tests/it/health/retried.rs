@@ -8,9 +8,11 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    BackoffConfig, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthOptions, HealthStatus, OnNotFound,
+    HealthOptions,
+    channel::BackoffConfig,
+    health::{HealthStatus, OnNotFound},
 };
 
 use super::{FLOOR, ends_with, hourly, states, until_health};
@@ -21,7 +23,12 @@ async fn watches_that_say_nothing_are_asked_again_after_growing_pauses() {
     let backend = Backend::builder().scripted().start().await;
     backend.script_watch(ends_with(Code::Unavailable));
     let [initial, max] = [100, 10_000].map(Duration::from_millis);
-    let growing = BackoffConfig::try_new(initial, 1.5, 0.0, max).expect("a valid backoff");
+    let growing = BackoffConfig::default()
+        .initial(initial)
+        .and_then(|backoff| backoff.multiplier(1.5))
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(max);
     let started = Instant::now();
     let channel = with(&backend, quick_health().backoff(growing));
     until(&channel, TransientFailure).await;

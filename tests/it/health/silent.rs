@@ -10,7 +10,8 @@ use tonic::{Code, Request};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Connecting, Ready, TransientFailure},
-    HealthOptions, HealthStatus,
+    HealthOptions,
+    health::HealthStatus,
 };
 
 use super::{hourly, states};

@@ -7,9 +7,10 @@ use testing::{
 };
 use tonic::Code;
 use tonic_health_channel::{
-    BackendStatus, CauseKind, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
-    HealthStatus,
+    health::HealthStatus,
+    status::{BackendStatus, CauseKind},
 };
 
 use super::{ends_with, hourly, until_health};

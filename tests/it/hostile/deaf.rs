@@ -10,7 +10,7 @@ use testing::{
 };
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tonic::Code;
-use tonic_health_channel::{CauseKind, Channel, ConnectivityState::Ready, Endpoint};
+use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint, status::CauseKind};
 
 /// What the callers of a peer that does not read may take, in bytes.
 const MOST: u64 = 64 << 20;

@@ -3,7 +3,7 @@
 use h2::Reason;
 use testing::{RawConnection, http2, outcome, start};
 use tonic::Code;
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::status::CauseKind;
 
 use super::Stage;
 

@@ -14,7 +14,7 @@ use testing::{
     http2::{self, END_HEADERS, PADDED, field, frame, headers},
 };
 use tonic::Code;
-use tonic_health_channel::{CauseKind, Endpoint};
+use tonic_health_channel::{Endpoint, status::CauseKind};
 
 use super::Stage;
 

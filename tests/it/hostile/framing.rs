@@ -4,7 +4,7 @@
 use h2::Reason;
 use testing::http2::{self, END_HEADERS, frame, headers};
 use tonic::Code;
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::status::CauseKind;
 
 use super::Stage;
 

@@ -8,7 +8,7 @@ use testing::{
     http2::{self, END_STREAM, frame, headers},
 };
 use tonic::{Code, Status};
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::status::CauseKind;
 
 use super::Stage;
 

@@ -3,7 +3,7 @@
 use std::{future::Future, io, time::Duration};
 
 use testing::{RawConnection, http2};
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::status::CauseKind;
 
 use super::Stage;
 

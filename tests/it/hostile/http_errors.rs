@@ -10,7 +10,7 @@ use testing::{
     request, within,
 };
 use tonic::{Code, Status};
-use tonic_health_channel::CauseKind;
+use tonic_health_channel::status::CauseKind;
 
 use super::Stage;
 

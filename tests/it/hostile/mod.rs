@@ -42,7 +42,10 @@ use testing::{
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 use tonic_health_channel::{
-    BackendStatus, Cause, CauseKind, Channel, ConnectivityState::Ready, Endpoint,
+    Channel,
+    ConnectivityState::Ready,
+    Endpoint,
+    status::{BackendStatus, Cause, CauseKind},
 };
 
 /// Two dials of one backend are at least this far apart, in milliseconds.

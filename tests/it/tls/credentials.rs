@@ -16,9 +16,10 @@ use testing::{
 use tokio::sync::watch;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 use tonic_health_channel::{
-    CauseKind, Change,
     ConnectivityState::{Ready, TransientFailure},
-    ErrorKind, RequestInfo,
+    ErrorKind,
+    channel::{Change, RequestInfo},
+    status::CauseKind,
 };
 
 use super::over;
@@ -95,7 +96,7 @@ async fn another_attempt_is_asked_for_anew() {
             asking.note(info);
             ready(token("secret"))
         })
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .build();
     hello(&channel).await.expect("the second time it is taken");
     assert_eq!(asked.paths(), [SAY_HELLO, SAY_HELLO]);
@@ -151,7 +152,7 @@ async fn plaintext_can_be_allowed_by_name() {
             assert!(!info.is_secure());
             ready(token("secret"))
         })
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .build();
     until(&channel, Ready).await;
     hello(&channel).await.expect("a greeting");
@@ -237,7 +238,7 @@ async fn the_server_is_told_what_credentials_leave_of_the_deadline() {
                 token("secret")
             }
         })
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .build();
     let deadline = Duration::from_secs(10);
     let waiting = {
@@ -267,7 +268,7 @@ async fn an_endpoints_timeout_covers_the_wait_for_credentials() {
     let endpoint = endpoint(backend.uri()).timeout(Duration::from_millis(100));
     let channel = over([endpoint], None)
         .call_credentials(|_| pending())
-        .allow_plaintext_credentials()
+        .allow_plaintext_credentials(true)
         .build();
     until(&channel, Ready).await;
     let status = hello(&channel).await.expect_err("no answer");
@@ -297,7 +298,7 @@ async fn calls_through_towers_door_bring_credentials_too() {
         let builder = over([endpoint(backend.uri())], None);
         let builder = builder.call_credentials(|_| ready(token("secret")));
         let channel = match allowed {
-            true => builder.allow_plaintext_credentials().build(),
+            true => builder.allow_plaintext_credentials(true).build(),
             false => builder.build(),
         };
         let first = within("a backend", channel.ready_backends().next()).await;

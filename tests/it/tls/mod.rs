@@ -9,7 +9,8 @@ mod trusted_itself;
 
 use testing::{checking, quick_backoff, quick_health, until, within};
 use tonic_health_channel::{
-    CauseKind, Channel, ChannelBuilder, ConnectivityState::TransientFailure, Endpoint, discover,
+    Channel, ChannelBuilder, ConnectivityState::TransientFailure, Endpoint, discover,
+    status::CauseKind,
 };
 
 /// A channel over `endpoints` in the making, with quick backoffs.

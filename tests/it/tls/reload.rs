@@ -4,7 +4,7 @@ use testing::{Authority, Backend, ServerTls, TlsFront, endpoint, hello, until, u
 use tonic_health_channel::{
     ClientTlsConfig,
     ConnectivityState::{Ready, TransientFailure},
-    TlsReload,
+    tls::TlsReload,
 };
 
 use super::{cause, over};

@@ -5,8 +5,9 @@ use testing::{
     until_that,
 };
 use tonic_health_channel::{
-    Change, Channel,
+    Channel,
     ConnectivityState::{Ready, TransientFailure},
+    channel::Change,
     discover,
 };
 

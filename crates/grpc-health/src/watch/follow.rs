@@ -17,8 +17,9 @@ use tokio::{
 };
 use tonic::metadata::MetadataMap;
 use tonic_health_channel::{
-    BackendId, BackendStatus, Cause, Channel, ChannelBuilder, ChannelStatus, HealthOptions,
-    OnNotFound, OnUnimplemented,
+    Channel, ChannelBuilder, HealthOptions,
+    health::{OnNotFound, OnUnimplemented},
+    status::{BackendId, BackendStatus, Cause, ChannelStatus},
 };
 
 use super::{
@@ -202,11 +203,11 @@ fn open(args: &WatchArgs) -> Result<(Vec<Question>, Vec<Channel>), Exit> {
             let channel = match headers.is_empty() {
                 true => channel,
                 // They are the user's, and so is the choice of the network.
-                false => with_headers(channel, &headers).allow_plaintext_credentials(),
+                false => with_headers(channel, &headers).allow_plaintext_credentials(true),
             };
             let channel = channel
                 .service_config(config)
-                .disable_service_config_updates()
+                .disable_service_config_updates(true)
                 .health_options(health.clone());
             builders.push(channel);
             let target = target.clone();

@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
-use tonic_health_channel::{ConnectivityState, HealthStatus};
+use tonic_health_channel::{ConnectivityState, health::HealthStatus};
 
 use crate::{
     grid::{Cell, Grid, Line, Tone, age, cut_line},

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tonic_health_channel::{
     ConnectivityState::{self, *},
-    HealthStatus,
+    health::HealthStatus,
 };
 
 use super::{

@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tonic::{Code, Request, Status};
-use tonic_health_channel::{Channel, ChannelStatus, ConnectivityState::Ready, WaitForReady};
+use tonic_health_channel::{
+    Channel, ConnectivityState::Ready, WaitForReady, status::ChannelStatus,
+};
 
 use super::greeter::{HelloRequest, greeter_client::GreeterClient};
 

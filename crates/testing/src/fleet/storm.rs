@@ -1,13 +1,14 @@
 //! Performs the rounds, and looks for what is left after each.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     time::{Instant, interval, sleep_until, timeout},
 };
 use tonic_health_channel::{
-    BackoffConfig, Channel, ChannelStatus, ConnectivityState::Ready, HealthOptions, discover,
+    Channel, ConnectivityState::Ready, HealthOptions, channel::BackoffConfig, discover,
+    status::ChannelStatus,
 };
 
 use super::{Fault, Host, Load, Result, Round, SERVICE, Trouble, ledger, load::Troubles, round};
@@ -52,7 +53,9 @@ enum Event {
 
 /// The channel over all hosts.
 fn channel<H: Host>(hosts: &[H], connections: usize) -> Result<Channel> {
-    let backoff = BackoffConfig::try_new(Duration::from_millis(100), 1.6, 0.2, LONGEST_PAUSE)?;
+    let backoff = BackoffConfig::default()
+        .initial(Duration::from_millis(100))?
+        .max(LONGEST_PAUSE);
     let mut endpoints = Vec::new();
     for host in hosts {
         let endpoint = host
@@ -67,7 +70,7 @@ fn channel<H: Host>(hosts: &[H], connections: usize) -> Result<Channel> {
         .service_config(config.parse()?)
         .connect_backoff(backoff.clone())
         .health_options(HealthOptions::default().backoff(backoff))
-        .connections_per_backend(connections)
+        .connections_per_backend(NonZeroUsize::try_from(connections)?)
         .build())
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 ///
 /// ```no_run
 /// use tonic_health_channel::{
-///     Certificate, Channel, ClientTlsConfig, Endpoint, Identity, TlsReload, discover,
+///     Certificate, Channel, ClientTlsConfig, Endpoint, Identity, discover, tls::TlsReload,
 /// };
 ///
 /// fn config() -> std::io::Result<ClientTlsConfig> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::sleep;
-use tonic_health_channel::{Channel, HealthStatus};
+use tonic_health_channel::{Channel, health::HealthStatus};
 
 use crate::{
     load::Load,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 use tonic::{Code, Request};
-use tonic_health_channel::{ConnectivityState, Endpoint, HealthStatus};
+use tonic_health_channel::{ConnectivityState, Endpoint, health::HealthStatus};
 
 use crate::{
     greeter::HelloRequest,

@@ -57,7 +57,7 @@ pub(super) async fn defaults(target: Target) -> Verdict {
     .await?;
 
     let distrusting = channel(&stage, &foreign)?;
-    let refused = |status: &tonic_health_channel::ChannelStatus| {
+    let refused = |status: &tonic_health_channel::status::ChannelStatus| {
         let mut backends = status.backends().iter();
         status.state() == ConnectivityState::TransientFailure
             && backends.all(|backend| backend.last_error().is_some())
