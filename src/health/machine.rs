@@ -280,8 +280,7 @@ impl Watch {
 
     /// The state of a backend whose connection is READY.
     pub(crate) fn state(&self) -> ConnectivityState {
-        let assume_healthy = self.options.assume_healthy_until_first_response;
-        self.verdict.state(assume_healthy)
+        self.verdict.state(&self.options)
     }
 
     pub(crate) fn status(&self) -> HealthStatus {

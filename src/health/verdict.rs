@@ -3,7 +3,7 @@
 use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
-    health::status::HealthStatus,
+    health::{options::HealthOptions, status::HealthStatus},
 };
 
 /// What is reported.
@@ -50,11 +50,13 @@ impl Verdict {
         }
     }
 
-    /// The state of a backend whose connection is READY. Before the first answer it is
-    /// CONNECTING, unless the backend is to be assumed healthy until then.
-    pub(super) fn state(&self, assume_healthy: bool) -> ConnectivityState {
+    /// The state of a backend whose connection is READY, as `options` say. Before the first
+    /// answer it is CONNECTING, unless the backend is to be assumed healthy until then.
+    pub(super) fn state(&self, options: &HealthOptions) -> ConnectivityState {
         match self {
-            Self::Pending if assume_healthy => ConnectivityState::Ready,
+            Self::Pending if options.assume_healthy_until_first_response => {
+                ConnectivityState::Ready
+            }
             Self::Pending => ConnectivityState::Connecting,
             Self::Inherited { failing: None } | Self::Serving | Self::Unimplemented => {
                 ConnectivityState::Ready
