@@ -480,7 +480,7 @@ impl ChannelBuilder {
     /// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
     /// let channel = Channel::balance(backends).count_calls(true).build();
     /// // … calls …
-    /// for backend in &*channel.backends() {
+    /// for backend in &channel.backends() {
     ///     if let Some(calls) = backend.calls() {
     ///         println!("{}: {} of {} failed", backend.label(), calls.failed, calls.started);
     ///     }
