@@ -60,6 +60,7 @@ mod greeter_service;
 mod h2_peer;
 mod health_service;
 pub mod http2;
+mod listening;
 mod logs;
 mod memory;
 #[cfg(feature = "hickory")]
