@@ -3,7 +3,8 @@
 //! A user's build does nothing here: what the library includes is checked in. The feature
 //! `_generate`, which only the package's own dev-dependencies turn on, generates two trees:
 //!
-//! - `with_server/`, with clients and servers of both services, for examples and benches;
+//! - `with_server/`: the greeter, client and server, for examples and benches; and the health
+//!   server alone, whose messages are those of `crate::health`;
 //! - beside it the health client alone, which `tests/generated.rs` compares with the one in
 //!   `src/pb/`.
 
@@ -36,7 +37,12 @@ mod generate {
         tonic_prost_build::configure()
             .build_transport(false)
             .out_dir(&with_server)
-            .compile_fds(protox::compile([HEALTH, GREETER], ["proto"])?)?;
+            .compile_fds(protox::compile([GREETER], ["proto"])?)?;
+        tonic_prost_build::configure()
+            .build_client(false)
+            .extern_path(".grpc.health.v1", "crate::health")
+            .out_dir(&with_server)
+            .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
         Ok(())
     }
 }

@@ -8,8 +8,8 @@ pub(crate) mod clock;
 pub(crate) mod resources;
 pub(crate) mod server;
 pub(crate) mod sides;
+mod stamp;
 pub(crate) mod table;
-mod timed_io;
 
 /// Why a bench stopped: one sentence.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -4,6 +4,7 @@
 use std::{future::pending, net::Ipv4Addr, pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt};
+use testing::Tapped;
 use tokio::{net::TcpSocket, time::timeout};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -27,7 +28,7 @@ use super::{
         greeter_server::{Greeter, GreeterServer},
     },
     runtime,
-    timed_io::{Stamp, TimedIo},
+    stamp::Stamp,
 };
 
 /// The role of a child that is a server.
@@ -105,7 +106,10 @@ async fn serve(name: String, ports: usize) -> Result<()> {
         let stamp_of = stamp.clone();
         let incoming = TcpIncoming::from(listener)
             .with_nodelay(Some(true))
-            .map(move |io| io.map(|io| TimedIo::new(io, stamp_of.clone())));
+            .map(move |io| {
+                let tap = stamp_of.clone();
+                io.map(|io| Tapped { io, tap })
+            });
         let health = TimedHealth {
             inner: HealthService::from_health_reporter(reporter.clone()),
             stamp: stamp.clone(),

@@ -53,8 +53,9 @@ fn polling(interval: u64, timeout: u64) -> HealthOptions {
 
 /// Plays a script of lines `milliseconds input | what follows` and compares what
 /// the machine does and says after each input: `stop`, `start …`, `tell …`, the
-/// state (TF for TRANSIENT_FAILURE), the health, the cause, the deadline. The
-/// first input is `start`, or `start on READY`.
+/// state (TF for TRANSIENT_FAILURE), the health, the cause, the deadline. A script
+/// that does not begin with `start`, or with `start on READY`, is about what comes
+/// behind [`START`].
 #[track_caller]
 fn check(options: HealthOptions, script: &str) {
     let epoch = Instant::now();
@@ -63,6 +64,9 @@ fn check(options: HealthOptions, script: &str) {
         false => Watch::start,
     };
     let (mut watch, mut action) = start(epoch, Arc::new(options), 1);
+    if !script.trim().starts_with("0 start") {
+        assert_eq!(told(&watch, &action, epoch), START);
+    }
     for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
@@ -72,6 +76,14 @@ fn check(options: HealthOptions, script: &str) {
         }
         assert_eq!(told(&watch, &action, epoch), expected.trim(), "{given}");
     }
+}
+
+/// How most begin.
+const START: &str = "start Watch, CONNECTING pending until 20000";
+
+#[track_caller]
+fn check_default(script: &str) {
+    check(options(), script);
 }
 
 fn parse(input: &str) -> Input<'_> {
@@ -146,10 +158,8 @@ fn told(watch: &Watch, action: &Action, epoch: Instant) -> String {
 // H01, J02
 #[test]
 fn every_message_decides_anew_on_the_same_stream() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
             2 SERVING                   | READY SERVING
             3 SERVICE_UNKNOWN           | TF SERVICE_UNKNOWN (SERVICE_UNKNOWN)
@@ -162,10 +172,8 @@ fn every_message_decides_anew_on_the_same_stream() {
 
 #[test]
 fn unhealthy_to_healthy_skips_connecting() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
             2 SERVING                   | READY SERVING
         ",
@@ -174,10 +182,8 @@ fn unhealthy_to_healthy_skips_connecting() {
 
 #[test]
 fn an_unknown_number_is_unhealthy() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 17                        | TF unrecognized status 17 (unrecognized status 17)
             2 -1                        | TF unrecognized status -1 (unrecognized status -1)
         ",
@@ -187,10 +193,8 @@ fn an_unknown_number_is_unhealthy() {
 // H02
 #[test]
 fn unimplemented_means_ready() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | tell AssumedHealthy, READY unimplemented
         60000 deadline                  | READY unimplemented
         ",
@@ -199,10 +203,8 @@ fn unimplemented_means_ready() {
 
 #[test]
 fn unimplemented_after_messages_means_ready() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
             2 ended UNIMPLEMENTED       | tell AssumedHealthy, READY unimplemented
         ",
@@ -214,7 +216,6 @@ fn unimplemented_may_mean_unhealthy() {
     check(
         options().on_unimplemented(OnUnimplemented::Unhealthy),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | tell UnhealthyWithoutService, TF failed (no health service: UNIMPLEMENTED)
         60000 deadline                  | TF failed (no health service: UNIMPLEMENTED)
         ",
@@ -224,10 +225,8 @@ fn unimplemented_may_mean_unhealthy() {
 // J05, C12
 #[test]
 fn a_watch_that_ends_without_an_answer_is_retried_with_backoff() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
            10 ended OK                  | TF failed (Watch ended: OK) until 1000
           999 deadline                  | TF failed (Watch ended: OK) until 1000
          1000 deadline                  | start Watch, TF failed (Watch ended: OK) until 21000
@@ -241,10 +240,8 @@ fn a_watch_that_ends_without_an_answer_is_retried_with_backoff() {
 // J05
 #[test]
 fn backoff_is_counted_from_the_start_of_the_watch() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
           700 ended OK                  | TF failed (Watch ended: OK) until 1000
          1000 deadline                  | start Watch, TF failed (Watch ended: OK) until 21000
          5000 ended OK                  | start Watch, TF failed (Watch ended: OK) until 25000
@@ -274,10 +271,8 @@ fn backoff_grows_while_nobody_answers() {
 #[test]
 fn a_watch_that_ends_after_an_answer_is_retried_at_once() {
     // And the failure after that waits for the first delay again, not the second.
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
            10 ended OK                  | TF failed (Watch ended: OK) until 1000
          1000 deadline                  | start Watch, TF failed (Watch ended: OK) until 21000
          1500 SERVING                   | READY SERVING
@@ -290,10 +285,8 @@ fn a_watch_that_ends_after_an_answer_is_retried_at_once() {
 // C12
 #[test]
 fn a_server_that_answers_and_hangs_up_does_not_spin_us() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 SERVING                   | READY SERVING
             2 ended OK                  | TF failed (Watch ended: OK) until 100
           100 deadline                  | start Watch, TF failed (Watch ended: OK) until 20100
@@ -314,7 +307,6 @@ fn no_backoff_is_shorter_than_the_minimum_interval() {
     check(
         HealthOptions::default().backoff(backoff),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended OK                  | TF failed (Watch ended: OK) until 100
         ",
     );
@@ -323,10 +315,8 @@ fn no_backoff_is_shorter_than_the_minimum_interval() {
 // C13
 #[test]
 fn a_garbled_message_is_an_ended_watch() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended INTERNAL: garbled   | TF failed (Watch ended: INTERNAL: garbled) until 1000
         ",
     );
@@ -334,10 +324,8 @@ fn a_garbled_message_is_an_ended_watch() {
 
 #[test]
 fn silence_is_a_failure_after_twenty_seconds() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
         19999 deadline                  | CONNECTING pending until 20000
         20000 deadline                  | stop, start Watch, TF failed (no answer in 20s) until 40000
         20001 SERVING                   | READY SERVING
@@ -385,10 +373,8 @@ fn without_a_timeout_silence_is_connecting_for_ever() {
 
 #[test]
 fn not_found_backs_off_by_default() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended NOT_FOUND           | TF failed (Watch ended: NOT_FOUND) until 1000
         ",
     );
@@ -400,7 +386,6 @@ fn not_found_may_be_retried_at_an_interval() {
     check(
         options().on_not_found(OnNotFound::RetryEvery(Duration::from_millis(500))),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended NOT_FOUND           | TF failed (Watch ended: NOT_FOUND) until 500
           500 deadline                  | start Watch, TF failed (Watch ended: NOT_FOUND) until 20500
           501 ended NOT_FOUND           | TF failed (Watch ended: NOT_FOUND) until 1000
@@ -415,14 +400,12 @@ fn an_interval_of_zero_does_not_spin() {
     check(
         options().on_not_found(OnNotFound::RetryEvery(Duration::ZERO)),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended NOT_FOUND           | TF failed (Watch ended: NOT_FOUND) until 100
         ",
     );
     check(
         polling(0, 0),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 101
             2 check SERVING             | READY SERVING until 101
           101 deadline                  | start Check, READY SERVING until 201
@@ -455,7 +438,6 @@ fn check_is_polled_where_watch_is_unimplemented() {
     check(
         polling(5_000, 1_000),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
            10 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 1010
            20 check SERVING             | READY SERVING until 5010
          5010 deadline                  | start Check, READY SERVING until 6010
@@ -475,7 +457,6 @@ fn a_slow_check_is_followed_at_once() {
     check(
         polling(1_000, 3_000),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             0 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 3000
          2000 check SERVING             | start Check, READY SERVING until 5000
          5000 deadline                  | stop, start Check, TF failed (Check: no answer in 3s) until 8000
@@ -488,7 +469,6 @@ fn polling_keeps_what_watch_had_said_until_check_answers() {
     check(
         polling(5_000, 1_000),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
             2 ended UNIMPLEMENTED       | start Check, tell PollingCheck, TF NOT_SERVING (NOT_SERVING) until 1002
             3 check SERVING             | READY SERVING until 5002
@@ -501,7 +481,6 @@ fn check_unimplemented_too_means_ready() {
     check(
         polling(5_000, 1_000),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 1001
             2 check ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
         ",
@@ -510,10 +489,8 @@ fn check_unimplemented_too_means_ready() {
 
 #[test]
 fn late_inputs_are_ignored() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             0 check SERVING             | CONNECTING pending until 20000
             1 ended OK                  | TF failed (Watch ended: OK) until 1000
             2 ended OK                  | TF failed (Watch ended: OK) until 1000
@@ -522,10 +499,8 @@ fn late_inputs_are_ignored() {
             5 check SERVING             | TF failed (Watch ended: OK) until 1000
         ",
     );
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | tell AssumedHealthy, READY unimplemented
             2 ended UNIMPLEMENTED       | READY unimplemented
             3 NOT_SERVING               | READY unimplemented
@@ -536,29 +511,25 @@ fn late_inputs_are_ignored() {
 
 #[test]
 fn a_ready_connection_stays_ready_until_there_is_news() {
-    check(
-        options(),
+    check_default(
         "
             0 start on READY            | start Watch, READY pending until 20000
             1 SERVING                   | READY SERVING
         ",
     );
-    check(
-        options(),
+    check_default(
         "
             0 start on READY            | start Watch, READY pending until 20000
             1 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
         ",
     );
-    check(
-        options(),
+    check_default(
         "
             0 start on READY            | start Watch, READY pending until 20000
             1 ended OK                  | TF failed (Watch ended: OK) until 1000
         ",
     );
-    check(
-        options(),
+    check_default(
         "
             0 start on READY            | start Watch, READY pending until 20000
         20000 deadline                  | stop, start Watch, TF failed (no answer in 20s) until 40000
@@ -569,10 +540,8 @@ fn a_ready_connection_stays_ready_until_there_is_news() {
 // J11
 #[test]
 fn another_service_inherits_the_state_until_there_is_news_of_it() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 renew                     | stop, start Watch, CONNECTING pending until 20001
             2 SERVING                   | READY SERVING
             3 renew                     | stop, start Watch, READY pending until 20003
@@ -601,10 +570,8 @@ fn assumed_health_is_no_news_of_another_service() {
 // J12
 #[test]
 fn another_service_is_not_kept_waiting_by_the_backoff_of_the_old_one() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended OK                  | TF failed (Watch ended: OK) until 1000
          1000 deadline                  | start Watch, TF failed (Watch ended: OK) until 21000
          1001 ended OK                  | TF failed (Watch ended: OK) until 2600
@@ -616,10 +583,8 @@ fn another_service_is_not_kept_waiting_by_the_backoff_of_the_old_one() {
 
 #[test]
 fn another_service_may_have_what_the_old_one_lacked() {
-    check(
-        options(),
+    check_default(
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | tell AssumedHealthy, READY unimplemented
             2 renew                     | start Watch, READY pending until 20002
             3 NOT_SERVING               | TF NOT_SERVING (NOT_SERVING)
@@ -628,7 +593,6 @@ fn another_service_may_have_what_the_old_one_lacked() {
     check(
         options().on_unimplemented(OnUnimplemented::Unhealthy),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | tell UnhealthyWithoutService, TF failed (no health service: UNIMPLEMENTED)
             2 renew                     | start Watch, TF pending (no health service: UNIMPLEMENTED) until 20002
             3 SERVING                   | READY SERVING
@@ -641,7 +605,6 @@ fn another_service_ends_the_polling_of_the_old_one() {
     check(
         polling(5_000, 1_000),
         "
-            0 start                     | start Watch, CONNECTING pending until 20000
             1 ended UNIMPLEMENTED       | start Check, tell PollingCheck, CONNECTING pending until 1001
             2 check SERVING             | READY SERVING until 5001
             3 renew                     | start Watch, READY pending until 20003

@@ -10,6 +10,7 @@ use crate::{
     error::{Cause, CauseKind},
     health::HealthRpc,
     transport::{BackendContext, Connection, ConnectionGroup, Endpoint, Stage, dial},
+    util::clock::or_pending,
 };
 
 /// A target of what is logged; see the crate's documentation.
@@ -214,14 +215,9 @@ impl First {
 pub(super) async fn dialled<T>(
     dialling: &mut Option<BoxFuture<'static, Result<T, Cause>>>,
 ) -> Result<T, Cause> {
-    match dialling {
-        Some(attempt) => {
-            let outcome = attempt.await;
-            *dialling = None;
-            outcome
-        }
-        None => pending().await,
-    }
+    let outcome = or_pending(dialling.as_mut()).await;
+    *dialling = None;
+    outcome
 }
 
 async fn first_to_end(extras: &mut [Extra]) -> (usize, Cause) {

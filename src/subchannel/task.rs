@@ -21,7 +21,7 @@ use crate::{
     health::{Action, Event, Notice, RunningRpc},
     transport::{BackendContext, ConnectionGroup, Endpoint},
     util::{
-        clock::now,
+        clock::{now, or_pending},
         log_budget::{LogBudget, LogDecision},
         real_time::RealTime,
     },
@@ -102,6 +102,9 @@ impl<I: Copy> Task<I> {
             }
             let deadline = self.machine.deadline();
             let guards_io = self.machine.awaits_answer() && self.spec.endpoint.uses_sockets();
+            let connections = self.connections.as_mut();
+            // A server may send faster than this task can run out of messages.
+            let rpc = self.rpc.as_mut().map(|rpc| cooperative(rpc.next()));
             let input = select! {
                 // A connection that is lost says more than what its Watch says
                 // of that, and a stop outweighs everything. A Watch that never
@@ -109,13 +112,18 @@ impl<I: Copy> Task<I> {
                 biased;
                 _ = &mut stop => return,
                 outcome = dialled(&mut self.dialling) => Input::Dialled(outcome),
-                event = connection_event(&mut self.connections) => Input::Connection(event),
+                event = or_pending(connections.map(ActiveConnections::next)) => {
+                    Input::Connection(event)
+                }
                 control = changed(&mut self.spec.control) => Input::Control(control),
-                event = next(&mut self.rpc) => match lost(&mut self.connections).now_or_never() {
-                    // Lost between the two: the Watch ended for that.
-                    Some(why) => Input::Connection(ConnectionEvent::Lost(why)),
-                    None => Input::Health(event),
-                },
+                event = or_pending(rpc) => {
+                    let lost = self.connections.as_mut().map(ActiveConnections::lost);
+                    match or_pending(lost).now_or_never() {
+                        // Lost between the two: the Watch ended for that.
+                        Some(why) => Input::Connection(ConnectionEvent::Lost(why)),
+                        None => Input::Health(event),
+                    }
+                }
                 () = self.real_time.sleep_until(deadline, guards_io) => Input::Deadline,
             };
             let effects = self.take(now(), input);
@@ -348,35 +356,11 @@ impl<I> Drop for Task<I> {
     }
 }
 
-/// See [`ActiveConnections::lost`].
-async fn lost(connections: &mut Option<ActiveConnections>) -> Cause {
-    match connections {
-        Some(connections) => connections.lost().await,
-        None => pending().await,
-    }
-}
-
-/// See [`ActiveConnections::next`].
-async fn connection_event(connections: &mut Option<ActiveConnections>) -> ConnectionEvent {
-    match connections {
-        Some(connections) => connections.next().await,
-        None => pending().await,
-    }
-}
-
 /// What the owner wants, once that is different. An owner that is gone wants
 /// nothing new.
 async fn changed(control: &mut watch::Receiver<Control>) -> Control {
     match control.changed().await {
         Ok(()) => control.borrow_and_update().clone(),
         Err(_) => pending().await,
-    }
-}
-
-async fn next(rpc: &mut Option<RunningRpc>) -> Option<Event> {
-    match rpc {
-        // A server may send faster than this task can run out of messages.
-        Some(rpc) => cooperative(rpc.next()).await,
-        None => pending().await,
     }
 }

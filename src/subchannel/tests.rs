@@ -87,29 +87,35 @@ fn with(connections: usize, (config, control): (Config, Control)) -> (Config, Co
     )
 }
 
-/// Plays a script of lines `milliseconds input | what follows` and compares what
-/// the machine does and reports after each input: `drop`, `dial`, `dial extra`,
+/// Plays a script of lines `milliseconds input | what follows` behind the first dial and compares
+/// what the machine does and reports after each input: `drop`, `dial`, `dial extra`,
 /// `stop`, `start …`, `tell …`, the state (TF for TRANSIENT_FAILURE), the health if
 /// it is checked, the cause, the number of connections if there are several, the
-/// failed attempts, the time of the next one, and the deadline if that is another. Inputs beginning with `ask` change the service
-/// that is asked about, which is A at first.
+/// failed attempts, the time of the next one, and the deadline if that is another. Inputs
+/// beginning with `ask` change the service that is asked about, which is A at first.
 #[track_caller]
 fn check((config, mut control): (Config, Control), script: &str) {
     let epoch = Instant::now();
-    let (mut subchannel, mut effects) = Subchannel::start(epoch, None, config, control.clone());
+    let (mut subchannel, effects) = Subchannel::start(epoch, None, config, control.clone());
+    assert_eq!(told(&subchannel, &effects, epoch), "dial, CONNECTING");
     for line in script.trim().lines() {
         let (given, expected) = line.split_once('|').expect("given | expected");
         let (millis, input) = given.trim().split_once(' ').expect("time, input");
         let now = epoch + Duration::from_millis(millis.parse().expect("milliseconds"));
-        if input != "start" {
-            effects = feed(&mut subchannel, &mut control, now, parse(input));
-        }
-        assert_eq!(
-            told(&subchannel, &effects, epoch),
-            expected.trim(),
-            "{given}"
-        );
+        let effects = feed(&mut subchannel, &mut control, now, parse(input));
+        let told = told(&subchannel, &effects, epoch);
+        assert_eq!(told, expected.trim(), "{given}");
     }
+}
+
+#[track_caller]
+fn check_with_health(script: &str) {
+    check(with_health(), script);
+}
+
+#[track_caller]
+fn check_without_health(script: &str) {
+    check(without_health(), script);
 }
 
 fn parse(input: &str) -> Input<'_> {
@@ -234,10 +240,8 @@ fn told(subchannel: &Subchannel, effects: &Effects, epoch: Instant) -> String {
 
 #[test]
 fn connected_means_ready_where_health_is_not_checked() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
             6 NOT_SERVING         | READY
         60000 deadline            | READY
@@ -248,10 +252,8 @@ fn connected_means_ready_where_health_is_not_checked() {
 // J01, H20
 #[test]
 fn connected_means_connecting_until_health_answers() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 SERVING             | READY SERVING
             7 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
@@ -263,10 +265,8 @@ fn connected_means_connecting_until_health_answers() {
 // J01
 #[test]
 fn no_watch_before_the_connection_is_up() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
         ",
@@ -276,10 +276,8 @@ fn no_watch_before_the_connection_is_up() {
 #[test]
 fn dials_are_retried_with_backoff_counted_from_their_start() {
     // A dial that took longer than its delay is followed at once.
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
           300 failed refused      | TF (connect: refused) failed 1 next 1000
           999 deadline            | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
@@ -292,10 +290,8 @@ fn dials_are_retried_with_backoff_counted_from_their_start() {
 
 #[test]
 fn a_connection_resets_the_backoff() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | READY
@@ -307,10 +303,8 @@ fn a_connection_resets_the_backoff() {
 
 #[test]
 fn a_lost_connection_is_made_again_at_once() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 SERVING             | READY SERVING
           500 lost                | drop, dial, stop, CONNECTING (disconnected: GOAWAY)
@@ -322,10 +316,8 @@ fn a_lost_connection_is_made_again_at_once() {
 
 #[test]
 fn a_server_that_accepts_and_hangs_up_does_not_spin_us() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
             6 lost                | drop, CONNECTING (disconnected: GOAWAY) next 100
            99 deadline            | CONNECTING (disconnected: GOAWAY) next 100
@@ -339,10 +331,8 @@ fn a_server_that_accepts_and_hangs_up_does_not_spin_us() {
 // C08, J17
 #[test]
 fn unhealthy_stays_so_through_a_reconnect() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
           500 lost                | drop, dial, stop, TF (health check: NOT_SERVING)
@@ -355,10 +345,8 @@ fn unhealthy_stays_so_through_a_reconnect() {
 // R31
 #[test]
 fn failed_stays_so_until_ready() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | start Watch, TF pending (connect: refused) until 21001
@@ -371,10 +359,8 @@ fn failed_stays_so_until_ready() {
 
 #[test]
 fn failed_becomes_ready_with_the_connection_where_health_is_not_checked() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | READY
@@ -385,10 +371,8 @@ fn failed_becomes_ready_with_the_connection_where_health_is_not_checked() {
 // J04
 #[test]
 fn unimplemented_is_asked_again_on_the_next_connection() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
           500 lost                | drop, dial, CONNECTING (disconnected: GOAWAY)
@@ -400,10 +384,8 @@ fn unimplemented_is_asked_again_on_the_next_connection() {
 
 #[test]
 fn the_health_backoff_ends_with_its_connection() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
           500 lost                | drop, dial, TF (health check: Watch ended: OK)
@@ -420,7 +402,6 @@ fn assumed_health_ends_a_failure() {
     check(
         (config, control),
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 connected           | start Watch, READY pending until 21001
@@ -431,29 +412,23 @@ fn assumed_health_ends_a_failure() {
 // J07
 #[test]
 fn health_that_is_switched_on_leaves_ready_until_there_is_news() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
           500 ask A               | start Watch, READY pending until 20500
           501 SERVING             | READY SERVING
         ",
     );
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
           500 ask A               | start Watch, READY pending until 20500
           501 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
           600 lost                | drop, dial, stop, TF (health check: NOT_SERVING)
         ",
     );
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
           500 ask A               | start Watch, READY pending until 20500
         20500 deadline            | stop, start Watch, TF failed (health check: no answer in 20s) failed 1 until 40500
@@ -464,10 +439,8 @@ fn health_that_is_switched_on_leaves_ready_until_there_is_news() {
 // J08
 #[test]
 fn health_that_is_switched_off_leaves_the_connection_to_decide() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ask nothing         | stop, READY
             7 ask A               | start Watch, READY pending until 20007
@@ -483,10 +456,8 @@ fn health_that_is_switched_off_leaves_the_connection_to_decide() {
 // J09
 #[test]
 fn health_that_is_switched_off_is_not_asked_again() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
             7 ask nothing         | READY
@@ -498,10 +469,8 @@ fn health_that_is_switched_off_is_not_asked_again() {
 // J10
 #[test]
 fn health_that_is_switched_off_while_disconnected_is_off_for_the_next_connection() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
             2 ask nothing         | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
@@ -512,10 +481,8 @@ fn health_that_is_switched_off_while_disconnected_is_off_for_the_next_connection
 
 #[test]
 fn health_that_is_switched_on_during_a_dial_is_waited_for() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             1 ask A               | CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 SERVING             | READY SERVING
@@ -526,10 +493,8 @@ fn health_that_is_switched_on_during_a_dial_is_waited_for() {
 // J11
 #[test]
 fn another_service_leaves_ready_until_there_is_news_of_it() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ask B               | stop, start Watch, CONNECTING pending until 20006
             7 SERVING             | READY SERVING
@@ -543,10 +508,8 @@ fn another_service_leaves_ready_until_there_is_news_of_it() {
 
 #[test]
 fn another_service_is_asked_about_where_the_old_one_was_unimplemented() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended UNIMPLEMENTED | tell AssumedHealthy, READY unimplemented
             7 ask A               | READY unimplemented
@@ -559,10 +522,8 @@ fn another_service_is_asked_about_where_the_old_one_was_unimplemented() {
 // J12
 #[test]
 fn another_service_leaves_failed_until_there_is_news_of_it() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
             7 ask B               | start Watch, TF pending (health check: Watch ended: OK) until 20007
@@ -576,10 +537,8 @@ fn another_service_leaves_failed_until_there_is_news_of_it() {
 // J13
 #[test]
 fn another_service_while_disconnected_is_for_the_next_connection() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
             2 ask B               | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
@@ -590,10 +549,8 @@ fn another_service_while_disconnected_is_for_the_next_connection() {
 
 #[test]
 fn disabled_is_off_and_said_so() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING)
             7 disable             | stop, READY disabled
@@ -602,10 +559,8 @@ fn disabled_is_off_and_said_so() {
            10 ask A               | start Watch, READY pending until 20010
         ",
     );
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             1 disable             | CONNECTING disabled
             5 connected           | READY disabled
         ",
@@ -615,10 +570,8 @@ fn disabled_is_off_and_said_so() {
 // T14
 #[test]
 fn a_backoff_that_is_reset_ends_and_begins_anew() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             1 failed refused      | TF (connect: refused) failed 1 next 1000
          1000 deadline            | dial, TF (connect: refused) failed 1
          1001 failed refused      | TF (connect: refused) failed 2 next 2600
@@ -629,10 +582,8 @@ fn a_backoff_that_is_reset_ends_and_begins_anew() {
          2004 failed refused      | TF (connect: refused) failed 1 next 3002
         ",
     );
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY
             6 lost                | drop, CONNECTING (disconnected: GOAWAY) next 100
             7 reset               | dial, CONNECTING (disconnected: GOAWAY)
@@ -643,10 +594,8 @@ fn a_backoff_that_is_reset_ends_and_begins_anew() {
 // D236
 #[test]
 fn a_dial_that_is_hurried_keeps_its_distance_and_leaves_the_backoff_alone() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start            | dial, CONNECTING
             1 failed refused   | TF (connect: refused) failed 1 next 1000
             2 hurry            | TF (connect: refused) failed 1 next 100
           100 deadline         | dial, TF (connect: refused) failed 1
@@ -664,10 +613,8 @@ fn a_dial_that_is_hurried_keeps_its_distance_and_leaves_the_backoff_alone() {
 // D238
 #[test]
 fn where_the_channel_rests_a_lost_connection_is_not_dialled_until_it_goes_on() {
-    check(
-        without_health(),
+    check_without_health(
         "
-            0 start            | dial, CONNECTING
             1 rest when lost   | CONNECTING
             2 connected        | READY
           500 lost             | drop, CONNECTING (disconnected: GOAWAY) next 500 without deadline
@@ -682,10 +629,8 @@ fn where_the_channel_rests_a_lost_connection_is_not_dialled_until_it_goes_on() {
 
 #[test]
 fn a_reset_of_the_connection_backoff_leaves_health_alone() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 20005
             6 ended OK            | TF failed (health check: Watch ended: OK) failed 1 next 1005
             7 reset               | TF failed (health check: Watch ended: OK) failed 1 next 1005
@@ -697,10 +642,8 @@ fn a_reset_of_the_connection_backoff_leaves_health_alone() {
 
 #[test]
 fn late_inputs_are_ignored() {
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 lost                | CONNECTING
             2 NOT_SERVING         | CONNECTING
             3 ended UNIMPLEMENTED | CONNECTING
@@ -712,10 +655,8 @@ fn late_inputs_are_ignored() {
             9 check SERVING       | TF (connect: refused) failed 1 next 1000
         ",
     );
-    check(
-        with_health(),
+    check_with_health(
         "
-            0 start               | dial, CONNECTING
             1 connected           | start Watch, CONNECTING pending until 20001
             2 connected           | CONNECTING pending until 20001
             3 failed refused      | CONNECTING pending until 20001
@@ -730,7 +671,6 @@ fn more_connections_follow_the_first_one_by_one() {
     check(
         with(3, without_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY until 100
            99 deadline            | READY until 100
           100 deadline            | dial extra, READY
@@ -749,7 +689,6 @@ fn a_first_dial_that_took_long_is_followed_at_once() {
     check(
         with(2, without_health()),
         "
-            0 start               | dial, CONNECTING
           500 connected           | READY until 100
           500 deadline            | dial extra, READY
         ",
@@ -762,7 +701,6 @@ fn what_becomes_of_more_connections_is_not_the_backends_state() {
     check(
         with(2, with_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 100
             6 NOT_SERVING         | TF NOT_SERVING (health check: NOT_SERVING) until 100
           100 deadline            | dial extra, TF NOT_SERVING (health check: NOT_SERVING)
@@ -782,7 +720,6 @@ fn an_extra_connection_backs_off_by_itself() {
     check(
         with(2, without_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY until 100
           100 deadline            | dial extra, READY
           101 extra failed        | READY until 1100
@@ -805,7 +742,6 @@ fn a_server_that_hangs_up_on_one_more_is_left_alone_for_a_while() {
     check(
         with(2, without_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY until 100
           100 deadline            | dial extra, READY
           101 extra joined        | READY by 2
@@ -823,7 +759,6 @@ fn a_lost_first_connection_is_replaced_and_health_asked_anew() {
     check(
         with(2, with_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 100
             6 SERVING             | READY SERVING until 100
           100 deadline            | dial extra, READY SERVING
@@ -838,7 +773,6 @@ fn a_lost_first_connection_is_replaced_and_health_asked_anew() {
     check(
         with(2, without_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | READY until 100
           100 deadline            | dial extra, READY
           101 extra joined        | READY by 2
@@ -853,7 +787,6 @@ fn all_connections_go_with_a_first_that_is_not_replaced() {
     check(
         with(3, with_health()),
         "
-            0 start               | dial, CONNECTING
             5 connected           | start Watch, CONNECTING pending until 100
             6 SERVING             | READY SERVING until 100
           100 deadline            | dial extra, READY SERVING

@@ -25,8 +25,17 @@ pub(crate) fn now() -> Instant {
 ///
 /// Nothing is lost.
 pub(crate) async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
+    or_pending(at.map(|at| time::sleep_until(at.into()))).await;
+}
+
+/// Awaits `future`. `None` is never ready.
+///
+/// # Cancel safety
+///
+/// As safe as `future`.
+pub(crate) async fn or_pending<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
         None => pending().await,
     }
 }

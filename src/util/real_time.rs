@@ -8,7 +8,7 @@
 //! is held.
 
 use std::{
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     pin::Pin,
     sync::mpsc,
     task::{Context, Poll, ready},
@@ -83,12 +83,7 @@ pub(crate) async fn timeout_io<F: Future>(
     io: F,
 ) -> Option<F::Output> {
     let mut real_time = RealTime::default();
-    let timer = async {
-        match clock::now().checked_add(limit) {
-            Some(at) => real_time.sleep_until(Some(at), guards_io).await,
-            None => pending().await,
-        }
-    };
+    let timer = real_time.sleep_until(clock::now().checked_add(limit), guards_io);
     select! {
         biased;
         output = io => Some(output),

@@ -7,19 +7,21 @@
 
 mod connection;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use h2::Reason;
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::sync::broadcast;
 use tonic::Code;
 
-use super::{counter::Counter, peers::accept_each, port::ReservedPort, scripts::Plan, wire::Door};
+use super::{
+    counter::Counter,
+    listening::{Listening, listens},
+    port::ReservedPort,
+    scripts::Plan,
+};
 use connection::Connection;
 
 /// More orders than any test gives before a connection has taken them.
@@ -45,15 +47,15 @@ pub enum Answer {
 /// Stops, and closes its connections, when dropped.
 #[derive(Debug)]
 pub struct H2Peer {
-    addr: SocketAddr,
+    listening: Listening,
     shared: Arc<Shared>,
-    acceptor: JoinHandle<()>,
 }
+
+listens!(H2Peer);
 
 /// What the peer and its connections have in common.
 #[derive(Debug)]
 struct Shared {
-    door: Door,
     max_concurrent_streams: Mutex<Option<u32>>,
     calls: Plan<Answer>,
     watches: Plan<Answer>,
@@ -107,10 +109,7 @@ impl H2Peer {
     }
 
     async fn start_with(max_concurrent_streams: Option<u32>) -> Self {
-        let port = ReservedPort::any();
-        let addr = port.addr();
         let shared = Arc::new(Shared {
-            door: Door::new(),
             max_concurrent_streams: Mutex::new(max_concurrent_streams),
             calls: Plan::always(Answer::Ok),
             watches: Plan::always(Answer::Serving),
@@ -118,25 +117,11 @@ impl H2Peer {
             orders: broadcast::Sender::new(ORDERS),
             seen: Seen::nothing(),
         });
-        let acceptor = {
-            let shared = Arc::clone(&shared);
-            accept_each(shared.door.clone(), port.listen(), move |wire| {
-                Connection::new(wire, Arc::clone(&shared)).run()
-            })
-        };
-        Self {
-            addr,
-            shared,
-            acceptor: tokio::spawn(acceptor),
-        }
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub fn uri(&self) -> String {
-        format!("http://{}", self.addr)
+        let of_each = Arc::clone(&shared);
+        let listening = Listening::start(ReservedPort::any().listen(), move |wire| {
+            Connection::new(wire, Arc::clone(&of_each)).run()
+        });
+        Self { listening, shared }
     }
 }
 
@@ -231,17 +216,17 @@ impl H2Peer {
 
 /// A number and the future that awaits it: totals at least, gauges exactly.
 macro_rules! observe {
-    ($($(#[$doc:meta])* $get:ident, $until:ident: $how:ident($($counter:ident).+);)+) => {
+    ($($(#[$doc:meta])* $get:ident, $until:ident: $how:ident($counter:ident);)+) => {
         /// What happened.
         impl H2Peer {
             $($(#[$doc])*
             pub fn $get(&self) -> usize {
-                self.shared.$($counter).+.get()
+                self.shared.seen.$counter.get()
             }
 
             #[track_caller]
             pub fn $until(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-                self.shared.$($counter).+.$how(n)
+                self.shared.seen.$counter.$how(n)
             })+
         }
     };
@@ -249,19 +234,16 @@ macro_rules! observe {
 
 observe! {
     /// Calls other than Watch.
-    calls, until_calls: until_at_least(seen.calls);
-    open_calls, until_open_calls: until_exactly(seen.open_calls);
-    watches, until_watches: until_at_least(seen.watches);
-    open_watches, until_open_watches: until_exactly(seen.open_watches);
-    settings_acks, until_settings_acks: until_at_least(seen.settings_acks);
+    calls, until_calls: until_at_least(calls);
+    open_calls, until_open_calls: until_exactly(open_calls);
+    watches, until_watches: until_at_least(watches);
+    open_watches, until_open_watches: until_exactly(open_watches);
+    settings_acks, until_settings_acks: until_at_least(settings_acks);
     /// PINGs from the client, answered or not.
-    pings, until_pings: until_at_least(seen.pings);
+    pings, until_pings: until_at_least(pings);
     /// RST_STREAM frames from the client: calls that it cancelled.
-    client_resets, until_client_resets: until_at_least(seen.client_resets);
-    client_goaways, until_client_goaways: until_at_least(seen.client_goaways);
-    /// TCP connections accepted so far.
-    connections, until_connections: until_at_least(door.connections);
-    open_connections, until_open_connections: until_exactly(door.open);
+    client_resets, until_client_resets: until_at_least(client_resets);
+    client_goaways, until_client_goaways: until_at_least(client_goaways);
 }
 
 impl H2Peer {
@@ -274,12 +256,6 @@ impl H2Peer {
     /// The most streams, Watch included, that one connection had open at a time.
     pub fn most_open_streams(&self) -> usize {
         self.shared.seen.peak.get()
-    }
-}
-
-impl Drop for H2Peer {
-    fn drop(&mut self) {
-        self.acceptor.abort();
     }
 }
 

@@ -60,6 +60,7 @@ mod greeter_service;
 mod h2_peer;
 mod health_service;
 pub mod http2;
+mod listening;
 mod logs;
 mod memory;
 #[cfg(feature = "hickory")]
@@ -70,6 +71,7 @@ mod port;
 mod raw_peer;
 mod relay;
 mod scripts;
+mod tapped;
 #[cfg(feature = "tls-ring")]
 mod tls;
 mod valve;
@@ -98,7 +100,8 @@ pub use relay::HttpProxy;
 #[cfg(unix)]
 pub use relay::{UnixDoor, relay_unix};
 pub use scripts::{CheckScript, WatchScript};
+pub use tapped::{Tap, Tapped};
 #[cfg(feature = "tls-ring")]
-pub use tls::{Authority, Hello, ServerTls, TlsFront};
+pub use tls::{Authority, ByName, Hello, ServerTls, TlsFront};
 pub use valve::{Flow, Valve};
 pub use wait::{PATIENCE, within};

@@ -1,18 +1,14 @@
 //! Peers that listen on a port and do not speak HTTP/2.
 
-use std::{future::pending, net::SocketAddr};
+use std::future::pending;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    sync::mpsc,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     http2,
+    listening::{Listening, listens},
     port::{ReservedPort, small_receive_buffer},
-    wire::{Door, Wire},
+    wire::Wire,
 };
 
 /// Length of the HTTP/2 client preface.
@@ -49,10 +45,10 @@ pub enum PeerScript {
 /// Stops, and closes its connections, when dropped.
 #[derive(Debug)]
 pub struct Peer {
-    addr: SocketAddr,
-    door: Door,
-    acceptor: JoinHandle<()>,
+    listening: Listening,
 }
+
+listens!(Peer);
 
 impl Peer {
     pub async fn start(script: PeerScript) -> Self {
@@ -60,72 +56,12 @@ impl Peer {
     }
 
     pub(crate) fn start_on(port: ReservedPort, script: PeerScript) -> Self {
-        let addr = port.addr();
-        let door = Door::new();
         let listener = port.listen();
         if script == PeerScript::NeverReads {
             small_receive_buffer(&listener);
         }
-        let acceptor = accept_each(door.clone(), listener, move |wire| play(script, wire));
-        Self {
-            addr,
-            door,
-            acceptor: tokio::spawn(acceptor),
-        }
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub fn uri(&self) -> String {
-        format!("http://{}", self.addr)
-    }
-
-    /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.door.connections.get()
-    }
-
-    pub fn open_connections(&self) -> usize {
-        self.door.open.get()
-    }
-
-    #[track_caller]
-    pub fn until_connections(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-        self.door.connections.until_at_least(n)
-    }
-
-    #[track_caller]
-    pub fn until_open_connections(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-        self.door.open.until_exactly(n)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.acceptor.abort();
-    }
-}
-
-/// Runs `each` on its own task for every connection. Dropping this future ends
-/// them all.
-pub(crate) async fn accept_each<F>(
-    door: Door,
-    listener: TcpListener,
-    mut each: impl FnMut(Wire) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (wires, mut incoming) = mpsc::unbounded_channel();
-    let mut connections = JoinSet::new();
-    tokio::select! {
-        () = door.accept(&listener, wires) => {}
-        () = async {
-            while let Some(wire) = incoming.recv().await {
-                connections.spawn(each(wire));
-            }
-        } => {}
+        let listening = Listening::start(listener, move |wire| play(script, wire));
+        Self { listening }
     }
 }
 

@@ -4,19 +4,16 @@
 //! not do: no acknowledgement, no answer, no limit. When it returns, the connection
 //! closes; an error in it is the client's leaving, and ends it as well.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     http2::{self, Frame},
-    peers::accept_each,
+    listening::{Listening, listens},
     port::ReservedPort,
-    wire::{Door, Wire},
+    wire::Wire,
 };
 
 /// How long a write may make no progress before its reader counts as stuck.
@@ -25,10 +22,10 @@ const STUCK: Duration = Duration::from_millis(1000);
 /// Stops, and closes its connections, when dropped.
 #[derive(Debug)]
 pub struct RawPeer {
-    addr: SocketAddr,
-    door: Door,
-    acceptor: JoinHandle<()>,
+    listening: Listening,
 }
+
+listens!(RawPeer);
 
 /// One connection, in the hands of a script.
 pub struct RawConnection {
@@ -46,11 +43,8 @@ impl RawPeer {
         S: Fn(RawConnection) -> F + Send + 'static,
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let port = ReservedPort::any();
-        let addr = port.addr();
-        let door = Door::new();
         let mut before = 0;
-        let acceptor = accept_each(door.clone(), port.listen(), move |wire| {
+        let listening = Listening::start(ReservedPort::any().listen(), move |wire| {
             let play = script(RawConnection {
                 wire,
                 before,
@@ -61,40 +55,7 @@ impl RawPeer {
                 let _ = play.await;
             }
         });
-        Self {
-            addr,
-            door,
-            acceptor: tokio::spawn(acceptor),
-        }
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub fn uri(&self) -> String {
-        format!("http://{}", self.addr)
-    }
-
-    /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
-        self.door.connections.get()
-    }
-
-    #[track_caller]
-    pub fn until_connections(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-        self.door.connections.until_at_least(n)
-    }
-
-    #[track_caller]
-    pub fn until_open_connections(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-        self.door.open.until_exactly(n)
-    }
-}
-
-impl Drop for RawPeer {
-    fn drop(&mut self) {
-        self.acceptor.abort();
+        Self { listening }
     }
 }
 

@@ -4,23 +4,18 @@
 //! resets every open wire at once, as a crash of the process would: whoever reads
 //! or writes gets an error, and the peer sees a reset instead of an orderly end.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, pin::Pin, task::Context, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
 };
-use tonic::transport::server::Connected;
 
-use super::counter::{Counter, Entered};
+use super::{
+    counter::{Counter, Entered},
+    tapped::{Tap, Tapped},
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
@@ -39,8 +34,9 @@ enum Whom {
     Number(usize),
 }
 
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) type Wire = Tapped<TcpStream, Cuttable>;
+
+pub(crate) struct Cuttable {
     number: usize,
     cut: Cut,
     _open: Entered,
@@ -89,8 +85,7 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let number = self.connections.get();
         let mut cut = self.cut.subscribe();
-        let wire = Wire {
-            stream,
+        let tap = Cuttable {
             number,
             cut: Cut::NotYet(Box::pin(async move {
                 // An error means the door is gone, which cuts as well.
@@ -105,77 +100,45 @@ impl Door {
             _open: self.open.enter(),
         };
         self.connections.add();
-        wire
+        Wire { io: stream, tap }
     }
 }
 
 impl Wire {
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr().ok()
-    }
-
     /// How many its door had accepted before.
     pub(crate) fn number(&self) -> usize {
-        self.number
+        self.tap.number
     }
 
     /// Makes the coming close a reset.
     pub(crate) fn reset_on_close(&self) {
-        // Fails only if the peer is gone, and then there is nothing to reset.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        reset_on_close(&self.io);
     }
+}
 
-    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+fn reset_on_close(stream: &TcpStream) {
+    // Fails only if the peer is gone, and then there is nothing to reset.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+impl Tap<TcpStream> for Cuttable {
+    fn before_read(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<()> {
         if let Cut::NotYet(cut) = &mut self.cut {
             if cut.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
             self.cut = Cut::Done;
-            self.reset_on_close();
+            reset_on_close(stream);
         }
         Err(io::ErrorKind::ConnectionReset.into())
     }
-}
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check_cut(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Wire {
-    // Writing looks at the cut only in passing: the reader, which every server
-    // keeps polling, is the one that is woken by it.
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if matches!(self.cut, Cut::Done) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    /// Writing looks at the cut only in passing: the reader, which every server
+    /// keeps polling, is the one that is woken by it.
+    fn before_write(&mut self) -> io::Result<()> {
+        match self.cut {
+            Cut::NotYet(_) => Ok(()),
+            Cut::Done => Err(io::ErrorKind::ConnectionReset.into()),
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Connected for Wire {
-    /// Where the call came from, if the connection could still tell.
-    type ConnectInfo = Option<SocketAddr>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.peer_addr()
     }
 }

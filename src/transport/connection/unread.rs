@@ -36,14 +36,15 @@ impl Came {
     /// What it takes while it is not read, in bytes.
     #[inline]
     pub(in crate::transport) fn cost(self) -> usize {
-        self.bytes as usize + FRAME * self.frames as usize
+        let frames = FRAME.saturating_mul(self.frames as usize);
+        frames.saturating_add(self.bytes as usize)
     }
 
     /// What it takes of which `bytes` are not read, and `frames` are.
     pub(super) fn cost_of_rest(self, bytes: usize, frames: u32) -> usize {
         // Counts wrap on streams that live long.
         let rest = self.frames.wrapping_sub(frames).cast_signed().max(0);
-        bytes + FRAME * rest.unsigned_abs() as usize
+        bytes.saturating_add(FRAME.saturating_mul(rest.unsigned_abs() as usize))
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use h2::Reason;
 use http_body::{Body as _, Frame};
 use http_body_util::StreamBody;
+use tokio::sync::mpsc::UnboundedSender;
 use tonic::{Code, Status, body::Body};
 
 use super::{
@@ -21,6 +22,13 @@ const MESSAGES: usize = 1_000;
 /// A kibibyte that knows its number; a thousand are more than a window.
 fn message(number: usize) -> Bytes {
     vec![(number % 251) as u8; 1024].into()
+}
+
+fn send_all(frames: &UnboundedSender<Result<Frame<Bytes>, Status>>) {
+    for number in 0..MESSAGES {
+        let sent = frames.send(Ok(Frame::data(message(number))));
+        sent.expect("the body is read");
+    }
 }
 
 fn all_messages() -> Bytes {
@@ -65,11 +73,7 @@ async fn a_thousand_messages_go_out_before_the_first_answer_is_read() {
     let mut answers = at_peer.answer();
     let mut body = soon(exchange).await.expect("headers").into_body();
 
-    for number in 0..MESSAGES {
-        frames
-            .send(Ok(Frame::data(message(number))))
-            .expect("a pump");
-    }
+    send_all(&frames);
     drop(frames);
     // Nobody polls the response meanwhile.
     assert_eq!(at_peer.read().await.expect("all of it"), all_messages());
@@ -86,11 +90,7 @@ async fn a_thousand_messages_go_out_before_the_first_answer_is_read() {
 async fn a_thousand_messages_go_out_to_a_peer_that_answers_last() {
     let (connection, mut peer) = connected().await;
     let (frames, request) = streaming();
-    for number in 0..MESSAGES {
-        frames
-            .send(Ok(Frame::data(message(number))))
-            .expect("a reader");
-    }
+    send_all(&frames);
     drop(frames);
     let exchange = open(&connection, request).await;
     let at_peer = async {
@@ -224,11 +224,7 @@ async fn dropping_the_response_body_cancels_a_request_that_goes_on() {
 async fn dropping_the_call_cancels_a_request_that_lacks_window() {
     let (connection, mut peer) = connected().await;
     let (frames, request) = streaming();
-    for number in 0..MESSAGES {
-        frames
-            .send(Ok(Frame::data(message(number))))
-            .expect("a reader");
-    }
+    send_all(&frames);
     let mut exchange = open(&connection, request).await;
     let mut at_peer = peer.next_call().await;
     assert!((&mut exchange).now_or_never().is_none());
@@ -289,10 +285,7 @@ async fn a_peer_that_resets_ends_a_request_that_has_nothing_to_send() {
 async fn a_peer_that_resets_ends_a_request_that_lacks_window() {
     let (connection, mut peer) = connected().await;
     let (frames, request) = streaming();
-    for number in 0..MESSAGES {
-        let frame = Frame::data(message(number));
-        frames.send(Ok(frame)).expect("a reader");
-    }
+    send_all(&frames);
     let exchange = open(&connection, request).await;
     let mut at_peer = peer.next_call().await;
     let mut answers = at_peer.answer();

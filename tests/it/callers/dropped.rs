@@ -15,8 +15,8 @@ use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use http::Request;
 use hyper_util::rt::TokioIo;
 use testing::{
-    Backend, GREETER, Logs, Peer, PeerScript, balanced, by_hand, endpoint, hello, quick_backoff,
-    until, until_that, within,
+    Backend, GREETER, Logs, Peer, PeerScript, Tapped, balanced, by_hand, endpoint, hello,
+    quick_backoff, until, until_that, within,
 };
 use tokio::{net::TcpStream, sync::Notify};
 use tonic::{Status, body::Body, metadata::MetadataMap};
@@ -125,7 +125,8 @@ fn bytes(fuse: Fuse, there: Endpoint, first: Option<&Peer>) -> Channel {
             let authority = uri.authority().expect("set").to_string();
             let first = first.filter(|_| !fuse.is_burnt());
             let stream = tcp(&first.unwrap_or(authority)).await?;
-            Ok::<_, io::Error>(TokioIo::new(fuse.rig(stream)))
+            let tap = fuse.rig(());
+            Ok::<_, io::Error>(TokioIo::new(Tapped { io: stream, tap }))
         }
     });
     over(there.connector(connector))

@@ -23,15 +23,10 @@ use http::Request;
 use http_body::Frame;
 use hyper_util::rt::TokioIo;
 use testing::{
-    Backend, GREETER, Logs, balanced, by_hand, endpoint, hello, quick_backoff, refusal, until,
-    until_that, within,
+    Backend, GREETER, Logs, Tap, Tapped, balanced, by_hand, endpoint, hello, quick_backoff,
+    refusal, until, until_that, within,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    runtime::Builder,
-    task::yield_now,
-};
+use tokio::{net::TcpStream, runtime::Builder, task::yield_now};
 use tonic::{Code, body::Body, metadata::MetadataMap};
 use tonic_health_channel::{
     Channel, ConnectivityState::Ready, Endpoint, ServiceConfig, Uri, channel::Change,
@@ -110,57 +105,30 @@ impl Service<Uri> for Connector {
         let connector = self.clone();
         Box::pin(async move {
             connector.burn(At::Connecting);
-            let stream = TcpStream::connect(uri.authority().expect("set").as_str()).await?;
-            Ok(TokioIo::new(Pipe { stream, connector }))
+            let io = TcpStream::connect(uri.authority().expect("set").as_str()).await?;
+            let tap = connector;
+            Ok(TokioIo::new(Tapped { io, tap }))
         })
     }
 }
 
-/// Bytes that panic when the peer's third piece is read: the connection is up by then.
-struct Pipe {
-    stream: TcpStream,
-    connector: Connector,
-}
+/// Its bytes panic when the peer's third piece is read: the connection is up by then.
+type Pipe = Tapped<TcpStream, Connector>;
 
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let news = &buf.filled()[before..];
+impl Tap<TcpStream> for Connector {
+    fn on_read(&mut self, news: &[u8]) -> io::Result<()> {
         if news.windows(GREETING.len()).any(|part| part == GREETING) {
-            self.connector.burn(At::Reading);
-            if self.connector.at == At::Telling && self.connector.fuse.0.swap(0, Relaxed) > 0 {
-                return Poll::Ready(Err(io::Error::other(Untold)));
+            self.burn(At::Reading);
+            if self.at == At::Telling && self.fuse.0.swap(0, Relaxed) > 0 {
+                return Err(io::Error::other(Untold));
             }
         }
-        read
+        Ok(())
     }
 }
 
 /// Only an answer of the greeter has it.
 const GREETING: &[u8] = b"Hello";
-
-impl AsyncWrite for Pipe {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
 
 /// A channel to one endpoint, with quick backoffs.
 fn over(there: Endpoint) -> Channel {

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt, io,
+    fmt,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
@@ -15,12 +15,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use http_body::Frame;
-use testing::within;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::watch,
-};
+use testing::{Tap, within};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic_health_channel::Uri;
 use tower::Service;
@@ -107,33 +103,8 @@ impl<S: Service<Uri>> Service<Uri> for Rigged<S> {
     }
 }
 
-impl AsyncRead for Rigged<TcpStream> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Rigged<TcpStream> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
+/// Bytes with it are dropped with it.
+impl<T> Tap<T> for Rigged<()> {}
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 

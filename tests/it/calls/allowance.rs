@@ -104,7 +104,7 @@ async fn fifty_calls_outlive_a_limit_of_two_and_the_next_take_turns() {
 #[tokio::test]
 async fn a_limit_that_flips_loses_no_call() {
     let peers = [H2Peer::limited_to(3).await, H2Peer::limited_to(3).await];
-    let uris = peers.iter().map(H2Peer::uri);
+    let uris = peers.iter().map(|peer| peer.uri());
     let channel = balanced_at(uris, Some(GREETER)).build();
     until_backends(&channel, &[Ready, Ready]).await;
     let calls = async {

@@ -12,7 +12,7 @@ use super::Stage;
 /// reason with this text.
 async fn check(reason: &str, bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) {
     let stage = Stage::with_frames(bytes).await;
-    for outcome in stage.calls(2).await {
+    for outcome in stage.two_calls().await {
         let status = outcome.expect_err("its connection is gone");
         let text = stage.stream_failed(&status, Code::Unavailable);
         assert!(text.contains(reason), "{text}");

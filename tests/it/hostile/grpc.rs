@@ -16,8 +16,7 @@ use super::Stage;
 /// same connection is answered.
 async fn outcome_of(bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) -> Status {
     let stage = Stage::with_frames(bytes).await;
-    let mut outcomes = stage.calls(2).await.into_iter();
-    let [first, second] = [(); 2].map(|()| outcomes.next().expect("one of two"));
+    let [first, second] = stage.two_calls().await;
     first.expect("the other call is answered");
     stage.success().await;
     assert_eq!(stage.hostile.connections(), 1);
@@ -122,7 +121,7 @@ async fn an_answer_of_grpc_however_its_type_goes_on() {
             [headers(stream, 0, &head), message, end].concat()
         })
         .await;
-        for outcome in stage.calls(2).await {
+        for outcome in stage.two_calls().await {
             outcome.unwrap_or_else(|status| panic!("{content}: {status}"));
         }
         stage.close().await;

@@ -10,7 +10,7 @@ use super::Stage;
 /// harms nobody.
 async fn check(bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) {
     let stage = Stage::with_frames(bytes).await;
-    for outcome in stage.calls(2).await {
+    for outcome in stage.two_calls().await {
         outcome.expect("both are answered");
     }
     stage.success().await;

@@ -30,28 +30,13 @@ fn body(stream: u32, flags: u8, bytes: &[u8]) -> Vec<u8> {
     frame(http2::DATA, flags, stream, bytes)
 }
 
-/// The hostile backend answers the first request of its first connection with what `bytes`
-/// makes of it, and keeps the stream open if that does not end it.
-async fn stage(bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) -> Stage {
-    Stage::with(move |mut wire: RawConnection| {
-        let bytes = bytes.clone();
-        async move {
-            wire.open().await?;
-            let stream = wire.whole_request().await?;
-            wire.write(&bytes(stream)).await?;
-            wire.behave().await
-        }
-    })
-    .await
-}
-
 /// How a unary call ends that is answered so, and how a stream does.
 async fn both(
     bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static,
 ) -> [(String, Status); 2] {
-    let unary = stage(bytes.clone()).await;
+    let unary = Stage::answering(bytes.clone()).await;
     let of_unary = unary.failure().await;
-    let streaming = stage(bytes).await;
+    let streaming = Stage::answering(bytes).await;
     let of_stream = stream_failure(&streaming).await;
     let mut both = Vec::new();
     for (stage, status) in [(unary, of_unary), (streaming, of_stream)] {
@@ -241,9 +226,9 @@ async fn complete_trailers_count_more_than_an_http_error() {
             [headers(stream, 0, &head), message, end].concat()
         })
         .await;
-        let mut outcomes = stage.calls(2).await.into_iter();
-        outcomes.next().expect("two").expect("it is answered well");
-        match outcomes.next().expect("two") {
+        let [first, second] = stage.two_calls().await;
+        first.expect("it is answered well");
+        match second {
             Ok(_) => assert_eq!(code, Code::Ok),
             Err(status) => {
                 assert_eq!(status.code(), code, "{status}");
@@ -296,9 +281,9 @@ async fn an_http_error_that_only_claims_to_be_grpc_is_one() {
             [headers(stream, 0, &head), end(stream)].concat()
         })
         .await;
-        let mut outcomes = stage.calls(2).await.into_iter();
-        outcomes.next().expect("two").expect("it is answered well");
-        let status = outcomes.next().expect("two").expect_err("an HTTP error");
+        let [first, second] = stage.two_calls().await;
+        first.expect("it is answered well");
+        let status = second.expect_err("an HTTP error");
         let address = stage.hostile.addr();
         assert_eq!(
             status.message(),

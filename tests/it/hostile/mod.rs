@@ -125,16 +125,31 @@ impl Stage {
         .await
     }
 
+    /// The hostile backend answers the first request of a connection with what `bytes` makes of
+    /// it. After that it behaves.
+    async fn answering(bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) -> Self {
+        Self::with(move |mut wire| {
+            let bytes = bytes.clone();
+            async move {
+                wire.open().await?;
+                let stream = wire.whole_request().await?;
+                wire.write(&bytes(stream)).await?;
+                wire.behave().await
+            }
+        })
+        .await
+    }
+
     async fn until_connected(&self) {
         self.until_backend("READY", |backend| backend.state() == Ready)
             .await;
     }
 
-    /// `n` calls on the hostile backend, all at once and on one connection, while
+    /// 2 calls on the hostile backend, both at once and on one connection, while
     /// as many on the good one are answered. How each of them ended.
-    async fn calls(&self, n: usize) -> Vec<Result<HelloReply, Status>> {
+    async fn two_calls(&self) -> [Result<HelloReply, Status>; 2] {
         self.until_connected().await;
-        let calls: Vec<_> = (0..2 * n).map(|_| start(&self.channel, "you")).collect();
+        let calls: Vec<_> = (0..4).map(|_| start(&self.channel, "you")).collect();
         let mut hostile = Vec::new();
         for call in calls {
             match outcome(call).await {
@@ -142,8 +157,7 @@ impl Stage {
                 other => hostile.push(other),
             }
         }
-        assert_eq!(hostile.len(), n, "the backends take turns");
-        hostile
+        hostile.try_into().expect("the backends take turns")
     }
 
     /// A call on the hostile backend, as soon as it takes one, while those on the

@@ -3,10 +3,7 @@
 //! gRPC sends a status in trailers, or in HEADERS that are the whole answer
 //! ("Trailers-Only"). A status in any other frame is ignored.
 
-use testing::{
-    RawConnection,
-    http2::{self, END_STREAM, frame, headers},
-};
+use testing::http2::{self, END_STREAM, frame, headers};
 use tonic::{Code, Status};
 
 use super::Stage;
@@ -33,16 +30,7 @@ fn trailers(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
 async fn stream_of(
     bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static,
 ) -> (usize, Result<(), Status>) {
-    let stage = Stage::with(move |mut wire: RawConnection| {
-        let bytes = bytes.clone();
-        async move {
-            wire.open().await?;
-            let stream = wire.whole_request().await?;
-            wire.write(&bytes(stream)).await?;
-            wire.behave().await
-        }
-    })
-    .await;
+    let stage = Stage::answering(bytes).await;
     let mut replies = stage.stream_of_hostile().await;
     let mut messages = 0;
     let end = loop {
@@ -134,10 +122,9 @@ async fn a_unary_call_has_the_status_of_its_trailers() {
             [begun_with(stream, "7"), message, end].concat()
         })
         .await;
-        let outcomes = stage.calls(2).await.into_iter();
-        let codes: Vec<_> = outcomes
-            .map(|outcome| outcome.map_or_else(|status| status.code(), |_| Code::Ok))
-            .collect();
+        let outcomes = stage.two_calls().await;
+        let codes =
+            outcomes.map(|outcome| outcome.map_or_else(|status| status.code(), |_| Code::Ok));
         assert_eq!(codes, [Code::Ok, code]);
         stage.close().await;
     }

@@ -10,8 +10,7 @@ use super::Stage;
 /// reason with this text.
 async fn check(reason: &str, bytes: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static) {
     let stage = Stage::with_frames(bytes).await;
-    let mut outcomes = stage.calls(2).await.into_iter();
-    let [first, second] = [(); 2].map(|()| outcomes.next().expect("one of two"));
+    let [first, second] = stage.two_calls().await;
     first.expect("the other call is answered");
     let status = second.expect_err("its stream is gone");
     let text = stage.stream_failed(&status, Code::Internal);

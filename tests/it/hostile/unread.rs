@@ -11,7 +11,7 @@ use testing::{
     request, until_that, within,
 };
 use tokio::sync::Notify;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
@@ -138,6 +138,24 @@ async fn next_window(wire: &mut RawConnection) -> std::io::Result<u32> {
     Ok(u32::from_be_bytes(window.try_into().expect("one setting")))
 }
 
+/// Acknowledges a small window, and the large one that follows.
+async fn window_grows_again(mut wire: RawConnection, turn: &Notify) -> std::io::Result<()> {
+    wire.write(&http2::settings_ack()).await?;
+    turn.notify_one();
+    assert_eq!(next_window(&mut wire).await?, 1 << 20);
+    wire.write(&http2::settings_ack()).await?;
+    turn.notify_one();
+    wire.behave().await
+}
+
+/// The end of a response that took too much.
+async fn exhausted(replies: &mut Streaming<HelloReply>) -> Status {
+    let status = within("its end", replies.message()).await;
+    let status = status.expect_err("it was ended");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    status
+}
+
 // D276
 #[tokio::test]
 async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_largest_is_ended() {
@@ -153,12 +171,7 @@ async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_larg
         wire.write(&some(third, MIB)).await?;
         let reset = wire.next(http2::RST_STREAM).await?;
         assert_eq!(reset.stream, third, "the largest");
-        wire.write(&http2::settings_ack()).await?;
-        turn.notify_one();
-        assert_eq!(next_window(&mut wire).await?, 1 << 20);
-        wire.write(&http2::settings_ack()).await?;
-        turn.notify_one();
-        wire.behave().await
+        window_grows_again(wire, &turn).await
     };
     let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
     let (stage, turn) = staged(options, script).await;
@@ -166,9 +179,7 @@ async fn at_its_cap_a_connection_has_small_windows_and_at_twice_the_cap_the_larg
     let second = stage.stream_of_hostile().await;
     let mut third = stage.stream_of_hostile().await;
     within("the largest to be ended", turn.notified()).await;
-    let status = within("its end", third.message()).await;
-    let status = status.expect_err("it was ended");
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let status = exhausted(&mut third).await;
     let address = stage.hostile.addr();
     let text = status.message();
     let (start, end) = (
@@ -253,9 +264,7 @@ async fn frames_count_as_the_memory_that_they_take() {
     let (stage, ended) = staged(options, script).await;
     let mut replies = stage.stream_of_hostile().await;
     within("the stream to be ended", ended.notified()).await;
-    let status = within("its end", replies.message()).await;
-    let status = status.expect_err("it was ended");
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    exhausted(&mut replies).await;
     stage.success().await;
     stage.close().await;
 }
@@ -269,12 +278,7 @@ async fn answers_to_calls_that_are_not_polled_make_windows_small() {
         let stream = wire.whole_request().await?;
         wire.write(&some(stream, MIB)).await?;
         assert_eq!(next_window(&mut wire).await?, 65_535);
-        wire.write(&http2::settings_ack()).await?;
-        turn.notify_one();
-        assert_eq!(next_window(&mut wire).await?, 1 << 20);
-        wire.write(&http2::settings_ack()).await?;
-        turn.notify_one();
-        wire.behave().await
+        window_grows_again(wire, &turn).await
     };
     let options = |endpoint: Endpoint| endpoint.initial_connection_window_size(1 << 20);
     let (stage, turn) = staged(options, script).await;

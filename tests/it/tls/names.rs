@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use testing::{Authority, Backend, Hello, ServerTls, TlsFront, endpoint, hello, until};
-use tokio_rustls::rustls::{
-    DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use testing::{Authority, Backend, ByName, Hello, ServerTls, TlsFront, endpoint, hello, until};
+use tokio_rustls::rustls::Error;
 use tonic_health_channel::{Channel, ClientTlsConfig, ConnectivityState::Ready, Endpoint, Uri};
 
 use super::over;
@@ -132,57 +127,18 @@ async fn http2_can_be_assumed_where_a_server_does_not_say_it() {
     hello(&channel).await.expect("a greeting");
 }
 
-/// Believes everybody whose name is asked for.
-#[derive(Debug)]
-struct Credulous(&'static str);
-
-impl ServerCertVerifier for Credulous {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match name.to_str() == self.0 {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::General(format!("who is {}", name.to_str()))),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-}
-
 // D95
 #[tokio::test]
 async fn a_verifier_decides_alone() {
     let (backend, authority) = (Backend::start().await, Authority::new());
     let front = TlsFront::of(&backend, &authority).await;
-    let verified = |name, config| {
+    let verified = |name: &'static str, config| {
         let endpoint = endpoint(format!("https://{}", front.addr()));
-        endpoint.dangerous_tls_config_with_verifier(config, Arc::new(Credulous(name)))
+        let verifier = ByName(move |shown: &str| match shown == name {
+            true => Ok(()),
+            false => Err(Error::General(format!("who is {shown}"))),
+        });
+        endpoint.dangerous_tls_config_with_verifier(config, Arc::new(verifier))
     };
     let believes = verified("127.0.0.1", ClientTlsConfig::new()).expect("a config");
     let channel = believes.connect().await.expect("connects");

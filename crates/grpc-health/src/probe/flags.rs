@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{ArgAction::Set, Args};
+use clap::{Arg, ArgAction, Args};
 use tonic::metadata::MetadataMap;
 use tonic_health_channel::Endpoint;
 
@@ -14,23 +14,13 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, mut_args = as_in_go)]
 pub(crate) struct ProbeArgs {
     /// The server: host:port, :port for this host, or unix:path (required)
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "ADDRESS", default_value = "")]
     addr: String,
     /// The service to ask about; without one, the server as a whole
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
     /// Time limit of the connection attempt, TLS handshake included
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = go::parse_duration)]
@@ -42,34 +32,16 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "TEXT", default_value = "grpc_health_probe")]
     user_agent: String,
     /// Send this header with the call; may be repeated
-    #[arg(long, value_name = "NAME: VALUE", action = clap::ArgAction::Append)]
+    #[arg(long, value_name = "NAME: VALUE", action = ArgAction::Append)]
     rpc_header: Vec<String>,
     /// Print each step and its duration on stderr
-    #[arg(short, alias = "v", value_name = "BOOL", action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true
-    )]
+    #[arg(short, alias = "v")]
     verbose: bool,
     /// Compress the request with gzip, and accept a compressed response
-    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true
-    )]
+    #[arg(long)]
     gzip: bool,
     /// Connect with TLS
-    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true
-    )]
+    #[arg(long)]
     tls: bool,
     /// Trust the certificate authorities in this PEM file, not the system's
     #[arg(long, value_name = "FILE")]
@@ -81,30 +53,31 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "FILE")]
     tls_client_key: Option<OsString>,
     /// Accept every certificate. A host in between can then impersonate the server
-    #[arg(long, value_name = "BOOL", action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true
-    )]
+    #[arg(long)]
     tls_no_verify: bool,
     /// Expect this name in the server's certificate, not the address's host
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME", default_value = "")]
     tls_server_name: String,
-    #[arg(long, hide = true, action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(default_value = "false", default_missing_value = "true")]
+    #[arg(long, hide = true)]
     alts: bool,
-    #[arg(long, hide = true, action = Set, num_args = 0..=1)]
-    #[arg(require_equals = true, value_parser = go::parse_bool)]
-    #[arg(default_value = "false", default_missing_value = "true")]
+    #[arg(long, hide = true)]
     spiffe: bool,
+}
+
+/// Lets a switch have a value, as in Go. The help shows no default that is empty or `false`.
+fn as_in_go(arg: Arg) -> Arg {
+    if !matches!(arg.get_action(), ArgAction::SetTrue) {
+        let is_empty = arg.get_default_values() == [""];
+        return arg.hide_default_value(is_empty);
+    }
+    arg.action(ArgAction::Set)
+        .value_name("BOOL")
+        .num_args(0..=1)
+        .require_equals(true)
+        .value_parser(go::parse_bool)
+        .default_value("false")
+        .default_missing_value("true")
+        .hide_default_value(true)
 }
 
 /// What is to be done.

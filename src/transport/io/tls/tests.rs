@@ -2,22 +2,19 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
 };
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
-use testing::Made;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use testing::{ByName, Made, Tap, Tapped};
+use tokio::io::{AsyncWriteExt, duplex};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
         server::WebPkiClientVerifier,
@@ -102,40 +99,15 @@ fn nobody_reads_a_key_in_the_logs() {
     assert!(!format!("{config:?}").contains(inner));
 }
 
-/// An IO that takes no more bytes once it is broken, and can still be read.
-struct Breaking {
-    io: DuplexStream,
-    broken: Arc<AtomicBool>,
-}
+/// No more bytes are taken once it is set, and they can still be read.
+struct Broken(Arc<AtomicBool>);
 
-impl AsyncRead for Breaking {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Breaking {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.broken.load(Relaxed) {
-            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            false => Pin::new(&mut self.io).poll_write(cx, buf),
+impl<T> Tap<T> for Broken {
+    fn before_write(&mut self) -> io::Result<()> {
+        match self.0.load(Relaxed) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
         }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -162,9 +134,9 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
     let own = signed();
     let (near, far) = duplex(64 << 10);
     let broken = Arc::new(AtomicBool::new(false));
-    let io = Breaking {
+    let io = Tapped {
         io: near,
-        broken: broken.clone(),
+        tap: Broken(broken.clone()),
     };
     let config = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(own.cert.pem()))
@@ -271,8 +243,7 @@ async fn a_clock_before_1970_fails_the_handshake_in_words() {
     );
 }
 
-/// A verifier whose end is a panic.
-#[derive(Debug)]
+/// Its end is a panic.
 struct Fragile;
 
 impl Drop for Fragile {
@@ -281,46 +252,16 @@ impl Drop for Fragile {
     }
 }
 
-impl ServerCertVerifier for Fragile {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
 // D252
 #[tokio::test(start_paused = true)]
 async fn a_verifier_that_panics_when_it_is_dropped_ends_nothing() {
     let config = ClientTlsConfig::new().domain_name("localhost");
-    let prepared = Prepared::new(config, Some(Arc::new(Fragile))).expect("a config");
+    let fragile = Fragile;
+    let takes_all = ByName(move |_: &str| {
+        let _held = &fragile;
+        Ok(())
+    });
+    let prepared = Prepared::new(config, Some(Arc::new(takes_all))).expect("a config");
     let server = showing(Made::SelfSigned, ring::default_provider());
     let outcome = shake_hands(prepared, server).await;
     outcome.expect("the verifier takes all");
