@@ -24,12 +24,13 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 35] = [
+const PURE: [&str; 36] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
     "crates/grpc-health/src/watch/until.rs",
+    "crates/health-service/src/registry.rs",
     "crates/testing/src/fleet/plan.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
@@ -436,6 +437,7 @@ fn tests_do_not_sleep_to_wait() {
     let folders = [
         "tests/it",
         "crates/grpc-health/tests",
+        "crates/health-service/tests",
         "crates/testing/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
@@ -534,7 +536,7 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 2] = ["src", "crates/grpc-health/src"];
+const CRATES: [&str; 3] = ["src", "crates/grpc-health/src", "crates/health-service/src"];
 
 fn structure(of: &str) -> Structure {
     let sources = sources(of);
