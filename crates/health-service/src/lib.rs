@@ -55,6 +55,8 @@ mod pb;
 mod registry;
 mod service;
 mod shared;
+#[cfg(all(feature = "signal", any(unix, windows)))]
+mod signal;
 mod status;
 mod watch;
 mod wire;
@@ -63,4 +65,6 @@ pub use drain::{Drain, DrainOptions, Drained};
 pub use handle::HealthHandle;
 pub use options::HealthOptions;
 pub use service::HealthService;
+#[cfg(all(feature = "signal", any(unix, windows)))]
+pub use signal::stop_signal;
 pub use status::ServingStatus;

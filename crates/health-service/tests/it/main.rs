@@ -5,6 +5,8 @@
     reason = "real sockets have real time, and paused time is paused on purpose"
 )]
 
+mod drain;
+mod in_memory;
 mod limits;
 mod protocol;
 mod server;
