@@ -29,8 +29,9 @@ impl HealthOptions {
     /// A `Watch` beyond it fails with RESOURCE_EXHAUSTED, and clients then count the server as
     /// unhealthy and ask again later.
     ///
-    /// The default is 100,000, which is more than the clients that one server has. With it,
-    /// `Watch` streams take less than 100 MiB; the README has the figures.
+    /// The default is 100,000, which is more than the clients that one server has. The
+    /// service takes less than 100 MiB for them, beside what HTTP/2 takes. The README has the
+    /// figures.
     pub fn max_watchers(mut self, max: usize) -> Self {
         self.max_watchers = max;
         self

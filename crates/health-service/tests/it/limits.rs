@@ -1,10 +1,16 @@
-//! Requests that the service refuses, over real sockets.
+//! Requests that the service refuses, over real sockets, and many that it takes, in memory.
 
-use grpc_health_service::{HealthOptions, HealthService, ServingStatus::Serving};
+use grpc_health_service::{
+    HealthOptions, HealthService,
+    ServingStatus::{NotServing, Serving},
+};
 use testing::{SERVICE_UNKNOWN, SERVING, within};
 use tonic::Code;
 
-use super::server::{check, open_watch, serve, watch};
+use super::{
+    in_memory::{Polled, Stream},
+    server::{check, open_watch, serve, watch},
+};
 
 #[tokio::test]
 async fn a_name_of_more_than_200_bytes_is_an_invalid_argument() {
@@ -50,4 +56,18 @@ async fn a_watch_above_the_limit_is_resource_exhausted() {
     };
     within("the first Watch to be removed", gone).await;
     open_watch(&client, "b").await.expect(SERVICE_UNKNOWN).await;
+}
+
+#[tokio::test]
+async fn a_change_reaches_10_000_watchers() {
+    let (health, service) = HealthService::new();
+    let mut streams = Vec::with_capacity(10_000);
+    for _ in 0..10_000 {
+        let mut stream = Stream::open(&service, "").await;
+        assert_eq!(stream.poll(), Polled::Status(1));
+        streams.push(stream);
+    }
+    health.set("", NotServing);
+    assert!(streams.iter_mut().all(|it| it.poll() == Polled::Status(2)));
+    assert!(streams.iter_mut().all(|it| it.poll() == Polled::Pending));
 }
