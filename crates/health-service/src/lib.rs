@@ -47,6 +47,7 @@
 //!
 //! [`grpc.health.v1`]: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
+mod check;
 mod codec;
 mod drain;
 mod handle;
@@ -58,9 +59,11 @@ mod shared;
 #[cfg(all(feature = "signal", any(unix, windows)))]
 mod signal;
 mod status;
+mod thresholds;
 mod watch;
 mod wire;
 
+pub use check::{Check, CheckOptions};
 pub use drain::{Drain, DrainOptions, Drained};
 pub use handle::HealthHandle;
 pub use options::HealthOptions;
