@@ -51,6 +51,7 @@ mod check;
 mod codec;
 mod drain;
 mod handle;
+mod http_probes;
 mod options;
 mod pb;
 mod registry;
@@ -66,6 +67,7 @@ mod wire;
 pub use check::{Check, CheckOptions};
 pub use drain::{Drain, DrainOptions, Drained};
 pub use handle::HealthHandle;
+pub use http_probes::HttpProbes;
 pub use options::HealthOptions;
 pub use service::HealthService;
 #[cfg(all(feature = "signal", any(unix, windows)))]

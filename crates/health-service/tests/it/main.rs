@@ -7,6 +7,7 @@
 
 mod check;
 mod drain;
+mod http_probes;
 mod in_memory;
 mod limits;
 mod protocol;
