@@ -6,8 +6,8 @@
 //!
 //! 10,000 streams of `Watch` in this process, without connections: requests enter at the
 //! service, and the bodies of its answers are read. The bytes are those on the heap after each
-//! stream was polled until it had to wait. Then each stream is read by a task of a runtime with
-//! 1 thread, and the time is from `set` until the last task has the message. The bench fails
+//! stream was polled until it had to wait. Then a runtime with 1 thread has a task for each
+//! stream, and the time is from `set` until the last task has the message. The bench fails
 //! above 4 KiB or 200 ms. `tonic-health` is measured in the same way, without a limit.
 
 #![allow(

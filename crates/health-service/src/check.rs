@@ -65,7 +65,7 @@ impl CheckOptions {
         self
     }
 
-    /// The time for one probe. One that takes longer is dropped, and counts as failed. The
+    /// The time for one probe. A slower probe is dropped, and counts as failed. The
     /// default is 1 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

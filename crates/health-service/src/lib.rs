@@ -1,8 +1,8 @@
 //! The gRPC health service for tonic servers.
 //!
 //! [`HealthService::new`] makes a [`HealthHandle`], which sets statuses, and a service for
-//! [`Server::builder().add_service`](tonic::transport::Server). It keeps the protocol
-//! [`grpc.health.v1`] with `Check`, `Watch` and `List` (gRFC A90).
+//! `Server::builder().add_service` of tonic. It keeps the protocol [`grpc.health.v1`] with
+//! `Check`, `Watch` and `List` (gRFC A90).
 //!
 //! ```no_run
 //! use grpc_health_service::{HealthService, ServingStatus};
@@ -31,6 +31,17 @@
 //! A name of more than 200 bytes fails with INVALID_ARGUMENT. A `Watch` above
 //! [`HealthOptions::max_watchers`] fails with RESOURCE_EXHAUSTED.
 //!
+//! # Stopping
+//!
+//! [`HealthHandle::drain_on`] makes the future that `serve_with_shutdown` takes. It tells
+//! watchers NOT_SERVING, waits until they have taken it, and ends their streams.
+//! [`Drain::cut_off`] bounds the wait for open calls. `stop_signal` is SIGTERM or Ctrl-C.
+//!
+//! # Dependencies and HTTP
+//!
+//! [`HealthHandle::check`] probes a dependency periodically and sets a status by the results.
+//! [`HealthHandle::http_probes`] answers `/healthz` and `/readyz` over HTTP.
+//!
 //! # From tonic-health
 //!
 //! | `tonic-health` | here |
@@ -46,6 +57,10 @@
 //! | a cleared name ends its streams with OK | SERVICE_UNKNOWN, and they stay open |
 //!
 //! [`grpc.health.v1`]: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+
+#[cfg(all(doctest, feature = "signal"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod check;
 mod codec;
