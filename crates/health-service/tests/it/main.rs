@@ -5,6 +5,7 @@
     reason = "real sockets have real time, and paused time is paused on purpose"
 )]
 
+mod calls;
 mod check;
 mod drain;
 mod http_probes;
