@@ -1,11 +1,12 @@
 //! Generates code from `proto/` with protox, so that a build needs no `protoc`.
 //!
 //! A user's build does nothing here: what the library includes is checked in. The feature
-//! `_generate`, which only the package's own dev-dependencies turn on, generates two trees:
+//! `_generate`, which only the package's own dev-dependencies turn on, generates 3 trees:
 //!
 //! - `with_server/`: the greeter, client and server, for examples and benches; and the health
 //!   server alone, whose messages are those of `crate::health`;
-//! - beside it the health client alone, which `tests/generated.rs` compares with the one in
+//! - `server/`, the health server alone, for the crate `grpc-health-service`;
+//! - beside them the health client alone, which `tests/generated.rs` compares with the one in
 //!   `src/pb/`.
 
 use std::error::Error;
@@ -27,7 +28,9 @@ mod generate {
     pub(crate) fn all() -> Result<(), Box<dyn Error>> {
         let out = PathBuf::from(env::var("OUT_DIR")?);
         let with_server = out.join("with_server");
+        let server = out.join("server");
         fs::create_dir_all(&with_server)?;
+        fs::create_dir_all(&server)?;
 
         tonic_prost_build::configure()
             .build_transport(false)
@@ -42,6 +45,12 @@ mod generate {
             .build_client(false)
             .extern_path(".grpc.health.v1", "crate::health")
             .out_dir(&with_server)
+            .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
+        tonic_prost_build::configure()
+            .build_client(false)
+            .build_transport(false)
+            .codec_path("crate::codec::SmallCodec")
+            .out_dir(&server)
             .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
         Ok(())
     }

@@ -9,7 +9,7 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&str, &str); 4] = [
+const GENERATED: [(&str, &str); 5] = [
     (
         include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "src/pb/grpc.health.v1.rs",
@@ -25,6 +25,10 @@ const GENERATED: [(&str, &str); 4] = [
     (
         include_str!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
         "crates/testing/src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_str!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs")),
+        "crates/health-service/src/pb/grpc.health.v1.rs",
     ),
 ];
 

@@ -26,12 +26,14 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 40] = [
+const PURE: [&str; 42] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
     "crates/grpc-health/src/watch/until.rs",
+    "crates/health-service/src/registry.rs",
+    "crates/health-service/src/thresholds.rs",
     "crates/testing/src/fleet/plan.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
@@ -460,6 +462,7 @@ fn tests_do_not_sleep_to_wait() {
     let folders = [
         "tests/it",
         "crates/grpc-health/tests",
+        "crates/health-service/tests",
         "crates/testing/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
@@ -558,7 +561,7 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 2] = ["src", "crates/grpc-health/src"];
+const CRATES: [&str; 3] = ["src", "crates/grpc-health/src", "crates/health-service/src"];
 
 fn structure(of: &str) -> Structure {
     let sources = sources(of);

@@ -1,0 +1,179 @@
+//! A periodic probe of a dependency, which decides a status.
+
+use std::{num::NonZeroU32, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{handle::HealthHandle, thresholds::Thresholds};
+
+/// How often a check probes, and how many results decide.
+///
+/// The defaults are those of a Kubernetes probe: every 10 s, 1 s for an answer, up after
+/// 1 success, down after 3 failures.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct CheckOptions {
+    interval: Duration,
+    jitter: f64,
+    timeout: Duration,
+    up_after: NonZeroU32,
+    down_after: NonZeroU32,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        const DOWN_AFTER: NonZeroU32 = NonZeroU32::new(3).expect("above zero");
+        Self {
+            interval: Duration::from_secs(10),
+            jitter: 0.1,
+            timeout: Duration::from_secs(1),
+            up_after: NonZeroU32::MIN,
+            down_after: DOWN_AFTER,
+        }
+    }
+}
+
+impl CheckOptions {
+    /// The pause between a result and the next probe. The default is 10 s.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero, because the check would never rest.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        assert!(!interval.is_zero(), "the interval of a check is zero");
+        self.interval = interval;
+        self
+    }
+
+    /// The fraction by which a pause is longer or shorter at random. The default is 0.1.
+    ///
+    /// It keeps the replicas of a server from probing their dependency at the same moment.
+    ///
+    /// # Panics
+    ///
+    /// If it is not between 0 and 1.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        assert!(
+            (0.0..=1.0).contains(&fraction),
+            "the jitter of a check is {fraction}, which is not between 0 and 1"
+        );
+        self.jitter = fraction;
+        self
+    }
+
+    /// The time for one probe. A slower probe is dropped, and counts as failed. The
+    /// default is 1 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The successes in a row that change NOT_SERVING to SERVING. The default is 1.
+    pub fn up_after(mut self, successes: NonZeroU32) -> Self {
+        self.up_after = successes;
+        self
+    }
+
+    /// The failures in a row that change SERVING to NOT_SERVING. The default is 3, so that a
+    /// single timeout takes no server out.
+    pub fn down_after(mut self, failures: NonZeroU32) -> Self {
+        self.down_after = failures;
+        self
+    }
+
+    fn pause(&self) -> Duration {
+        let chance = fastrand::f64() * 2.0 - 1.0;
+        let seconds = self.interval.as_secs_f64() * (1.0 + self.jitter * chance);
+        // An interval without end stays without end.
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+impl HealthHandle {
+    /// Probes a dependency again and again, and sets the status of `name` by the results.
+    ///
+    /// The status is NOT_SERVING until the first success, and the first probe begins at once. An
+    /// error, a panic and a timeout count as failed. The check stops when its guard is dropped,
+    /// and the last status stays.
+    ///
+    /// Each result sets the status. A name with 2 checks flips between their results, so probe
+    /// several dependencies in 1 function.
+    ///
+    /// ```
+    /// use grpc_health_service::{CheckOptions, HealthService, ServingStatus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let (health, _service) = HealthService::new();
+    /// let check = health.check("orders", CheckOptions::default(), async || {
+    ///     // Ask the database here.
+    ///     Ok::<_, std::io::Error>(())
+    /// });
+    /// # tokio::task::yield_now().await;
+    /// # tokio::task::yield_now().await;
+    /// assert_eq!(health.status("orders"), Some(ServingStatus::Serving));
+    /// drop(check);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers.
+    pub fn check<F, Fut, E>(
+        &self,
+        name: impl Into<String>,
+        options: CheckOptions,
+        probe: F,
+    ) -> Check
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: 'static,
+    {
+        let (health, name) = (self.clone(), name.into());
+        let thresholds = Thresholds::new(options.up_after, options.down_after);
+        health.set(&name, thresholds.status());
+        let task = tokio::spawn(run(health, name, options, thresholds, probe));
+        Check {
+            task: task.abort_handle(),
+        }
+    }
+}
+
+async fn run<F, Fut, E>(
+    health: HealthHandle,
+    name: String,
+    options: CheckOptions,
+    mut thresholds: Thresholds,
+    mut probe: F,
+) where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
+    loop {
+        // A panic is in the log of the panic hook, and the next probe is a new future.
+        let attempt = AssertUnwindSafe(async { probe().await.is_ok() }).catch_unwind();
+        let result = timeout(options.timeout, attempt).await;
+        let succeeded = matches!(result, Ok(Ok(true)));
+        // An equal status wakes no watcher, and after `resume` it is right again.
+        health.set(&name, thresholds.on_result(succeeded));
+        sleep(options.pause()).await;
+    }
+}
+
+/// The guard of a [`HealthHandle::check`], which stops it when dropped.
+#[derive(Debug)]
+#[must_use = "the check stops when its guard is dropped"]
+pub struct Check {
+    task: AbortHandle,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

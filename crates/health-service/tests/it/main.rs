@@ -1,0 +1,15 @@
+//! The health service in a real server, and its streams in memory.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real sockets have real time, and paused time is paused on purpose"
+)]
+
+mod calls;
+mod check;
+mod drain;
+mod http_probes;
+mod in_memory;
+mod limits;
+mod protocol;
+mod server;
