@@ -470,7 +470,7 @@ impl ChannelBuilder {
     }
 
     /// Whether each backend counts how the calls on it end: the numbers are in
-    /// [`BackendStatus::calls`](crate::BackendStatus::calls). Not by default: a call then
+    /// [`BackendStatus::calls`](crate::status::BackendStatus::calls). Not by default: a call then
     /// writes 2 more counters that all calls of its backend share.
     ///
     /// ```

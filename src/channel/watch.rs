@@ -330,6 +330,7 @@ mod tests {
         })
     }
 
+    // D322
     #[test]
     fn shutdown_is_told_to_a_follower_that_looks_when_the_channel_is_gone() {
         let (published, status) = watch::channel(channel(ConnectivityState::Ready));

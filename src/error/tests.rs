@@ -66,6 +66,7 @@ fn an_error_of_a_call_is_its_kind_and_its_text_is_in_its_status() {
     assert!(std::error::Error::source(&error).is_none());
 }
 
+// D321
 #[test]
 fn what_may_be_told_to_anybody_is_the_kind_in_fixed_words() {
     use ErrorKind::*;

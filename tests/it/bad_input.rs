@@ -81,6 +81,7 @@ fn an_endpoint_option_that_is_none_is_refused_with_its_endpoint() {
     assert!(error.message().contains("0.5"), "{error}");
 }
 
+// D323
 #[test]
 fn a_time_below_its_least_counts_as_that_and_is_said() {
     let logs = Logs::capture_from("tonic_health_channel::channel");

@@ -31,6 +31,7 @@ async fn status_by(channel: Channel) -> Status {
     answer.map(drop).expect_err("the call fails")
 }
 
+// D321
 #[tokio::test]
 async fn the_address_of_a_backend_is_in_its_status_and_not_in_the_public_one() {
     let dead = dead_addr();
@@ -46,6 +47,7 @@ async fn the_address_of_a_backend_is_in_its_status_and_not_in_the_public_one() {
 }
 
 /// The headers of the response have come by then, and tonic sees no error of the channel.
+// D321
 #[tokio::test]
 async fn so_it_is_with_a_stream_that_fails_on_its_way() {
     let peer = RawPeer::start(|mut wire: RawConnection| async move {
@@ -88,6 +90,7 @@ async fn a_deadline_that_passes_is_told_without_the_backend() {
     assert_eq!(public(&status).message(), "the call exceeded its deadline");
 }
 
+// D321
 #[tokio::test]
 async fn a_status_of_the_server_is_no_error_of_the_channel() {
     let backend = Backend::start().await;
