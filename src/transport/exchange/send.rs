@@ -58,11 +58,11 @@ impl CallSlot {
             deadline.tell_time_left(request);
             let mut exchange = self.open(request)?;
             exchange.set_deadline(deadline.end());
-            let answer = answer(&mut exchange, limit).await;
-            answer.map_err(|Failed { error, unprocessed }| {
-                let error = error.after_sending(unprocessed);
-                SendError::Failed(Failed { error, unprocessed })
-            })
+            match answer(&mut exchange, limit).await {
+                Some(Ok(response)) => Ok(response),
+                Some(Err(failed)) => Err(fail(&mut exchange, limit, Some(failed))),
+                None => Err(fail(&mut exchange, limit, None)),
+            }
         }
     }
 
@@ -79,15 +79,15 @@ impl CallSlot {
     }
 }
 
-/// Waits for the response, within the limit if there is one.
+/// Waits for the response, within the limit if there is one: `None` if that came first.
 ///
 /// One way for calls with and without a limit, for it is in the future of every call.
 async fn answer(
     exchange: &mut Exchange,
     limit: Option<Limit>,
-) -> Result<Response<ResponseBody>, Failed> {
+) -> Option<Result<Response<ResponseBody>, Failed>> {
     let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
-    let outcome = poll_fn(|cx| {
+    poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
             return Poll::Ready(Some(outcome));
         }
@@ -96,26 +96,30 @@ async fn answer(
             Some(timer) => poll_timer(timer, cx).map(|()| None),
         }
     })
-    .await;
-    let is_late = |limit: &Limit| match &outcome {
+    .await
+}
+
+/// The end of an attempt that has `failed`, or whose limit came first.
+#[cold]
+fn fail(exchange: &mut Exchange, limit: Option<Limit>, failed: Option<Failed>) -> SendError {
+    let is_late = |limit: &Limit| match &failed {
         None => true,
         // The server has the same deadline, and says so by cancelling the call.
-        Some(Err(failed)) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
-        Some(Ok(_)) => false,
+        Some(failed) => failed.error.code() == Code::Cancelled && Instant::now() >= limit.at,
     };
-    let answer = match limit.filter(is_late) {
+    let Failed { error, unprocessed } = match limit.filter(is_late) {
         // The part of the response that is here tells more than that the rest is late.
-        Some(limit) => Err(Failed {
+        Some(limit) => Failed {
             error: exchange.http_error().unwrap_or_else(|| {
                 let address = exchange.connection().address();
                 limit.expired(&format!("for the response of {address}"))
             }),
             unprocessed: false,
-        }),
-        None => outcome.expect("only a timer ends the wait without one"),
+        },
+        None => failed.expect("only a timer ends the wait without one"),
     };
-    if let Err(failed) = &answer {
-        exchange.end(failed);
-    }
-    answer
+    let error = error.after_sending(unprocessed);
+    let failed = Failed { error, unprocessed };
+    exchange.end(&failed);
+    SendError::Failed(failed)
 }
