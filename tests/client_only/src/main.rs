@@ -210,7 +210,11 @@ async fn unhealthy(report: &mut Report) {
         then,
     })
     .await;
-    let backoff = BackoffConfig::default().initial(PATIENCE).and_then(|backoff| backoff.jitter(0.0)).expect("a valid backoff").max(PATIENCE);
+    let backoff = BackoffConfig::default()
+        .initial(PATIENCE)
+        .and_then(|backoff| backoff.jitter(0.0))
+        .expect("a valid backoff")
+        .max(PATIENCE);
     let config = r#"{"healthCheckConfig": {"serviceName": ""}}"#;
     let backends = discover::list([endpoint(address)]).expect("one backend");
     let channel = Channel::balance(backends)

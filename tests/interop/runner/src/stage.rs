@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
-use tonic_health_channel::{Channel, ConnectivityState, Endpoint, discover, health::HealthStatus, status::{BackendStatus, ChannelStatus}};
+use tonic_health_channel::{
+    Channel, ConnectivityState, Endpoint, discover,
+    health::HealthStatus,
+    status::{BackendStatus, ChannelStatus},
+};
 
 use crate::{
     greeter::greeter_client::GreeterClient,
