@@ -242,12 +242,24 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// How many characters of a message are in the `Debug` of an error.
+const MAX_IN_DEBUG: usize = 200;
+
+/// Short, with the beginning of the message: a [`Status`] shows the `Debug` of its source behind
+/// its own message, which is this one.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.message();
+        let end = message.char_indices().nth(MAX_IN_DEBUG).map(|(at, _)| at);
+        let shown = match end {
+            Some(end) => format!("{}…", &message[..end]),
+            None => message.to_owned(),
+        };
         f.debug_struct("Error")
             .field("kind", &self.kind)
-            .field("status", &self.status)
-            .finish()
+            .field("code", &self.code())
+            .field("message", &shown)
+            .finish_non_exhaustive()
     }
 }
 
