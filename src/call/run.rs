@@ -64,15 +64,17 @@ impl Call {
         if self.deadline.is_zero() {
             return Err(Deadline::without_time());
         }
-        let response = self.run(board).await?;
-        let end = self.deadline.end();
-        Ok(response.map(|mut body| {
-            if let Some(max) = self.max_response {
-                body.set_message_limit(max);
-            }
-            body.set_deadline(end);
-            Body::new(body)
-        }))
+        self.run(board).await
+    }
+
+    /// The body as the caller gets it, bounded as the rules say. Boxed as soon as it is here:
+    /// it is large, and moved some times more.
+    fn hand_out(&self, mut body: ResponseBody) -> Body {
+        if let Some(max) = self.max_response {
+            body.set_message_limit(max);
+        }
+        body.set_deadline(self.deadline.end());
+        Body::new(body)
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
@@ -113,7 +115,7 @@ impl Call {
         }
     }
 
-    async fn run(&mut self, board: &Board) -> Result<Response<ResponseBody>, Error> {
+    async fn run(&mut self, board: &Board) -> Result<Response<Body>, Error> {
         loop {
             let patient = self.is_patient();
             let slot = match try_admit(board, patient, self.has_waited, &mut self.request)? {
@@ -125,7 +127,7 @@ impl Call {
                 },
             };
             match slot.send(&mut self.request, &mut self.deadline).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => return Ok(response.map(|body| self.hand_out(body))),
                 // Not a retry, and without a limit: the connection is closed to new streams, and
                 // the next pick passes it by.
                 Err(SendError::Unsent) => {}
