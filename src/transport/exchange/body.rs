@@ -40,7 +40,7 @@ struct Reader {
     /// The end, or an error, was handed out.
     is_over: bool,
     data_done: bool,
-    deadline: Option<Deadline>,
+    deadline: Option<EndTimer>,
     limit: Option<MessageLimit>,
     /// Of a response whose HTTP code is no success.
     late: Option<Box<LateStatus>>,
@@ -71,7 +71,7 @@ enum Held {
 }
 
 /// When a body has to be over.
-struct Deadline {
+struct EndTimer {
     at: Instant,
     /// For who waits. Most bodies are there when they are asked for, and need none.
     timer: Option<Pin<Box<Sleep>>>,
@@ -94,7 +94,7 @@ impl ResponseBody {
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks
     /// after it from now on.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.reader.deadline = deadline.map(|at| Deadline { at, timer: None });
+        self.reader.deadline = deadline.map(|at| EndTimer { at, timer: None });
         if let Held::Own(live) = &mut self.live
             && let Some(live) = live.take_if(|live| !live.slot().is_settled())
         {
@@ -230,7 +230,7 @@ fn outcome(last: &Option<Result<Frame<Bytes>, Status>>) -> CallOutcome {
     }
 }
 
-impl Deadline {
+impl EndTimer {
     /// Whether the body is over by now, although the stream has `frame` to say.
     fn ends(
         &mut self,
