@@ -12,11 +12,16 @@
 //!
 //! No link repeats its source, so that a program may print all of them.
 
+mod attempts;
+
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use tonic::{Code, Status};
 use tower::BoxError;
+
+pub(crate) use attempts::CODES;
+pub use attempts::{CallAttempts, FailedAttempt};
 
 /// An error of the channel, of its construction or of one call.
 ///
@@ -30,9 +35,17 @@ use tower::BoxError;
 /// it comes from.
 pub struct Error {
     kind: ErrorKind,
-    status: Box<Status>,
+    /// Boxed, because results with an error are in the future of every call.
+    text: Box<Text>,
     is_of_call: bool,
     may_have_been_sent: bool,
+}
+
+/// What an error tells.
+struct Text {
+    status: Status,
+    /// Where the call has a policy for them.
+    attempts: Option<CallAttempts>,
 }
 
 /// What a caller could do about an [`Error`].
@@ -74,7 +87,10 @@ impl Error {
     pub(crate) fn with_status(kind: ErrorKind, status: Status) -> Self {
         Self {
             kind,
-            status: Box::new(status),
+            text: Box::new(Text {
+                status,
+                attempts: None,
+            }),
             is_of_call: !kind.is_of_constructor(),
             may_have_been_sent: false,
         }
@@ -105,10 +121,39 @@ impl Error {
         Self::with_status(kind, status).after_sending(false)
     }
 
+    /// The same of a call with these attempts. More than one are named in its text, together
+    /// with the reason why there is no other one.
+    pub(crate) fn after_attempts(mut self, attempts: CallAttempts, why_no_more: &str) -> Self {
+        if attempts.made() > 1 {
+            let own = &self.text.status;
+            let mut text = format!(
+                "{} ({} attempts, {why_no_more}",
+                own.message(),
+                attempts.made()
+            );
+            for failed in attempts.failed() {
+                text.push_str(&format!("; {failed}"));
+            }
+            text.push(')');
+            let details = Bytes::copy_from_slice(own.details());
+            let metadata = own.metadata().clone();
+            let origin = std::error::Error::source(own);
+            let origin = origin
+                .and_then(|source| source.downcast_ref::<Origin>())
+                .cloned();
+            let status = Status::with_details_and_metadata(own.code(), text, details, metadata);
+            self.text.status = status;
+            self = self.caused_by(origin);
+        }
+        self.may_have_been_sent |= attempts.may_have_been_sent();
+        self.text.attempts = Some(attempts);
+        self
+    }
+
     /// With the error of the transport that it comes from, if there is one.
     pub(crate) fn caused_by(mut self, origin: Option<Origin>) -> Self {
         if let Some(origin) = origin {
-            self.status.set_source(Arc::new(origin));
+            self.text.status.set_source(Arc::new(origin));
         }
         self
     }
@@ -132,6 +177,24 @@ impl Error {
     /// ```
     pub fn may_have_been_sent(&self) -> bool {
         self.may_have_been_sent
+    }
+
+    /// The attempts of a call whose method has a retry or hedging policy in the service config
+    /// (gRFC A6); `None` for any other call.
+    ///
+    /// ```
+    /// use tonic_health_channel::Error;
+    ///
+    /// fn log(status: &tonic::Status) {
+    ///     let attempts = Error::of(status).and_then(|error| error.attempts());
+    ///     for failed in attempts.into_iter().flat_map(|attempts| attempts.failed()) {
+    ///         eprintln!("{failed}");
+    ///     }
+    /// }
+    /// # log(&tonic::Status::internal(""));
+    /// ```
+    pub fn attempts(&self) -> Option<&CallAttempts> {
+        self.text.attempts.as_ref()
     }
 
     /// The channel's error behind a status that a generated client returned. `None` if the
@@ -179,12 +242,12 @@ impl Error {
 
     /// The gRPC status code a generated client reports.
     pub fn code(&self) -> Code {
-        self.status.code()
+        self.text.status.code()
     }
 
     /// What failed, where, and what happens next.
     pub fn message(&self) -> &str {
-        self.status.message()
+        self.text.status.message()
     }
 }
 
@@ -275,8 +338,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self.is_of_call {
-            true => Some(&*self.status),
-            false => self.status.source(),
+            true => Some(&self.text.status),
+            false => self.text.status.source(),
         }
     }
 }
@@ -286,7 +349,7 @@ impl From<Error> for Status {
     fn from(mut error: Error) -> Self {
         // The status has the text.
         error.is_of_call = true;
-        let own = &error.status;
+        let own = &error.text.status;
         let details = Bytes::copy_from_slice(own.details());
         let metadata = own.metadata().clone();
         let mut status =
