@@ -102,7 +102,7 @@ impl ServiceConfig {
             .and_then(|position| self.methods.get(*position))
     }
 
-    /// The limit on retries of the whole channel. Unset by default.
+    /// When the channel sends no retries and no hedges (gRFC A6). Unset by default.
     pub fn retry_throttling(&self) -> Option<&RetryThrottling> {
         self.retry_throttling.as_ref()
     }
@@ -141,14 +141,12 @@ impl ServiceConfig {
         let some_method = |has: fn(&MethodConfig) -> bool| self.methods.iter().any(has);
         [
             (
-                "methodConfig.retryPolicy",
-                some_method(|m| m.retry_policy().is_some()),
+                "methodConfig.retryPolicy.perAttemptRecvTimeout",
+                some_method(|m| {
+                    let policy = m.retry_policy();
+                    policy.is_some_and(|policy| policy.per_attempt_recv_timeout().is_some())
+                }),
             ),
-            (
-                "methodConfig.hedgingPolicy",
-                some_method(|m| m.hedging_policy().is_some()),
-            ),
-            ("retryThrottling", self.retry_throttling.is_some()),
             (
                 "connectionScaling.maxConnectionsPerSubchannel",
                 self.max_connections_per_subchannel.is_some(),
@@ -170,5 +168,13 @@ impl RetryThrottling {
     /// The tokens that a successful call gives back: above 0.
     pub fn token_ratio(&self) -> f64 {
         f64::from(self.token_ratio_thousandths) / 1000.0
+    }
+
+    pub(crate) fn max_tokens_thousandths(&self) -> u32 {
+        self.max_tokens_thousandths
+    }
+
+    pub(crate) fn token_ratio_thousandths(&self) -> u32 {
+        self.token_ratio_thousandths
     }
 }

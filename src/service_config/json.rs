@@ -4,23 +4,20 @@
 //! the place to read and rejects it there, so that path and value of an error
 //! are never put together by hand.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 
 use tonic::Code;
 
 use super::{
     config::{RetryThrottling, ServiceConfig},
     hints,
-    method::{Attempts, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
+    method::{AttemptPolicy, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
     policy::LoadBalancingPolicy,
     value::{Field, Json, Object, invalid},
 };
-use crate::error::Error;
+use crate::error::{CODES, Error};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// More attempts than this are never made, whatever a config says (gRFC A6).
-const MAX_ATTEMPTS: u32 = 5;
 
 /// The longest that protobuf's `Duration` may be: ten thousand years.
 const LONGEST: Duration = Duration::from_secs(315_576_000_000);
@@ -183,8 +180,8 @@ fn method_config(entry: &Field<'_>, config: &Object<'_>) -> Result<MethodConfig>
                 let rule = "must not have both a retryPolicy and a hedgingPolicy";
                 return Err(entry.rejected(rule));
             }
-            (Some(policy), None) => Some(Attempts::Retry(policy)),
-            (None, policy) => policy.map(Attempts::Hedging),
+            (Some(policy), None) => Some(Arc::new(AttemptPolicy::Retry(policy))),
+            (None, policy) => policy.map(|policy| Arc::new(AttemptPolicy::Hedging(policy))),
         },
     })
 }
@@ -242,9 +239,7 @@ fn thousandths(field: &Field<'_>) -> Option<u32> {
 
 fn max_attempts(field: &Field<'_>) -> Result<u32> {
     let attempts = field.as_u32().filter(|attempts| *attempts >= 2);
-    attempts
-        .map(|attempts| attempts.min(MAX_ATTEMPTS))
-        .ok_or_else(|| field.rejected("must be an integer of at least 2"))
+    attempts.ok_or_else(|| field.rejected("must be an integer of at least 2"))
 }
 
 fn status_codes(field: &Field<'_>) -> Result<Vec<Code>> {
@@ -274,27 +269,6 @@ fn status_code(field: &Field<'_>) -> Result<Code> {
         )),
     }
 }
-
-/// The names of the status codes, each at the place of its number.
-pub(super) const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 fn string<'a>(field: &Field<'a>) -> Result<&'a str> {
     field

@@ -3,7 +3,7 @@
 //! Every getter answers for the config alone: `None` leaves the matter to the
 //! call and to the channel's own settings.
 
-use std::{borrow::Borrow, time::Duration};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use tonic::Code;
 
@@ -16,13 +16,13 @@ pub struct MethodConfig {
     pub(super) timeout: Option<Duration>,
     pub(super) max_request_message_bytes: Option<u32>,
     pub(super) max_response_message_bytes: Option<u32>,
-    pub(super) attempts: Option<Attempts>,
+    pub(super) attempts: Option<Arc<AttemptPolicy>>,
 }
 
 /// How a call may be attempted more than once: one way or the other, never both
 /// (gRFC A6, "Retry Policy Capabilities").
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Attempts {
+pub(crate) enum AttemptPolicy {
     Retry(RetryPolicy),
     Hedging(HedgingPolicy),
 }
@@ -74,26 +74,32 @@ impl MethodConfig {
         self.max_response_message_bytes
     }
 
+    /// How a call may be attempted more than once.
+    pub(crate) fn attempts(&self) -> Option<&Arc<AttemptPolicy>> {
+        self.attempts.as_ref()
+    }
+
     /// How to retry. Never set together with [`hedging_policy`](Self::hedging_policy).
     pub fn retry_policy(&self) -> Option<&RetryPolicy> {
-        match &self.attempts {
-            Some(Attempts::Retry(policy)) => Some(policy),
-            Some(Attempts::Hedging(_)) | None => None,
+        match self.attempts.as_deref() {
+            Some(AttemptPolicy::Retry(policy)) => Some(policy),
+            Some(AttemptPolicy::Hedging(_)) | None => None,
         }
     }
 
     /// How to hedge. Never set together with [`retry_policy`](Self::retry_policy).
     pub fn hedging_policy(&self) -> Option<&HedgingPolicy> {
-        match &self.attempts {
-            Some(Attempts::Hedging(policy)) => Some(policy),
-            Some(Attempts::Retry(_)) | None => None,
+        match self.attempts.as_deref() {
+            Some(AttemptPolicy::Hedging(policy)) => Some(policy),
+            Some(AttemptPolicy::Retry(_)) | None => None,
         }
     }
 }
 
 impl RetryPolicy {
-    /// The number of attempts, the first one included: 2 to 5. Larger numbers in
-    /// the config mean 5 (gRFC A6, "Maximum Number of Retries").
+    /// The number of attempts, the first one included: at least 2. A channel makes no more than
+    /// [`max_call_attempts`](crate::ChannelBuilder::max_call_attempts) (gRFC A6, "Maximum Number
+    /// of Retries").
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts
     }
@@ -120,15 +126,15 @@ impl RetryPolicy {
     }
 
     /// How long an attempt may stay without an answer before the next one is
-    /// made: above zero. Experimental in gRPC.
+    /// made: above zero. Experimental in gRPC, and without effect here.
     pub fn per_attempt_recv_timeout(&self) -> Option<Duration> {
         self.per_attempt_recv_timeout
     }
 }
 
 impl HedgingPolicy {
-    /// The number of attempts, the first one included: 2 to 5. Larger numbers in
-    /// the config mean 5.
+    /// The number of attempts, the first one included: at least 2. A channel makes no more than
+    /// [`max_call_attempts`](crate::ChannelBuilder::max_call_attempts).
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts
     }

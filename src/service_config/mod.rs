@@ -28,5 +28,6 @@ mod value;
 
 pub use config::RetryThrottling;
 pub(crate) use config::ServiceConfig;
+pub(crate) use method::AttemptPolicy;
 pub use method::{HedgingPolicy, MethodConfig, RetryPolicy};
 pub use policy::LoadBalancingPolicy;
