@@ -4,8 +4,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{config_updates::ConfigUpdates, health_choice::HealthChoice};
 use crate::{
-    discover::RefreshHandle, health::HealthOptions, service_config::ServiceConfig,
-    transport::CallCredentials, util::backoff::BackoffConfig,
+    discover::RefreshHandle, health::HealthOptions, routing::RetrySettings,
+    service_config::ServiceConfig, transport::CallCredentials, util::backoff::BackoffConfig,
 };
 
 /// What a channel is made of, besides its source.
@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) credentials: Option<CallCredentials>,
     /// Backends count how calls end.
     pub(crate) count_calls: bool,
+    pub(crate) retries: RetrySettings,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }

@@ -74,6 +74,7 @@ pub(crate) fn new(
         config.clone(),
         settings.template_timeout,
         settings.max_waiting_calls,
+        settings.retries,
     ));
     let (reports_in, reports) = mpsc::channel(BATCH);
     let (ends_in, ends) = mpsc::unbounded_channel();

@@ -30,13 +30,15 @@ use tokio::{
 
 use super::{
     picker::{Pick, Picker},
+    retry_settings::RetrySettings,
+    retry_throttle::RetryThrottle,
     snapshot::{ChannelStatus, Routing},
     standstill::Standstill,
 };
 use crate::{
     error::{Error, ErrorKind},
-    service_config::ServiceConfig,
-    transport::{CallSlot, ConnectionGroup, Queue},
+    service_config::{RetryThrottling, ServiceConfig},
+    transport::{CallSlot, ConnectionGroup, Queue, ReplayBudget},
 };
 
 /// What the user of a channel may ask of its balancer.
@@ -66,6 +68,8 @@ pub(crate) struct Board {
     queue: Arc<Queue<CallSlot>>,
     wake: Notify,
     standstill: Standstill,
+    retries: RetrySettings,
+    replay_budget: Arc<ReplayBudget>,
     /// There has been a call since the balancer last checked.
     active: AtomicBool,
     waiting: AtomicUsize,
@@ -86,10 +90,12 @@ impl Board {
         config: Option<Arc<ServiceConfig>>,
         wait_timeout: Option<Duration>,
         max_waiting: usize,
+        retries: RetrySettings,
     ) -> Self {
         let status = Arc::new(first);
         let routing = Routing {
             picker,
+            throttle: RetryThrottle::next(None, throttling(config.as_ref())),
             config,
             wait_timeout,
             status: status.clone(),
@@ -101,12 +107,24 @@ impl Board {
             queue: Queue::new(),
             wake: Notify::new(),
             standstill: Standstill::default(),
+            replay_budget: Arc::new(ReplayBudget::new(retries.buffer_per_call, retries.buffer)),
+            retries,
             active: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             max_waiting,
             runtime: OnceLock::new(),
             end: OnceLock::new(),
         }
+    }
+
+    /// What the channel says of the attempts of its calls.
+    pub(crate) fn retries(&self) -> &RetrySettings {
+        &self.retries
+    }
+
+    /// How much its calls keep of their requests.
+    pub(crate) fn replay_budget(&self) -> &Arc<ReplayBudget> {
+        &self.replay_budget
     }
 
     /// The routing in force. Not to be kept across an await: it pins
@@ -139,8 +157,11 @@ impl Board {
         wait_timeout: Option<Duration>,
     ) {
         let status = Arc::new(status);
+        let throttling = throttling(config.as_ref());
+        let throttle = RetryThrottle::next(self.routing().throttle.as_ref(), throttling);
         let next = Arc::new(Routing {
             picker,
+            throttle,
             config,
             wait_timeout,
             status: status.clone(),
@@ -247,4 +268,8 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
     }
+}
+
+fn throttling(config: Option<&Arc<ServiceConfig>>) -> Option<&RetryThrottling> {
+    config?.retry_throttling()
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::picker::Picker;
+use super::{picker::Picker, retry_throttle::RetryThrottle};
 use crate::{
     connectivity::ConnectivityState,
     error::{Cause, Origin},
@@ -34,6 +34,8 @@ pub(crate) struct Routing {
     pub(crate) config: Option<Arc<ServiceConfig>>,
     /// How long a call may wait for a backend.
     pub(crate) wait_timeout: Option<Duration>,
+    /// Of retries and hedges, if the config has one.
+    pub(crate) throttle: Option<Arc<RetryThrottle>>,
     pub(crate) status: Arc<ChannelStatus>,
 }
 
