@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The time of one call.
+#[derive(Clone)]
 pub(crate) struct Deadline {
     times: Option<Times>,
     /// The server is to be told another time than `grpc-timeout` says.

@@ -40,6 +40,11 @@ impl MessageLimit {
         }
     }
 
+    /// The same limit, at the beginning of a body.
+    pub(super) fn restarted(&self) -> Self {
+        Self::new(self.max)
+    }
+
     /// Takes note of the next piece of the body. Fails with the piece that
     /// completes the prefix of a message too large, and knows nothing of what
     /// comes after that.

@@ -15,6 +15,7 @@ mod live;
 mod message_limit;
 mod open;
 mod quote;
+mod replay;
 mod request;
 mod request_body;
 mod response;
@@ -25,6 +26,7 @@ pub(crate) mod timeout_header;
 pub(crate) use body::ResponseBody;
 pub(crate) use deadline::{Deadline, Limit, limit_after, sooner};
 pub(crate) use open::SendError;
+pub(crate) use replay::{Held, ReplayBudget};
 pub(crate) use request::OutgoingRequest;
 #[cfg(test)]
 pub(crate) use response::Exchange;

@@ -4,7 +4,8 @@
 //! ready, or lacks window, goes through the [`RequestBodyPump`].
 
 use std::{
-    future::poll_fn,
+    future::{Future, pending, poll_fn},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,6 +20,7 @@ use tonic::body::Body;
 
 use super::{
     message_limit::MessageLimit,
+    replay::{COPIED, Held, Replay, ReplayBudget},
     request_body::{LARGEST_PIECE, RequestBodyPump, poll_body},
 };
 use crate::{
@@ -39,13 +41,11 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// The time that a call has left, as its server is told (gRPC over HTTP/2, "Timeout").
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// How many attempts of the call were made before this one (gRFC A6).
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-
-/// A message up to this size is copied out of the buffer it came in. That is one of 8 KiB
-/// under tonic's codec: it would be kept for as long as the call may be sent again, and
-/// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
-const COPIED: usize = 1 << 10;
 
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
@@ -88,6 +88,8 @@ enum Rest {
     Nothing,
     /// More, some of it perhaps already taken from the body.
     More(Option<Box<Frame<Bytes>>>, Contained<Body>),
+    /// All of it, as far as it is there: each attempt reads it from the beginning.
+    Kept(Box<Replay>),
     /// It went into a stream and cannot be had again.
     Gone,
 }
@@ -169,9 +171,112 @@ impl OutgoingRequest {
         poll_fn(|cx| Poll::Ready(self.look_ahead(cx))).await
     }
 
-    /// Whether the request can be sent again: it went out whole, from here.
+    /// Keeps the body for attempts to come, as far as the budget of `held` allows. What is
+    /// [whole](Self::prefetch) already counts in `held`, what streams by itself.
+    pub(crate) fn keep(&mut self, budget: &Arc<ReplayBudget>, held: &mut Held) -> bool {
+        self.rest = match std::mem::replace(&mut self.rest, Rest::Gone) {
+            Rest::More(next, body) => {
+                let mut chunks = Vec::from_iter(self.first.take());
+                let mut trailers = None;
+                match next.map(|next| next.into_data()) {
+                    None => {}
+                    Some(Ok(data)) => chunks.push(data),
+                    Some(Err(frame)) => trailers = frame.into_trailers().ok(),
+                }
+                Rest::Kept(Box::new(Replay::new(budget, chunks, trailers, body)))
+            }
+            rest => rest,
+        };
+        match &self.rest {
+            Rest::Kept(replay) => replay.is_kept(),
+            _ => held.grow(self.ready_bytes()),
+        }
+    }
+
+    /// The same request, for the attempt with this number, beside this one. Only of one that is
+    /// [kept](Self::keep) or whole.
+    pub(crate) fn fork(&mut self, attempt: u32) -> Self {
+        let rest = match &self.rest {
+            Rest::Kept(replay) => Rest::Kept(Box::new(replay.fork(attempt))),
+            Rest::Nothing => Rest::Nothing,
+            Rest::Unknown(_) | Rest::More(..) | Rest::Gone => unreachable!("it is kept"),
+        };
+        Self {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            headers: self.headers_mut().clone(),
+            sent: Sent::default(),
+            renews_timeout: self.renews_timeout,
+            credentials: None,
+            application: self.application.clone(),
+            first: self.first.clone(),
+            rest,
+            limit: self.limit.as_ref().map(MessageLimit::restarted),
+        }
+    }
+
+    /// The body, if it streams and is kept.
+    fn replay(&self) -> Option<&Replay> {
+        match &self.rest {
+            Rest::Kept(replay) => Some(replay),
+            Rest::Unknown(_) | Rest::Nothing | Rest::More(..) | Rest::Gone => None,
+        }
+    }
+
+    /// Whether its body has failed by itself: another attempt would not help.
+    pub(crate) fn body_has_failed(&self) -> bool {
+        self.replay().is_some_and(Replay::has_failed)
+    }
+
+    /// The attempt has failed. What is left of its stream is reset.
+    pub(crate) fn end_attempt(&mut self) {
+        if let Rest::Kept(replay) = &mut self.rest {
+            replay.revoke();
+        }
+    }
+
+    /// This attempt is the call from now on: nothing is kept any more.
+    pub(crate) fn commit(&self) {
+        if let Some(replay) = self.replay() {
+            replay.commit();
+        }
+    }
+
+    /// The number of the attempt that the call is committed to, as more of the body would have to
+    /// be kept than is allowed.
+    pub(crate) fn committed(&self) -> Option<u32> {
+        self.replay().and_then(Replay::committed)
+    }
+
+    /// Says how many attempts were made before the next one. The name is the channel's: what the
+    /// caller says by it is not sent.
+    pub(crate) fn set_previous_attempts(&mut self, attempts: u32) {
+        let headers = self.headers_mut();
+        match attempts {
+            0 => drop(headers.remove(&PREVIOUS_ATTEMPTS)),
+            _ => drop(headers.insert(PREVIOUS_ATTEMPTS, attempts.into())),
+        }
+    }
+
+    /// Resolves once the call is committed to the attempt that has read most, as more of the
+    /// body would have to be kept than is allowed.
+    pub(crate) fn overflown(&self) -> impl Future<Output = ()> + Send + 'static {
+        let overflown = self.replay().map(Replay::overflown);
+        async move {
+            match overflown {
+                Some(overflown) => overflown.await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Whether the request can be sent again: it went out whole, from here, or is kept.
     pub(crate) fn is_replayable(&self) -> bool {
-        matches!(self.rest, Rest::Nothing)
+        match &self.rest {
+            Rest::Nothing => true,
+            Rest::Kept(replay) => replay.is_kept(),
+            Rest::Unknown(_) | Rest::More(..) | Rest::Gone => false,
+        }
     }
 
     /// Bytes of the body that go out with [`send`](Self::send).
@@ -250,6 +355,18 @@ impl OutgoingRequest {
                 Some(body),
                 self.limit.take(),
             )),
+            (Rest::Kept(mut replay), _) => {
+                let body = Contained::new(replay.read());
+                self.rest = Rest::Kept(replay);
+                let limit = self.limit.as_ref().map(MessageLimit::restarted);
+                Some(RequestBodyPump::new(
+                    stream,
+                    Bytes::new(),
+                    None,
+                    Some(body),
+                    limit,
+                ))
+            }
             (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
         }
     }

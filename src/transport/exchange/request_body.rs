@@ -226,12 +226,7 @@ pub(super) fn poll_body(
     limit: &mut Option<MessageLimit>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-    let polled = contained(|| Pin::new(body).poll_frame(cx));
-    let polled = polled.unwrap_or_else(|text| {
-        let text = format!("the request body panicked: {text}");
-        Poll::Ready(Some(Err(Status::internal(text))))
-    });
-    let frame = match ready!(polled) {
+    let frame = match ready!(poll_contained(body, cx)) {
         Some(Ok(frame)) => frame,
         Some(Err(status)) => {
             return Poll::Ready(Err(Error::with_status(ErrorKind::CallFailed, status)));
@@ -242,4 +237,15 @@ pub(super) fn poll_body(
         limit.check(data).map_err(TooLarge::in_request)?;
     }
     Poll::Ready(Ok(Some(frame)))
+}
+
+/// The next frame of a request body, whose panic is an error of it.
+pub(super) fn poll_contained(
+    body: &mut Body,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    contained(|| Pin::new(body).poll_frame(cx)).unwrap_or_else(|text| {
+        let text = format!("the request body panicked: {text}");
+        Poll::Ready(Some(Err(Status::internal(text))))
+    })
 }

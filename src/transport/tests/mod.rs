@@ -77,14 +77,24 @@ fn endpoint_over(io: impl Io + 'static) -> Endpoint {
 
 /// An endpoint whose every dial sends us the peer's side of a new connection.
 pub(crate) fn dialled_endpoint() -> (Endpoint, mpsc::UnboundedReceiver<DuplexStream>) {
+    dialled_at("http://backend.test:50051")
+}
+
+/// The same with this URI.
+pub(crate) fn dialled_at(uri: &'static str) -> (Endpoint, mpsc::UnboundedReceiver<DuplexStream>) {
     let (dialled, dials) = mpsc::unbounded_channel();
-    let endpoint = Endpoint::from_static("http://backend.test:50051");
+    let endpoint = Endpoint::from_static(uri);
     let endpoint = endpoint.with_connector(Connector::new(move |_, _| {
         let (ours, theirs) = duplex(PIPE);
         let _ = dialled.send(theirs);
         Box::pin(std::future::ready(Ok(Box::new(ours) as BoxIo)))
     }));
     (endpoint, dials)
+}
+
+/// A connector that never connects.
+pub(crate) fn no_connection() -> Connector {
+    Connector::new(|_, _| Box::pin(std::future::ready(Err("refused".into()))))
 }
 
 fn over(endpoint: Endpoint, io: impl Io + 'static) -> Endpoint {
