@@ -10,12 +10,38 @@ use tokio::{select, time::Instant};
 
 use crate::{
     error::{Error, ErrorKind},
-    routing::{Board, ChannelStatus, Pick, PickInfo},
+    routing::{Board, Candidates, ChannelStatus, Pick, PickInfo},
     transport::{
         CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, Ticket, limit_after, sooner,
     },
     util::clock::now,
 };
+
+/// Which of the backends that a policy offers a call takes.
+pub(super) trait Preference: Send {
+    /// A slot on one of them, if there is one now.
+    fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot>;
+
+    /// The call goes out on this slot, which is given back. A caller that lent it would keep it
+    /// in the future of every call.
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot;
+}
+
+/// The first that has a free slot.
+pub(super) struct AnyBackend;
+
+impl Preference for AnyBackend {
+    #[inline(always)]
+    fn admit(&self, mut candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
+        let round = candidates.round();
+        candidates.find_map(|backend| backend.admit(round))
+    }
+
+    #[inline(always)]
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
+        slot
+    }
+}
 
 /// What a call is told that asks for a slot.
 pub(super) enum Admission {
@@ -35,6 +61,7 @@ pub(super) fn try_admit(
     patient: bool,
     has_waited: bool,
     info: &mut impl PickInfo,
+    preference: &impl Preference,
 ) -> Result<Admission, Error> {
     let routing = board.routing();
     let overtakes = !board.queue().is_empty();
@@ -43,9 +70,8 @@ pub(super) fn try_admit(
         true => routing.picker.peek(),
     };
     let had_turn = match pick {
-        Pick::Send(mut candidates) if !overtakes => {
-            let round = candidates.round();
-            if let Some(slot) = candidates.find_map(|backend| backend.admit(round)) {
+        Pick::Send(candidates) if !overtakes => {
+            if let Some(slot) = preference.admit(candidates) {
                 return Ok(Admission::Now(slot));
             }
             true
@@ -65,9 +91,10 @@ pub(super) async fn admit(
     patient: bool,
     had_turn: bool,
     info: &mut impl PickInfo,
+    preference: &impl Preference,
     deadline: &mut Deadline,
 ) -> Result<CallSlot, Error> {
-    let waited = wait(board, patient, had_turn, info);
+    let waited = wait(board, patient, had_turn, info, preference);
     let slot = wait_for_backend(board, deadline, waited).await;
     slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
 }
@@ -89,6 +116,7 @@ pub(super) async fn wait(
     patient: bool,
     mut had_turn: bool,
     info: &mut impl PickInfo,
+    preference: &impl Preference,
 ) -> Result<CallSlot, Error> {
     let _counted = board.start_waiting()?;
     let mut routing_changed = board.routing_changed();
@@ -98,7 +126,7 @@ pub(super) async fn wait(
         // A call has its own turn before it joins those that found every backend full. If it
         // joined at once, it would be served in the turn of another.
         if is_ready && ticket.is_none() && !had_turn {
-            match try_admit(board, patient, true, info)? {
+            match try_admit(board, patient, true, info, preference)? {
                 Admission::Now(slot) => return Ok(slot),
                 Admission::Later { had_turn: had } => had_turn = had,
                 Admission::Failing => unreachable!("it has waited"),

@@ -19,9 +19,14 @@
 //! worker run before it fails fast, which [`driving`] is about.
 
 mod admission;
+#[cfg(test)]
+mod attempt_tests;
+mod attempts;
 mod driving;
+mod hedge;
 #[cfg(test)]
 mod outcome_tests;
+mod retry;
 mod rules;
 mod run;
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What a call is bound by: the caller's word, else the service config's for its
 //! method, else the channel's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{routing::Board, service_config::MethodConfig};
+use crate::{
+    routing::{Board, RetryThrottle},
+    service_config::{AttemptPolicy, MethodConfig},
+};
 
 /// Put into the extensions of a request, this decides whether its call waits for
 /// a backend where another would fail: in TRANSIENT_FAILURE.
@@ -32,12 +35,21 @@ pub(crate) struct Defaults {
 }
 
 /// What the service config says for one method.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct MethodRules {
     pub(super) wait_for_ready: Option<bool>,
     pub(super) timeout: Option<Duration>,
     pub(super) max_request: Option<u32>,
     pub(super) max_response: Option<u32>,
+    /// If there may be more than one attempt, or attempts of others depend on the outcome.
+    pub(super) attempts: Option<Box<AttemptRules>>,
+}
+
+/// What a call's attempts are bound by, from its start to its end.
+#[derive(Debug)]
+pub(super) struct AttemptRules {
+    pub(super) policy: Option<Arc<AttemptPolicy>>,
+    pub(super) throttle: Option<Arc<RetryThrottle>>,
 }
 
 impl MethodRules {
@@ -46,7 +58,13 @@ impl MethodRules {
     pub(super) fn on(board: &Board, path: &str) -> Option<Self> {
         let routing = board.routing();
         let config = routing.config.as_ref()?;
-        Some(config.method_config(path).map(Self::of).unwrap_or_default())
+        let method = config.method_config(path);
+        let mut rules = method.map(Self::of).unwrap_or_default();
+        let policy = method.and_then(MethodConfig::attempts);
+        if policy.is_some() || routing.throttle.is_some() {
+            rules.attempts = AttemptRules::of(policy, routing.throttle.as_ref(), board);
+        }
+        Some(rules)
     }
 
     fn of(method: &MethodConfig) -> Self {
@@ -55,6 +73,24 @@ impl MethodRules {
             timeout: method.timeout(),
             max_request: method.max_request_message_bytes(),
             max_response: method.max_response_message_bytes(),
+            attempts: None,
         }
+    }
+}
+
+impl AttemptRules {
+    #[cold]
+    fn of(
+        policy: Option<&Arc<AttemptPolicy>>,
+        throttle: Option<&Arc<RetryThrottle>>,
+        board: &Board,
+    ) -> Option<Box<Self>> {
+        let are_off = board.retries().max_attempts < 2;
+        (!are_off).then(|| {
+            Box::new(Self {
+                policy: policy.cloned(),
+                throttle: throttle.cloned(),
+            })
+        })
     }
 }

@@ -4,9 +4,12 @@ use http::{Request, Response};
 use tonic::body::Body;
 
 use super::{
-    admission::{Admission, admit, ask, expired_without_backend, try_admit, wait_for_backend},
+    admission::{
+        Admission, AnyBackend, Preference, admit, ask, expired_without_backend, try_admit,
+        wait_for_backend,
+    },
     driving::{let_driver_read, let_tasks_run},
-    rules::{Defaults, MethodRules, WaitForReady},
+    rules::{AttemptRules, Defaults, MethodRules, WaitForReady},
 };
 use crate::{
     deadline as travel,
@@ -17,15 +20,15 @@ use crate::{
 
 /// One call, from the moment it is made.
 pub(crate) struct Call {
-    request: OutgoingRequest,
-    deadline: Deadline,
+    pub(super) request: OutgoingRequest,
+    pub(super) deadline: Deadline,
     /// What the caller says; the service config's word and the channel's come after.
     wait_for_ready: Option<bool>,
     channel_waits_for_ready: bool,
     max_response: Option<u32>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
-    refused: bool,
+    pub(super) refused: bool,
     /// In TRANSIENT_FAILURE it has let the channel's tasks run. It does that once.
     has_waited: bool,
 }
@@ -60,21 +63,22 @@ impl Call {
             // Boxed, as it is rare, to keep it out of every other call's future.
             None => Box::pin(self.wait_for_config(board)).await?,
         };
-        self.apply_method_config(rules);
-        if self.deadline.is_zero() {
-            return Err(Deadline::without_time());
+        if let Some(rules) = self.apply_method_config(rules)? {
+            // Boxed, for calls without a policy have no use for it.
+            return Box::pin(self.run_attempts(board, rules)).await;
         }
-        self.run(board).await
+        let response = self.attempt(board, AnyBackend).await;
+        response.map(|response| response.map(|body| Body::new(self.bounded(body))))
     }
 
-    /// The body as the caller gets it, bounded as the rules say. Boxed as soon as it is here:
-    /// it is large, and moved some times more.
-    fn hand_out(&self, mut body: ResponseBody) -> Body {
+    /// The body as the caller gets it, bounded as the rules say. To be boxed as soon as it is
+    /// here: it is large, and moved some times more.
+    pub(super) fn bounded(&self, mut body: ResponseBody) -> ResponseBody {
         if let Some(max) = self.max_response {
             body.set_message_limit(max);
         }
         body.set_deadline(self.deadline.end());
-        Body::new(body)
+        body
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
@@ -103,8 +107,15 @@ impl Call {
     }
 
     /// Takes over what the service config says, where the caller has not said
-    /// otherwise; of two timeouts the shorter counts.
-    fn apply_method_config(&mut self, rules: MethodRules) {
+    /// otherwise; of two timeouts the shorter counts. What it says of attempts is left.
+    ///
+    /// # Errors
+    ///
+    /// The call has no time at all.
+    fn apply_method_config(
+        &mut self,
+        rules: MethodRules,
+    ) -> Result<Option<Box<AttemptRules>>, Error> {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
         self.max_response = rules.max_response;
         if let Some(max) = rules.max_request {
@@ -113,34 +124,70 @@ impl Call {
         if let Some(timeout) = rules.timeout {
             self.deadline.shorten(timeout);
         }
+        match self.deadline.is_zero() {
+            true => Err(Deadline::without_time()),
+            false => Ok(rules.attempts),
+        }
     }
 
-    async fn run(&mut self, board: &Board) -> Result<Response<Body>, Error> {
+    /// One attempt: until its response headers. What no backend has looked at is sent again.
+    pub(super) async fn attempt(
+        &mut self,
+        board: &Board,
+        mut preference: impl Preference,
+    ) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let patient = self.is_patient();
-            let slot = match try_admit(board, patient, self.has_waited, &mut self.request)? {
+            let slot = match self.try_admit(board, &preference)? {
                 Admission::Now(slot) if !slot.connection().has_rested() => slot,
                 // Boxed to keep it out of the future of calls that need not wait.
-                later => match Box::pin(self.admit_later(board, later)).await? {
+                later => match Box::pin(self.admit_later(board, later, &preference)).await? {
                     Some(slot) => slot,
                     None => continue,
                 },
             };
-            match slot.send(&mut self.request, &mut self.deadline).await {
-                Ok(response) => return Ok(response.map(|body| self.hand_out(body))),
-                // Not a retry, and without a limit: the connection is closed to new streams, and
-                // the next pick passes it by.
-                Err(SendError::Unsent) => {}
-                Err(SendError::Refused(error)) => return Err(error),
-                Err(SendError::Failed(failed))
-                    if failed.unprocessed && !self.refused && self.request.is_replayable() =>
-                {
-                    self.refused = true;
-                }
-                Err(SendError::Failed(failed)) => {
-                    board.standstill().on_failed_call();
-                    return Err(failed.error);
-                }
+            match preference
+                .on_slot(slot)
+                .send(&mut self.request, &mut self.deadline)
+                .await
+            {
+                Ok(response) => return Ok(response),
+                Err(error) => self.is_repeated(board, error)?,
+            }
+        }
+    }
+
+    fn try_admit(
+        &mut self,
+        board: &Board,
+        preference: &impl Preference,
+    ) -> Result<Admission, Error> {
+        let patient = self.is_patient();
+        try_admit(
+            board,
+            patient,
+            self.has_waited,
+            &mut self.request,
+            preference,
+        )
+    }
+
+    /// Fails as the attempt did, unless it is to be sent again because no backend has looked at
+    /// it.
+    pub(super) fn is_repeated(&mut self, board: &Board, error: SendError) -> Result<(), Error> {
+        match error {
+            // Not a retry, and without a limit: the connection is closed to new streams, and
+            // the next pick passes it by.
+            SendError::Unsent => Ok(()),
+            SendError::Refused(error) => Err(error),
+            SendError::Failed(failed)
+                if failed.unprocessed && !self.refused && self.request.is_replayable() =>
+            {
+                self.refused = true;
+                Ok(())
+            }
+            SendError::Failed(failed) => {
+                board.standstill().on_failed_call();
+                Err(failed.error)
             }
         }
     }
@@ -150,6 +197,7 @@ impl Call {
         &mut self,
         board: &Board,
         later: Admission,
+        preference: &impl Preference,
     ) -> Result<Option<CallSlot>, Error> {
         let had_turn = match later {
             Admission::Later { had_turn } => had_turn,
@@ -169,6 +217,7 @@ impl Call {
             patient,
             had_turn,
             &mut self.request,
+            preference,
             &mut self.deadline,
         );
         match slot.await {
@@ -180,6 +229,15 @@ impl Call {
                 Ok(None)
             }
             slot => slot.map(Some),
+        }
+    }
+
+    /// The same call, for the attempt with this number beside this one.
+    pub(super) fn fork(&mut self, attempt: u32) -> Self {
+        Self {
+            request: self.request.fork(attempt),
+            deadline: self.deadline.clone(),
+            ..*self
         }
     }
 

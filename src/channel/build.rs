@@ -62,6 +62,7 @@ impl ChannelBuilder {
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,
             count_calls: self.count_calls,
+            retries: self.retries,
             credentials: self.credentials.map(|credentials| match plaintext {
                 true => credentials.over_plaintext(),
                 false => credentials,

@@ -9,6 +9,7 @@
 //!   connect ┘
 //! ```
 
+mod attempt_options;
 mod build;
 pub(crate) mod builder;
 mod config_file;
@@ -28,6 +29,7 @@ pub use crate::transport::ClientTlsConfig;
 #[doc(no_inline)]
 pub use crate::transport::Endpoint;
 pub use crate::{
+    error::{CallAttempts, FailedAttempt},
     transport::{AnsweredBy, RequestInfo},
     util::backoff::BackoffConfig,
 };

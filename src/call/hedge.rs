@@ -1,0 +1,220 @@
+//! A call with a hedging policy: attempts beside each other (gRFC A6).
+//!
+//! ```text
+//!   attempt 1 ──────────────────────────────► lost: reset
+//!        delay ► attempt 2 ────► headers: the response
+//!                  delay ► attempt 3 ───────► lost: reset
+//! ```
+//!
+//! All of them are polled in the caller's task. What is decided is in
+//! [`attempts`](super::attempts).
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use http::Response;
+use tokio::select;
+
+use super::{
+    admission::{Admission, Preference, try_admit},
+    attempts::{Hedges, Stop},
+    driving::let_driver_read,
+    retry::{FailedResponse, OVER, Tried, told},
+    run::Call,
+};
+use crate::{
+    error::{CallAttempts, Error},
+    routing::{Board, RetryThrottle},
+    service_config::HedgingPolicy,
+    transport::{CallSlot, Held, ResponseBody},
+    util::clock::now,
+};
+
+/// One attempt that is under way.
+type Running<'a> = Pin<Box<dyn Future<Output = Ended> + Send + 'a>>;
+
+/// One attempt that has come to headers, or has failed.
+struct Ended {
+    number: u32,
+    call: Call,
+    backend: Option<u64>,
+    outcome: Result<Response<ResponseBody>, Error>,
+}
+
+/// What a hedging call waits for.
+enum Event {
+    Ended(Box<Ended>),
+    /// Another attempt is due, or the time is up.
+    Due,
+    /// The call is committed to one attempt, as its request is too large to be kept.
+    Overflown,
+}
+
+impl Call {
+    pub(super) async fn hedge(
+        &mut self,
+        board: &Board,
+        policy: &HedgingPolicy,
+        throttle: Option<&RetryThrottle>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let settings = board.retries();
+        let mut hedges = Hedges::new(policy, settings.max_attempts, now());
+        let mut attempts = CallAttempts::default();
+        let tried = Tried::default();
+        self.request.set_previous_attempts(0);
+        // What is wrong with the request is so for every attempt.
+        self.request.prefetch().await?;
+        let mut held = Held::none(board.replay_budget());
+        if !self.request.keep(board.replay_budget(), &mut held) {
+            hedges.on_not_kept();
+        }
+        let mut overflown = pin!(self.request.overflown().fuse());
+        let mut running = FuturesUnordered::new();
+        let mut last: Option<FailedResponse> = None;
+        loop {
+            while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(throttle) {
+                match self.start(board, &tried, attempts.made() + 1, running.is_empty()) {
+                    Some(attempt) => {
+                        attempts.begin();
+                        hedges.on_started(now());
+                        running.push(attempt);
+                    }
+                    None => hedges.on_skipped(now()),
+                }
+            }
+            if running.is_empty() {
+                match (hedges.due(), hedges.stopped(), last.take()) {
+                    (None, Some(stop), Some(failed)) => return failed.result(attempts, stop),
+                    (due, _, failed) => {
+                        last = failed;
+                        let pause = due.map(|due| due.saturating_duration_since(now()));
+                        let next = attempts.made() + 1;
+                        let paused = self.pause(board, pause.unwrap_or_default(), next);
+                        if let Err(error) = paused.await {
+                            return Err(error.after_attempts(attempts, OVER));
+                        }
+                    }
+                }
+                continue;
+            }
+            let event = self.next_event(board, &hedges, &mut running, overflown.as_mut());
+            let ended = match event.await {
+                Event::Ended(ended) => ended,
+                Event::Due => continue,
+                Event::Overflown => {
+                    hedges.on_not_kept();
+                    continue;
+                }
+            };
+            let committed = self.request.committed();
+            // Its body was cut off when that became too large to be kept for all.
+            if committed.is_some_and(|number| number != ended.number) {
+                continue;
+            }
+            let failed = match FailedResponse::of(ended.outcome) {
+                Ok(response) => {
+                    ended.call.request.commit();
+                    return Ok(told(response, attempts, board));
+                }
+                Err(failed) => failed,
+            };
+            attempts.push(failed.describe(ended.number, ended.backend, board));
+            if self.is_over(&failed.error) {
+                return Err(failed.error.after_attempts(attempts, OVER));
+            }
+            if committed.is_some() {
+                return failed.result(attempts, Stop::NotKept);
+            }
+            let is_listed = policy.non_fatal_status_codes().contains(&failed.code());
+            let failure = failed.failure(is_listed);
+            if let Err(stop) = hedges.on_failure(failure, throttle, now()) {
+                return failed.result(attempts, stop);
+            }
+            last = Some(failed);
+        }
+    }
+
+    /// The next attempt. Beside others it needs a free stream at once; none if there is none.
+    fn start<'a>(
+        &mut self,
+        board: &'a Board,
+        tried: &Tried,
+        number: u32,
+        is_alone: bool,
+    ) -> Option<Running<'a>> {
+        let mut tried = tried.clone();
+        let slot = match is_alone {
+            true => None,
+            // A patient call is not failed, so nothing is lost by asking.
+            false => match try_admit(board, true, true, &mut self.request, &&mut tried) {
+                Ok(Admission::Now(slot)) => Some(slot),
+                Ok(Admission::Later { .. } | Admission::Failing) | Err(_) => return None,
+            },
+        };
+        let mut call = self.fork(number);
+        call.request.set_previous_attempts(number - 1);
+        Some(Box::pin(async move {
+            let outcome = match slot {
+                None => call.attempt(board, &mut tried).await,
+                Some(slot) => call.attempt_on(slot, board, &mut tried).await,
+            };
+            Ended {
+                number,
+                backend: tried.take_last(),
+                call,
+                outcome,
+            }
+        }))
+    }
+
+    /// One attempt that has its slot already.
+    async fn attempt_on(
+        &mut self,
+        slot: CallSlot,
+        board: &Board,
+        tried: &mut Tried,
+    ) -> Result<Response<ResponseBody>, Error> {
+        if slot.connection().has_rested() {
+            let_driver_read().await;
+        }
+        let mut tried = tried;
+        let slot = tried.on_slot(slot);
+        match slot.send(&mut self.request, &mut self.deadline).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                self.is_repeated(board, error)?;
+                self.attempt(board, tried).await
+            }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        board: &Board,
+        hedges: &Hedges,
+        running: &mut FuturesUnordered<Running<'_>>,
+        overflown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Event {
+        let until_due = hedges.due().map(|due| due.saturating_duration_since(now()));
+        let limit = match until_due {
+            Some(pause) => Some(self.deadline.limit_within(pause)),
+            None => self.deadline.limit(),
+        };
+        let event = async {
+            select! {
+                biased;
+                () = overflown => Event::Overflown,
+                Some(ended) = running.next() => Event::Ended(Box::new(ended)),
+                else => std::future::pending().await,
+            }
+        };
+        let waited = self
+            .deadline
+            .wait(|| limit, || board.runtime(), event)
+            .await;
+        waited.unwrap_or(Event::Due)
+    }
+}

@@ -1,0 +1,355 @@
+//! A call with a retry policy: one attempt after another (gRFC A6).
+//!
+//! What is decided is in [`attempts`](super::attempts). Here it is done: the pause, the next pick,
+//! and what is told of all that.
+
+use std::sync::{Arc, Mutex};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Body as _, Frame};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    admission::{AnyBackend, Preference},
+    attempts::{Failure, Pushback, Retries, Stop},
+    rules::AttemptRules,
+    run::Call,
+};
+use crate::{
+    error::{CallAttempts, Error, ErrorKind, FailedAttempt, sanitize_peer_text},
+    routing::{BackendId, Board, Candidates, Pick, RetryThrottle},
+    service_config::{AttemptPolicy, RetryPolicy},
+    transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
+    util::lock::lock,
+};
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// What a server says of the next attempt, in milliseconds.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Why there is no other attempt, where the policy is not asked.
+pub(super) const OVER: &str = "the call is over";
+
+impl Call {
+    /// Sends the request by its policy, if it has one, and tells the throttle how it ends.
+    pub(super) async fn run_attempts(
+        &mut self,
+        board: &Board,
+        rules: Box<AttemptRules>,
+    ) -> Result<Response<Body>, Error> {
+        let throttle = rules.throttle.as_deref();
+        let response = match rules.policy.as_deref() {
+            None => self.attempt(board, AnyBackend).await,
+            Some(AttemptPolicy::Retry(policy)) => self.retry(board, policy, throttle).await,
+            Some(AttemptPolicy::Hedging(policy)) => self.hedge(board, policy, throttle).await,
+        };
+        let (head, body) = response?.into_parts();
+        let body = self.bounded(body);
+        let body = match rules.throttle {
+            None => Body::new(body),
+            Some(throttle) if body.is_end_stream() => {
+                if status_of(&head.headers) == Code::Ok {
+                    throttle.on_success();
+                }
+                Body::new(body)
+            }
+            Some(throttle) => Body::new(ThrottledBody { body, throttle }),
+        };
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn retry(
+        &mut self,
+        board: &Board,
+        policy: &RetryPolicy,
+        throttle: Option<&RetryThrottle>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let settings = board.retries();
+        let mut retries = Retries::new(policy, settings.max_attempts, fastrand::u64(..));
+        let mut attempts = CallAttempts::default();
+        let mut tried = Tried::default();
+        self.request.set_previous_attempts(0);
+        // What is wrong with the request is so for every attempt.
+        self.request.prefetch().await?;
+        let mut held = Held::none(board.replay_budget());
+        let is_kept = self.request.keep(board.replay_budget(), &mut held);
+        loop {
+            let number = attempts.begin();
+            let outcome = self.attempt(board, &mut tried).await;
+            let failed = match FailedResponse::of(outcome) {
+                Ok(response) => {
+                    self.request.commit();
+                    return Ok(told(response, attempts, board));
+                }
+                Err(failed) => failed,
+            };
+            attempts.push(failed.describe(number, tried.take_last(), board));
+            if self.is_over(&failed.error) {
+                return Err(failed.error.after_attempts(attempts, OVER));
+            }
+            let is_kept = is_kept && self.request.is_replayable();
+            let next = match is_kept {
+                true => {
+                    let is_listed = policy.retryable_status_codes().contains(&failed.code());
+                    retries.on_failure(failed.failure(is_listed), throttle)
+                }
+                false => Err(Stop::NotKept),
+            };
+            let pause = match next {
+                Ok(pause) => pause,
+                Err(stop) => return failed.result(attempts, stop),
+            };
+            self.refused = true;
+            self.request.end_attempt();
+            self.request.set_previous_attempts(number);
+            if let Err(error) = self.pause(board, pause, number + 1).await {
+                return Err(error.after_attempts(attempts, OVER));
+            }
+        }
+    }
+
+    /// Waits before the next attempt, within the deadline and the life of the channel.
+    pub(super) async fn pause(
+        &mut self,
+        board: &Board,
+        pause: Duration,
+        next: u32,
+    ) -> Result<(), Error> {
+        let limit = self.deadline.limit_within(pause);
+        let closed = async {
+            let mut routing_changed = board.routing_changed();
+            while !matches!(board.routing().picker.peek(), Pick::Closed) {
+                // The board outlives this borrow, and with it the sender.
+                let _ = routing_changed.changed().await;
+            }
+        };
+        match self
+            .deadline
+            .wait(|| Some(limit), || board.runtime(), closed)
+            .await
+        {
+            Ok(()) => Err(board.closed()),
+            Err(limit) if self.is_out_of_time() => {
+                Err(limit.expired(&format!("for attempt {next}")))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether its own deadline has passed.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        let limit = self.deadline.limit();
+        limit.is_some_and(|limit| limit.at <= Instant::now())
+    }
+
+    /// Whether no other attempt could end better than with this error.
+    pub(super) fn is_over(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::DeadlineExceeded => self.is_out_of_time(),
+            ErrorKind::Unavailable | ErrorKind::Credentials | ErrorKind::CallFailed => {
+                self.request.body_has_failed()
+            }
+            ErrorKind::InvalidEndpoint
+            | ErrorKind::InvalidServiceConfig
+            | ErrorKind::InvalidOption
+            | ErrorKind::TooManyWaiting
+            | ErrorKind::Closed
+            | ErrorKind::InvalidRequest
+            | ErrorKind::MessageTooLarge => true,
+        }
+    }
+}
+
+/// The response, with the attempts before it where that is asked for.
+pub(super) fn told(
+    mut response: Response<ResponseBody>,
+    attempts: CallAttempts,
+    board: &Board,
+) -> Response<ResponseBody> {
+    if board.retries().tells_attempts {
+        response.extensions_mut().insert(attempts);
+    }
+    response
+}
+
+/// The status in headers that are all there is, or in trailers.
+fn status_of(headers: &HeaderMap) -> Code {
+    let status = headers.get(GRPC_STATUS);
+    status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// How an attempt failed that nothing has committed.
+pub(super) struct FailedResponse {
+    pub(super) error: Error,
+    /// The server's own word, in headers that are all there is.
+    response: Option<Response<ResponseBody>>,
+    pushback: Pushback,
+}
+
+impl FailedResponse {
+    /// The response, unless its headers say that the attempt failed, and are all there is.
+    pub(super) fn of(
+        outcome: Result<Response<ResponseBody>, Error>,
+    ) -> Result<Response<ResponseBody>, Self> {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                return Err(Self {
+                    error,
+                    response: None,
+                    pushback: Pushback::Unsaid,
+                });
+            }
+        };
+        let headers = response.headers();
+        if !response.body().is_end_stream() || status_of(headers) == Code::Ok {
+            return Ok(response);
+        }
+        let status = Status::from_header_map(headers);
+        let status = status.unwrap_or_else(|| Status::unknown("a response without a status"));
+        let pushback = headers.get_all(PUSHBACK).iter();
+        Err(Self {
+            error: Error::with_status(ErrorKind::CallFailed, status).after_sending(false),
+            pushback: Pushback::of(pushback.map(|value| value.as_bytes())),
+            response: Some(response),
+        })
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.error.code()
+    }
+
+    pub(super) fn failure(&self, is_listed: bool) -> Failure {
+        Failure {
+            is_listed,
+            pushback: self.pushback,
+        }
+    }
+
+    /// What is told of it, with the backend it had.
+    pub(super) fn describe(
+        &self,
+        number: u32,
+        backend: Option<u64>,
+        board: &Board,
+    ) -> FailedAttempt {
+        let backend = backend.and_then(|id| {
+            let status = &board.routing().status;
+            let mut backends = status.backends().iter();
+            let backend = backends.find(|backend| backend.id() == BackendId(id))?;
+            Some(Arc::from(backend.label()))
+        });
+        let error = &self.error;
+        let message = sanitize_peer_text(error.message()).into_owned();
+        FailedAttempt::new(
+            number,
+            backend,
+            error.code(),
+            message,
+            error.may_have_been_sent(),
+        )
+    }
+
+    /// What the call ends with, if this was its last attempt. A single one is handed on as it is.
+    pub(super) fn result(
+        self,
+        attempts: CallAttempts,
+        stop: Stop,
+    ) -> Result<Response<ResponseBody>, Error> {
+        match self.response {
+            Some(response) if attempts.made() == 1 => Ok(response),
+            _ => Err(self.error.after_attempts(attempts, stop.text())),
+        }
+    }
+}
+
+impl Stop {
+    /// Why there is no other attempt, in the text of a call that failed.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Unlisted => "the policy does not list the last code",
+            Self::Pushback => "the server wants no more",
+            Self::Throttled => "more are throttled",
+            Self::Exhausted => "no more are allowed",
+            Self::NotKept => "the request is too large to be kept for more",
+        }
+    }
+}
+
+/// Backends that have had an attempt of this call come after all others.
+#[derive(Clone, Default)]
+pub(super) struct Tried {
+    /// Of all attempts of the call.
+    backends: Arc<Mutex<Vec<u64>>>,
+    /// Of this attempt.
+    last: Option<u64>,
+}
+
+impl Tried {
+    /// The backend that the attempt was sent to last.
+    pub(super) fn take_last(&mut self) -> Option<u64> {
+        self.last.take()
+    }
+}
+
+impl Preference for &mut Tried {
+    fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
+        let tried = lock(&self.backends);
+        if tried.is_empty() {
+            return AnyBackend.admit(candidates);
+        }
+        let round = candidates.round();
+        let is_new = |group: &&ConnectionGroup| !tried.contains(&group.first().backend());
+        let (new, old): (Vec<_>, Vec<_>) = candidates.partition(is_new);
+        new.into_iter()
+            .chain(old)
+            .find_map(|group| group.admit(round))
+    }
+
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
+        let backend = slot.connection().backend();
+        self.last = Some(backend);
+        let mut tried = lock(&self.backends);
+        if !tried.contains(&backend) {
+            tried.push(backend);
+        }
+        slot
+    }
+}
+
+/// Tells the throttle when a response ends with OK.
+struct ThrottledBody {
+    body: ResponseBody,
+    throttle: Arc<RetryThrottle>,
+}
+
+impl http_body::Body for ThrottledBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+            && status_of(trailers) == Code::Ok
+        {
+            self.throttle.on_success();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
