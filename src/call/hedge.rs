@@ -73,7 +73,7 @@ impl Call {
         }
         let mut overflown = pin!(self.request.overflown().fuse());
         let mut running = FuturesUnordered::new();
-        let mut last: Option<FailedResponse> = None;
+        let mut last: Option<Box<FailedResponse>> = None;
         loop {
             while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(throttle) {
                 match self.start(board, &tried, attempts.made() + 1, running.is_empty()) {

@@ -198,15 +198,15 @@ impl FailedResponse {
     /// The response, unless its headers say that the attempt failed, and are all there is.
     pub(super) fn of(
         outcome: Result<Response<ResponseBody>, Error>,
-    ) -> Result<Response<ResponseBody>, Self> {
+    ) -> Result<Response<ResponseBody>, Box<Self>> {
         let response = match outcome {
             Ok(response) => response,
             Err(error) => {
-                return Err(Self {
+                return Err(Box::new(Self {
                     error,
                     response: None,
                     pushback: Pushback::Unsaid,
-                });
+                }));
             }
         };
         let headers = response.headers();
@@ -216,11 +216,11 @@ impl FailedResponse {
         let status = Status::from_header_map(headers);
         let status = status.unwrap_or_else(|| Status::unknown("a response without a status"));
         let pushback = headers.get_all(PUSHBACK).iter();
-        Err(Self {
+        Err(Box::new(Self {
             error: Error::with_status(ErrorKind::CallFailed, status).after_sending(false),
             pushback: Pushback::of(pushback.map(|value| value.as_bytes())),
             response: Some(response),
-        })
+        }))
     }
 
     pub(super) fn code(&self) -> Code {
