@@ -5,10 +5,11 @@
 //! name=A greeter=127.0.0.1:50051 admin=127.0.0.1:8081
 //!
 //! $ curl -X POST 127.0.0.1:8081/not_serving
-//! "" and demo.v1.Greeter: NotServing
+//! "" and demo.v1.Greeter: NOT_SERVING
 //! ```
 //!
-//! Run two of them beside `--example client`, and flip away.
+//! Run two of them beside `--example client`, and flip away. Ctrl-C or SIGTERM drains one: its
+//! clients hear NOT_SERVING and choose the other, and no call fails.
 
 mod common;
 
@@ -23,7 +24,11 @@ use common::{
     arguments::{Misuse, exit_code, parse},
     backend::{self, Control, GREETER, GreeterService},
 };
-use tonic_health::ServingStatus::{NotServing, Serving};
+use grpc_health_service::{
+    ServingStatus::{NotServing, Serving},
+    stop_signal,
+};
+use tokio::sync::oneshot;
 
 const USAGE: &str = "usage: server ADDR ADMIN_ADDR [NAME]
 
@@ -34,7 +39,9 @@ const USAGE: &str = "usage: server ADDR ADMIN_ADDR [NAME]
 ";
 const PATHS: &str = "POST /serving      ?service=NAME, by default both \"\" and demo.v1.Greeter
 POST /not_serving  the same
-POST /shutdown     GOAWAY, then exit when the calls in flight have ended
+POST /shutdown     drains and exits, as at Ctrl-C and SIGTERM
+GET  /healthz      200 while the process runs
+GET  /readyz       ?service=NAME, by default the server as a whole: 200 if SERVING, else 503
 ";
 
 #[tokio::main]
@@ -56,12 +63,25 @@ async fn run(arguments: &[String]) -> Result<()> {
     let name = name.cloned().unwrap_or_else(|| address.to_string());
     println!("name={name} greeter={address} admin={admin}");
 
-    let control = Control::new().await;
-    let (told, stop) = (control.clone(), control.clone());
-    let admin = Router::new().fallback(move |method, uri| obey(told, method, uri));
-    let http =
-        axum::serve(http, admin).with_graceful_shutdown(async move { stop.shutting_down().await });
-    let grpc = backend::serve(grpc, GreeterService::new(name), &control);
+    let control = Control::new();
+    let (told, stopped) = (control.clone(), control.clone());
+    let signal = stop_signal()?;
+    tokio::spawn(async move {
+        signal.await;
+        stopped.shut_down();
+    });
+    let admin = Router::new()
+        .route_service("/healthz", control.health().http_probes())
+        .route_service("/readyz", control.health().http_probes())
+        .fallback(move |method, uri| obey(told, method, uri));
+    // Probes are answered until the drain is over.
+    let (end, ended) = oneshot::channel::<()>();
+    let http = axum::serve(http, admin).with_graceful_shutdown(async { drop(ended.await) });
+    let grpc = async {
+        let served = backend::serve(grpc, GreeterService::new(name), &control).await;
+        drop(end);
+        served
+    };
     tokio::try_join!(grpc, async { Ok(http.await?) })?;
     Ok(())
 }
@@ -84,7 +104,7 @@ async fn obey(control: Control, method: Method, uri: Uri) -> (StatusCode, String
         _ => return (StatusCode::NOT_FOUND, PATHS.to_owned()),
     };
     let service = service.flatten();
-    control.set(service, status).await;
+    control.set(service, status);
     let which = service.map_or(format!("\"\" and {GREETER}"), str::to_owned);
     (StatusCode::OK, format!("{which}: {status}\n"))
 }

@@ -25,10 +25,10 @@ use common::{
     backend::{self, GREETER, GreeterService},
     greeter::{HelloRequest, greeter_client::GreeterClient},
 };
+use grpc_health_service::ServingStatus::{NotServing, Serving};
 use http::{Request, Response};
 use tokio::task::JoinSet;
 use tonic::{Status, body::Body};
-use tonic_health::ServingStatus::{NotServing, Serving};
 use tonic_health_channel::{Channel, ConnectivityState::Ready, discover};
 use tower::{ServiceExt, balance::p2c::Balance, buffer::Buffer, util::BoxCloneService};
 
@@ -67,7 +67,7 @@ async fn main() -> Result<()> {
     until_healthy(&channel, 3).await;
     show("all are healthy", &spread(&balanced).await?);
 
-    a_control.set(None, NotServing).await;
+    a_control.set(None, NotServing);
     until_healthy(&channel, 2).await;
     let answered = spread(&balanced).await?;
     show("A says NOT_SERVING", &answered);
@@ -75,7 +75,7 @@ async fn main() -> Result<()> {
         return Err("an unhealthy backend got a call".into());
     }
 
-    a_control.set(None, Serving).await;
+    a_control.set(None, Serving);
     until_healthy(&channel, 3).await;
     show("A says SERVING again", &spread(&balanced).await?);
     Ok(())

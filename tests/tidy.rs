@@ -461,6 +461,7 @@ fn tests_do_not_sleep_to_wait() {
     let mut complaints = Vec::new();
     let folders = [
         "tests/it",
+        "tests/rolling",
         "crates/grpc-health/tests",
         "crates/health-service/tests",
         "crates/testing/tests",

@@ -7,15 +7,11 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{net::TcpListener, sync::watch};
+use grpc_health_service::{DrainOptions, HealthHandle, HealthService, ServingStatus};
+use tokio::{net::TcpListener, select, sync::watch};
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Server, server::TcpIncoming},
-};
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
 };
 
 use super::{
@@ -29,47 +25,52 @@ use super::{
 /// The service whose health clients ask for.
 pub(crate) const GREETER: &str = "demo.v1.Greeter";
 
-/// How long calls in flight, and clients that ignore a GOAWAY, may take.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// What a backend can be told while it serves. Clones tell the same backend.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
-    health: HealthReporter,
+    health: HealthHandle,
+    service: HealthService,
     stop: watch::Sender<bool>,
 }
 
 impl Control {
     /// Of a backend on which the whole server (`""`) and the greeter are SERVING.
-    pub(crate) async fn new() -> Self {
-        let control = Self {
-            health: HealthReporter::new(),
+    pub(crate) fn new() -> Self {
+        let (health, service) = HealthService::new();
+        health.set(GREETER, ServingStatus::Serving);
+        Self {
+            health,
+            service,
             stop: watch::Sender::new(false),
-        };
-        control.set(None, ServingStatus::Serving).await;
-        control
+        }
+    }
+
+    pub(crate) fn health(&self) -> &HealthHandle {
+        &self.health
     }
 
     /// Sets the health of `service`; without one, of the whole server and of the
     /// greeter.
-    pub(crate) async fn set(&self, service: Option<&str>, status: ServingStatus) {
-        let services = match service {
-            Some(service) => vec![service],
-            None => vec!["", GREETER],
-        };
-        for service in services {
-            self.health.set_service_status(service, status).await;
+    pub(crate) fn set(&self, service: Option<&str>, status: ServingStatus) {
+        match service {
+            Some(service) => self.health.set(service, status),
+            None => self.health.set_each(["", GREETER], status),
         }
     }
 
-    /// GOAWAY to every client; what is in flight may end.
+    /// The server drains: clients hear NOT_SERVING, then it stops.
     pub(crate) fn shut_down(&self) {
         self.stop.send_replace(true);
     }
 
-    pub(crate) async fn shutting_down(&self) {
-        // The sender is `self`, so there is always one.
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    fn shutting_down(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // If each `Control` is gone, the backend serves as long as its runtime.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -80,29 +81,26 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
         .map_err(|error| format!("cannot listen on {address}: {error}").into())
 }
 
-/// Serves until `control` is told to shut down and the last call has ended.
+/// Serves until `control` is told to shut down, and then drains.
+///
+/// # Errors
+///
+/// The server fails, or calls are still open after the time that they have for their end.
 pub(crate) async fn serve(
     listener: TcpListener,
     greeter: GreeterService,
     control: &Control,
 ) -> Result<()> {
-    let health = HealthService::from_health_reporter(control.health.clone());
+    let stop = control.shutting_down();
+    let drain = control.health.drain_on(stop, DrainOptions::default());
+    let cut_off = drain.cut_off();
     let server = Server::builder()
-        .add_service(HealthServer::new(health))
+        .add_service(control.service.clone())
         .add_service(GreeterServer::new(greeter))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            control.shutting_down(),
-        );
-    let out_of_patience = async {
-        control.shutting_down().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain);
+    select! {
         ended = server => Ok(ended?),
-        () = out_of_patience => {
-            Err(format!("calls were still open {DRAIN:?} after the shutdown began").into())
-        }
+        () = cut_off => Err("open calls were cut off".into()),
     }
 }
 
@@ -110,7 +108,7 @@ pub(crate) async fn serve(
 pub(crate) async fn start(greeter: GreeterService) -> Result<(String, Control)> {
     let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let uri = format!("http://{}", listener.local_addr()?);
-    let control = Control::new().await;
+    let control = Control::new();
     let told = control.clone();
     tokio::spawn(async move { serve(listener, greeter, &told).await });
     Ok((uri, control))

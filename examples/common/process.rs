@@ -11,12 +11,12 @@
 
 use std::{fmt, net::SocketAddr, process::Stdio, time::Duration};
 
+use grpc_health_service::ServingStatus;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
-use tonic_health::ServingStatus;
 
 use super::{
     Result,
@@ -46,7 +46,7 @@ pub(crate) fn role() -> Result<Option<(String, SocketAddr)>> {
 pub(crate) async fn be_backend(name: String, address: SocketAddr, takes: Duration) -> Result<()> {
     let listener = backend::listen(address).await?;
     println!("{}", listener.local_addr()?);
-    let control = Control::new().await;
+    let control = Control::new();
     let greeter = GreeterService::new(name).takes(takes);
     tokio::select! {
         served = backend::serve(listener, greeter, &control) => served,
@@ -59,8 +59,8 @@ async fn obey(control: &Control) -> Result<()> {
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     while let Some(order) = orders.next_line().await? {
         match order.as_str() {
-            "serving" => control.set(None, ServingStatus::Serving).await,
-            "not_serving" => control.set(None, ServingStatus::NotServing).await,
+            "serving" => control.set(None, ServingStatus::Serving),
+            "not_serving" => control.set(None, ServingStatus::NotServing),
             other => return Err(format!("the parent said `{other}`").into()),
         }
     }

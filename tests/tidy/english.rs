@@ -16,7 +16,7 @@ use super::{
 };
 
 /// They keep the rules, as the READMEs of the member crates do.
-const PLAIN_PAGES: [&str; 2] = ["CONTRIBUTING.md", "fuzz/README.md"];
+const PLAIN_PAGES: [&str; 3] = ["CONTRIBUTING.md", "docs/draining.md", "fuzz/README.md"];
 
 const RECORD: &str = "tests/tidy/english.txt";
 

@@ -63,6 +63,25 @@ impl DrainOptions {
         self.calls_timeout = timeout;
         self
     }
+
+    /// The longest time from the signal until [`Drain::cut_off`] is ready: the sum of all times.
+    ///
+    /// The process has to live longer. In Kubernetes `terminationGracePeriodSeconds` is this
+    /// time, that of a `preStop` hook, and a margin for the start and the end of the drain.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use grpc_health_service::DrainOptions;
+    ///
+    /// let options = DrainOptions::default().linger(Duration::from_secs(10));
+    /// assert_eq!(options.longest(), Duration::from_secs(5 + 10 + 20));
+    /// ```
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let drain = self.watchers_timeout.saturating_add(self.linger);
+        drain.saturating_add(self.calls_timeout)
+    }
 }
 
 /// How a drain went.

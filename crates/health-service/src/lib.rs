@@ -62,6 +62,10 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(all(doctest, feature = "signal"))]
+#[doc = include_str!("../../../docs/draining.md")]
+struct Guide;
+
 mod check;
 mod codec;
 mod drain;

@@ -8,6 +8,7 @@
 mod calls;
 mod check;
 mod drain;
+mod guide;
 mod http_probes;
 mod in_memory;
 mod limits;
