@@ -128,7 +128,17 @@ pub(crate) async fn connect_ours_with(
     connections: usize,
     options: impl Fn(Endpoint) -> Endpoint,
 ) -> Result<Channel> {
-    let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}}}"#);
+    connect_ours_by("", uris, connections, options).await
+}
+
+/// The same with this besides health checks in the service config.
+pub(crate) async fn connect_ours_by(
+    more: &str,
+    uris: &[String],
+    connections: usize,
+    options: impl Fn(Endpoint) -> Endpoint,
+) -> Result<Channel> {
+    let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}{more}}}"#);
     let endpoints = uris.iter().cloned().map(Endpoint::from_shared);
     let endpoints = endpoints.collect::<std::result::Result<Vec<_>, _>>()?;
     let ours = Channel::balance(discover::list(endpoints.into_iter().map(options))?)

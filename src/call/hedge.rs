@@ -101,7 +101,7 @@ impl Call {
                 continue;
             }
             let event = self.next_event(board, &hedges, &mut running, overflown.as_mut());
-            let ended = match event.await {
+            let mut ended = match event.await {
                 Event::Ended(ended) => ended,
                 Event::Due => continue,
                 Event::Overflown => {
@@ -121,6 +121,7 @@ impl Call {
                 }
                 Err(failed) => failed,
             };
+            ended.call.request.end_attempt();
             attempts.push(failed.describe(ended.number, ended.backend, board));
             if self.is_over(&failed.error) {
                 return Err(failed.error.after_attempts(attempts, OVER));
