@@ -28,8 +28,9 @@
 //! | `Watch` | the status at once, then each change; SERVICE_UNKNOWN for a name without a status, whose stream stays open |
 //! | `List` | all names with their status; RESOURCE_EXHAUSTED above 100 names |
 //!
-//! A name of more than 200 bytes fails with INVALID_ARGUMENT. A `Watch` above
-//! [`HealthOptions::max_watchers`] fails with RESOURCE_EXHAUSTED.
+//! A name of more than 200 bytes fails with INVALID_ARGUMENT, and a request of more than 4 KiB
+//! with OUT_OF_RANGE. A `Watch` above [`HealthOptions::max_watchers`] fails with
+//! RESOURCE_EXHAUSTED.
 //!
 //! # Stopping
 //!

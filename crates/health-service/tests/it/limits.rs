@@ -35,6 +35,20 @@ async fn a_name_of_more_than_200_bytes_is_an_invalid_argument() {
 }
 
 #[tokio::test]
+async fn a_request_of_more_than_4_kib_is_out_of_range() {
+    let (health, service) = HealthService::new();
+    let client = serve(service).await;
+    // 3 bytes are the field and its length.
+    let longest = "x".repeat(4 * 1024 - 3);
+    let refused = check(&client, &longest).await.expect_err("too long");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let too_long = format!("{longest}x");
+    let refused = watch(&client, &too_long).await.expect_err("too long");
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert_eq!(health.watchers(), 0);
+}
+
+#[tokio::test]
 async fn a_watch_above_the_limit_is_resource_exhausted() {
     let (health, service) = HealthService::with_options(HealthOptions::default().max_watchers(2));
     let client = serve(service).await;
