@@ -1,6 +1,6 @@
 //! A periodic probe of a dependency, which decides a status.
 
-use std::{num::NonZeroU32, panic::AssertUnwindSafe, time::Duration};
+use std::{error::Error, fmt, num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -8,7 +8,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{handle::HealthHandle, thresholds::Thresholds};
+use crate::{
+    handle::HealthHandle,
+    registry::{CheckTicket, HasCheck, Registry},
+    shared::Shared,
+    status::ServingStatus,
+    thresholds::Thresholds,
+};
 
 /// How often a check probes, and how many results decide.
 ///
@@ -100,25 +106,30 @@ impl HealthHandle {
     /// error, a panic and a timeout count as failed. The check stops when its guard is dropped,
     /// and the last status stays.
     ///
-    /// Each result sets the status. A name with 2 checks flips between their results, so probe
+    /// Each result sets the status. A second check of the name would overwrite it, so probe
     /// several dependencies in 1 function.
     ///
     /// ```
     /// use grpc_health_service::{CheckOptions, HealthService, ServingStatus};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (health, _service) = HealthService::new();
     /// let check = health.check("orders", CheckOptions::default(), async || {
     ///     // Ask the database here.
     ///     Ok::<_, std::io::Error>(())
-    /// });
+    /// })?;
     /// # tokio::task::yield_now().await;
     /// # tokio::task::yield_now().await;
     /// assert_eq!(health.status("orders"), Some(ServingStatus::Serving));
     /// drop(check);
+    /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The name has a check whose guard is not dropped yet.
     ///
     /// # Panics
     ///
@@ -128,25 +139,47 @@ impl HealthHandle {
         name: impl Into<String>,
         options: CheckOptions,
         probe: F,
-    ) -> Check
+    ) -> Result<Check, AlreadyChecked>
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: 'static,
     {
-        let (health, name) = (self.clone(), name.into());
+        let name = name.into();
+        let ticket = match self.shared.begin_check(&name) {
+            Ok(ticket) => ticket,
+            Err(HasCheck) => return Err(AlreadyChecked { service: name }),
+        };
         let thresholds = Thresholds::new(options.up_after, options.down_after);
-        health.set(&name, thresholds.status());
-        let task = tokio::spawn(run(health, name, options, thresholds, probe));
-        Check {
+        let target = Target {
+            shared: Arc::clone(&self.shared),
+            ticket,
+        };
+        target.set(thresholds.status());
+        let task = tokio::spawn(run(target.clone(), options, thresholds, probe));
+        Ok(Check {
             task: task.abort_handle(),
-        }
+            target,
+        })
+    }
+}
+
+/// The status that a check sets.
+#[derive(Clone, Debug)]
+struct Target {
+    shared: Arc<Shared>,
+    ticket: CheckTicket,
+}
+
+impl Target {
+    fn set(&self, status: ServingStatus) {
+        let change = |registry: &mut Registry<_>| registry.on_check_result(self.ticket, status);
+        self.shared.update(change);
     }
 }
 
 async fn run<F, Fut, E>(
-    health: HealthHandle,
-    name: String,
+    target: Target,
     options: CheckOptions,
     mut thresholds: Thresholds,
     mut probe: F,
@@ -160,7 +193,7 @@ async fn run<F, Fut, E>(
         let result = timeout(options.timeout, attempt).await;
         let succeeded = matches!(result, Ok(Ok(true)));
         // An equal status wakes no watcher, and after `resume` it is right again.
-        health.set(&name, thresholds.on_result(succeeded));
+        target.set(thresholds.on_result(succeeded));
         sleep(options.pause()).await;
     }
 }
@@ -170,10 +203,26 @@ async fn run<F, Fut, E>(
 #[must_use = "the check stops when its guard is dropped"]
 pub struct Check {
     task: AbortHandle,
+    target: Target,
 }
 
 impl Drop for Check {
     fn drop(&mut self) {
         self.task.abort();
+        self.target.shared.end_check(self.target.ticket);
     }
 }
+
+/// The error of a second [`HealthHandle::check`] of the same service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlreadyChecked {
+    service: String,
+}
+
+impl fmt::Display for AlreadyChecked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the service {:?} already has a check", self.service)
+    }
+}
+
+impl Error for AlreadyChecked {}

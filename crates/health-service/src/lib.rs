@@ -80,7 +80,7 @@ mod thresholds;
 mod watch;
 mod wire;
 
-pub use check::{Check, CheckOptions};
+pub use check::{AlreadyChecked, Check, CheckOptions};
 pub use drain::{Drain, DrainOptions, Drained};
 pub use handle::HealthHandle;
 pub use http_probes::HttpProbes;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::registry::{Next, Registry, Ticket};
+use crate::registry::{CheckTicket, HasCheck, Next, Registry, Ticket};
 
 pub(crate) struct Shared {
     registry: Mutex<Registry<Waker>>,
@@ -44,6 +44,14 @@ impl Shared {
     pub(crate) fn update(&self, change: impl FnOnce(&mut Registry<Waker>) -> Vec<Waker>) {
         let woken = change(&mut self.lock());
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn begin_check(&self, name: &str) -> Result<CheckTicket, HasCheck> {
+        self.lock().on_check(name)
+    }
+
+    pub(crate) fn end_check(&self, ticket: CheckTicket) {
+        self.lock().on_check_end(ticket);
     }
 
     pub(crate) fn watch(&self, name: &str) -> Result<Ticket, crate::registry::TooManyWatchers> {
