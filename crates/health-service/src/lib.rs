@@ -59,6 +59,22 @@
 //!
 //! [`grpc.health.v1`]: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
+/// The descriptor of `grpc/health/v1/health.proto`, as an encoded `FileDescriptorSet`.
+///
+/// `tonic-reflection` takes it, so that `grpcurl` and other tools can call the service without
+/// its file:
+///
+/// ```no_run
+/// # fn reflect() -> Result<(), tonic_reflection::server::Error> {
+/// let reflection = tonic_reflection::server::Builder::configure()
+///     .register_encoded_file_descriptor_set(grpc_health_service::FILE_DESCRIPTOR_SET)
+///     .build_v1()?;
+/// # drop(reflection);
+/// # Ok(())
+/// # }
+/// ```
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("pb/grpc.health.v1.bin");
+
 #[cfg(all(doctest, feature = "signal"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

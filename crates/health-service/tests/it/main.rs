@@ -12,4 +12,5 @@ mod http_probes;
 mod in_memory;
 mod limits;
 mod protocol;
+mod reflection;
 mod server;
