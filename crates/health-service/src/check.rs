@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     handle::HealthHandle,
+    log::CheckLog,
     registry::{CheckTicket, HasCheck, Registry},
     shared::Shared,
     status::ServingStatus,
@@ -106,6 +107,9 @@ impl HealthHandle {
     /// error, a panic and a timeout count as failed. The check stops when its guard is dropped,
     /// and the last status stays.
     ///
+    /// A check that begins to fail is logged at WARN with its error, and a check that succeeds
+    /// again at INFO. Above 60 lines a minute they are at DEBUG.
+    ///
     /// Each result sets the status. A second check of the name would overwrite it, so probe
     /// several dependencies in 1 function.
     ///
@@ -143,7 +147,7 @@ impl HealthHandle {
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: 'static,
+        E: fmt::Display + 'static,
     {
         let name = name.into();
         let ticket = match self.shared.begin_check(&name) {
@@ -156,7 +160,8 @@ impl HealthHandle {
             ticket,
         };
         target.set(thresholds.status());
-        let task = tokio::spawn(run(target.clone(), options, thresholds, probe));
+        let log = CheckLog::new(name);
+        let task = tokio::spawn(run(target.clone(), options, thresholds, log, probe));
         Ok(Check {
             task: task.abort_handle(),
             target,
@@ -182,18 +187,27 @@ async fn run<F, Fut, E>(
     target: Target,
     options: CheckOptions,
     mut thresholds: Thresholds,
+    mut log: CheckLog,
     mut probe: F,
 ) where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), E>>,
+    E: fmt::Display,
 {
     loop {
         // A panic is in the log of the panic hook, and the next probe is a new future.
-        let attempt = AssertUnwindSafe(async { probe().await.is_ok() }).catch_unwind();
-        let result = timeout(options.timeout, attempt).await;
-        let succeeded = matches!(result, Ok(Ok(true)));
+        let attempt = async { probe().await.map_err(|error| error.to_string()) };
+        let attempt = AssertUnwindSafe(attempt).catch_unwind();
+        let result = match timeout(options.timeout, attempt).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err("the probe panicked".to_owned()),
+            Err(_) => Err(format!("no answer within {:?}", options.timeout)),
+        };
+        let before = thresholds.status();
+        let after = thresholds.on_result(result.is_ok());
         // An equal status wakes no watcher, and after `resume` it is right again.
-        target.set(thresholds.on_result(succeeded));
+        target.set(after);
+        log.on_result(&result, before, after);
         sleep(options.pause()).await;
     }
 }

@@ -84,6 +84,8 @@ mod codec;
 mod drain;
 mod handle;
 mod http_probes;
+mod log;
+mod log_budget;
 mod options;
 mod pb;
 mod registry;

@@ -40,6 +40,8 @@ pub(crate) struct Registry<W> {
     untold: usize,
     /// All checks that have begun.
     checks: u64,
+    /// All changes of statuses.
+    changes: usize,
 }
 
 /// It exists while it has a status, a watcher or a check.
@@ -124,6 +126,7 @@ impl<W> Registry<W> {
             max_watchers,
             untold: 0,
             checks: 0,
+            changes: 0,
         };
         let server = registry.id("");
         registry.names[server].status = Some(ServingStatus::Serving);
@@ -317,6 +320,11 @@ impl<W> Registry<W> {
         }
     }
 
+    /// All changes of statuses so far.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+
     /// The open `Watch` streams.
     pub(crate) fn watchers(&self) -> usize {
         self.watchers
@@ -347,6 +355,7 @@ impl<W> Registry<W> {
         if mem::replace(&mut name.status, status) == status {
             return Vec::new();
         }
+        self.changes += 1;
         let watchers = name.watchers.iter_mut();
         watchers.filter_map(|(_, it)| it.waker.take()).collect()
     }

@@ -11,6 +11,7 @@ mod drain;
 mod http_probes;
 mod in_memory;
 mod limits;
+mod log;
 mod protocol;
 mod reflection;
 mod server;
