@@ -5,7 +5,8 @@
 //!
 //! - `with_server/`: the greeter, client and server, for examples and benches; and the health
 //!   server alone, whose messages are those of `crate::health`;
-//! - `server/`, the health server alone, for the crate `grpc-health-service`;
+//! - `server/`, the health server alone and the descriptors of its file, for the crate
+//!   `grpc-health-service`;
 //! - beside them the health client alone, which `tests/generated.rs` compares with the one in
 //!   `src/pb/`.
 
@@ -52,6 +53,10 @@ mod generate {
             .codec_path("crate::codec::SmallCodec")
             .out_dir(&server)
             .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
+        let descriptors = protox::Compiler::new(["proto"])?
+            .open_file(HEALTH)?
+            .encode_file_descriptor_set();
+        fs::write(server.join("grpc.health.v1.bin"), descriptors)?;
         Ok(())
     }
 }

@@ -96,6 +96,11 @@ fn service_configs_hold_what_their_text_says() {
 }
 
 #[test]
+fn a_health_request_has_the_answer_of_its_name() {
+    replay("health_request", fuzz::health_request::check);
+}
+
+#[test]
 fn a_backend_is_ready_only_if_its_answer_says_so() {
     replay("health_response", fuzz::health_response::check);
 }

@@ -9,26 +9,30 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&str, &str); 5] = [
+const GENERATED: [(&[u8], &str); 6] = [
     (
-        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "src/pb/grpc.health.v1.rs",
     ),
     (
-        include_str!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "crates/grpc-health/src/pb/grpc.health.v1.rs",
     ),
     (
-        include_str!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),
         "crates/testing/src/pb/demo.v1.rs",
     ),
     (
-        include_str!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
         "crates/testing/src/pb/grpc.health.v1.rs",
     ),
     (
-        include_str!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs")),
+        include_bytes!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs")),
         "crates/health-service/src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_bytes!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.bin")),
+        "crates/health-service/src/pb/grpc.health.v1.bin",
     ),
 ];
 
@@ -42,7 +46,7 @@ fn generated_code_is_up_to_date() {
         }
         let checked_in = fs::read(&file).unwrap_or_default();
         assert!(
-            checked_in == fresh.as_bytes(),
+            checked_in == fresh,
             "{path} is not what `build.rs` makes of `proto/`. This renews it:\n\
              UPDATE_GENERATED=1 cargo test --test generated"
         );

@@ -8,6 +8,7 @@
     reason = "public for the targets, and in the tests a module of theirs"
 )]
 
+pub mod health_request;
 pub mod health_response;
 pub mod http2_driver;
 pub mod service_config;

@@ -1,6 +1,6 @@
 //! A periodic probe of a dependency, which decides a status.
 
-use std::{num::NonZeroU32, panic::AssertUnwindSafe, time::Duration};
+use std::{error::Error, fmt, num::NonZeroU32, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -8,7 +8,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{handle::HealthHandle, thresholds::Thresholds};
+use crate::{
+    handle::HealthHandle,
+    log::CheckLog,
+    registry::{CheckTicket, HasCheck, Registry},
+    shared::Shared,
+    status::ServingStatus,
+    thresholds::Thresholds,
+};
 
 /// How often a check probes, and how many results decide.
 ///
@@ -100,25 +107,33 @@ impl HealthHandle {
     /// error, a panic and a timeout count as failed. The check stops when its guard is dropped,
     /// and the last status stays.
     ///
-    /// Each result sets the status. A name with 2 checks flips between their results, so probe
+    /// A check that begins to fail is logged at WARN with its error, and a check that succeeds
+    /// again at INFO. Above 60 lines a minute they are at DEBUG.
+    ///
+    /// Each result sets the status. A second check of the name would overwrite it, so probe
     /// several dependencies in 1 function.
     ///
     /// ```
     /// use grpc_health_service::{CheckOptions, HealthService, ServingStatus};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (health, _service) = HealthService::new();
     /// let check = health.check("orders", CheckOptions::default(), async || {
     ///     // Ask the database here.
     ///     Ok::<_, std::io::Error>(())
-    /// });
+    /// })?;
     /// # tokio::task::yield_now().await;
     /// # tokio::task::yield_now().await;
     /// assert_eq!(health.status("orders"), Some(ServingStatus::Serving));
     /// drop(check);
+    /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// The name has a check whose guard is not dropped yet.
     ///
     /// # Panics
     ///
@@ -128,39 +143,71 @@ impl HealthHandle {
         name: impl Into<String>,
         options: CheckOptions,
         probe: F,
-    ) -> Check
+    ) -> Result<Check, AlreadyChecked>
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: 'static,
+        E: fmt::Display + 'static,
     {
-        let (health, name) = (self.clone(), name.into());
+        let name = name.into();
+        let ticket = match self.shared.begin_check(&name) {
+            Ok(ticket) => ticket,
+            Err(HasCheck) => return Err(AlreadyChecked { service: name }),
+        };
         let thresholds = Thresholds::new(options.up_after, options.down_after);
-        health.set(&name, thresholds.status());
-        let task = tokio::spawn(run(health, name, options, thresholds, probe));
-        Check {
+        let target = Target {
+            shared: Arc::clone(&self.shared),
+            ticket,
+        };
+        target.set(thresholds.status());
+        let log = CheckLog::new(name);
+        let task = tokio::spawn(run(target.clone(), options, thresholds, log, probe));
+        Ok(Check {
             task: task.abort_handle(),
-        }
+            target,
+        })
+    }
+}
+
+/// The status that a check sets.
+#[derive(Clone, Debug)]
+struct Target {
+    shared: Arc<Shared>,
+    ticket: CheckTicket,
+}
+
+impl Target {
+    fn set(&self, status: ServingStatus) {
+        let change = |registry: &mut Registry<_>| registry.on_check_result(self.ticket, status);
+        self.shared.update(change);
     }
 }
 
 async fn run<F, Fut, E>(
-    health: HealthHandle,
-    name: String,
+    target: Target,
     options: CheckOptions,
     mut thresholds: Thresholds,
+    mut log: CheckLog,
     mut probe: F,
 ) where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), E>>,
+    E: fmt::Display,
 {
     loop {
         // A panic is in the log of the panic hook, and the next probe is a new future.
-        let attempt = AssertUnwindSafe(async { probe().await.is_ok() }).catch_unwind();
-        let result = timeout(options.timeout, attempt).await;
-        let succeeded = matches!(result, Ok(Ok(true)));
+        let attempt = async { probe().await.map_err(|error| error.to_string()) };
+        let attempt = AssertUnwindSafe(attempt).catch_unwind();
+        let result = match timeout(options.timeout, attempt).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err("the probe panicked".to_owned()),
+            Err(_) => Err(format!("no answer within {:?}", options.timeout)),
+        };
+        let before = thresholds.status();
+        let after = thresholds.on_result(result.is_ok());
         // An equal status wakes no watcher, and after `resume` it is right again.
-        health.set(&name, thresholds.on_result(succeeded));
+        target.set(after);
+        log.on_result(&result, before, after);
         sleep(options.pause()).await;
     }
 }
@@ -170,10 +217,26 @@ async fn run<F, Fut, E>(
 #[must_use = "the check stops when its guard is dropped"]
 pub struct Check {
     task: AbortHandle,
+    target: Target,
 }
 
 impl Drop for Check {
     fn drop(&mut self) {
         self.task.abort();
+        self.target.shared.end_check(self.target.ticket);
     }
 }
+
+/// The error of a second [`HealthHandle::check`] of the same service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlreadyChecked {
+    service: String,
+}
+
+impl fmt::Display for AlreadyChecked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the service {:?} already has a check", self.service)
+    }
+}
+
+impl Error for AlreadyChecked {}

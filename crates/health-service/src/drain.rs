@@ -13,6 +13,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use tracing::{info, warn};
+
 use crate::{handle::HealthHandle, registry::Registry};
 
 /// The times of a drain.
@@ -107,6 +109,8 @@ impl HealthHandle {
     /// gRPC uses UNAVAILABLE for a server that shuts down: clients ask another time, elsewhere.
     /// After UNIMPLEMENTED they would count the server as healthy.
     ///
+    /// Each step is logged at INFO, and watchers that have not taken the message at WARN.
+    ///
     /// [`drain_on`](Self::drain_on) joins it to tonic's graceful stop.
     ///
     /// # Panics
@@ -118,16 +122,37 @@ impl HealthHandle {
     /// If the future is dropped, the statuses stay NOT_SERVING, and the streams stay open until
     /// another drain ends them.
     pub async fn drain(&self, options: DrainOptions) -> Drained {
-        self.shared.update(Registry::on_drain);
+        let services = self.shared.update(Registry::on_drain);
+        let watchers = self.shared.ask(Registry::untold);
+        info!(services, watchers, "drain: all services are NOT_SERVING");
         let told = timeout(options.watchers_timeout, self.shared.until_told()).await;
         let untold = match told {
             Ok(()) => 0,
             Err(_) => self.shared.ask(Registry::untold),
         };
-        if !options.linger.is_zero() {
-            sleep(options.linger).await;
+        let DrainOptions {
+            watchers_timeout,
+            linger,
+            ..
+        } = options;
+        match untold {
+            0 => info!("drain: every watcher has taken it"),
+            _ => warn!(
+                untold,
+                ?watchers_timeout,
+                "drain: watchers have not taken it"
+            ),
+        }
+        if !linger.is_zero() {
+            info!(?linger, "drain: the server still takes calls");
+            sleep(linger).await;
         }
         self.shared.update(Registry::on_end);
+        let watchers = self.shared.ask(Registry::watchers);
+        info!(
+            watchers,
+            "drain: the Watch streams end, and the server may stop"
+        );
         Drained { untold }
     }
 
@@ -207,6 +232,7 @@ impl Drain {
                 pending::<()>().await;
             }
             sleep(calls_timeout).await;
+            warn!(?calls_timeout, "drain: open calls are cut off");
         }
     }
 }

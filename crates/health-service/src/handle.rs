@@ -1,6 +1,6 @@
 //! The application's side of the service.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use tonic::server::NamedService;
 
@@ -10,6 +10,9 @@ use crate::{registry::Registry, shared::Shared, status::ServingStatus};
 ///
 /// A clone is cheap and sets the same statuses. No method blocks, and each works outside a
 /// runtime. The service outlives its handles, with the last statuses.
+///
+/// Each change of a status is logged at INFO with the target `grpc_health_service`, at most 60
+/// a minute, and the others at DEBUG.
 ///
 /// Watchers get the newest status. A slow client skips the statuses between, and a status that
 /// is set again is not sent again.
@@ -37,7 +40,40 @@ impl HealthHandle {
     /// assert_eq!(health.status("orders"), Some(ServingStatus::Serving));
     /// ```
     pub fn set(&self, name: impl AsRef<str>, status: ServingStatus) {
-        self.set_each([name], status);
+        self.change_one(name.as_ref(), |registry, name| {
+            registry.on_set(name, status)
+        });
+    }
+
+    /// Changes one status, and logs that.
+    fn change_one(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Registry<Waker>, &str) -> Vec<Waker>,
+    ) {
+        let (mut from, mut to) = (None, None);
+        let changes = self.shared.update(|registry| {
+            from = registry.status(name);
+            let woken = change(registry, name);
+            to = registry.status(name);
+            woken
+        });
+        if changes > 0 {
+            self.shared.log().one(name, from, to);
+        }
+    }
+
+    /// Changes several statuses to one, and logs that.
+    fn change_several(
+        &self,
+        to: ServingStatus,
+        by: &str,
+        change: impl FnOnce(&mut Registry<Waker>) -> Vec<Waker>,
+    ) {
+        let changes = self.shared.update(change);
+        if changes > 0 {
+            self.shared.log().several(changes, to, by);
+        }
     }
 
     /// Sets several services at one moment: no `List` sees a part of them.
@@ -48,7 +84,7 @@ impl HealthHandle {
     ) {
         // The caller's iterator may use the handle, so it runs before the lock is taken.
         let names: Vec<N> = names.into_iter().collect();
-        self.shared.update(|registry| {
+        self.change_several(status, "set_each", |registry| {
             let mut woken = Vec::new();
             for name in &names {
                 woken.extend(registry.on_set(name.as_ref(), status));
@@ -59,7 +95,7 @@ impl HealthHandle {
 
     /// Sets every service that has a status, also `""`.
     pub fn set_all(&self, status: ServingStatus) {
-        self.shared.update(|registry| registry.on_set_all(status));
+        self.change_several(status, "set_all", |registry| registry.on_set_all(status));
     }
 
     /// Sets a service to SERVING, by the name in its generated server.
@@ -88,8 +124,7 @@ impl HealthHandle {
     /// Its watchers get SERVICE_UNKNOWN and stay, and `Check` fails with NOT_FOUND. After
     /// [`shutdown`](Self::shutdown) the call is ignored.
     pub fn clear(&self, name: impl AsRef<str>) {
-        self.shared
-            .update(|registry| registry.on_clear(name.as_ref()));
+        self.change_one(name.as_ref(), Registry::on_clear);
     }
 
     /// The status of a service, or `None` if it has none.
@@ -111,7 +146,7 @@ impl HealthHandle {
     /// it. Streams of `Watch` stay open, and hold up a graceful
     /// stop: [`drain`](Self::drain) ends them.
     pub fn shutdown(&self) {
-        self.shared.update(Registry::on_shutdown);
+        self.change_several(ServingStatus::NotServing, "shutdown", Registry::on_shutdown);
     }
 
     /// Sets every service that has a status to SERVING, and ends a [`shutdown`](Self::shutdown).
@@ -119,6 +154,6 @@ impl HealthHandle {
     /// This is grpc-go's `Resume`. It is ignored once a drain has begun, because streams have
     /// been or will be ended.
     pub fn resume(&self) {
-        self.shared.update(Registry::on_resume);
+        self.change_several(ServingStatus::Serving, "resume", Registry::on_resume);
     }
 }

@@ -28,8 +28,9 @@
 //! | `Watch` | the status at once, then each change; SERVICE_UNKNOWN for a name without a status, whose stream stays open |
 //! | `List` | all names with their status; RESOURCE_EXHAUSTED above 100 names |
 //!
-//! A name of more than 200 bytes fails with INVALID_ARGUMENT. A `Watch` above
-//! [`HealthOptions::max_watchers`] fails with RESOURCE_EXHAUSTED.
+//! A name of more than 200 bytes fails with INVALID_ARGUMENT, and a request of more than 4 KiB
+//! with OUT_OF_RANGE. A `Watch` above [`HealthOptions::max_watchers`] fails with
+//! RESOURCE_EXHAUSTED.
 //!
 //! # Stopping
 //!
@@ -58,6 +59,22 @@
 //!
 //! [`grpc.health.v1`]: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
+/// The descriptor of `grpc/health/v1/health.proto`, as an encoded `FileDescriptorSet`.
+///
+/// `tonic-reflection` takes it, so that `grpcurl` and other tools can call the service without
+/// its file:
+///
+/// ```no_run
+/// # fn reflect() -> Result<(), tonic_reflection::server::Error> {
+/// let reflection = tonic_reflection::server::Builder::configure()
+///     .register_encoded_file_descriptor_set(grpc_health_service::FILE_DESCRIPTOR_SET)
+///     .build_v1()?;
+/// # drop(reflection);
+/// # Ok(())
+/// # }
+/// ```
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("pb/grpc.health.v1.bin");
+
 #[cfg(all(doctest, feature = "signal"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -71,6 +88,8 @@ mod codec;
 mod drain;
 mod handle;
 mod http_probes;
+mod log;
+mod log_budget;
 mod options;
 mod pb;
 mod registry;
@@ -83,7 +102,7 @@ mod thresholds;
 mod watch;
 mod wire;
 
-pub use check::{Check, CheckOptions};
+pub use check::{AlreadyChecked, Check, CheckOptions};
 pub use drain::{Drain, DrainOptions, Drained};
 pub use handle::HealthHandle;
 pub use http_probes::HttpProbes;

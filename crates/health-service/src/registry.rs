@@ -38,12 +38,18 @@ pub(crate) struct Registry<W> {
     max_watchers: usize,
     /// Watchers that a drain waits for.
     untold: usize,
+    /// All checks that have begun.
+    checks: u64,
+    /// All changes of statuses.
+    changes: usize,
 }
 
-/// It exists while it has a status or a watcher.
+/// It exists while it has a status, a watcher or a check.
 struct Name<W> {
     name: Arc<str>,
     status: Option<ServingStatus>,
+    /// The number of its check.
+    check: Option<u64>,
     watchers: Slab<Watcher<W>>,
 }
 
@@ -80,6 +86,13 @@ pub(crate) struct Ticket {
     watcher: usize,
 }
 
+/// The check of a name, until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckTicket {
+    name: usize,
+    number: u64,
+}
+
 /// The next step of a watcher.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next<W> {
@@ -95,6 +108,10 @@ pub(crate) enum Next<W> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyWatchers;
 
+/// The name has a check, which a second one would overwrite.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HasCheck;
+
 /// More than [`MAX_LISTED`] names have a status.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyServices;
@@ -108,6 +125,8 @@ impl<W> Registry<W> {
             watchers: 0,
             max_watchers,
             untold: 0,
+            checks: 0,
+            changes: 0,
         };
         let server = registry.id("");
         registry.names[server].status = Some(ServingStatus::Serving);
@@ -205,6 +224,41 @@ impl<W> Registry<W> {
         }
     }
 
+    pub(crate) fn on_check(&mut self, name: &str) -> Result<CheckTicket, HasCheck> {
+        let name = self.id(name);
+        if self.names[name].check.is_some() {
+            return Err(HasCheck);
+        }
+        self.checks += 1;
+        self.names[name].check = Some(self.checks);
+        Ok(CheckTicket {
+            name,
+            number: self.checks,
+        })
+    }
+
+    /// A result of a check. It is ignored once the check has ended, because the name may have
+    /// another check then.
+    #[must_use]
+    pub(crate) fn on_check_result(&mut self, ticket: CheckTicket, status: ServingStatus) -> Vec<W> {
+        match self.phase {
+            Phase::Open if self.is_open(ticket) => self.change(ticket.name, Some(status)),
+            Phase::Open | Phase::ShutDown | Phase::Draining | Phase::Ended => Vec::new(),
+        }
+    }
+
+    pub(crate) fn on_check_end(&mut self, ticket: CheckTicket) {
+        if self.is_open(ticket) {
+            self.names[ticket.name].check = None;
+            self.forget_unused(ticket.name);
+        }
+    }
+
+    fn is_open(&self, ticket: CheckTicket) -> bool {
+        let name = self.names.get(ticket.name);
+        name.is_some_and(|name| name.check == Some(ticket.number))
+    }
+
     pub(crate) fn on_watch(&mut self, name: &str) -> Result<Ticket, TooManyWatchers> {
         if self.watchers >= self.max_watchers {
             return Err(TooManyWatchers);
@@ -266,6 +320,11 @@ impl<W> Registry<W> {
         }
     }
 
+    /// All changes of statuses so far.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+
     /// The open `Watch` streams.
     pub(crate) fn watchers(&self) -> usize {
         self.watchers
@@ -284,6 +343,7 @@ impl<W> Registry<W> {
         let id = self.names.insert(Name {
             name: Arc::clone(&name),
             status: None,
+            check: None,
             watchers: Slab::new(),
         });
         self.ids.insert(name, id);
@@ -295,6 +355,7 @@ impl<W> Registry<W> {
         if mem::replace(&mut name.status, status) == status {
             return Vec::new();
         }
+        self.changes += 1;
         let watchers = name.watchers.iter_mut();
         watchers.filter_map(|(_, it)| it.waker.take()).collect()
     }
@@ -315,7 +376,7 @@ impl<W> Registry<W> {
     /// Otherwise watchers of unknown names would leave them behind.
     fn forget_unused(&mut self, id: usize) {
         let name = &self.names[id];
-        if name.status.is_none() && name.watchers.is_empty() {
+        if name.status.is_none() && name.check.is_none() && name.watchers.is_empty() {
             let name = self.names.remove(id);
             self.ids.remove(&name.name);
         }

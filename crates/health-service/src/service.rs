@@ -26,6 +26,10 @@ use crate::{
     wire,
 };
 
+/// The longest request in bytes. tonic takes 4 MiB, and reserves what the first 5 bytes of a
+/// request promise.
+const MAX_REQUEST: usize = 4 * 1024;
+
 /// The service `grpc.health.v1.Health`, for `add_service` of any tonic server.
 ///
 /// A clone answers from the same statuses. An interceptor goes around it with
@@ -63,7 +67,7 @@ impl HealthService {
             shared: Arc::clone(&shared),
             max_watchers: options.max_watchers,
         };
-        let server = HealthServer::new(answers);
+        let server = HealthServer::new(answers).max_decoding_message_size(MAX_REQUEST);
         (HealthHandle::new(shared), Self { server })
     }
 }

@@ -12,12 +12,16 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::registry::{Next, Registry, Ticket};
+use crate::{
+    log::StatusLog,
+    registry::{CheckTicket, HasCheck, Next, Registry, Ticket},
+};
 
 pub(crate) struct Shared {
     registry: Mutex<Registry<Waker>>,
     /// All watchers have taken the last message of a drain.
     told: Notify,
+    log: StatusLog,
 }
 
 impl fmt::Debug for Shared {
@@ -33,6 +37,7 @@ impl Shared {
         Self {
             registry: Mutex::new(Registry::new(max_watchers)),
             told: Notify::new(),
+            log: StatusLog::default(),
         }
     }
 
@@ -41,9 +46,28 @@ impl Shared {
         question(&self.lock())
     }
 
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Registry<Waker>) -> Vec<Waker>) {
-        let woken = change(&mut self.lock());
+    /// Returns how many statuses changed.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Registry<Waker>) -> Vec<Waker>) -> usize {
+        let (woken, changes) = {
+            let mut registry = self.lock();
+            let before = registry.changes();
+            let woken = change(&mut registry);
+            (woken, registry.changes() - before)
+        };
         woken.into_iter().for_each(Waker::wake);
+        changes
+    }
+
+    pub(crate) fn log(&self) -> &StatusLog {
+        &self.log
+    }
+
+    pub(crate) fn begin_check(&self, name: &str) -> Result<CheckTicket, HasCheck> {
+        self.lock().on_check(name)
+    }
+
+    pub(crate) fn end_check(&self, ticket: CheckTicket) {
+        self.lock().on_check_end(ticket);
     }
 
     pub(crate) fn watch(&self, name: &str) -> Result<Ticket, crate::registry::TooManyWatchers> {

@@ -17,13 +17,19 @@ pub enum ServingStatus {
     NotServing,
 }
 
-/// The protocol's name of the status, such as `NOT_SERVING`.
-impl fmt::Display for ServingStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ServingStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Unknown => "UNKNOWN",
             Self::Serving => "SERVING",
             Self::NotServing => "NOT_SERVING",
-        })
+        }
+    }
+}
+
+/// The protocol's name of the status, such as `NOT_SERVING`.
+impl fmt::Display for ServingStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

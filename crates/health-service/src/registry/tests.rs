@@ -1,6 +1,6 @@
 //! Scripts of inputs. A waker is the letter of its watcher.
 
-use super::{MAX_LISTED, Next, Registry, Ticket, TooManyServices, TooManyWatchers};
+use super::{HasCheck, MAX_LISTED, Next, Registry, Ticket, TooManyServices, TooManyWatchers};
 use crate::status::ServingStatus::{self, NotServing, Serving, Unknown};
 
 fn registry() -> Registry<char> {
@@ -123,6 +123,40 @@ fn a_shutdown_ignores_what_is_set_until_it_is_resumed() {
     assert_eq!(registry.on_resume(), []);
     assert_eq!(all(&registry), [Some(Serving), Some(Serving), None]);
     assert_eq!(registry.on_set("b", Serving), ['b']);
+}
+
+#[test]
+fn a_name_has_one_check_at_a_time() {
+    let mut registry = registry();
+    let first = registry.on_check("a").expect("the first");
+    assert_eq!(registry.on_check("a"), Err(HasCheck));
+    assert!(registry.on_check("b").is_ok());
+    assert_eq!(registry.on_check_result(first, Serving), []);
+    assert_eq!(registry.status("a"), Some(Serving));
+
+    registry.on_check_end(first);
+    let second = registry.on_check("a").expect("the first has ended");
+    assert_eq!(registry.on_check_result(first, NotServing), []);
+    registry.on_check_end(first);
+    assert_eq!(registry.status("a"), Some(Serving), "it has ended");
+    assert_eq!(registry.on_check("a"), Err(HasCheck));
+    assert_eq!(registry.on_check_result(second, NotServing), []);
+    assert_eq!(registry.status("a"), Some(NotServing));
+}
+
+#[test]
+fn a_name_with_a_check_is_not_forgotten() {
+    let mut registry = registry();
+    let check = registry.on_check("a").expect("the first");
+    assert_eq!(registry.on_check_result(check, Serving), []);
+    assert_eq!(registry.on_clear("a"), []);
+    assert_eq!((registry.status("a"), registry.names.len()), (None, 2));
+    assert_eq!(registry.on_check_result(check, Serving), []);
+    assert_eq!(registry.status("a"), Some(Serving));
+    assert_eq!(registry.on_clear("a"), []);
+    registry.on_check_end(check);
+    assert_eq!(registry.names.len(), 1);
+    registry.on_check_end(check);
 }
 
 #[test]

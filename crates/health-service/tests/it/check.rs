@@ -46,7 +46,7 @@ async fn errors_panics_and_timeouts_count_as_failed() {
         // With each probe, the status that the results before it have led to.
         let (seen, mut statuses) = mpsc::unbounded_channel();
         let own = health.clone();
-        let _check = health.check("orders", options(), move || {
+        let check = health.check("orders", options(), move || {
             let next = left.next();
             seen.send(status(&own)).expect("the test waits");
             async move {
@@ -58,6 +58,7 @@ async fn errors_panics_and_timeouts_count_as_failed() {
                 }
             }
         });
+        let _check = check.expect("the only check");
         assert_eq!(status(&health), Some(NotServing));
         for expected in [
             NotServing, NotServing, Serving, Serving, Serving, Serving, NotServing, NotServing,
@@ -78,6 +79,7 @@ async fn a_check_pauses_between_probes_and_stops_with_its_guard() {
         let _ = asked.send(began.elapsed());
         async { Ok::<_, Infallible>(()) }
     });
+    let check = check.expect("the only check");
     for seconds in [0, 10, 20] {
         let at = probes.recv().await.expect("the check probes");
         assert_eq!(at, Duration::from_secs(seconds));
@@ -92,10 +94,11 @@ async fn pauses_differ_by_the_jitter() {
     let (health, _service) = HealthService::new();
     let (asked, mut probes) = mpsc::unbounded_channel();
     let options = CheckOptions::default().jitter(0.5);
-    let _check = health.check("orders", options, move || {
+    let check = health.check("orders", options, move || {
         asked.send(Instant::now()).expect("the test waits");
         async { Ok::<_, Infallible>(()) }
     });
+    let _check = check.expect("the only check");
     let mut last = probes.recv().await.expect("the check probes");
     let mut pauses = Vec::new();
     for _ in 0..20 {
@@ -116,11 +119,12 @@ async fn a_check_does_not_undo_a_drain_and_settles_after_a_resume() {
     let (asked, mut asks) = mpsc::unbounded_channel();
     let own = Arc::clone(&probes);
     let options = CheckOptions::default().jitter(0.0);
-    let _check = health.check("orders", options, move || {
+    let check = health.check("orders", options, move || {
         asked.send(()).expect("the test waits");
         let good = own.fetch_add(1, Relaxed) != 2;
         async move { if good { Ok(()) } else { Err("once") } }
     });
+    let _check = check.expect("the only check");
     health.shutdown();
     for _ in 0..2 {
         asks.recv().await.expect("the check probes");
@@ -155,6 +159,7 @@ async fn an_interval_without_end_probes_once() {
         asked.send(()).expect("the test waits");
         async { Ok::<_, Infallible>(()) }
     });
+    let check = check.expect("the only check");
     probes.recv().await.expect("the first probe");
     let second = tokio::time::timeout(Duration::from_secs(1_000_000), probes.recv()).await;
     assert!(
@@ -163,4 +168,32 @@ async fn an_interval_without_end_probes_once() {
     );
     assert_eq!(status(&health), Some(Serving));
     drop(check);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_check_of_a_name_is_refused_until_the_first_has_stopped() {
+    let (health, _service) = HealthService::new();
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    let check = |succeeds: bool| {
+        let asked = asked.clone();
+        let probe = move || {
+            asked.send(succeeds).expect("the test waits");
+            async move { if succeeds { Ok(()) } else { Err("no answer") } }
+        };
+        health.check("orders", CheckOptions::default(), probe)
+    };
+    let first = check(true).expect("the first check");
+    let refused = check(false).expect_err("the second check");
+    assert_eq!(
+        refused.to_string(),
+        "the service \"orders\" already has a check"
+    );
+    for _ in 0..5 {
+        assert_eq!(asks.recv().await, Some(true), "the first goes on alone");
+    }
+    assert_eq!(status(&health), Some(Serving));
+    drop(first);
+    let second = check(false).expect("the only check");
+    assert_eq!(status(&health), Some(NotServing));
+    drop(second);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use grpc_health_service::HealthService;
@@ -40,11 +40,16 @@ impl Stream {
 
     pub(crate) fn poll(&mut self) -> Polled {
         let mut cx = Context::from_waker(Waker::noop());
-        let frame = match self.0.as_mut().poll_frame(&mut cx) {
-            Poll::Pending => return Polled::Pending,
-            Poll::Ready(frame) => frame.expect("trailers come first").expect("no error"),
-        };
-        match frame.into_data() {
+        match self.poll_next(&mut cx) {
+            Poll::Pending => Polled::Pending,
+            Poll::Ready(polled) => polled,
+        }
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let frame = ready!(self.0.as_mut().poll_frame(cx));
+        let frame = frame.expect("trailers come first").expect("no error");
+        Poll::Ready(match frame.into_data() {
             // Flags, length, and the message, which is empty for 0.
             Ok(data) => Polled::Status(data.get(6).copied().unwrap_or_default()),
             Err(frame) => {
@@ -52,6 +57,6 @@ impl Stream {
                 let code = trailers["grpc-status"].to_str().expect("digits");
                 Polled::End(code.to_owned())
             }
-        }
+        })
     }
 }

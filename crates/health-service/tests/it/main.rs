@@ -12,5 +12,7 @@ mod guide;
 mod http_probes;
 mod in_memory;
 mod limits;
+mod log;
 mod protocol;
+mod reflection;
 mod server;

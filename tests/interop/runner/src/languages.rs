@@ -1,6 +1,9 @@
 //! What the servers of each language can do, where they differ.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// A language whose backend is set up.
 #[derive(Clone, Debug)]
@@ -8,6 +11,8 @@ pub(crate) struct Language {
     pub(crate) name: &'static str,
     /// Starts a backend of it.
     pub(crate) serve: PathBuf,
+    /// Starts a watcher of it.
+    pub(crate) watch: PathBuf,
     /// Whether its replies are compressed.
     pub(crate) compresses: bool,
     /// Whether its health service has `List`.
@@ -37,9 +42,23 @@ impl Language {
         Ok(Self {
             name,
             serve: cache.join(name).join("serve"),
+            watch: cache.join(name).join("watch"),
             compresses,
             lists,
             stops_abruptly,
+        })
+    }
+
+    /// The server with the health service of this repository, a binary beside the runner.
+    pub(crate) fn health_server() -> Result<Self, String> {
+        let runner = env::current_exe().map_err(|error| format!("no path: {error}"))?;
+        Ok(Self {
+            name: "rust",
+            serve: runner.with_file_name("health_server"),
+            watch: PathBuf::new(),
+            compresses: false,
+            lists: true,
+            stops_abruptly: None,
         })
     }
 
@@ -51,6 +70,10 @@ impl Language {
             ("dubbo", "details") => Some("triple drops details and metadata of a failure"),
             ("dubbo", "tls") => Some("triple has no TLS"),
             ("dubbo", "max_age") => Some("connections of triple have no age"),
+            ("js" | "dubbo", "watchers") => Some("it has no watcher here"),
+            ("python" | "java" | "js" | "dubbo", "probe") => {
+                Some("the original probe is a program in Go")
+            }
             _ => None,
         }
     }

@@ -17,6 +17,7 @@ mod report;
 mod scenarios;
 mod server;
 mod stage;
+mod watcher;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 

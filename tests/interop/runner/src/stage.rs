@@ -56,13 +56,23 @@ impl Target {
         self
     }
 
+    /// Those that can do the scenario, at least 1.
+    pub(crate) fn languages(&self) -> Result<&[Language], Trouble> {
+        match self.languages.is_empty() {
+            true => Err(Trouble::Cannot(self.left_out.join("; "))),
+            false => Ok(&self.languages),
+        }
+    }
+
+    /// What is told of a scenario, and the languages that had nothing to show in it.
+    pub(crate) fn note(&self, text: String) -> String {
+        note(text, &self.left_out.join("; "))
+    }
+
     /// As many backends as there are languages, but `least` of them; each with these
     /// arguments, and its health as they say.
     pub(crate) async fn start(&self, least: usize, arguments: &[&str]) -> Result<Stage, Trouble> {
-        if self.languages.is_empty() {
-            return Err(Trouble::Cannot(self.left_out.join("; ")));
-        }
-        let count = self.languages.len().max(least);
+        let count = self.languages()?.len().max(least);
         let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
         let starts = (0..count).zip(self.languages.iter().cycle());
         let starts = starts.map(|(at, language)| {
@@ -131,12 +141,16 @@ impl Stage {
         })
     }
 
-    /// What is told of a scenario, and who had nothing to show in it.
+    /// The same as [`Target::note`].
     pub(crate) fn note(&self, text: String) -> String {
-        match self.without.as_str() {
-            "" => text,
-            without => format!("{text}; without one: {without}"),
-        }
+        note(text, &self.without)
+    }
+}
+
+fn note(text: String, without: &str) -> String {
+    match without {
+        "" => text,
+        without => format!("{text}; without one: {without}"),
     }
 }
 

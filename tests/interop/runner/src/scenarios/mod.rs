@@ -6,6 +6,7 @@ mod health;
 mod pings;
 mod sizes;
 mod tls;
+mod watchers;
 mod words;
 
 use std::pin::Pin;
@@ -36,7 +37,7 @@ const fn quick(name: &'static str, run: fn(Target) -> Running) -> Scenario {
 }
 
 /// In the order in which they run.
-pub(crate) const ALL: [Scenario; 17] = [
+pub(crate) const ALL: [Scenario; 19] = [
     quick("initial", |target| Box::pin(health::initial(target))),
     quick("flips", |target| Box::pin(health::flips(target))),
     quick("names", |target| Box::pin(health::names(target))),
@@ -54,6 +55,8 @@ pub(crate) const ALL: [Scenario; 17] = [
         Box::pin(ends::graceful_stop(target))
     }),
     quick("max_age", |target| Box::pin(ends::max_age(target))),
+    quick("watchers", |target| Box::pin(watchers::watchers(target))),
+    quick("probe", |target| Box::pin(watchers::probe(target))),
     Scenario {
         patience: 180,
         slow: true,
