@@ -34,7 +34,7 @@ const PURE: [&str; 42] = [
     "crates/grpc-health/src/watch/until.rs",
     "crates/health-service/src/registry.rs",
     "crates/health-service/src/thresholds.rs",
-    "crates/testing/src/fleet/plan.rs",
+    "crates/harness/src/fleet/plan.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -463,7 +463,7 @@ fn tests_do_not_sleep_to_wait() {
         "tests/it",
         "crates/grpc-health/tests",
         "crates/health-service/tests",
-        "crates/testing/tests",
+        "crates/harness/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
         let source = read(&path);
