@@ -26,15 +26,16 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 42] = [
+const PURE: [&str; 43] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
     "crates/grpc-health/src/watch/until.rs",
+    "crates/harness/src/fleet/plan.rs",
     "crates/health-service/src/registry.rs",
     "crates/health-service/src/thresholds.rs",
-    "crates/harness/src/fleet/plan.rs",
+    "crates/testing/src/deadline.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -462,8 +463,9 @@ fn tests_do_not_sleep_to_wait() {
     let folders = [
         "tests/it",
         "crates/grpc-health/tests",
-        "crates/health-service/tests",
         "crates/harness/tests",
+        "crates/health-service/tests",
+        "crates/testing/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
         let source = read(&path);
@@ -561,7 +563,12 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 3] = ["src", "crates/grpc-health/src", "crates/health-service/src"];
+const CRATES: [&str; 4] = [
+    "src",
+    "crates/grpc-health/src",
+    "crates/health-service/src",
+    "crates/testing/src",
+];
 
 fn structure(of: &str) -> Structure {
     let sources = sources(of);
@@ -654,6 +661,21 @@ const MODULES: [(&str, &str); 7] = [
     ("tls", "TlsReload rustls"),
 ];
 
+/// The names of the test kit.
+const KIT: [&str; 11] = [
+    "Backend",
+    "BackendBuilder",
+    "Connector",
+    "Counter",
+    "Entered",
+    "MemoryStream",
+    "Network",
+    "PATIENCE",
+    "ServingStatus",
+    "until_ready_backends",
+    "within",
+];
+
 /// These have 2 paths, because tonic has them twice.
 const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];
 
@@ -667,6 +689,7 @@ fn the_public_names_are_these() {
     let mut expected: Vec<_> = root.chain(inside).collect();
     expected.sort();
     assert_eq!(public::names(self::root()), expected);
+    assert_eq!(public::names(&self::root().join("crates/testing")), KIT);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::{
 pub const GREETER: &str = "demo.v1.Greeter";
 
 #[derive(Clone, Debug)]
-pub(crate) struct GreeterService {
+pub struct GreeterService {
     /// The backend's name, which every reply carries.
     name: Arc<str>,
     /// Calls that wait for a release.
@@ -32,7 +32,7 @@ pub(crate) struct GreeterService {
 }
 
 impl GreeterService {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             held: Counter::new("greeter calls on hold"),

@@ -85,7 +85,7 @@ pub use client::*;
 pub use configs::{Configs, of_all_methods};
 pub use counter::Counter;
 pub use front::WITHHOLD;
-pub use greeter_service::GREETER;
+pub use greeter_service::{GREETER, GreeterService};
 pub use h2_peer::{Answer, H2Peer};
 pub use health_service::{NOT_SERVING, SERVICE_UNKNOWN, SERVING, UNKNOWN};
 pub use logs::{LogLine, Logs, keep_a_second_dispatcher};
