@@ -1,7 +1,7 @@
 //! What stands before a backend's services and sees every call first.
 //!
-//! It counts calls, total and open, whichever service answers them, and keeps
-//! what the last call of each kind brought along. It picks the script of each
+//! It counts calls, whichever service answers them, and keeps what the last call
+//! of each kind brought along. It picks the script of each
 //! Watch and plays those scripts itself that a gRPC service cannot play: answers
 //! that are not gRPC, and messages that do not decode. A greeter call may ask for
 //! another such answer: see [`WITHHOLD`].
@@ -22,10 +22,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use prost::Message;
 use tonic::{body::Body, metadata::MetadataMap, service::Routes};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::{
-    counter::{Counter, Entered},
+    Counter,
     health::HealthCheckRequest,
     scripts::{Plan, WatchScript},
 };
@@ -52,15 +52,12 @@ pub struct Seen {
 /// What has reached a backend.
 #[derive(Debug)]
 pub(crate) struct Traffic {
-    /// Greeter calls, and those not yet answered to the end.
+    /// Greeter calls.
     pub hits: Counter,
-    pub open_calls: Counter,
     pub last_call: Mutex<Option<Seen>>,
     /// The `x-id` of each greeter call that has one, in order.
     pub ids: Mutex<Vec<u64>>,
-    /// Watch calls, and those that neither side has ended.
     pub watches: Counter,
-    pub open_watches: Counter,
     pub last_watch: Mutex<Option<Seen>>,
     /// The service of each Watch, in order.
     pub asked: Mutex<Vec<String>>,
@@ -69,10 +66,7 @@ pub(crate) struct Traffic {
     pub scripts: Plan<WatchScript>,
 }
 
-/// Puts a [`Front`] before the services of a tonic server.
-#[derive(Clone, Debug)]
-pub(crate) struct FrontLayer(pub Arc<Traffic>);
-
+/// The services of a backend, behind what counts and records.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     traffic: Arc<Traffic>,
@@ -83,27 +77,14 @@ impl Traffic {
     pub(crate) fn new() -> Self {
         Self {
             hits: Counter::new("greeter calls"),
-            open_calls: Counter::new("open greeter calls"),
             last_call: Mutex::new(None),
             ids: Mutex::new(Vec::new()),
             watches: Counter::new("Watch calls"),
-            open_watches: Counter::new("open Watch calls"),
             last_watch: Mutex::new(None),
             asked: Mutex::new(Vec::new()),
             checks: Counter::new("Check calls"),
             last_check: Mutex::new(None),
             scripts: Plan::always(WatchScript::Normal),
-        }
-    }
-}
-
-impl Layer<Routes> for FrontLayer {
-    type Service = Front;
-
-    fn layer(&self, services: Routes) -> Front {
-        Front {
-            traffic: Arc::clone(&self.0),
-            services,
         }
     }
 }
@@ -136,8 +117,11 @@ impl Service<Request<Body>> for Front {
 }
 
 impl Front {
+    pub(crate) fn new(traffic: Arc<Traffic>, services: Routes) -> Self {
+        Self { traffic, services }
+    }
+
     async fn greet(self, request: Request<Body>) -> Answer {
-        let open = self.traffic.open_calls.enter();
         self.traffic.note_id(&request);
         *self
             .traffic
@@ -145,16 +129,14 @@ impl Front {
             .lock()
             .expect("no holder of the record panics") = Some(Seen::of(&request));
         self.traffic.hits.add();
-        let answer = match request.headers().get(WITHHOLD).map(|what| what.as_bytes()) {
-            Some(b"trailers") => without_trailers(),
-            Some(b"bytes") => byte_by_byte(),
-            _ => self.pass_on(request).await?,
-        };
-        Ok(until_ended(open, answer))
+        match request.headers().get(WITHHOLD).map(|what| what.as_bytes()) {
+            Some(b"trailers") => Ok(without_trailers()),
+            Some(b"bytes") => Ok(byte_by_byte()),
+            _ => self.pass_on(request).await,
+        }
     }
 
     async fn watch(self, request: Request<Body>) -> Answer {
-        let open = self.traffic.open_watches.enter();
         let seen = Seen::of(&request);
         let script = self.traffic.scripts.take();
         let (mut parts, body) = request.into_parts();
@@ -164,16 +146,15 @@ impl Front {
         };
         let message = body.to_bytes();
         self.traffic.note_watch(seen, &message);
-        let answer = match script {
-            WatchScript::Garbage => garbage(),
-            WatchScript::Http404 { html } => not_found(html),
+        match script {
+            WatchScript::Garbage => Ok(garbage()),
+            WatchScript::Http404 { html } => Ok(not_found(html)),
             script => {
                 parts.extensions.insert(script);
                 let body = Body::new(Full::new(message));
-                self.pass_on(Request::from_parts(parts, body)).await?
+                self.pass_on(Request::from_parts(parts, body)).await
             }
-        };
-        Ok(until_ended(open, answer))
+        }
     }
 
     async fn pass_on(mut self, request: Request<Body>) -> Answer {
@@ -268,30 +249,4 @@ fn not_found(html: bool) -> Response<Body> {
             .insert(CONTENT_TYPE, http::HeaderValue::from_static("text/html"));
     }
     response
-}
-
-/// Keeps a gauge up until the response has been sent or given up.
-fn until_ended(open: Entered, response: Response<Body>) -> Response<Body> {
-    response.map(|body| Body::new(Guarded { body, _open: open }))
-}
-
-struct Guarded {
-    body: Body,
-    _open: Entered,
-}
-
-impl http_body::Body for Guarded {
-    type Data = Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
 }

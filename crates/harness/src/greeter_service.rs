@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    counter::Counter,
+    Counter,
     greeter::{HelloReply, HelloRequest, greeter_server::Greeter},
 };
 
@@ -27,7 +27,7 @@ pub struct GreeterService {
     /// The backend's name, which every reply carries.
     name: Arc<str>,
     /// Calls that wait for a release.
-    pub held: Counter,
+    pub(crate) held: Counter,
     releases: watch::Sender<()>,
 }
 

@@ -8,7 +8,7 @@
 //!
 //! | double | what it is | take it when |
 //! |---|---|---|
-//! | [`Backend`] | tonic's server with a greeter and a health service, on a port of its own. Its health changes, it stops, is killed and comes back, and it counts what reaches it | the server keeps to gRPC |
+//! | [`Backend`] | the backend of the kit for users (`crates/testing`) with a greeter and a health service, on a port of its own. Its health changes, it stops, is killed and comes back, and it counts what reaches it | the server keeps to gRPC |
 //! | [`Backend`] with [`Builder::scripted`] | the same; [`WatchScript`] and [`CheckScript`] say how its health service answers | only the answers about health are wrong, late or missing |
 //! | [`H2Peer`] | HTTP/2 by hand; an [`Answer`] for each call, GOAWAY and SETTINGS at any time | streams, limits, PINGs or GOAWAY matter |
 //! | [`RawPeer`] | a script of frames, or of any other bytes; [`http2`] builds the frames | HTTP/2 itself is broken |
@@ -53,7 +53,6 @@ mod backend;
 mod certificates;
 mod client;
 mod configs;
-mod counter;
 pub mod fleet;
 mod front;
 mod greeter_service;
@@ -75,7 +74,6 @@ mod tapped;
 #[cfg(feature = "tls-ring")]
 mod tls;
 mod valve;
-mod wait;
 mod wire;
 
 pub use backend::{Backend, Builder, HealthKind};
@@ -83,7 +81,6 @@ pub use backend::{Backend, Builder, HealthKind};
 pub use certificates::{Made, Signed};
 pub use client::*;
 pub use configs::{Configs, of_all_methods};
-pub use counter::Counter;
 pub use front::WITHHOLD;
 pub use greeter_service::{GREETER, GreeterService};
 pub use h2_peer::{Answer, H2Peer};
@@ -103,5 +100,5 @@ pub use scripts::{CheckScript, WatchScript};
 pub use tapped::{Tap, Tapped};
 #[cfg(feature = "tls-ring")]
 pub use tls::{Authority, ByName, Hello, ServerTls, TlsFront};
+pub use tonic_health_channel_testing::{self as kit, Counter, PATIENCE, within};
 pub use valve::{Flow, Valve};
-pub use wait::{PATIENCE, within};

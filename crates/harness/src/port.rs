@@ -11,8 +11,6 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::within;
-
 const BACKLOG: u32 = 128;
 
 /// A bound socket that does not listen: connections to it are refused.
@@ -39,27 +37,17 @@ impl ReservedPort {
         pairs.expect("one of a hundred ports is free on both addresses")
     }
 
-    /// Takes a port back whose listener was closed a moment ago.
-    pub(crate) async fn again(addr: SocketAddr) -> Self {
-        within("the port of a stopped server to become free", async {
-            loop {
-                match Self::bind(addr) {
-                    Ok(port) => return port,
-                    // The kernel has no event for "this port is free".
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-                }
-            }
-        })
-        .await
-    }
-
     fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
-        // Connections of the server's former life may linger in TIME_WAIT.
+        // Connections from before a restart may linger in TIME_WAIT.
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
         let addr = socket.local_addr()?;
         Ok(Self { socket, addr })
+    }
+
+    pub(crate) fn into_socket(self) -> TcpSocket {
+        self.socket
     }
 
     pub(crate) fn listen(self) -> TcpListener {
