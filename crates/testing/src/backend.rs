@@ -302,7 +302,6 @@ impl Backend {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint.clone()
     }

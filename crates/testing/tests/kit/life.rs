@@ -18,6 +18,12 @@ fn channel(backend: &Backend) -> Channel {
     backend.endpoint().connect_lazy()
 }
 
+async fn reconnect(channel: &Channel) {
+    channel.reset_connect_backoff();
+    let ready = within("a connection", channel.wait_until_ready()).await;
+    ready.expect("the backend is up");
+}
+
 #[tokio::test]
 async fn a_killed_backend_resets_refuses_and_comes_back_at_its_address() {
     let backend = greeter("a").start();
@@ -46,7 +52,7 @@ async fn a_killed_backend_resets_refuses_and_comes_back_at_its_address() {
     backend.release();
     backend.restart().await;
     assert_eq!(backend.uri(), before);
-    channel.reset_connect_backoff();
+    reconnect(&channel).await;
     assert_eq!(hello(&channel).await.expect("an answer"), "a");
     assert_eq!(backend.connections().get(), 2);
 }
@@ -114,7 +120,7 @@ async fn a_reserved_backend_refuses_until_it_is_started() {
     let refused = hello(&channel).await.expect_err("it is down");
     assert_eq!(refused.code(), Code::Unavailable);
     backend.restart().await;
-    channel.reset_connect_backoff();
+    reconnect(&channel).await;
     hello(&channel).await.expect("it is up");
 }
 
