@@ -20,11 +20,11 @@ const GENERATED: [(&[u8], &str); 6] = [
     ),
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),
-        "crates/testing/src/pb/demo.v1.rs",
+        "crates/harness/src/pb/demo.v1.rs",
     ),
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/with_server/grpc.health.v1.rs")),
-        "crates/testing/src/pb/grpc.health.v1.rs",
+        "crates/harness/src/pb/grpc.health.v1.rs",
     ),
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs")),

@@ -26,16 +26,17 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 43] = [
+const PURE: [&str; 44] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
     "crates/grpc-health/src/watch/table.rs",
     "crates/grpc-health/src/watch/until.rs",
+    "crates/harness/src/fleet/plan.rs",
     "crates/health-service/src/log_budget.rs",
     "crates/health-service/src/registry.rs",
     "crates/health-service/src/thresholds.rs",
-    "crates/testing/src/fleet/plan.rs",
+    "crates/testing/src/deadline.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
@@ -464,6 +465,7 @@ fn tests_do_not_sleep_to_wait() {
         "tests/it",
         "tests/rolling",
         "crates/grpc-health/tests",
+        "crates/harness/tests",
         "crates/health-service/tests",
         "crates/testing/tests",
     ];
@@ -563,7 +565,12 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 3] = ["src", "crates/grpc-health/src", "crates/health-service/src"];
+const CRATES: [&str; 4] = [
+    "src",
+    "crates/grpc-health/src",
+    "crates/health-service/src",
+    "crates/testing/src",
+];
 
 fn structure(of: &str) -> Structure {
     let sources = sources(of);
@@ -656,6 +663,21 @@ const MODULES: [(&str, &str); 7] = [
     ("tls", "TlsReload rustls"),
 ];
 
+/// The names of the test kit.
+const KIT: [&str; 11] = [
+    "Backend",
+    "BackendBuilder",
+    "Connector",
+    "Counter",
+    "Entered",
+    "MemoryStream",
+    "Network",
+    "PATIENCE",
+    "ServingStatus",
+    "until_ready_backends",
+    "within",
+];
+
 /// These have 2 paths, because tonic has them twice.
 const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];
 
@@ -669,6 +691,7 @@ fn the_public_names_are_these() {
     let mut expected: Vec<_> = root.chain(inside).collect();
     expected.sort();
     assert_eq!(public::names(self::root()), expected);
+    assert_eq!(public::names(&self::root().join("crates/testing")), KIT);
 }
 
 #[test]

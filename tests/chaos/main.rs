@@ -1,7 +1,7 @@
 //! Chaos: a fleet of backends in processes of their own, under load, and everything that
 //! can happen to it. Processes are killed, paused and replaced, connections cut, silent,
 //! slow or open one way only, health flaps, and the whole fleet is rolled, gracefully,
-//! one after another. `crates/testing/src/fleet` says what has to hold, and here that memory
+//! one after another. `crates/harness/src/fleet` says what has to hold, and here that memory
 //! comes back to what it was, too.
 //!
 //! ```text

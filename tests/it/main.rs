@@ -1,7 +1,7 @@
 //! The crate seen from outside: real sockets, real servers, real time.
 //!
 //! One binary holds every integration test, because linking tonic once per file
-//! costs more than running them all. The tests are written with `crates/testing`.
+//! costs more than running them all. The tests are written with `crates/harness`.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,22 +1,39 @@
 //! Numbers that a test can await.
-//!
-//! A `Counter` is a total or a gauge in a watch channel. Whoever observes it is
-//! woken when it changes, so no test has to poll or sleep. Clones share the number.
 
 use std::panic::Location;
 
 use tokio::sync::watch;
 
-use super::PATIENCE;
+use crate::wait::PATIENCE;
 
+/// A number that a test can read and await. It is a total, such as the calls that have come, or a
+/// gauge, such as the calls that are open.
+///
+/// A clone is the same number. [`Backend`](crate::Backend) has several. A service of the test
+/// can count with one of its own.
+///
+/// ```
+/// use tonic_health_channel_testing::Counter;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let orders = Counter::new("orders");
+/// let service = orders.clone(); // moved into the service under test
+/// tokio::spawn(async move { service.add() });
+/// orders.until_at_least(1).await;
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Counter {
-    /// What is counted, in the plural, for the sentence of a failed wait.
+    /// The plural noun for the message of a failed wait.
     what: &'static str,
     value: watch::Sender<usize>,
 }
 
 impl Counter {
+    /// Begins with 0. `what` is the plural noun in the message of a wait that fails, such as
+    /// `"calls"`.
+    #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self {
             what,
@@ -24,41 +41,53 @@ impl Counter {
         }
     }
 
+    /// Counts one up.
     pub fn add(&self) {
         self.value.send_modify(|value| *value += 1);
     }
 
+    /// Sets the number to 0.
     pub fn reset(&self) {
         self.value.send_replace(0);
     }
 
-    /// Counts one up for as long as the guard lives.
+    /// Counts one up, and down again when the guard is dropped.
     #[must_use = "dropping the guard counts down again"]
     pub fn enter(&self) -> Entered {
         self.add();
         Entered(self.clone())
     }
 
+    /// The number now.
+    #[must_use]
     pub fn get(&self) -> usize {
         *self.value.borrow()
     }
 
-    /// Keeps the larger of the present number and `value`.
-    pub fn raise_to(&self, value: usize) {
-        self.value.send_if_modified(|peak| {
-            let higher = value > *peak;
-            *peak = value.max(*peak);
-            higher
-        });
-    }
-
-    /// For totals: a late observer may find more than it waited for.
+    /// Waits until the number is at least `n`. It suits totals: a late wait may find more.
+    ///
+    /// # Panics
+    ///
+    /// The future panics if this takes more than 10 s of tokio's time, with the number that
+    /// there is and the line of the caller.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
     #[track_caller]
     pub fn until_at_least(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
         self.until("at least", n, move |value| value >= n)
     }
 
-    /// For gauges: also waits for the number to come down.
+    /// Waits until the number is `n`. It suits gauges, which also fall.
+    ///
+    /// # Panics
+    ///
+    /// As [`until_at_least`](Self::until_at_least).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
     #[track_caller]
     pub fn until_exactly(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
         self.until("exactly", n, move |value| value == n)
@@ -92,13 +121,13 @@ impl Counter {
     }
 }
 
-/// One thing that is going on; see [`Counter::enter`].
+/// Keeps a [`Counter`] up while it lives. Made by [`Counter::enter`].
 #[derive(Debug)]
 pub struct Entered(Counter);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // A reset may have come in between; the gauge then stays at zero.
+        // After a reset the gauge stays at 0.
         self.0
             .value
             .send_modify(|value| *value = value.saturating_sub(1));

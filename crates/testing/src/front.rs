@@ -1,276 +1,205 @@
-//! What stands before a backend's services and sees every call first.
-//!
-//! It counts calls, total and open, whichever service answers them, and keeps
-//! what the last call of each kind brought along. It picks the script of each
-//! Watch and plays those scripts itself that a gRPC service cannot play: answers
-//! that are not gRPC, and messages that do not decode. A greeter call may ask for
-//! another such answer: see [`WITHHOLD`].
+//! The way of a call to its service: it is counted, held and delayed.
 
 use std::{
     convert::Infallible,
-    future::pending,
+    fmt,
+    future::{pending, poll_fn},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, future::ready, stream};
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
-use prost::Message;
-use tonic::{body::Body, metadata::MetadataMap, service::Routes};
-use tower::{Layer, Service};
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tonic::{Status, body::Body};
+use tower_service::Service;
 
-use super::{
+use crate::{
     counter::{Counter, Entered},
-    health::HealthCheckRequest,
-    scripts::{Plan, WatchScript},
+    deadline,
+    health::Health,
 };
 
-/// Length of the prefix of a gRPC message: a flag and the size.
-const PREFIX: usize = 5;
+/// How the paths of health calls begin.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// The header by which a greeter call says what to withhold of its answer:
-///
-/// - `trailers`: an empty message, and never its end
-/// - `bytes`: a message of a kilobyte comes one byte at a time, with pauses
-pub const WITHHOLD: &str = "x-withhold";
+type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// What came with a call besides its messages.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub path: String,
-    /// The `:authority` pseudo-header.
-    pub authority: Option<String>,
-    /// All other headers, `grpc-timeout` and `user-agent` among them.
-    pub metadata: MetadataMap,
-}
+/// The services of the test, as one function.
+pub(crate) struct Services(Box<dyn Fn(Request<Body>) -> Answer + Send + Sync>);
 
-/// What has reached a backend.
+/// The part of a backend that answers health calls.
 #[derive(Debug)]
-pub(crate) struct Traffic {
-    /// Greeter calls, and those not yet answered to the end.
-    pub hits: Counter,
-    pub open_calls: Counter,
-    pub last_call: Mutex<Option<Seen>>,
-    /// The `x-id` of each greeter call that has one, in order.
-    pub ids: Mutex<Vec<u64>>,
-    /// Watch calls, and those that neither side has ended.
-    pub watches: Counter,
-    pub open_watches: Counter,
-    pub last_watch: Mutex<Option<Seen>>,
-    /// The service of each Watch, in order.
-    pub asked: Mutex<Vec<String>>,
-    pub checks: Counter,
-    pub last_check: Mutex<Option<Seen>>,
-    pub scripts: Plan<WatchScript>,
+pub(crate) enum HealthKind {
+    Kit(Health),
+    /// Each call stays open, without an answer.
+    Silent,
+    /// The services of the test, or else none.
+    Service,
 }
 
-/// Puts a [`Front`] before the services of a tonic server.
-#[derive(Clone, Debug)]
-pub(crate) struct FrontLayer(pub Arc<Traffic>);
-
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Front {
-    traffic: Arc<Traffic>,
-    services: Routes,
+    services: Services,
+    pub(crate) health: HealthKind,
+    /// Calls that are not about health.
+    pub(crate) calls: Counter,
+    pub(crate) open_calls: Counter,
+    /// Open `Watch` streams.
+    pub(crate) watchers: Counter,
+    pace: Mutex<Pace>,
+    /// Wakes calls in the order in which they came.
+    released: Notify,
 }
 
-impl Traffic {
-    pub(crate) fn new() -> Self {
-        Self {
-            hits: Counter::new("greeter calls"),
-            open_calls: Counter::new("open greeter calls"),
-            last_call: Mutex::new(None),
-            ids: Mutex::new(Vec::new()),
-            watches: Counter::new("Watch calls"),
-            open_watches: Counter::new("open Watch calls"),
-            last_watch: Mutex::new(None),
-            asked: Mutex::new(Vec::new()),
-            checks: Counter::new("Check calls"),
-            last_check: Mutex::new(None),
-            scripts: Plan::always(WatchScript::Normal),
-        }
-    }
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    held: bool,
+    delay: Duration,
 }
 
-impl Layer<Routes> for FrontLayer {
-    type Service = Front;
-
-    fn layer(&self, services: Routes) -> Front {
-        Front {
-            traffic: Arc::clone(&self.0),
-            services,
-        }
-    }
-}
-
-type Answer = Result<Response<Body>, Infallible>;
-
-impl Service<Request<Body>> for Front {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let front = self.clone();
-        Box::pin(async move {
-            match request.uri().path() {
-                "/grpc.health.v1.Health/Watch" => front.watch(request).await,
-                "/grpc.health.v1.Health/Check" => {
-                    front.traffic.note_check(Seen::of(&request));
-                    front.pass_on(request).await
+impl Services {
+    pub(crate) fn new<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+    {
+        Self(Box::new(move |request| {
+            let mut service = service.clone();
+            Box::pin(async move {
+                let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                let answer = match ready {
+                    Ok(()) => service.call(request).await,
+                    Err(never) => match never {},
+                };
+                match answer {
+                    Ok(response) => response,
+                    Err(never) => match never {},
                 }
-                path if path.starts_with("/demo.v1.Greeter/") => front.greet(request).await,
-                _ => front.pass_on(request).await,
+            })
+        }))
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Services")
+    }
+}
+
+impl HealthKind {
+    /// The health service whose statuses a test sets.
+    pub(crate) fn kit(&self) -> &Health {
+        match self {
+            Self::Kit(health) => health,
+            Self::Silent | Self::Service => {
+                panic!("this backend has no health service whose statuses can be set")
             }
-        })
+        }
     }
 }
 
 impl Front {
-    async fn greet(self, request: Request<Body>) -> Answer {
-        let open = self.traffic.open_calls.enter();
-        self.traffic.note_id(&request);
-        *self
-            .traffic
-            .last_call
-            .lock()
-            .expect("no holder of the record panics") = Some(Seen::of(&request));
-        self.traffic.hits.add();
-        let answer = match request.headers().get(WITHHOLD).map(|what| what.as_bytes()) {
-            Some(b"trailers") => without_trailers(),
-            Some(b"bytes") => byte_by_byte(),
-            _ => self.pass_on(request).await?,
-        };
-        Ok(until_ended(open, answer))
-    }
-
-    async fn watch(self, request: Request<Body>) -> Answer {
-        let open = self.traffic.open_watches.enter();
-        let seen = Seen::of(&request);
-        let script = self.traffic.scripts.take();
-        let (mut parts, body) = request.into_parts();
-        // The client is gone if its one message does not arrive.
-        let Ok(body) = body.collect().await else {
-            return Ok(Response::new(Body::empty()));
-        };
-        let message = body.to_bytes();
-        self.traffic.note_watch(seen, &message);
-        let answer = match script {
-            WatchScript::Garbage => garbage(),
-            WatchScript::Http404 { html } => not_found(html),
-            script => {
-                parts.extensions.insert(script);
-                let body = Body::new(Full::new(message));
-                self.pass_on(Request::from_parts(parts, body)).await?
-            }
-        };
-        Ok(until_ended(open, answer))
-    }
-
-    async fn pass_on(mut self, request: Request<Body>) -> Answer {
-        self.services.call(request).await
-    }
-}
-
-impl Traffic {
-    fn note_id(&self, request: &Request<Body>) {
-        let id = request.headers().get("x-id");
-        let id: Option<u64> = id.and_then(|id| id.to_str().ok()?.parse().ok());
-        let mut ids = self.ids.lock().expect("no holder of the record panics");
-        ids.extend(id);
-    }
-
-    fn note_check(&self, seen: Seen) {
-        *self
-            .last_check
-            .lock()
-            .expect("no holder of the record panics") = Some(seen);
-        self.checks.add();
-    }
-
-    fn note_watch(&self, seen: Seen, message: &Bytes) {
-        let service = message
-            .get(PREFIX..)
-            .and_then(|request| HealthCheckRequest::decode(request).ok())
-            .map_or_else(|| "(undecodable)".to_owned(), |request| request.service);
-        *self
-            .last_watch
-            .lock()
-            .expect("no holder of the record panics") = Some(seen);
-        self.asked
-            .lock()
-            .expect("no holder of the record panics")
-            .push(service);
-        // Last, so that whoever awaits the count finds the record.
-        self.watches.add();
-    }
-}
-
-impl Seen {
-    fn of(request: &Request<Body>) -> Self {
+    pub(crate) fn new(services: Services, health: HealthKind) -> Self {
         Self {
-            path: request.uri().path().to_owned(),
-            authority: request.uri().authority().map(ToString::to_string),
-            metadata: MetadataMap::from_headers(request.headers().clone()),
+            services,
+            health,
+            calls: Counter::new("calls"),
+            open_calls: Counter::new("open calls"),
+            watchers: Counter::new("open Watch calls"),
+            pace: Mutex::new(Pace {
+                held: false,
+                delay: Duration::ZERO,
+            }),
+            released: Notify::new(),
         }
     }
-}
 
-/// gRPC headers and a framed message whose first field number is zero, which no
-/// protobuf decoder accepts.
-fn garbage() -> Response<Body> {
-    let message = Bytes::from_static(&[0, 0, 0, 0, 3, 0x00, 0xff, 0xff]);
-    endless(stream::once(ready(message)))
-}
-
-/// An empty message is an empty reply.
-fn without_trailers() -> Response<Body> {
-    endless(stream::once(ready(Bytes::from_static(&[0; PREFIX]))))
-}
-
-fn byte_by_byte() -> Response<Body> {
-    let prefix = stream::once(ready(Bytes::from_static(&[0, 0, 0, 4, 0])));
-    let bytes = stream::repeat(Bytes::from_static(&[0])).then(async |byte| {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        byte
-    });
-    endless(prefix.chain(bytes))
-}
-
-/// gRPC headers and these frames, then silence.
-fn endless(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
-    let frames = frames.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
-    let silence = stream::once(pending());
-    let mut response = Response::new(Body::new(StreamBody::new(frames.chain(silence))));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        http::HeaderValue::from_static("application/grpc"),
-    );
-    response
-}
-
-fn not_found(html: bool) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    if html {
-        *response.body_mut() = Body::new(Full::from("<html><h1>404 Not Found</h1></html>"));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, http::HeaderValue::from_static("text/html"));
+    pub(crate) fn hold(&self) {
+        self.pace().held = true;
     }
-    response
+
+    pub(crate) fn release(&self) {
+        self.pace().held = false;
+        self.released.notify_waiters();
+    }
+
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.pace().delay = delay;
+    }
+
+    /// The answer, within the deadline of the call. tonic's server keeps it in the same way.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Infallible> {
+        let deadline = deadline::timeout(request.headers());
+        let answer = self.route(request);
+        let Some(deadline) = deadline else {
+            return Ok(answer.await);
+        };
+        match timeout(deadline, answer).await {
+            Ok(response) => Ok(response),
+            Err(_) => Ok(Status::cancelled("Timeout expired").into_http()),
+        }
+    }
+
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        match request.uri().path().strip_prefix(HEALTH) {
+            Some("Watch") => {
+                let open = self.watchers.enter();
+                until_ended(open, self.answer_health(request).await)
+            }
+            Some(_) => self.answer_health(request).await,
+            None => {
+                let open = self.open_calls.enter();
+                self.calls.add();
+                self.wait().await;
+                until_ended(open, (self.services.0)(request).await)
+            }
+        }
+    }
+
+    async fn answer_health(&self, request: Request<Body>) -> Response<Body> {
+        match &self.health {
+            HealthKind::Kit(health) => health.answer(request).await,
+            HealthKind::Silent => pending().await,
+            HealthKind::Service => (self.services.0)(request).await,
+        }
+    }
+
+    async fn wait(&self) {
+        let delay = loop {
+            // It takes notifications from here on, so that no release is missed.
+            let released = self.released.notified();
+            let pace = *self.pace();
+            if !pace.held {
+                break pace.delay;
+            }
+            released.await;
+        };
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // A panic leaves no half change behind.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Keeps a gauge up until the response has been sent or given up.
+/// Keeps a gauge up until the response is sent or dropped.
 fn until_ended(open: Entered, response: Response<Body>) -> Response<Body> {
     response.map(|body| Body::new(Guarded { body, _open: open }))
 }
@@ -282,16 +211,20 @@ struct Guarded {
 
 impl http_body::Body for Guarded {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,107 +1,115 @@
-//! The harness that the tests of this workspace share: servers, what stands before them, and
-//! a channel with short backoffs.
+//! A test kit for programs that call gRPC backends through
+//! [`tonic-health-channel`](tonic_health_channel).
 //!
-//! # Which test double to take
+//! A [`Backend`] is a gRPC server in the process of the test. It serves the services of the test,
+//! over a real socket or in memory. The test sets its health, flips it, kills it, slows it down,
+//! and reads what has reached it. It works with any other client of gRPC, too.
 //!
-//! The first that can do what the test needs: further down, a double knows less and a test
-//! has to say more.
+//! It does not replace a server in a test of the server: HTTP/2 is hyper's, without tonic's
+//! `Server`.
 //!
-//! | double | what it is | take it when |
+//! # A service that goes on when a backend flips
+//!
+//! ```
+//! use tonic_health_channel::Channel;
+//! use tonic_health_channel_testing::{
+//!     Backend, Network, ServingStatus::Serving, until_ready_backends,
+//! };
+//! # use testing::{
+//! #     GreeterService as Greeter,
+//! #     greeter::{HelloRequest, greeter_client::GreeterClient, greeter_server::GreeterServer},
+//! # };
+//! # const GREETER: &str = "demo.v1.Greeter";
+//!
+//! # struct MyService(GreeterClient<Channel>);
+//! # impl MyService {
+//! #     fn new(channel: Channel) -> Self { Self(GreeterClient::new(channel)) }
+//! #     async fn greet(&mut self) -> Result<(), tonic::Status> {
+//! #         self.0.say_hello(HelloRequest::default()).await.map(drop)
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // #[tokio::test(start_paused = true)]
+//! let network = Network::new();
+//! let start = |name| {
+//!     Backend::builder(GreeterServer::new(Greeter::new(name)))
+//!         .in_network(&network, name)
+//!         .health(GREETER, Serving)
+//!         .start()
+//! };
+//! let [a, b] = ["a", "b"].map(start);
+//! let channel = Channel::list([a.endpoint(), b.endpoint()])?.health_check(GREETER).build();
+//! let mut my_service = MyService::new(channel.clone()); // the code under test
+//!
+//! until_ready_backends(&channel, 2).await;
+//! a.flip_health(GREETER);
+//! until_ready_backends(&channel, 1).await;
+//! for _ in 0..10 {
+//!     my_service.greet().await?; // it keeps working
+//! }
+//! assert_eq!((a.calls().get(), b.calls().get()), (0, 10));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The methods of a test
+//!
+//! | to | see |
+//! |---|---|
+//! | set its health, flip it, play a script | [`set_health`](Backend::set_health), [`flip_health`](Backend::flip_health), [`play_health`](Backend::play_health) |
+//! | leave its health out, or let it never answer | [`without_health`](BackendBuilder::without_health), [`silent_health`](BackendBuilder::silent_health) |
+//! | crash it, stop it as in a rolling restart, start it again | [`kill`](Backend::kill), [`stop`](Backend::stop), [`restart`](Backend::restart) |
+//! | break its connections | [`reset_connections`](Backend::reset_connections) |
+//! | keep calls in flight, or slow them down | [`hold`](Backend::hold), [`release`](Backend::release), [`set_delay`](Backend::set_delay) |
+//! | begin with it down | [`reserve`](BackendBuilder::reserve) |
+//!
+//! A test never sleeps to wait. [`Backend::calls`] and the other counters can be awaited, as can
+//! [`until_ready_backends`]. [`within`] bounds anything else. Each gives up after 10 s of tokio's
+//! time, with a sentence that says what did not happen.
+//!
+//! # Sockets or memory
+//!
+//! | | sockets, by default | memory, [`in_network`](BackendBuilder::in_network) |
 //! |---|---|---|
-//! | [`Backend`] | tonic's server with a greeter and a health service, on a port of its own. Its health changes, it stops, is killed and comes back, and it counts what reaches it | the server keeps to gRPC |
-//! | [`Backend`] with [`Builder::scripted`] | the same; [`WatchScript`] and [`CheckScript`] say how its health service answers | only the answers about health are wrong, late or missing |
-//! | [`H2Peer`] | HTTP/2 by hand; an [`Answer`] for each call, GOAWAY and SETTINGS at any time | streams, limits, PINGs or GOAWAY matter |
-//! | [`RawPeer`] | a script of frames, or of any other bytes; [`http2`] builds the frames | HTTP/2 itself is broken |
-//! | [`Peer`] | a port that speaks HTTP/1, TLS or garbage, or says nothing | there is no gRPC server |
-//! | [`dead_addr`] | a reserved port where connections are refused | there is no server |
+//! | the client takes | any URI, in any process | an endpoint with a connector |
+//! | time | is real | may be paused: backoffs and timeouts take no time |
+//! | a run | depends on the kernel | is the same each time, on one thread and with the same seed |
 //!
-//! These stand before a [`Backend`], or before any other server:
+//! With real sockets a test must not pause tokio's time, because it jumps to the next timer while
+//! the test waits for a socket.
 //!
-//! | double | what it is | take it when |
-//! |---|---|---|
-//! | [`Valve`] | a relay that holds bytes back, or loses them, each way | the network is silent, slow or open one way only |
-//! | `Made` (feature `tls-ring`) | a certificate from a file: self-signed, X.509 v1, P-521, RSA-1024 | `rcgen` cannot make it |
-//! | `TlsFront` (feature `tls-ring`) | TLS, with the certificates of an `Authority` | the connection is secured |
-//! | [`HttpProxy`] | a proxy that takes CONNECT | the endpoint has a proxy |
-//! | `UnixDoor`, `relay_unix` (Unix) | a Unix socket | the address is one |
-//! | `NameServer` (feature `hickory`) | DNS with the names that a test gives it | name servers are asked |
-//! | [`fleet`] | many backends of any kind, seeded rounds of trouble, and calls that are judged by it | everything happens at once |
-//!
-//! # How a test looks
-//!
-//! - [`balanced`], [`by_hand`] and [`health_checked`] build the channel under test with short
-//!   backoffs. [`hello`], [`start`], [`spread`] and [`Chat`] call on it.
-//! - [`within`] and the `until_*` methods await a state. A test never sleeps to wait for one.
-//!   Each gives up after ten seconds with a sentence.
-//! - [`Logs`] has what the current thread logged.
-//! - [`assert_growth`] bounds the memory that a test takes.
-//!
-//! The feature `gzip` lets backends take compressed requests.
+//! The seed is that of the channel's jitter: `fastrand::seed` on the thread of the test.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "real sockets have real time, and nothing here pauses it"
-)]
 #![allow(
     clippy::new_without_default,
-    reason = "what is new here has a port, a key or a number of its own"
+    reason = "what is new here has a name or a number of its own"
 )]
-#![allow(missing_docs, reason = "the names of helpers say what they do")]
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod backend;
-#[cfg(feature = "tls-ring")]
-mod certificates;
-mod client;
-mod configs;
+mod builder;
+mod channel;
+mod connections;
 mod counter;
-pub mod fleet;
+mod deadline;
 mod front;
-mod greeter_service;
-mod h2_peer;
-mod health_service;
-pub mod http2;
-mod listening;
-mod logs;
-mod memory;
-#[cfg(feature = "hickory")]
-mod name_server;
-mod pb;
-mod peers;
+mod health;
+mod life;
+mod network;
 mod port;
-mod raw_peer;
-mod relay;
-mod scripts;
-mod tapped;
-#[cfg(feature = "tls-ring")]
-mod tls;
-mod valve;
+mod serve;
+mod socket;
 mod wait;
-mod wire;
 
-pub use backend::{Backend, Builder, HealthKind};
-#[cfg(feature = "tls-ring")]
-pub use certificates::{Made, Signed};
-pub use client::*;
-pub use configs::{Configs, of_all_methods};
-pub use counter::Counter;
-pub use front::WITHHOLD;
-pub use greeter_service::GREETER;
-pub use h2_peer::{Answer, H2Peer};
-pub use health_service::{NOT_SERVING, SERVICE_UNKNOWN, SERVING, UNKNOWN};
-pub use logs::{LogLine, Logs, keep_a_second_dispatcher};
-pub use memory::assert_growth;
-#[cfg(feature = "hickory")]
-pub use name_server::{Mood, NameServer};
-pub use pb::{greeter, health};
-pub use peers::{Peer, PeerScript};
-pub use port::dead_addr;
-pub use raw_peer::{RawConnection, RawPeer};
-pub use relay::HttpProxy;
-#[cfg(unix)]
-pub use relay::{UnixDoor, relay_unix};
-pub use scripts::{CheckScript, WatchScript};
-pub use tapped::{Tap, Tapped};
-#[cfg(feature = "tls-ring")]
-pub use tls::{Authority, ByName, Hello, ServerTls, TlsFront};
-pub use valve::{Flow, Valve};
+pub use backend::Backend;
+pub use builder::BackendBuilder;
+pub use channel::until_ready_backends;
+pub use counter::{Counter, Entered};
+#[doc(no_inline)]
+pub use grpc_health_service::ServingStatus;
+pub use network::{Connector, MemoryStream, Network};
 pub use wait::{PATIENCE, within};

@@ -1,105 +1,121 @@
-//! Ports that belong to a test even while nobody listens on them.
+//! Where a backend listens: a TCP port or a name in a network. It is the backend's while it is
+//! down, too.
 //!
-//! A socket that is bound but does not listen refuses every connection and still
-//! keeps the port: no other test, and no outgoing connection, can take it. So an
-//! address can be dead for as long as a test likes and come alive later.
+//! A socket that is bound but does not listen refuses every connection and keeps the port.
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    time::sleep,
+};
 
-use super::within;
+use crate::{
+    connections::End,
+    network::{Accepted, Host, HostListener},
+    socket::Socket,
+    wait::within,
+};
 
 const BACKLOG: u32 = 128;
 
-/// A bound socket that does not listen: connections to it are refused.
+/// Refuses connections.
 #[derive(Debug)]
-pub(crate) struct ReservedPort {
-    socket: TcpSocket,
-    addr: SocketAddr,
+pub(crate) enum Port {
+    Tcp(TcpSocket),
+    Memory(Host),
 }
 
-impl ReservedPort {
-    pub(crate) fn any() -> Self {
-        Self::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-            .expect("the loopback interface has a free port")
+/// Accepts connections.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Memory(HostListener),
+}
+
+impl Port {
+    pub(crate) fn loopback() -> Self {
+        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Self::Tcp(socket.expect("the loopback interface has a free port"))
     }
 
-    /// The same port on 127.0.0.1 and 127.0.0.2, which not every system has.
-    pub(crate) fn pair() -> [Self; 2] {
-        let second = IpAddr::from([127, 0, 0, 2]);
-        let pairs = (0..100).find_map(|_| {
-            let one = Self::any();
-            let other = Self::bind(SocketAddr::new(second, one.addr.port())).ok()?;
-            Some([one, other])
-        });
-        pairs.expect("one of a hundred ports is free on both addresses")
+    /// `http://` and the address, or the name.
+    pub(crate) fn uri(&self) -> String {
+        match self {
+            Self::Tcp(socket) => format!("http://{}", address(socket.local_addr())),
+            Self::Memory(host) => format!("http://{}", host.name()),
+        }
     }
 
-    /// Takes a port back whose listener was closed a moment ago.
-    pub(crate) async fn again(addr: SocketAddr) -> Self {
-        within("the port of a stopped server to become free", async {
-            loop {
-                match Self::bind(addr) {
-                    Ok(port) => return port,
-                    // The kernel has no event for "this port is free".
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+    pub(crate) fn listen(self) -> Listener {
+        match self {
+            Self::Tcp(socket) => Listener::Tcp(
+                socket
+                    .listen(BACKLOG)
+                    .expect("a bound socket can start to listen"),
+            ),
+            Self::Memory(host) => Listener::Memory(host.listen()),
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) async fn accept(&mut self) -> Accepted {
+        match self {
+            Self::Tcp(listener) => loop {
+                // An accept that fails is a client that has left.
+                if let Ok((stream, _)) = listener.accept().await {
+                    let (order, end) = watch::channel(End::NotYet);
+                    return (Socket::tcp(stream, end), order);
                 }
+            },
+            Self::Memory(listener) => listener.accept().await,
+        }
+    }
+
+    /// Returns when connections are refused.
+    pub(crate) async fn close(self) -> Port {
+        match self {
+            Self::Tcp(listener) => {
+                let addr = address(listener.local_addr());
+                drop(listener);
+                Port::Tcp(bind_again(addr).await)
             }
-        })
-        .await
-    }
-
-    fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        // Connections of the server's former life may linger in TIME_WAIT.
-        socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
-        let addr = socket.local_addr()?;
-        Ok(Self { socket, addr })
-    }
-
-    pub(crate) fn listen(self) -> TcpListener {
-        self.socket
-            .listen(BACKLOG)
-            .expect("a bound socket can start to listen")
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+            Self::Memory(listener) => Port::Memory(listener.close()),
+        }
     }
 }
 
-/// So that whoever sends to a connection accepted here is soon full, if it is not
-/// read.
-pub(crate) fn small_receive_buffer(listener: &TcpListener) {
-    socket2::SockRef::from(listener)
-        .set_recv_buffer_size(4 << 10)
-        .expect("a size that the system rounds");
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections from before a restart may linger in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
 }
 
-/// An address that refuses connections for as long as this value lives.
-#[derive(Debug)]
-pub struct DeadAddr(ReservedPort);
-
-pub fn dead_addr() -> DeadAddr {
-    DeadAddr(ReservedPort::any())
+/// The port of a listener that was closed a moment ago.
+async fn bind_again(addr: SocketAddr) -> TcpSocket {
+    within("the port of a stopped backend to become free", async {
+        loop {
+            match bind(addr) {
+                Ok(socket) => return socket,
+                // The kernel has no event for a port that becomes free.
+                Err(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
 }
 
-impl DeadAddr {
-    pub fn addr(&self) -> SocketAddr {
-        self.0.addr()
-    }
-
-    pub fn uri(&self) -> String {
-        format!("http://{}", self.addr())
-    }
-
-    /// From now on connections are taken, and nobody says a word on them.
-    pub fn listen(self) -> TcpListener {
-        self.0.listen()
-    }
+fn address(addr: io::Result<SocketAddr>) -> SocketAddr {
+    addr.expect("a bound socket has an address")
 }

@@ -1,18 +1,27 @@
-//! Waiting for something to happen, but not for ever.
+//! Waits that end.
 
 use std::{panic::Location, time::Duration};
 
-/// How long anything in these tests may take before it counts as stuck.
+/// The time after which a wait of this crate panics: 10 s, which loaded test machines need.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Awaits `f`, or panics after ten seconds with "`what` did not happen".
+/// Awaits `future`, or panics after 10 s of tokio's time with "waited 10s for `what`, in vain"
+/// and the line of the caller.
 ///
 /// `what` reads as an event: `"the server to finish stopping"`.
+///
+/// # Panics
+///
+/// The future panics after [`PATIENCE`].
+///
+/// # Cancel safety
+///
+/// That of `future`.
 #[track_caller]
-pub fn within<F: Future>(what: &str, f: F) -> impl Future<Output = F::Output> {
+pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
     let caller = Location::caller();
     async move {
-        match tokio::time::timeout(PATIENCE, f).await {
+        match tokio::time::timeout(PATIENCE, future).await {
             Ok(output) => output,
             Err(_) => panic!("waited {PATIENCE:?} for {what}, in vain (at {caller})"),
         }

@@ -2,5 +2,5 @@
 
 #![allow(dead_code, reason = "users generate more than they use")]
 
-include!("../../../crates/testing/src/pb/demo.v1.rs");
+include!("../../../crates/harness/src/pb/demo.v1.rs");
 include!("../../../src/pb/grpc.health.v1.rs");

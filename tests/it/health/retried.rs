@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use testing::{
-    Backend, GREETER, Logs, WatchScript, balanced, health_checked, hello, quick_health, refusal,
-    until,
+    Backend, GREETER, HealthKind, Logs, WatchScript, balanced, health_checked, hello, quick_health,
+    refusal, until,
 };
 use tonic::Code;
 use tonic_health_channel::{
@@ -143,7 +143,8 @@ async fn a_message_that_does_not_decode_ends_the_watch() {
 
 #[tokio::test]
 async fn a_name_that_is_not_registered_yet_is_a_failure_until_it_is() {
-    let backend = Backend::builder().no_services().start().await;
+    let start = Backend::builder().health(HealthKind::TonicHealth);
+    let backend = start.no_services().start().await;
     let channel = health_checked(&[&backend]);
     until(&channel, TransientFailure).await;
     let text = refusal(&channel).await;
@@ -156,7 +157,8 @@ async fn a_name_that_is_not_registered_yet_is_a_failure_until_it_is() {
 
 #[tokio::test]
 async fn a_name_that_is_not_registered_yet_may_be_asked_for_at_an_interval() {
-    let backend = Backend::builder().no_services().start().await;
+    let start = Backend::builder().health(HealthKind::TonicHealth);
+    let backend = start.no_services().start().await;
     let often = Duration::from_millis(100);
     let channel = with(
         &backend,
@@ -171,7 +173,8 @@ async fn a_name_that_is_not_registered_yet_may_be_asked_for_at_an_interval() {
 
 #[tokio::test]
 async fn a_name_that_is_taken_back_is_a_failure_until_it_returns() {
-    let backend = Backend::start().await;
+    let start = Backend::builder().health(HealthKind::TonicHealth);
+    let backend = start.start().await;
     let options = quick_health().on_not_found(OnNotFound::RetryEvery(FLOOR));
     let channel = with(&backend, options);
     until(&channel, Ready).await;

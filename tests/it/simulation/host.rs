@@ -1,10 +1,11 @@
 //! A backend in memory, and the line to it.
 //!
 //! ```text
-//! channel ─ connector ─► pipe ── weather ──► pipe ─► tonic's server, while it lives
+//! channel ─ connector ─► pipe ── weather ──► the test kit's network ─► its backend
 //! ```
 
 use std::{
+    future::ready,
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,31 +15,23 @@ use hyper_util::rt::TokioIo;
 use testing::{
     fleet::{Fault, Host, Numbered, Result, SERVICE, Weather, join},
     greeter::greeter_server::GreeterServer,
+    kit::{
+        Backend, Connector, Network,
+        ServingStatus::{NotServing, Serving},
+    },
 };
 use tokio::{
     io::{DuplexStream, duplex},
-    sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
-};
-use tonic::service::Routes;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
+    sync::watch,
 };
 use tonic_health_channel::{Endpoint, Uri};
-use tower::service_fn;
-
-use super::server;
+use tower::{Service, service_fn};
 
 /// Bytes that either side may write ahead of the other.
 const PIPE: usize = 64 << 10;
 
 /// Calls take so long that some are under way whatever happens.
 const UNIT: Duration = Duration::from_millis(15);
-
-/// Where those connect who dial: nowhere while the server is down.
-type Door = Arc<Mutex<Option<mpsc::UnboundedSender<DuplexStream>>>>;
 
 /// The weather of each line to a backend.
 ///
@@ -71,49 +64,42 @@ impl Skies {
 }
 
 pub(super) struct Simulated {
-    number: usize,
-    door: Door,
+    network: Network,
+    backend: Backend,
     weather: Skies,
     calls: Arc<Mutex<Vec<u64>>>,
-    life: Option<Life>,
-}
-
-struct Life {
-    health: HealthReporter,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
 }
 
 impl Simulated {
-    pub(super) async fn start(number: usize) -> Result<Self> {
-        let mut host = Self {
-            number,
-            door: Door::default(),
-            weather: Skies::default(),
-            calls: Arc::default(),
-            life: None,
+    pub(super) fn start(number: usize) -> Self {
+        let calls = Arc::<Mutex<Vec<u64>>>::default();
+        let noted = calls.clone();
+        let note = move |number| {
+            noted.lock().expect("nobody panics with them").push(number);
+            Ok(())
         };
-        host.restart().await?;
-        Ok(host)
-    }
-
-    fn set_door(&self, door: Option<mpsc::UnboundedSender<DuplexStream>>) {
-        *self.door.lock().expect("nobody panics with the door") = door;
-    }
-
-    fn life(&self) -> Result<&Life> {
-        Ok(self.life.as_ref().ok_or("the backend is not there")?)
+        let network = Network::new();
+        let backend = Backend::builder(GreeterServer::new(Numbered { note, unit: UNIT }))
+            .in_network(&network, &format!("host-{number}.test"))
+            .health(SERVICE, Serving)
+            .start();
+        Self {
+            network,
+            backend,
+            weather: Skies::default(),
+            calls,
+        }
     }
 }
 
 impl Host for Simulated {
     fn endpoint(&self) -> Result<Endpoint> {
-        let (door, weather) = (self.door.clone(), self.weather.clone());
-        let connector = service_fn(move |_: Uri| {
-            let io = dial(&door, &weather).map(TokioIo::new);
-            std::future::ready(io)
+        let (mut network, weather) = (self.network.connector(), self.weather.clone());
+        let connector = service_fn(move |uri: Uri| {
+            let io = dial(&mut network, uri, &weather).map(TokioIo::new);
+            ready(io)
         });
-        let uri = format!("http://host-{}.test:50051", self.number);
+        let uri = format!("{}:50051", self.backend.uri());
         Ok(Endpoint::from_shared(uri)?.connector(connector))
     }
 
@@ -122,47 +108,18 @@ impl Host for Simulated {
     }
 
     async fn kill(&mut self) -> Result<()> {
-        self.set_door(None);
-        if let Some(life) = self.life.take() {
-            life.server.abort();
-        }
-        self.disturb(Fault::Cut).await?;
-        Ok(())
+        self.backend.kill().await;
+        self.disturb(Fault::Cut).await
     }
 
     async fn stop(&mut self) -> Result<()> {
-        let life = self.life.take().ok_or("the backend is not there")?;
-        let _ = life.stop.send(());
-        life.server.await?;
-        self.set_door(None);
-        self.disturb(Fault::Cut).await?;
-        Ok(())
+        self.backend.stop().await;
+        self.disturb(Fault::Cut).await
     }
 
     async fn restart(&mut self) -> Result<()> {
-        let health = HealthReporter::new();
-        health
-            .set_service_status(SERVICE, ServingStatus::Serving)
-            .await;
-        let calls = self.calls.clone();
-        let note = move |number| {
-            calls.lock().expect("nobody panics with them").push(number);
-            Ok(())
-        };
-        let greeter = Numbered { note, unit: UNIT };
-        let routes = Routes::new(HealthServer::new(HealthService::from_health_reporter(
-            health.clone(),
-        )))
-        .add_service(GreeterServer::new(greeter));
-        let (stop, stopped) = oneshot::channel();
-        let (door, dials) = mpsc::unbounded_channel();
-        let server = server::serve(routes, dials, stopped);
-        self.set_door(Some(door));
-        self.life = Some(Life {
-            health,
-            stop,
-            server: tokio::spawn(server),
-        });
+        self.backend.set_health(SERVICE, Serving);
+        self.backend.restart().await;
         Ok(())
     }
 
@@ -175,12 +132,8 @@ impl Host for Simulated {
     }
 
     async fn serve(&mut self, serving: bool) -> Result<()> {
-        let status = match serving {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        let health = &self.life()?.health;
-        health.set_service_status(SERVICE, status).await;
+        let status = if serving { Serving } else { NotServing };
+        self.backend.set_health(SERVICE, status);
         Ok(())
     }
 
@@ -196,13 +149,9 @@ impl Host for Simulated {
 }
 
 /// The client's end of a new line.
-fn dial(door: &Door, weather: &Skies) -> io::Result<DuplexStream> {
+fn dial(network: &mut Connector, uri: Uri, weather: &Skies) -> io::Result<DuplexStream> {
+    let mut far = network.call(uri).into_inner()?.into_inner();
     let (ours, mut near) = duplex(PIPE);
-    let (mut far, theirs) = duplex(PIPE);
-    let door = door.lock().expect("nobody panics with the door");
-    let door = door.as_ref().ok_or(io::ErrorKind::ConnectionRefused)?;
-    door.send(theirs)
-        .map_err(|_| io::ErrorKind::ConnectionRefused)?;
     let weather = weather.subscribe();
     tokio::spawn(async move { join(&mut near, &mut far, weather).await });
     Ok(ours)

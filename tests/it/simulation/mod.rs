@@ -1,7 +1,7 @@
 //! A fleet in memory, in time that is made: what [`fleet`](testing::fleet) says
-//! must hold, by the hundred seeds. Nothing here is real but the channel, tonic's services
-//! and hyper's HTTP/2: lines are pipes that break, fall silent or open one way only, and
-//! hours of backoff take no time.
+//! must hold, by the hundred seeds. Nothing here is real but the channel and the backends of the
+//! test kit: lines are pipes that break, fall silent or open one way only, and hours of backoff
+//! take no time.
 //!
 //! The endpoints' own door for connectors leads into the pipes. A simulator of whole
 //! hosts, such as turmoil, has a runtime for each and ticks through time; here it jumps
@@ -15,7 +15,6 @@
 //! ```
 
 mod host;
-mod server;
 
 use std::{
     env,
@@ -193,7 +192,7 @@ async fn one_round(backends: usize, round: Round) -> Result<Outcome> {
 async fn fleet(backends: usize, connections: usize) -> Result<Fleet<Simulated>> {
     let mut hosts = Vec::new();
     for number in 0..backends {
-        hosts.push(Simulated::start(number).await?);
+        hosts.push(Simulated::start(number));
     }
     Fleet::start(&Handle::current(), hosts, connections).await
 }

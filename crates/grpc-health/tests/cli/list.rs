@@ -1,6 +1,6 @@
 //! `list`: what a server says of all its services (gRFC A90).
 
-use testing::{Backend, GREETER, NOT_SERVING, UNKNOWN, dead_addr};
+use testing::{Backend, GREETER, HealthKind, NOT_SERVING, UNKNOWN, dead_addr};
 
 use super::run::{COMMAND, run, run_command};
 
@@ -44,7 +44,8 @@ async fn a_service_is_a_json_object() {
 #[tokio::test]
 async fn a_server_that_does_not_list_is_3() {
     // tonic's health service is older than `List`.
-    let backend = Backend::start().await;
+    let start = Backend::builder().health(HealthKind::TonicHealth);
+    let backend = start.start().await;
     let at = backend.addr().to_string();
     let ended = run(&["list", &at]).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");

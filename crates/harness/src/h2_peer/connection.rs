@@ -15,10 +15,10 @@ use tokio::{
     sync::broadcast,
 };
 use tonic::Code;
+use tonic_health_channel_testing::Entered;
 
 use super::{Answer, Order, Shared};
 use crate::{
-    counter::Entered,
     http2::{self, Frame},
     wire::Wire,
 };
@@ -147,7 +147,7 @@ impl Connection {
             _gauge: gauge.enter(),
         };
         self.open.insert(frame.stream, open);
-        seen.peak.raise_to(self.open.len());
+        seen.peak.fetch_max(self.open.len(), Ordering::Relaxed);
         total.add();
         match answer {
             Answer::Reset(_) => self.answer(frame.stream, answer).await,

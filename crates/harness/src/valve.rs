@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    counter::Counter,
+    Counter,
     port::{ReservedPort, small_receive_buffer},
 };
 

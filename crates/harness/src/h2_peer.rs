@@ -9,7 +9,7 @@ mod connection;
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use h2::Reason;
@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tonic::Code;
 
 use super::{
-    counter::Counter,
+    Counter,
     listening::{Listening, listens},
     port::ReservedPort,
     scripts::Plan,
@@ -70,7 +70,7 @@ struct Seen {
     calls: Counter,
     open_calls: Counter,
     /// The most calls that one connection had open at a time.
-    peak: Counter,
+    peak: AtomicUsize,
     watches: Counter,
     open_watches: Counter,
     settings_acks: Counter,
@@ -255,7 +255,7 @@ impl H2Peer {
 
     /// The most streams, Watch included, that one connection had open at a time.
     pub fn most_open_streams(&self) -> usize {
-        self.shared.seen.peak.get()
+        self.shared.seen.peak.load(Ordering::Relaxed)
     }
 }
 
@@ -264,7 +264,7 @@ impl Seen {
         Self {
             calls: Counter::new("calls"),
             open_calls: Counter::new("open calls"),
-            peak: Counter::new("streams at a time"),
+            peak: AtomicUsize::new(0),
             watches: Counter::new("Watch calls"),
             open_watches: Counter::new("open Watch calls"),
             settings_acks: Counter::new("acknowledged SETTINGS"),

@@ -36,9 +36,8 @@ use tokio_rustls::{
 use tonic_health_channel::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{
-    Backend,
+    Backend, Counter,
     certificates::{Made, Shown, Signed},
-    counter::Counter,
     port::ReservedPort,
 };
 

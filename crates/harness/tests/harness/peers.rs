@@ -240,7 +240,7 @@ async fn logs_have_the_level_the_target_and_the_text() {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "waited 10s for a miracle, in vain (at crates/testing/tests/harness/peers.rs"
+    expected = "waited 10s for a miracle, in vain (at crates/harness/tests/harness/peers.rs"
 )]
 async fn a_wait_in_vain_says_what_did_not_happen() {
     within("a miracle", std::future::pending::<()>()).await;

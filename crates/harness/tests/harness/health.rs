@@ -73,7 +73,8 @@ async fn check_and_list_answer_or_follow_their_script() {
 
 #[tokio::test]
 async fn every_kind_of_health_is_what_it_says() {
-    let tonic = Backend::builder().not_serving(GREETER).start().await;
+    let start = Backend::builder().health(HealthKind::TonicHealth);
+    let tonic = start.not_serving(GREETER).start().await;
     let channel_to_tonic = channel(tonic.uri()).await;
     let mut stream = watch(&channel_to_tonic, GREETER).await.expect("a stream");
     assert_eq!(next(&mut stream).await.expect("open"), Some(NOT_SERVING));

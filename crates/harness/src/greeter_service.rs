@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    counter::Counter,
+    Counter,
     greeter::{HelloReply, HelloRequest, greeter_server::Greeter},
 };
 
@@ -23,16 +23,16 @@ use super::{
 pub const GREETER: &str = "demo.v1.Greeter";
 
 #[derive(Clone, Debug)]
-pub(crate) struct GreeterService {
+pub struct GreeterService {
     /// The backend's name, which every reply carries.
     name: Arc<str>,
     /// Calls that wait for a release.
-    pub held: Counter,
+    pub(crate) held: Counter,
     releases: watch::Sender<()>,
 }
 
 impl GreeterService {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             held: Counter::new("greeter calls on hold"),

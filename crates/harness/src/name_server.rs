@@ -15,7 +15,7 @@ use hickory_resolver::proto::{
 };
 use tokio::{net::UdpSocket, task::JoinHandle};
 
-use super::counter::Counter;
+use super::Counter;
 
 /// Answers over UDP. Dropping it closes its port.
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tonic::{Code, metadata::MetadataMap};
-use tonic_health::ServingStatus;
 
 use super::{Backend, Health};
 use crate::{
-    CheckScript, NOT_SERVING, SERVING, UNKNOWN, WatchScript, counter::Counter, front::Seen,
-    health_service::HealthService,
+    CheckScript, Counter, NOT_SERVING, SERVING, UNKNOWN, WatchScript, front::Seen,
+    health_service::ScriptedHealth,
 };
 
 /// Where it is, and the greeter.
@@ -36,7 +35,7 @@ impl Backend {
 
     /// Greeter calls that have not been answered to the end.
     pub fn open_calls(&self) -> usize {
-        self.traffic.open_calls.get()
+        self.kit.open_calls().get()
     }
 
     /// Greeter calls that wait for `release`, because they asked for "hold".
@@ -88,11 +87,11 @@ impl Backend {
 
     /// TCP connections accepted so far.
     pub fn connections(&self) -> usize {
-        self.door.connections.get()
+        self.kit.connections().get()
     }
 
     pub fn open_connections(&self) -> usize {
-        self.door.open.get()
+        self.kit.open_connections().get()
     }
 }
 
@@ -106,25 +105,27 @@ impl Backend {
         self.set_status(service, NOT_SERVING).await;
     }
 
-    /// Any number with our own service; `tonic-health` takes only 0, 1 and 2.
+    /// Any number with a scripted service. The others take only 0, 1 and 2.
     pub async fn set_status(&self, service: &str, status: i32) {
         match &self.health {
+            Health::Own(handle, _) => handle.set(service, own_status(status)),
             Health::Tonic(reporter) => {
                 reporter
                     .set_service_status(service, tonic_status(status))
                     .await;
             }
-            Health::Ours(health) => health.set(service, status),
+            Health::Scripted(health) => health.set(service, status),
             Health::None => panic!("this backend has no health service to set a status on"),
         }
     }
 
-    /// Forgets a service: SERVICE_UNKNOWN from our own service, the end of the
-    /// Watches with OK from `tonic-health`.
+    /// Forgets a service: SERVICE_UNKNOWN, or the end of the Watches with OK from
+    /// `tonic-health`.
     pub async fn clear_status(&self, service: &str) {
         match &self.health {
+            Health::Own(handle, _) => handle.clear(service),
             Health::Tonic(reporter) => reporter.clone().clear_service_status(service).await,
-            Health::Ours(health) => health.clear(service),
+            Health::Scripted(health) => health.clear(service),
             Health::None => panic!("this backend has no health service to clear a status of"),
         }
     }
@@ -155,10 +156,10 @@ impl Backend {
         self.scriptable().end_watches(code);
     }
 
-    fn scriptable(&self) -> &HealthService {
+    fn scriptable(&self) -> &ScriptedHealth {
         match &self.health {
-            Health::Ours(health) => health,
-            Health::Tonic(_) | Health::None => {
+            Health::Scripted(health) => health,
+            Health::Own(..) | Health::Tonic(_) | Health::None => {
                 panic!("only a backend with a scripted health service follows a script")
             }
         }
@@ -171,7 +172,7 @@ impl Backend {
 
     /// Watch calls that neither side has ended.
     pub fn open_watches(&self) -> usize {
-        self.traffic.open_watches.get()
+        self.kit.watchers().get()
     }
 
     pub fn checks(&self) -> usize {
@@ -199,11 +200,12 @@ impl Backend {
 
 /// `until_*` of a total waits for at least `n`, of a gauge for exactly `n`.
 macro_rules! until {
-    ($($(#[$doc:meta])* $until:ident: $how:ident($($counter:ident).+);)+) => {
+    ($($until:ident: $how:ident($backend:ident => $counter:expr);)+) => {
         impl Backend {
-            $($(#[$doc])* #[track_caller]
+            $(#[track_caller]
             pub fn $until(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-                let counter: &Counter = &self.$($counter).+;
+                let $backend = self;
+                let counter: &Counter = &$counter;
                 counter.$how(n)
             })+
         }
@@ -211,22 +213,31 @@ macro_rules! until {
 }
 
 until! {
-    until_hits: until_at_least(traffic.hits);
-    until_open_calls: until_exactly(traffic.open_calls);
-    until_held: until_exactly(greeter.held);
-    until_watches: until_at_least(traffic.watches);
-    until_open_watches: until_exactly(traffic.open_watches);
-    until_checks: until_at_least(traffic.checks);
-    until_connections: until_at_least(door.connections);
-    until_open_connections: until_exactly(door.open);
+    until_hits: until_at_least(it => it.traffic.hits);
+    until_open_calls: until_exactly(it => it.kit.open_calls());
+    until_held: until_exactly(it => it.greeter.held);
+    until_watches: until_at_least(it => it.traffic.watches);
+    until_open_watches: until_exactly(it => it.kit.watchers());
+    until_checks: until_at_least(it => it.traffic.checks);
+    until_connections: until_at_least(it => it.kit.connections());
+    until_open_connections: until_exactly(it => it.kit.open_connections());
 }
 
-/// `tonic-health` has only the numbers that a server may set.
-pub(crate) fn tonic_status(status: i32) -> ServingStatus {
+pub(super) fn own_status(status: i32) -> grpc_health_service::ServingStatus {
+    use grpc_health_service::ServingStatus;
     match status {
         UNKNOWN => ServingStatus::Unknown,
         SERVING => ServingStatus::Serving,
         NOT_SERVING => ServingStatus::NotServing,
-        other => panic!("tonic-health has no status number {other}; use a scripted backend"),
+        other => panic!("a server cannot set the status {other}; use a scripted backend"),
+    }
+}
+
+pub(super) fn tonic_status(status: i32) -> tonic_health::ServingStatus {
+    use tonic_health::ServingStatus;
+    match own_status(status) {
+        grpc_health_service::ServingStatus::Unknown => ServingStatus::Unknown,
+        grpc_health_service::ServingStatus::Serving => ServingStatus::Serving,
+        grpc_health_service::ServingStatus::NotServing => ServingStatus::NotServing,
     }
 }

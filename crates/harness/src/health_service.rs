@@ -36,14 +36,14 @@ struct Board {
 }
 
 #[derive(Debug)]
-pub(crate) struct HealthService {
+pub(crate) struct ScriptedHealth {
     board: watch::Sender<Board>,
     pub checks: Plan<CheckScript>,
     /// `false`: Watch is UNIMPLEMENTED, as in servers older than it.
     has_watch: bool,
 }
 
-impl HealthService {
+impl ScriptedHealth {
     pub(crate) fn new(statuses: BTreeMap<String, i32>, has_watch: bool) -> Self {
         let board = Board {
             statuses,
@@ -84,7 +84,7 @@ impl HealthService {
 }
 
 #[tonic::async_trait]
-impl Health for HealthService {
+impl Health for ScriptedHealth {
     type WatchStream =
         Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send + 'static>>;
 
@@ -164,7 +164,7 @@ enum Wake {
 }
 
 impl Watcher {
-    fn new(health: &HealthService, service: String, script: WatchScript) -> Self {
+    fn new(health: &ScriptedHealth, service: String, script: WatchScript) -> Self {
         let board = health.board.subscribe();
         let (releases, ends) = {
             let now = board.borrow();

@@ -1,33 +1,35 @@
 //! How a backend is made. Everything has a default, so a test says only what
 //! matters to it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use grpc_health_service::HealthService;
 use tonic_health::server::HealthReporter;
+use tonic_health_channel_testing as kit;
 
-use super::{Backend, Health, Life, observe::tonic_status};
+use super::{
+    Backend, Health,
+    observe::{own_status, tonic_status},
+};
 use crate::{
     GREETER, NOT_SERVING, SERVING,
-    front::Traffic,
+    front::{Front, Traffic},
     greeter_service::GreeterService,
-    health_service::HealthService,
+    health_service::ScriptedHealth,
     peers::{Peer, PeerScript},
     port::ReservedPort,
-    wire::Door,
 };
 
-/// Who answers the health calls of a backend.
+/// The service that answers the health calls of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HealthKind {
-    /// The `tonic-health` crate, with its ways: an unknown service is an error,
-    /// an unchanged status is repeated, a cleared service ends its Watches.
+    /// The crate `grpc-health-service`, which follows the protocol.
     #[default]
+    Own,
+    /// The crate `tonic-health`, with its ways: an unknown service is an error, an unchanged
+    /// status is repeated, a cleared service ends its Watches with OK.
     TonicHealth,
-    /// Our own, which follows the protocol to the letter or a script.
+    /// Follows the protocol to the letter, or a script.
     Scripted,
     /// As `Scripted`, but Watch is UNIMPLEMENTED.
     CheckOnly,
@@ -63,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// `TonicHealth` by default.
+    /// `Own` by default.
     pub fn health(mut self, kind: HealthKind) -> Self {
         self.health = kind;
         self
@@ -89,7 +91,7 @@ impl Builder {
         self.status(service, NOT_SERVING)
     }
 
-    /// Begins with no service known. (`tonic-health` always knows `""`.)
+    /// Begins with no service known. `tonic-health` always knows `""`.
     pub fn no_services(mut self) -> Self {
         self.statuses.clear();
         self
@@ -149,21 +151,39 @@ impl Builder {
     async fn reserve_on(self, port: ReservedPort) -> Backend {
         let addr = port.addr();
         let name = self.name.unwrap_or_else(|| addr.to_string());
+        let greeter = GreeterService::new(&name);
+        let health = health(self.health, self.statuses).await;
+        let traffic = Arc::new(Traffic::new());
+        let front = Front::new(Arc::clone(&traffic), health.routes(greeter.clone()));
+        let mut builder = kit::Backend::builder(front)
+            .listen_on(port.into_socket())
+            .without_health();
+        if let Some(max) = self.max_concurrent_streams {
+            builder = builder.max_concurrent_streams(max);
+        }
+        if let Some(age) = self.max_connection_age {
+            builder = builder.max_connection_age(age);
+        }
         Backend {
+            kit: builder.reserve(),
             addr,
-            greeter: GreeterService::new(&name),
-            health: health(self.health, self.statuses).await,
-            max_concurrent_streams: self.max_concurrent_streams,
-            max_connection_age: self.max_connection_age,
-            traffic: Arc::new(Traffic::new()),
-            door: Door::new(),
-            life: Mutex::new(Life::Down(port)),
+            greeter,
+            health,
+            traffic,
         }
     }
 }
 
 async fn health(kind: HealthKind, statuses: BTreeMap<String, i32>) -> Health {
     match kind {
+        HealthKind::Own => {
+            let (handle, service) = HealthService::new();
+            handle.clear("");
+            for (service, status) in statuses {
+                handle.set(service, own_status(status));
+            }
+            Health::Own(handle, service)
+        }
         HealthKind::TonicHealth => {
             let reporter = HealthReporter::new();
             for (service, status) in statuses {
@@ -173,8 +193,8 @@ async fn health(kind: HealthKind, statuses: BTreeMap<String, i32>) -> Health {
             }
             Health::Tonic(reporter)
         }
-        HealthKind::Scripted => Health::Ours(Arc::new(HealthService::new(statuses, true))),
-        HealthKind::CheckOnly => Health::Ours(Arc::new(HealthService::new(statuses, false))),
+        HealthKind::Scripted => Health::Scripted(Arc::new(ScriptedHealth::new(statuses, true))),
+        HealthKind::CheckOnly => Health::Scripted(Arc::new(ScriptedHealth::new(statuses, false))),
         HealthKind::None => Health::None,
     }
 }
