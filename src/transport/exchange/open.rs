@@ -48,9 +48,10 @@ impl CallSlot {
     pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, SendError> {
         let connection = self.connection().clone();
         let config = connection.config();
-        let head = request
-            .head(&config.scheme, &config.authority, &config.user_agent)
+        let uri = request
+            .uri(&config.scheme, &config.authority)
             .map_err(SendError::Refused)?;
+        let head = request.head(uri, &config.user_agent);
         // Until it is open: its end is not to be seen before it.
         let streams = connection.lock_streams();
         if let Some(most) = streams.header_list() {

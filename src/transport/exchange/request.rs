@@ -184,21 +184,25 @@ impl OutgoingRequest {
         self.first.is_none() && matches!(self.rest, Rest::Nothing)
     }
 
-    /// The head as it goes to one backend. Ours stays, for the next attempt.
-    pub(super) fn head(
-        &mut self,
+    /// Where the request goes: its path, at this backend.
+    pub(super) fn uri(
+        &self,
         scheme: &uri::Scheme,
         authority: &uri::Authority,
-        user_agent: &HeaderValue,
-    ) -> Result<Request<()>, Error> {
+    ) -> Result<Uri, Error> {
         let mut uri = uri::Parts::default();
         uri.scheme = Some(scheme.clone());
         uri.authority = Some(authority.clone());
         uri.path_and_query = self.path.clone();
-        let uri = Uri::from_parts(uri).map_err(|error| {
+        Uri::from_parts(uri).map_err(|error| {
             let why = format!("HTTP/2 cannot carry a request without a path: {error}");
             Error::new(ErrorKind::InvalidRequest, why)
-        })?;
+        })
+    }
+
+    /// The head as it goes to one backend. Ours stays, for the next attempt.
+    #[inline]
+    pub(super) fn head(&mut self, uri: Uri, user_agent: &HeaderValue) -> Request<()> {
         let user_agent = match &self.application {
             None => user_agent.clone(),
             Some(application) => {
@@ -211,12 +215,12 @@ impl OutgoingRequest {
         *head.method_mut() = self.method.clone();
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
-        *head.headers_mut() = std::mem::take(&mut self.headers);
+        std::mem::swap(head.headers_mut(), &mut self.headers);
         self.sent = Sent::of(head.headers(), self.renews_timeout);
         if let Some(credentials) = self.credentials.take() {
             add_all(head.headers_mut(), *credentials);
         }
-        Ok(head)
+        head
     }
 
     /// Sends what follows the HEADERS. What cannot go out at once becomes a
@@ -375,10 +379,9 @@ mod tests {
         let mut request = OutgoingRequest::new(request.body(Body::empty()).expect("a request"));
         let mut attempt = || {
             let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let uri = request.uri(&uri::Scheme::HTTP, &authority);
             let agent = HeaderValue::from_static("channel");
-            request
-                .head(&uri::Scheme::HTTP, &authority, &agent)
-                .expect("a head")
+            request.head(uri.expect("a path"), &agent)
         };
         let first = attempt();
         let second = attempt();
@@ -408,9 +411,9 @@ mod tests {
             }
             request.set_credentials(headers);
             let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let uri = request.uri(&uri::Scheme::HTTPS, &authority);
             let agent = HeaderValue::from_static("channel");
-            let head = request.head(&uri::Scheme::HTTPS, &authority, &agent);
-            let head = head.expect("a head");
+            let head = request.head(uri.expect("a path"), &agent);
             let keys = head.headers().get_all("key").iter().cloned();
             keys.collect::<Vec<_>>()
         };
