@@ -47,6 +47,10 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
 const COPIED: usize = 1 << 10;
 
+/// A copy up to this size is one allocation with the count of those that hold it: the request,
+/// and `h2`.
+const SMALL: usize = 120;
+
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
 ///
@@ -279,6 +283,11 @@ impl OutgoingRequest {
                 Err(trailers) => Rest::More(Some(Box::new(trailers)), body),
                 Ok(data) => {
                     self.first = Some(match data.len() {
+                        length @ ..=SMALL => {
+                            let mut bytes = [0; SMALL];
+                            bytes[..length].copy_from_slice(&data);
+                            Bytes::from_owner(SmallMessage { bytes, length })
+                        }
                         ..=COPIED => Bytes::copy_from_slice(&data),
                         _ => data,
                     });
@@ -291,6 +300,18 @@ impl OutgoingRequest {
             },
         };
         Ok(())
+    }
+}
+
+/// A message of at most [`SMALL`] bytes.
+struct SmallMessage {
+    bytes: [u8; SMALL],
+    length: usize,
+}
+
+impl AsRef<[u8]> for SmallMessage {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
