@@ -98,6 +98,16 @@ pub(crate) struct Failed {
     pub(crate) unprocessed: bool,
 }
 
+impl Failed {
+    /// The peer may have looked at the request.
+    fn processed(error: Error) -> Self {
+        Self {
+            error,
+            unprocessed: false,
+        }
+    }
+}
+
 impl Exchange {
     pub(super) fn new(
         response: ResponseFuture,
@@ -150,7 +160,7 @@ impl Exchange {
         &mut self,
         response: Response<RecvStream>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+    ) -> Poll<Result<Response<ResponseBody>, Failed>> {
         let (mut head, stream) = response.into_parts();
         let seen = KnownHeaders::of(&head.headers);
         // Headers that are all there is are the end of the answer.
@@ -164,7 +174,10 @@ impl Exchange {
         }
         match answer {
             Answer::Grpc => Poll::Ready(Ok(self.hand_out(head, Some(stream), settled, None))),
-            other => self.respond_rarely(other, head, stream, cx),
+            other => {
+                let response = self.respond_rarely(other, head, stream, cx);
+                response.map_err(Failed::processed)
+            }
         }
     }
 
@@ -275,21 +288,14 @@ impl Future for Exchange {
         if let Some(slot) = &this.slot
             && let Err(error) = this.request.poll(cx, slot)
         {
-            return Poll::Ready(Err(Failed {
-                error,
-                unprocessed: false,
-            }));
+            return Poll::Ready(Err(Failed::processed(error)));
         }
-        let processed = |error| Failed {
-            error,
-            unprocessed: false,
-        };
         if this.page.is_some() {
-            return this.poll_page(cx).map_err(processed);
+            return this.poll_page(cx).map_err(Failed::processed);
         }
         let response = this.response.as_mut().expect("until it is dropped");
         match ready!(Pin::new(response).poll(cx)) {
-            Ok(response) => this.respond(response, cx).map_err(processed),
+            Ok(response) => this.respond(response, cx),
             Err(error) => Poll::Ready(Err(this.fail(&error))),
         }
     }
