@@ -152,6 +152,7 @@ impl OutgoingRequest {
         self.path.as_ref().map_or("", PathAndQuery::path)
     }
 
+    #[inline]
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         self.sent.put_back(&mut self.headers);
         &mut self.headers
@@ -220,7 +221,7 @@ impl OutgoingRequest {
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         std::mem::swap(head.headers_mut(), &mut self.headers);
-        self.sent = Sent::of(head.headers(), self.renews_timeout);
+        self.sent.keep(head.headers(), self.renews_timeout);
         if let Some(credentials) = self.credentials.take() {
             add_all(head.headers_mut(), *credentials);
         }
@@ -231,17 +232,16 @@ impl OutgoingRequest {
     /// pump, in a box: most calls have none. A stream that has failed meanwhile says so
     /// in its response.
     pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<RequestBodyPump>> {
-        match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
-            (Rest::Nothing, first) => {
-                self.rest = Rest::Nothing;
-                let all = first.clone()?;
-                if all.len() > LARGEST_PIECE {
-                    return Some(RequestBodyPump::new(stream, all, None, None, None));
-                }
-                let _ = stream.send_data(all, true);
-                None
+        if let Rest::Nothing = self.rest {
+            let all = self.first.clone()?;
+            if all.len() > LARGEST_PIECE {
+                return Some(RequestBodyPump::new(stream, all, None, None, None));
             }
-            (Rest::More(next, body), _) => {
+            let _ = stream.send_data(all, true);
+            return None;
+        }
+        match std::mem::replace(&mut self.rest, Rest::Gone) {
+            Rest::More(next, body) => {
                 let chunk = self.first.take().unwrap_or_default();
                 Some(RequestBodyPump::new(
                     stream,
@@ -251,14 +251,16 @@ impl OutgoingRequest {
                     self.limit.take(),
                 ))
             }
-            (Rest::Unknown(body), _) => Some(RequestBodyPump::new(
+            Rest::Unknown(body) => Some(RequestBodyPump::new(
                 stream,
                 Bytes::new(),
                 None,
                 Some(body),
                 self.limit.take(),
             )),
-            (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
+            Rest::Nothing | Rest::Gone => {
+                unreachable!("only a replayable request is sent again")
+            }
         }
     }
 
@@ -272,11 +274,7 @@ impl OutgoingRequest {
             }
         };
         let limit = &mut self.limit;
-        let mut next = |body: &mut Body| match poll_body(body, limit, cx) {
-            Poll::Ready(frame) => frame.map(Poll::Ready),
-            Poll::Pending => Ok(Poll::Pending),
-        };
-        self.rest = match next(&mut body)? {
+        self.rest = match poll_body(&mut body, limit, cx)? {
             Poll::Pending => Rest::More(None, body),
             Poll::Ready(None) => Rest::Nothing,
             Poll::Ready(Some(frame)) => match frame.into_data() {
@@ -291,7 +289,7 @@ impl OutgoingRequest {
                         ..=COPIED => Bytes::copy_from_slice(&data),
                         _ => data,
                     });
-                    match next(&mut body)? {
+                    match poll_body(&mut body, limit, cx)? {
                         Poll::Pending => Rest::More(None, body),
                         Poll::Ready(None) => Rest::Nothing,
                         Poll::Ready(Some(frame)) => Rest::More(Some(Box::new(frame)), body),
@@ -316,21 +314,21 @@ impl AsRef<[u8]> for SmallMessage {
 }
 
 impl Sent {
-    fn of(headers: &HeaderMap, without_timeout: bool) -> Self {
-        let mut sent = Self::default();
+    /// It has nothing before: that was put back.
+    fn keep(&mut self, headers: &HeaderMap, without_timeout: bool) {
         for (name, value) in headers {
             match *name {
-                header::TE if value == "trailers" => sent.te = true,
-                header::CONTENT_TYPE if value == "application/grpc" => sent.content_type = true,
+                header::TE if value == "trailers" => self.te = true,
+                header::CONTENT_TYPE if value == "application/grpc" => self.content_type = true,
                 // Said anew on every connection.
                 header::USER_AGENT => {}
                 _ if without_timeout && *name == GRPC_TIMEOUT => {}
-                _ => sent.others.push((name.clone(), value.clone())),
+                _ => self.others.push((name.clone(), value.clone())),
             }
         }
-        sent
     }
 
+    #[inline]
     fn put_back(&mut self, headers: &mut HeaderMap) {
         let Self {
             te,
@@ -343,8 +341,10 @@ impl Sent {
         if std::mem::take(content_type) {
             headers.append(header::CONTENT_TYPE, GRPC);
         }
-        for (name, value) in others.drain(..) {
-            headers.append(name, value);
+        if !others.is_empty() {
+            for (name, value) in others.drain(..) {
+                headers.append(name, value);
+            }
         }
     }
 }
