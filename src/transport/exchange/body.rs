@@ -197,8 +197,7 @@ impl Reader {
             match data {
                 Some(Ok(data)) => {
                     live.frames = live.frames.wrapping_add(1);
-                    // `h2` gives back the rest with the stream, which is over next.
-                    if !live.expects_trailers() {
+                    if !live.ends_with_trailers() {
                         // Fails only for a stream that is gone; its error comes next.
                         let _ = live.stream.flow_control().release_capacity(data.len());
                     }

@@ -50,6 +50,12 @@ impl Live {
         self.settled == Some(self.frames)
     }
 
+    /// Whether the stream ends with the trailers that are expected: `h2` then gives back the
+    /// window of the last frame.
+    pub(super) fn ends_with_trailers(&self) -> bool {
+        self.expects_trailers() && self.request.is_none()
+    }
+
     /// The answer is over. What is left of the request goes on until `deadline`.
     pub(super) fn end(mut self, deadline: Option<Instant>) {
         if let Some(request) = self.request.take()

@@ -314,7 +314,7 @@ impl AsRef<[u8]> for SmallMessage {
 }
 
 impl Sent {
-    /// It has nothing before: that was put back.
+    /// Keeps these. It is empty before: [`put_back`](Self::put_back) has emptied it.
     fn keep(&mut self, headers: &HeaderMap, without_timeout: bool) {
         for (name, value) in headers {
             match *name {

@@ -165,7 +165,7 @@ impl Exchange {
         let seen = KnownHeaders::of(&head.headers);
         // Headers that are all there is are the end of the answer.
         let settled = self.slot.as_ref().and_then(CallSlot::settled);
-        // What has DATA is not over yet. `h2` would take its lock to say so.
+        // Headers before DATA are not the last frame. `h2` would take its lock to say so.
         let has_data = settled.is_some_and(|frames| frames > 0);
         let is_last = !has_data && stream.is_end_stream();
         let answer = Answer::of(head.status, &seen, is_last);
