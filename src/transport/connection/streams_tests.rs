@@ -85,8 +85,9 @@ fn a_small_answer_that_is_whole_tells_its_frames() {
     assert_eq!(streams.settled(1), None, "more may come");
     streams.on_data(1, Came::frame(10, false), true);
     assert_eq!(streams.settled(1), Some(2), "padded ones do not count");
-    streams.on_response_over(5);
-    assert_eq!(streams.settled(5), Some(0));
+    streams.open(3, 0);
+    streams.on_response_over(3);
+    assert_eq!(streams.settled(3), Some(0), "an answer without DATA");
 }
 
 #[test]
