@@ -516,10 +516,10 @@ impl CallSlot {
         connection.wake_driver();
     }
 
-    /// Whether its response is whole and small: there is nothing for the driver to look after.
-    pub(in crate::transport) fn is_settled(&self) -> bool {
-        self.stream
-            .is_none_or(|stream| self.connection.lock_streams().is_settled(stream))
+    /// How many DATA frames its response has, if it is whole and small: there is nothing for
+    /// the driver to look after.
+    pub(in crate::transport) fn settled(&self) -> Option<u32> {
+        self.connection.lock_streams().settled(self.stream?)
     }
 
     /// Its response is looked after by the driver.

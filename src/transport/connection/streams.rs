@@ -262,12 +262,12 @@ impl StreamTable {
         }
     }
 
-    /// Whether the response of a stream is whole, and small.
-    pub(in crate::transport) fn is_settled(&mut self, number: u32) -> bool {
-        self.find(number).is_none_or(|at| {
-            let stream = &self.streams[at];
-            stream.response_over && stream.came.cost() <= SMALL_ANSWER
-        })
+    /// How many DATA frames the response of a stream has, if it is whole and small.
+    pub(in crate::transport) fn settled(&mut self, number: u32) -> Option<u32> {
+        let at = self.find(number)?;
+        let stream = &self.streams[at];
+        let is_settled = stream.response_over && stream.came.cost() <= SMALL_ANSWER;
+        is_settled.then(|| stream.came.frames())
     }
 
     /// What calls have of the peer's DATA.

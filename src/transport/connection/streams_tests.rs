@@ -74,8 +74,20 @@ fn streams_that_are_not_open_have_no_end() {
     assert!(!streams.on_reset(3));
     assert_eq!(streams.on_headers(3, true), None);
     assert_eq!(streams.take_freed(), NOTHING);
-    assert!(streams.is_settled(3));
-    assert!(!streams.is_settled(1));
+    assert_eq!(streams.settled(3), None);
+}
+
+#[test]
+fn a_small_answer_that_is_whole_tells_its_frames() {
+    let mut streams = opened();
+    streams.on_data(1, Came::frame(10, false), false);
+    streams.on_data(1, Came::frame(10, true), false);
+    assert_eq!(streams.settled(1), None, "more may come");
+    streams.on_data(1, Came::frame(10, false), true);
+    assert_eq!(streams.settled(1), Some(2), "padded ones do not count");
+    streams.open(3, 0);
+    streams.on_response_over(3);
+    assert_eq!(streams.settled(3), Some(0), "an answer without DATA");
 }
 
 #[test]
@@ -215,7 +227,7 @@ fn what_has_come_is_kept_until_its_call_lets_go_of_it() {
     streams.on_request_over(1);
     streams.on_response_over(1);
     assert_eq!(streams.take_freed(), CALL);
-    assert!(!streams.is_settled(1), "it is large");
+    assert_eq!(streams.settled(1), None, "it is large");
     assert_eq!(received(&streams), [(1, frame)]);
     assert_eq!(streams.leave(1), Left::Over);
     streams.on_data(3, frame, false);

@@ -33,6 +33,12 @@ impl Came {
         }
     }
 
+    /// How many frames bring something to read. Padded frames do not count.
+    #[inline]
+    pub(super) fn frames(self) -> u32 {
+        self.frames
+    }
+
     /// What it takes while it is not read, in bytes.
     #[inline]
     pub(in crate::transport) fn cost(self) -> usize {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Frame;
 use tokio::{
     runtime::Handle,
@@ -96,7 +97,7 @@ impl ResponseBody {
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.reader.deadline = deadline.map(|at| EndTimer { at, timer: None });
         if let Held::Own(live) = &mut self.live
-            && let Some(live) = live.take_if(|live| !live.slot().is_settled())
+            && let Some(live) = live.take_if(|live| !live.is_settled())
         {
             self.live = Held::Shared(SharedLive::new(live, deadline));
         }
@@ -176,6 +177,17 @@ impl Reader {
         live: &mut Live,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // `h2` would be asked for DATA only to say that there is none.
+        if !self.data_done && live.expects_trailers() {
+            match live.stream.poll_trailers(cx) {
+                Poll::Ready(last) => {
+                    self.data_done = true;
+                    return self.finish(live, last);
+                }
+                // There is DATA, or the wire is ahead of `h2`.
+                Poll::Pending => {}
+            }
+        }
         if !self.data_done {
             let first = self.late.as_mut().and_then(|late| late.first.take());
             let data = match first {
@@ -185,8 +197,10 @@ impl Reader {
             match data {
                 Some(Ok(data)) => {
                     live.frames = live.frames.wrapping_add(1);
-                    // Fails only for a stream that is gone; its error comes next.
-                    let _ = live.stream.flow_control().release_capacity(data.len());
+                    if !live.ends_with_trailers() {
+                        // Fails only for a stream that is gone; its error comes next.
+                        let _ = live.stream.flow_control().release_capacity(data.len());
+                    }
                     if let Some(limit) = &mut self.limit
                         && let Err(too_large) = limit.check(&data)
                     {
@@ -199,7 +213,17 @@ impl Reader {
                 None => self.data_done = true,
             }
         }
-        let last = match ready!(live.stream.poll_trailers(cx)) {
+        let last = ready!(live.stream.poll_trailers(cx));
+        self.finish(live, last)
+    }
+
+    /// The end of the body, with what `h2` has in place of more DATA.
+    fn finish(
+        &mut self,
+        live: &mut Live,
+        last: Result<Option<HeaderMap>, h2::Error>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let last = match last {
             Ok(Some(mut trailers)) => {
                 if clean_status(&mut trailers) {
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

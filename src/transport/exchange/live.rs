@@ -20,6 +20,8 @@ pub(super) struct Live {
     request: Option<RequestBodyTask>,
     /// Frames that were read.
     pub(super) frames: u32,
+    /// How many there are, if all have come and are small.
+    settled: Option<u32>,
 }
 
 impl Live {
@@ -27,13 +29,31 @@ impl Live {
         stream: RecvStream,
         slot: CallSlot,
         request: Option<RequestBodyTask>,
+        settled: Option<u32>,
     ) -> Self {
         Self {
             stream,
             slot: Some(slot),
             request,
             frames: 0,
+            settled,
         }
+    }
+
+    /// Whether all of the response has come, and is small.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+
+    /// Whether trailers are most likely what is next. Padded frames are not counted.
+    pub(super) fn expects_trailers(&self) -> bool {
+        self.settled == Some(self.frames)
+    }
+
+    /// Whether the stream ends with the trailers that are expected: `h2` then gives back the
+    /// window of the last frame.
+    pub(super) fn ends_with_trailers(&self) -> bool {
+        self.expects_trailers() && self.request.is_none()
     }
 
     /// The answer is over. What is left of the request goes on until `deadline`.

@@ -46,11 +46,12 @@ impl CallSlot {
 
     /// Opens a stream and sends `request` on it, as far as its body is ready.
     pub(crate) fn open(mut self, request: &mut OutgoingRequest) -> Result<Exchange, SendError> {
-        let connection = self.connection().clone();
+        let connection = self.connection();
         let config = connection.config();
-        let head = request
-            .head(&config.scheme, &config.authority, &config.user_agent)
+        let uri = request
+            .uri(&config.scheme, &config.authority)
             .map_err(SendError::Refused)?;
+        let head = request.head(uri, &config.user_agent);
         // Until it is open: its end is not to be seen before it.
         let streams = connection.lock_streams();
         if let Some(most) = streams.header_list() {
@@ -66,10 +67,13 @@ impl CallSlot {
         let mut send = connection.send().clone();
         match send.send_request(head, request.is_empty()) {
             Ok((response, stream)) => {
-                if let Some(mut streams) = streams {
+                let number = streams.map(|mut streams| {
                     let number = response.stream_id().as_u32();
                     streams.open(number, request.ready_bytes());
                     connection.unlock_streams(streams);
+                    number
+                });
+                if let Some(number) = number {
                     self.set_stream(number);
                 }
                 let pump = request.send(stream);

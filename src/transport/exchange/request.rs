@@ -47,6 +47,10 @@ const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// A copy up to this size is one allocation with the count of those that hold it: the request,
+/// and `h2`.
+const SMALL: usize = 120;
+
 /// A request on its way out. It survives attempts to open a stream, and a unary
 /// one can be sent again.
 ///
@@ -150,6 +154,7 @@ impl OutgoingRequest {
         self.path.as_ref().map_or("", PathAndQuery::path)
     }
 
+    #[inline]
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         self.sent.put_back(&mut self.headers);
         &mut self.headers
@@ -289,21 +294,25 @@ impl OutgoingRequest {
         self.first.is_none() && matches!(self.rest, Rest::Nothing)
     }
 
-    /// The head as it goes to one backend. Ours stays, for the next attempt.
-    pub(super) fn head(
-        &mut self,
+    /// Where the request goes: its path, at this backend.
+    pub(super) fn uri(
+        &self,
         scheme: &uri::Scheme,
         authority: &uri::Authority,
-        user_agent: &HeaderValue,
-    ) -> Result<Request<()>, Error> {
+    ) -> Result<Uri, Error> {
         let mut uri = uri::Parts::default();
         uri.scheme = Some(scheme.clone());
         uri.authority = Some(authority.clone());
         uri.path_and_query = self.path.clone();
-        let uri = Uri::from_parts(uri).map_err(|error| {
+        Uri::from_parts(uri).map_err(|error| {
             let why = format!("HTTP/2 cannot carry a request without a path: {error}");
             Error::new(ErrorKind::InvalidRequest, why)
-        })?;
+        })
+    }
+
+    /// The head as it goes to one backend. Ours stays, for the next attempt.
+    #[inline]
+    pub(super) fn head(&mut self, uri: Uri, user_agent: &HeaderValue) -> Request<()> {
         let user_agent = match &self.application {
             None => user_agent.clone(),
             Some(application) => {
@@ -316,29 +325,28 @@ impl OutgoingRequest {
         *head.method_mut() = self.method.clone();
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
-        *head.headers_mut() = std::mem::take(&mut self.headers);
-        self.sent = Sent::of(head.headers(), self.renews_timeout);
+        std::mem::swap(head.headers_mut(), &mut self.headers);
+        self.sent.keep(head.headers(), self.renews_timeout);
         if let Some(credentials) = self.credentials.take() {
             add_all(head.headers_mut(), *credentials);
         }
-        Ok(head)
+        head
     }
 
     /// Sends what follows the HEADERS. What cannot go out at once becomes a
     /// pump, in a box: most calls have none. A stream that has failed meanwhile says so
     /// in its response.
     pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<RequestBodyPump>> {
-        match (std::mem::replace(&mut self.rest, Rest::Gone), &self.first) {
-            (Rest::Nothing, first) => {
-                self.rest = Rest::Nothing;
-                let all = first.clone()?;
-                if all.len() > LARGEST_PIECE {
-                    return Some(RequestBodyPump::new(stream, all, None, None, None));
-                }
-                let _ = stream.send_data(all, true);
-                None
+        if let Rest::Nothing = self.rest {
+            let all = self.first.clone()?;
+            if all.len() > LARGEST_PIECE {
+                return Some(RequestBodyPump::new(stream, all, None, None, None));
             }
-            (Rest::More(next, body), _) => {
+            let _ = stream.send_data(all, true);
+            return None;
+        }
+        match std::mem::replace(&mut self.rest, Rest::Gone) {
+            Rest::More(next, body) => {
                 let chunk = self.first.take().unwrap_or_default();
                 Some(RequestBodyPump::new(
                     stream,
@@ -348,14 +356,14 @@ impl OutgoingRequest {
                     self.limit.take(),
                 ))
             }
-            (Rest::Unknown(body), _) => Some(RequestBodyPump::new(
+            Rest::Unknown(body) => Some(RequestBodyPump::new(
                 stream,
                 Bytes::new(),
                 None,
                 Some(body),
                 self.limit.take(),
             )),
-            (Rest::Kept(mut replay), _) => {
+            Rest::Kept(mut replay) => {
                 let body = Contained::new(replay.read());
                 self.rest = Rest::Kept(replay);
                 let limit = self.limit.as_ref().map(MessageLimit::restarted);
@@ -367,7 +375,9 @@ impl OutgoingRequest {
                     limit,
                 ))
             }
-            (Rest::Gone, _) => unreachable!("only a replayable request is sent again"),
+            Rest::Nothing | Rest::Gone => {
+                unreachable!("only a replayable request is sent again")
+            }
         }
     }
 
@@ -381,21 +391,22 @@ impl OutgoingRequest {
             }
         };
         let limit = &mut self.limit;
-        let mut next = |body: &mut Body| match poll_body(body, limit, cx) {
-            Poll::Ready(frame) => frame.map(Poll::Ready),
-            Poll::Pending => Ok(Poll::Pending),
-        };
-        self.rest = match next(&mut body)? {
+        self.rest = match poll_body(&mut body, limit, cx)? {
             Poll::Pending => Rest::More(None, body),
             Poll::Ready(None) => Rest::Nothing,
             Poll::Ready(Some(frame)) => match frame.into_data() {
                 Err(trailers) => Rest::More(Some(Box::new(trailers)), body),
                 Ok(data) => {
                     self.first = Some(match data.len() {
+                        length @ ..=SMALL => {
+                            let mut bytes = [0; SMALL];
+                            bytes[..length].copy_from_slice(&data);
+                            Bytes::from_owner(SmallMessage { bytes, length })
+                        }
                         ..=COPIED => Bytes::copy_from_slice(&data),
                         _ => data,
                     });
-                    match next(&mut body)? {
+                    match poll_body(&mut body, limit, cx)? {
                         Poll::Pending => Rest::More(None, body),
                         Poll::Ready(None) => Rest::Nothing,
                         Poll::Ready(Some(frame)) => Rest::More(Some(Box::new(frame)), body),
@@ -407,22 +418,34 @@ impl OutgoingRequest {
     }
 }
 
+/// A message of at most [`SMALL`] bytes.
+struct SmallMessage {
+    bytes: [u8; SMALL],
+    length: usize,
+}
+
+impl AsRef<[u8]> for SmallMessage {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 impl Sent {
-    fn of(headers: &HeaderMap, without_timeout: bool) -> Self {
-        let mut sent = Self::default();
+    /// Keeps these. It is empty before: [`put_back`](Self::put_back) has emptied it.
+    fn keep(&mut self, headers: &HeaderMap, without_timeout: bool) {
         for (name, value) in headers {
             match *name {
-                header::TE if value == "trailers" => sent.te = true,
-                header::CONTENT_TYPE if value == "application/grpc" => sent.content_type = true,
+                header::TE if value == "trailers" => self.te = true,
+                header::CONTENT_TYPE if value == "application/grpc" => self.content_type = true,
                 // Said anew on every connection.
                 header::USER_AGENT => {}
                 _ if without_timeout && *name == GRPC_TIMEOUT => {}
-                _ => sent.others.push((name.clone(), value.clone())),
+                _ => self.others.push((name.clone(), value.clone())),
             }
         }
-        sent
     }
 
+    #[inline]
     fn put_back(&mut self, headers: &mut HeaderMap) {
         let Self {
             te,
@@ -435,8 +458,10 @@ impl Sent {
         if std::mem::take(content_type) {
             headers.append(header::CONTENT_TYPE, GRPC);
         }
-        for (name, value) in others.drain(..) {
-            headers.append(name, value);
+        if !others.is_empty() {
+            for (name, value) in others.drain(..) {
+                headers.append(name, value);
+            }
         }
     }
 }
@@ -492,10 +517,9 @@ mod tests {
         let mut request = OutgoingRequest::new(request.body(Body::empty()).expect("a request"));
         let mut attempt = || {
             let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let uri = request.uri(&uri::Scheme::HTTP, &authority);
             let agent = HeaderValue::from_static("channel");
-            request
-                .head(&uri::Scheme::HTTP, &authority, &agent)
-                .expect("a head")
+            request.head(uri.expect("a path"), &agent)
         };
         let first = attempt();
         let second = attempt();
@@ -525,9 +549,9 @@ mod tests {
             }
             request.set_credentials(headers);
             let authority = uri::Authority::from_static("10.0.0.1:50051");
+            let uri = request.uri(&uri::Scheme::HTTPS, &authority);
             let agent = HeaderValue::from_static("channel");
-            let head = request.head(&uri::Scheme::HTTPS, &authority, &agent);
-            let head = head.expect("a head");
+            let head = request.head(uri.expect("a path"), &agent);
             let keys = head.headers().get_all("key").iter().cloned();
             keys.collect::<Vec<_>>()
         };

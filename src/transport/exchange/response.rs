@@ -98,6 +98,16 @@ pub(crate) struct Failed {
     pub(crate) unprocessed: bool,
 }
 
+impl Failed {
+    /// The peer may have looked at the request.
+    fn processed(error: Error) -> Self {
+        Self {
+            error,
+            unprocessed: false,
+        }
+    }
+}
+
 impl Exchange {
     pub(super) fn new(
         response: ResponseFuture,
@@ -150,18 +160,24 @@ impl Exchange {
         &mut self,
         response: Response<RecvStream>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+    ) -> Poll<Result<Response<ResponseBody>, Failed>> {
         let (mut head, stream) = response.into_parts();
         let seen = KnownHeaders::of(&head.headers);
         // Headers that are all there is are the end of the answer.
-        let is_last = stream.is_end_stream();
+        let settled = self.slot.as_ref().and_then(CallSlot::settled);
+        // Headers before DATA are not the last frame. `h2` would take its lock to say so.
+        let has_data = settled.is_some_and(|frames| frames > 0);
+        let is_last = !has_data && stream.is_end_stream();
         let answer = Answer::of(head.status, &seen, is_last);
         if !is_last && seen.has_part_of_status() {
             remove_status(&mut head.headers);
         }
         match answer {
-            Answer::Grpc => Poll::Ready(Ok(self.hand_out(head, Some(stream), None))),
-            other => self.respond_rarely(other, head, stream, cx),
+            Answer::Grpc => Poll::Ready(Ok(self.hand_out(head, Some(stream), settled, None))),
+            other => {
+                let response = self.respond_rarely(other, head, stream, cx);
+                response.map_err(Failed::processed)
+            }
         }
     }
 
@@ -174,10 +190,12 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<ResponseBody>, Error>> {
         self.page = Some(Box::new(match answer {
-            Answer::Grpc => return Poll::Ready(Ok(self.hand_out(head, Some(stream), None))),
+            Answer::Grpc => {
+                return Poll::Ready(Ok(self.hand_out(head, Some(stream), None, None)));
+            }
             Answer::TrailersOnly => {
                 clean_status(&mut head.headers);
-                return Poll::Ready(Ok(self.hand_out(head, None, None)));
+                return Poll::Ready(Ok(self.hand_out(head, None, None, None)));
             }
             Answer::NoStatus => {
                 let mut status = missing_status(self.connection(), LastFrame::Headers);
@@ -214,21 +232,23 @@ impl Exchange {
             Poll::Ready(Verdict::Message(first)) => {
                 let Page { head, stream, .. } = *page;
                 let late = LateStatus::new(first, HttpError::of(&head));
-                Ok(self.hand_out(head, Some(stream), Some(Box::new(late))))
+                Ok(self.hand_out(head, Some(stream), None, Some(Box::new(late))))
             }
             Poll::Ready(Verdict::Trailers(trailers)) => {
                 let mut head = page.head;
                 head.headers.extend(trailers);
-                Ok(self.hand_out(head, None, None))
+                Ok(self.hand_out(head, None, None, None))
             }
         })
     }
 
-    /// The response to the caller. Without a stream its headers are all there is.
+    /// The response to the caller. Without a stream its headers are all there is. `settled` is
+    /// how many DATA frames it has, if that is known.
     fn hand_out(
         &mut self,
         mut head: response::Parts,
         stream: Option<RecvStream>,
+        settled: Option<u32>,
         late: Option<Box<LateStatus>>,
     ) -> Response<ResponseBody> {
         let mut slot = self.slot.take().expect("polled after completion");
@@ -241,7 +261,7 @@ impl Exchange {
         let request = std::mem::replace(&mut self.request, RequestBody::Sent);
         let request = request.into_task(&slot);
         let live = match (stream, request) {
-            (Some(stream), request) => Some(Live::new(stream, slot, request)),
+            (Some(stream), request) => Some(Live::new(stream, slot, request, settled)),
             (None, Some(request)) => {
                 request.detach(slot, self.deadline);
                 None
@@ -268,21 +288,14 @@ impl Future for Exchange {
         if let Some(slot) = &this.slot
             && let Err(error) = this.request.poll(cx, slot)
         {
-            return Poll::Ready(Err(Failed {
-                error,
-                unprocessed: false,
-            }));
+            return Poll::Ready(Err(Failed::processed(error)));
         }
-        let processed = |error| Failed {
-            error,
-            unprocessed: false,
-        };
         if this.page.is_some() {
-            return this.poll_page(cx).map_err(processed);
+            return this.poll_page(cx).map_err(Failed::processed);
         }
         let response = this.response.as_mut().expect("until it is dropped");
         match ready!(Pin::new(response).poll(cx)) {
-            Ok(response) => this.respond(response, cx).map_err(processed),
+            Ok(response) => this.respond(response, cx),
             Err(error) => Poll::Ready(Err(this.fail(&error))),
         }
     }

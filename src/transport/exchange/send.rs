@@ -11,7 +11,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::Poll,
+    task::{Poll, ready},
 };
 
 use http::Response;
@@ -58,11 +58,7 @@ impl CallSlot {
             deadline.tell_time_left(request);
             let mut exchange = self.open(request)?;
             exchange.set_deadline(deadline.end());
-            match answer(&mut exchange, limit).await {
-                Some(Ok(response)) => Ok(response),
-                Some(Err(failed)) => Err(fail(&mut exchange, limit, Some(failed))),
-                None => Err(fail(&mut exchange, limit, None)),
-            }
+            answer(&mut exchange, limit).await
         }
     }
 
@@ -79,22 +75,28 @@ impl CallSlot {
     }
 }
 
-/// Waits for the response, within the limit if there is one: `None` if that came first.
+/// Waits for the response, within the limit if there is one.
 ///
-/// One way for calls with and without a limit, for it is in the future of every call.
+/// One way for calls with and without a limit, for it is in the future of every call. A failure
+/// is made here, so that the response is not moved from one result to the next.
 async fn answer(
     exchange: &mut Exchange,
     limit: Option<Limit>,
-) -> Option<Result<Response<ResponseBody>, Failed>> {
+) -> Result<Response<ResponseBody>, SendError> {
     let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
     poll_fn(|cx| {
-        if let Poll::Ready(outcome) = Pin::new(&mut *exchange).poll(cx) {
-            return Poll::Ready(Some(outcome));
-        }
-        match timer.as_mut().as_pin_mut() {
-            None => Poll::Pending,
-            Some(timer) => poll_timer(timer, cx).map(|()| None),
-        }
+        let failed = match Pin::new(&mut *exchange).poll(cx) {
+            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
+            Poll::Ready(Err(failed)) => Some(failed),
+            Poll::Pending => match timer.as_mut().as_pin_mut() {
+                None => return Poll::Pending,
+                Some(timer) => {
+                    ready!(poll_timer(timer, cx));
+                    None
+                }
+            },
+        };
+        Poll::Ready(Err(fail(exchange, limit, failed)))
     })
     .await
 }
