@@ -28,11 +28,13 @@ async fn the_end_of_a_connection_is_no_word_about_health() {
             .collect();
         backend.until_held(IN_FLIGHT).await;
         let mut watch = channel.watch_status();
+        let ready_since = watch.status().backends()[0].since();
         backend.cut_connections();
-        let left = watch.wait_for(|status| status.state() != Ready);
+        // A backend that is quickly back may be READY again before this is polled.
+        let left = watch.wait_for(|status| status.backends()[0].since() != ready_since);
         let status = within("the backend to leave READY", left).await;
         let told = format!("{}, time {time} of {TIMES}", status.backends()[0]);
-        assert_eq!(status.state(), Connecting, "{told}");
+        assert!(matches!(status.state(), Connecting | Ready), "{told}");
         for call in calls {
             let outcome = call.await.expect("a call does not panic");
             let code = outcome.map_err(|status| status.code());

@@ -324,3 +324,18 @@ async fn the_stream_of_a_hedge_that_failed_is_reset_though_the_body_goes_on() {
     assert_eq!(in_flight, 1, "of 2 streams");
     assert_eq!(setup.serves(2).await.len(), 2);
 }
+
+/// What a hedge would wait for, calls without one wait for too.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_finds_no_free_stream_is_put_off() {
+    let config = hedge(3, "10s");
+    let mut setup = setup_limited(1, Some(1), &config, same, |_, number| match number {
+        0 => Reply::After(35_000),
+        _ => Reply::Ok,
+    })
+    .await;
+    setup.call().await.expect("the only attempt answers");
+    assert_eq!((setup.came(), setup.began.elapsed().as_secs()), (1, 35));
+    let backend = &setup.channel.backends()[0];
+    assert_eq!(backend.calls_in_flight(), 0);
+}

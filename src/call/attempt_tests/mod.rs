@@ -87,6 +87,17 @@ async fn setup(
     build: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     reply: impl Fn(usize, usize) -> Reply + Send + Sync + 'static,
 ) -> Setup {
+    setup_limited(servers, None, config, build, reply).await
+}
+
+/// The same where each server allows so many streams at a time.
+async fn setup_limited(
+    servers: usize,
+    streams: Option<u32>,
+    config: &str,
+    build: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
+    reply: impl Fn(usize, usize) -> Reply + Send + Sync + 'static,
+) -> Setup {
     const URIS: [&str; 4] = [
         "http://a.test:1",
         "http://b.test:1",
@@ -110,7 +121,7 @@ async fn setup(
         let script = Arc::clone(&script);
         tokio::spawn(async move {
             while let Some(io) = dials.recv().await {
-                tokio::spawn(serve(server, io, Arc::clone(&script)));
+                tokio::spawn(serve(server, streams, io, Arc::clone(&script)));
             }
         });
     }
@@ -137,8 +148,12 @@ struct Script {
     requests: std::sync::atomic::AtomicUsize,
 }
 
-async fn serve(server: usize, io: DuplexStream, script: Arc<Script>) {
-    let connection = h2::server::handshake(io).await.expect("a client");
+async fn serve(server: usize, streams: Option<u32>, io: DuplexStream, script: Arc<Script>) {
+    let mut builder = h2::server::Builder::new();
+    if let Some(streams) = streams {
+        builder.max_concurrent_streams(streams);
+    }
+    let connection = builder.handshake(io).await.expect("a client");
     let mut peer = Peer::spawn(connection);
     loop {
         let call = peer.next_call().await;
