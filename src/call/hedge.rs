@@ -12,6 +12,7 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
+    sync::{Arc, Mutex},
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -22,15 +23,15 @@ use super::{
     admission::{Admission, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    retry::{FailedResponse, OVER, Tried, told},
+    retry::{FailedResponse, OVER, admit_untried, told},
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error},
-    routing::{Board, RetryThrottle},
+    routing::{Board, Candidates, RetryThrottle},
     service_config::HedgingPolicy,
-    transport::{CallSlot, Held, ResponseBody},
-    util::clock::now,
+    transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
+    util::{clock::now, lock::lock},
 };
 
 /// One attempt that is under way.
@@ -164,7 +165,7 @@ impl Call {
             };
             Ended {
                 number,
-                backend: tried.take_last(),
+                backend: tried.last,
                 call,
                 outcome,
             }
@@ -181,8 +182,7 @@ impl Call {
         if slot.connection().has_rested() {
             let_driver_read().await;
         }
-        let mut tried = tried;
-        let slot = tried.on_slot(slot);
+        let slot = tried.take(slot);
         match slot.send(&mut self.request, &mut self.deadline).await {
             Ok(response) => Ok(response),
             Err(error) => {
@@ -217,5 +217,32 @@ impl Call {
             .wait(|| limit, || board.runtime(), event)
             .await;
         waited.unwrap_or(Event::Due)
+    }
+}
+
+/// Backends that have had an attempt of this call, under way or over, come after all others.
+#[derive(Clone, Default)]
+struct Tried {
+    all: Arc<Mutex<Vec<u64>>>,
+    /// That of this attempt.
+    last: Option<u64>,
+}
+
+impl Tried {
+    fn take(&mut self, slot: CallSlot) -> CallSlot {
+        let backend = slot.connection().backend();
+        self.last = Some(backend);
+        lock(&self.all).push(backend);
+        slot
+    }
+}
+
+impl Preference for &mut Tried {
+    fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
+        admit_untried(&lock(&self.all), candidates)
+    }
+
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
+        self.take(slot)
     }
 }

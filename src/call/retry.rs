@@ -3,15 +3,15 @@
 //! What is decided is in [`attempts`](super::attempts). Here it is done: the pause, the next pick,
 //! and what is told of all that.
 
-use std::sync::{Arc, Mutex};
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, Response};
 use http_body::{Body as _, Frame};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
@@ -27,13 +27,12 @@ use crate::{
     routing::{BackendId, Board, Candidates, Pick, RetryThrottle},
     service_config::{AttemptPolicy, RetryPolicy},
     transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
-    util::lock::lock,
 };
 
-const GRPC_STATUS: &str = "grpc-status";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What a server says of the next attempt, in milliseconds.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Why there is no other attempt, where the policy is not asked.
 pub(super) const OVER: &str = "the call is over";
@@ -43,13 +42,16 @@ impl Call {
     pub(super) async fn run_attempts(
         &mut self,
         board: &Board,
-        rules: Box<AttemptRules>,
+        rules: AttemptRules,
     ) -> Result<Response<Body>, Error> {
         let throttle = rules.throttle.as_deref();
         let response = match rules.policy.as_deref() {
             None => self.attempt(board, AnyBackend).await,
             Some(AttemptPolicy::Retry(policy)) => self.retry(board, policy, throttle).await,
-            Some(AttemptPolicy::Hedging(policy)) => self.hedge(board, policy, throttle).await,
+            // In a box of its own, which calls with other policies have no use for.
+            Some(AttemptPolicy::Hedging(policy)) => {
+                Box::pin(self.hedge(board, policy, throttle)).await
+            }
         };
         let (head, body) = response?.into_parts();
         let body = self.bounded(body);
@@ -73,7 +75,8 @@ impl Call {
         throttle: Option<&RetryThrottle>,
     ) -> Result<Response<ResponseBody>, Error> {
         let settings = board.retries();
-        let mut retries = Retries::new(policy, settings.max_attempts, fastrand::u64(..));
+        // Most calls have one attempt, and need no more than that.
+        let mut retries = None;
         let mut attempts = CallAttempts::default();
         let mut tried = Tried::default();
         self.request.set_previous_attempts(0);
@@ -91,7 +94,7 @@ impl Call {
                 }
                 Err(failed) => failed,
             };
-            attempts.push(failed.describe(number, tried.take_last(), board));
+            attempts.push(failed.describe(number, tried.end(), board));
             if self.is_over(&failed.error) {
                 return Err(failed.error.after_attempts(attempts, OVER));
             }
@@ -99,6 +102,9 @@ impl Call {
             let next = match is_kept {
                 true => {
                     let is_listed = policy.retryable_status_codes().contains(&failed.code());
+                    let retries = retries.get_or_insert_with(|| {
+                        Retries::new(policy, settings.max_attempts, fastrand::u64(..))
+                    });
                     retries.on_failure(failed.failure(is_listed), throttle)
                 }
                 false => Err(Stop::NotKept),
@@ -284,43 +290,47 @@ impl Stop {
     }
 }
 
+/// A slot on a backend that is none of `tried`, if there is one now, and on one of these otherwise.
+pub(super) fn admit_untried(
+    tried: &[u64],
+    candidates: Candidates<'_, ConnectionGroup>,
+) -> Option<CallSlot> {
+    if tried.is_empty() {
+        return AnyBackend.admit(candidates);
+    }
+    let round = candidates.round();
+    let is_new = |group: &&ConnectionGroup| !tried.contains(&group.first().backend());
+    let (new, old): (Vec<_>, Vec<_>) = candidates.partition(is_new);
+    let mut all = new.into_iter().chain(old);
+    all.find_map(|group| group.admit(round))
+}
+
 /// Backends that have had an attempt of this call come after all others.
-#[derive(Clone, Default)]
-pub(super) struct Tried {
-    /// Of all attempts of the call.
-    backends: Arc<Mutex<Vec<u64>>>,
-    /// Of this attempt.
+#[derive(Default)]
+struct Tried {
+    before: Vec<u64>,
+    /// That of this attempt.
     last: Option<u64>,
 }
 
 impl Tried {
-    /// The backend that the attempt was sent to last.
-    pub(super) fn take_last(&mut self) -> Option<u64> {
-        self.last.take()
+    /// The attempt has failed. The backend that it was sent to last.
+    fn end(&mut self) -> Option<u64> {
+        let last = self.last.take();
+        self.before.extend(last);
+        last
     }
 }
 
 impl Preference for &mut Tried {
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
-        let tried = lock(&self.backends);
-        if tried.is_empty() {
-            return AnyBackend.admit(candidates);
-        }
-        let round = candidates.round();
-        let is_new = |group: &&ConnectionGroup| !tried.contains(&group.first().backend());
-        let (new, old): (Vec<_>, Vec<_>) = candidates.partition(is_new);
-        new.into_iter()
-            .chain(old)
-            .find_map(|group| group.admit(round))
+        admit_untried(&self.before, candidates)
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
-        let backend = slot.connection().backend();
-        self.last = Some(backend);
-        let mut tried = lock(&self.backends);
-        if !tried.contains(&backend) {
-            tried.push(backend);
-        }
+        // What no backend has looked at goes elsewhere, too.
+        self.end();
+        self.last = Some(slot.connection().backend());
         slot
     }
 }

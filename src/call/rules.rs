@@ -42,7 +42,7 @@ pub(super) struct MethodRules {
     pub(super) max_request: Option<u32>,
     pub(super) max_response: Option<u32>,
     /// If there may be more than one attempt, or attempts of others depend on the outcome.
-    pub(super) attempts: Option<Box<AttemptRules>>,
+    pub(super) attempts: Option<AttemptRules>,
 }
 
 /// What a call's attempts are bound by, from its start to its end.
@@ -79,18 +79,15 @@ impl MethodRules {
 }
 
 impl AttemptRules {
-    #[cold]
     fn of(
         policy: Option<&Arc<AttemptPolicy>>,
         throttle: Option<&Arc<RetryThrottle>>,
         board: &Board,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Self> {
         let are_off = board.retries().max_attempts < 2;
-        (!are_off).then(|| {
-            Box::new(Self {
-                policy: policy.cloned(),
-                throttle: throttle.cloned(),
-            })
+        (!are_off).then(|| Self {
+            policy: policy.cloned(),
+            throttle: throttle.cloned(),
         })
     }
 }

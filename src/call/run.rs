@@ -112,10 +112,7 @@ impl Call {
     /// # Errors
     ///
     /// The call has no time at all.
-    fn apply_method_config(
-        &mut self,
-        rules: MethodRules,
-    ) -> Result<Option<Box<AttemptRules>>, Error> {
+    fn apply_method_config(&mut self, rules: MethodRules) -> Result<Option<AttemptRules>, Error> {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
         self.max_response = rules.max_response;
         if let Some(max) = rules.max_request {
