@@ -215,6 +215,17 @@ async fn a_refused_attempt_is_sent_again_and_counts_for_nothing() {
     setup.call().await.expect("the hedge answers");
     let served = setup.serves(3).await;
     assert_eq!(times(&setup, &served), [0, 0, 10_000]);
+
+    // Though another attempt is under way: each has its own.
+    let mut beside = super::setup(1, &hedge(2, "10s"), same, |_, number| match number {
+        0 => Reply::Hang,
+        1 => Reply::Reset(Reason::REFUSED_STREAM),
+        _ => Reply::Ok,
+    })
+    .await;
+    beside.call().await.expect("the hedge answers");
+    let served = beside.serves(3).await;
+    assert_eq!(times(&beside, &served), [0, 10_000, 10_000]);
 }
 
 // G14
@@ -279,7 +290,7 @@ async fn a_stream_reaches_every_attempt_whole_and_in_order() {
 
 // G21
 #[tokio::test(start_paused = true)]
-async fn a_hedge_goes_to_another_backend_and_only_where_a_stream_is_free() {
+async fn a_hedge_goes_to_another_backend() {
     let mut setup = setup(2, &hedge(2, "10s"), same, |_, number| match number {
         0 => Reply::Hang,
         _ => Reply::Ok,
@@ -298,4 +309,27 @@ async fn a_hedge_goes_to_another_backend_and_only_where_a_stream_is_free() {
         .find(|one| one.previous.is_some())
         .expect("there is a hedge");
     assert_ne!(first.server, hedge.server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_needs_a_stream_that_is_free_at_once() {
+    let one_stream = |endpoint: Endpoint| endpoint.concurrency_limit(1);
+    let tells = |builder: ChannelBuilder| builder.tell_attempts(true);
+    let mut setup = setup_with(
+        one_stream,
+        1,
+        &hedge(5, "10s"),
+        tells,
+        |_, number| match number {
+            0 => Reply::OnlyAfter(35_000, Code::Unavailable),
+            _ => Reply::Ok,
+        },
+    )
+    .await;
+    let response = setup.call().await.expect("the second one answers");
+    let attempts = response.extensions().get::<crate::channel::CallAttempts>();
+    let made = attempts.expect("they are told").made();
+    assert_eq!(made, 2, "those due at 10, 20 and 30 s were skipped");
+    let served = setup.serves(2).await;
+    assert_eq!(times(&setup, &served), [0, 35_000]);
 }

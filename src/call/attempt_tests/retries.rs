@@ -92,11 +92,11 @@ async fn the_channel_bounds_attempts_too() {
 #[tokio::test(start_paused = true)]
 async fn a_status_that_is_no_code_is_not_listed() {
     // It is read as UNKNOWN.
-    let mut setup = setup(1, &retry(3, UNAVAILABLE), same, |_, _| {
-        Reply::Only(Code::Unknown)
-    })
-    .await;
-    assert_eq!((setup.code().await, setup.came()), (Code::Unknown, 1));
+    let config = retry(3, UNAVAILABLE);
+    assert_eq!(
+        requests(&config, Reply::Status("300")).await,
+        (1, Code::Unknown)
+    );
 }
 
 // T107, T108
@@ -379,13 +379,4 @@ async fn an_attempt_is_told_what_is_left_of_the_time() {
     };
     assert_eq!(first, Duration::from_secs(1));
     assert!(second <= Duration::from_millis(700) && second > Duration::from_millis(600));
-}
-
-// T110
-#[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_ready_uses_up_no_attempt() {
-    let config = retry(2, UNAVAILABLE).replace(r#""name""#, r#""waitForReady": true, "name""#);
-    let mut setup = setup(1, &config, same, |_, _| Reply::Ok).await;
-    setup.channel.enter_idle();
-    assert_eq!((setup.code().await, setup.came()), (Code::Ok, 1));
 }
