@@ -41,7 +41,7 @@ pub struct Error {
     may_have_been_sent: bool,
 }
 
-/// What an error tells.
+/// The text of an error, and its attempts.
 struct Text {
     status: Status,
     /// Where the call has a policy for them.

@@ -6,7 +6,7 @@
 //! (gRFC A17); calls go in turn to those that last said `SERVING`; and the JSON
 //! gRPC service config that Go, Java and C++ users know drives it.
 //!
-//! It is not a server, not a retrying or a caching layer, and not tonic's
+//! It is not a server, not a caching layer, and not tonic's
 //! transport with options added: connections are its own, on the `h2` crate.
 //!
 //! # Quick start
@@ -49,6 +49,7 @@
 //! | see how it is, and follow it | [`Channel::status`], [`Channel::watch_status`], [`status`] |
 //! | name its backends | [`discover`] |
 //! | handle an error, or hand it on | [`Error`], [`ErrorKind`], [`Error::public_message`] |
+//! | retry and hedge calls | [`Channel`], [`channel::CallAttempts`], `docs/failures.md` |
 //! | pass deadlines on | [`deadline`] |
 //! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
 //!
@@ -139,6 +140,10 @@
         reason = "a script for a machine starts at some instant, no matter which"
     )
 )]
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/failures.md")]
+struct Failures;
 
 mod balancer;
 mod call;

@@ -19,8 +19,8 @@ use crate::{
     util::instant::after,
 };
 
-/// What a server says of the next attempt, by `grpc-retry-pushback-ms` in trailers that are all
-/// there is.
+/// When a server wants the next attempt. It says so by `grpc-retry-pushback-ms`, in headers that
+/// are all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushback {
     /// Nothing.
@@ -134,7 +134,7 @@ impl Retries {
     }
 }
 
-/// What the code, the server and the throttle say. Takes a token where that is due.
+/// The verdict of the code, the server and the throttle. Takes a token where that is due.
 fn may_follow(failure: Failure, throttle: Option<&RetryThrottle>) -> Result<(), Stop> {
     let take = || throttle.is_none_or(RetryThrottle::on_failure);
     match failure {

@@ -6,7 +6,7 @@
 //!                  delay ► attempt 3 ───────► lost: reset
 //! ```
 //!
-//! All of them are polled in the caller's task. What is decided is in
+//! All of them are polled in the caller's task. The decisions are in
 //! [`attempts`](super::attempts).
 
 use std::{
@@ -45,7 +45,7 @@ struct Ended {
     outcome: Result<Response<ResponseBody>, Error>,
 }
 
-/// What a hedging call waits for.
+/// A hedging call waits for one of these.
 enum Event {
     Ended(Box<Ended>),
     /// Another attempt is due, or the time is up.
@@ -66,7 +66,7 @@ impl Call {
         let mut attempts = CallAttempts::default();
         let tried = Tried::default();
         self.request.set_previous_attempts(0);
-        // What is wrong with the request is so for every attempt.
+        // An error of the request itself is that of every attempt.
         self.request.prefetch().await?;
         let mut held = Held::none(board.replay_budget());
         if !self.request.keep(board.replay_budget(), &mut held) {

@@ -1,7 +1,7 @@
 //! A call with a retry policy: one attempt after another (gRFC A6).
 //!
-//! What is decided is in [`attempts`](super::attempts). Here it is done: the pause, the next pick,
-//! and what is told of all that.
+//! The decisions are in [`attempts`](super::attempts). This file acts: it pauses, picks again, and
+//! records what became of each attempt.
 
 use std::{
     pin::Pin,
@@ -31,7 +31,7 @@ use crate::{
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// What a server says of the next attempt, in milliseconds.
+/// In how many milliseconds a server wants the next attempt.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Why there is no other attempt, where the policy is not asked.
@@ -80,7 +80,7 @@ impl Call {
         let mut attempts = CallAttempts::default();
         let mut tried = Tried::default();
         self.request.set_previous_attempts(0);
-        // What is wrong with the request is so for every attempt.
+        // An error of the request itself is that of every attempt.
         self.request.prefetch().await?;
         let mut held = Held::none(board.replay_budget());
         let is_kept = self.request.keep(board.replay_budget(), &mut held);
@@ -240,7 +240,7 @@ impl FailedResponse {
         }
     }
 
-    /// What is told of it, with the backend it had.
+    /// The record of it, with the backend it had.
     pub(super) fn describe(
         &self,
         number: u32,
@@ -264,7 +264,7 @@ impl FailedResponse {
         )
     }
 
-    /// What the call ends with, if this was its last attempt. A single one is handed on as it is.
+    /// The result of a call whose last attempt this was. A single one is handed on as it is.
     pub(super) fn result(
         self,
         attempts: CallAttempts,
@@ -279,7 +279,7 @@ impl FailedResponse {
 
 impl Stop {
     /// Why there is no other attempt, in the text of a call that failed.
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Unlisted => "the policy does not list the last code",
             Self::Pushback => "the server wants no more",

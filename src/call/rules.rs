@@ -45,7 +45,7 @@ pub(super) struct MethodRules {
     pub(super) attempts: Option<AttemptRules>,
 }
 
-/// What a call's attempts are bound by, from its start to its end.
+/// The rules for a call's attempts, from its start to its end.
 #[derive(Debug)]
 pub(super) struct AttemptRules {
     pub(super) policy: Option<Arc<AttemptPolicy>>,

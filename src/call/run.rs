@@ -107,7 +107,7 @@ impl Call {
     }
 
     /// Takes over what the service config says, where the caller has not said
-    /// otherwise; of two timeouts the shorter counts. What it says of attempts is left.
+    /// otherwise; of two timeouts the shorter counts. Returns what it says of attempts.
     ///
     /// # Errors
     ///
@@ -127,7 +127,8 @@ impl Call {
         }
     }
 
-    /// One attempt: until its response headers. What no backend has looked at is sent again.
+    /// One attempt: until its response headers. A request that no backend has looked at is sent
+    /// again.
     pub(super) async fn attempt(
         &mut self,
         board: &Board,

@@ -1,4 +1,4 @@
-//! What a builder says of the attempts of calls: how many, how much is kept, what is told.
+//! Options for the attempts of calls: how many, how much is kept, what is told.
 
 use std::num::NonZeroU32;
 
@@ -9,8 +9,8 @@ impl ChannelBuilder {
     /// `hedgingPolicy` says. 5 by default, as gRFC A6 says. With 1 the policies of the service
     /// config have no effect.
     ///
-    /// What no backend has looked at is sent again all the same (gRFC A6, "Transparent Retries").
-    /// That is part of the same attempt.
+    /// A request that no backend has looked at is sent again all the same (gRFC A6, "Transparent
+    /// Retries"). That is part of the same attempt.
     ///
     /// ```
     /// use std::num::NonZeroU32;

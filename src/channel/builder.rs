@@ -510,7 +510,8 @@ impl ChannelBuilder {
     ///
     /// Its error fails the call, before anything is sent, with
     /// [`ErrorKind::Credentials`](crate::ErrorKind::Credentials): with its code, or INTERNAL if that is one that
-    /// only servers use (gRFC A54). A backend whose health check has no credentials
+    /// only servers use (gRFC A54). Where the method has a retry policy that lists the code,
+    /// another attempt follows. A backend whose health check has no credentials
     /// is in TRANSIENT_FAILURE, with that reason.
     ///
     /// As in gRPC, credentials are only sent over TLS: on a plaintext connection the

@@ -106,12 +106,46 @@ use crate::{
 /// tries to connect between two calls. There the call itself has the next attempt made, and
 /// waits for it for a second at most, before it fails.
 ///
-/// **What is sent again** (gRFC A6, "Transparent Retries"). A call that never reached a
-/// stream is picked again, as often as it takes. A unary request that its backend
-/// guarantees not to have looked at, because it refused the stream or left it out of its
-/// GOAWAY, is sent again once. Nothing else is: a call that may have been acted upon
-/// fails with UNAVAILABLE, and whether to repeat it is for the caller to say.
-/// [`Error::may_have_been_sent`] tells the two apart.
+/// **What is sent again** (gRFC A6). Without a policy, that is only a call that no backend
+/// has acted on. A call that never reached a stream is picked again, as often as it takes. A
+/// unary request is sent again once, if its backend guarantees not to have looked at it. That is
+/// so where the backend refused the stream, or left it out of its GOAWAY. Any other call that
+/// fails is handed to its caller. [`Error::may_have_been_sent`] says whether a backend may have
+/// acted on it.
+///
+/// With a policy, the channel sends more. A `retryPolicy` in the service config repeats a call
+/// that failed with a listed code, after a pause, on a backend that was not tried yet. A
+/// `hedgingPolicy` sends it to a second backend before the first has answered. Both end with the
+/// first response headers, and with the deadline of the call. `retryThrottling` stops them while
+/// too many calls fail. List only methods that may run twice.
+///
+/// ```
+/// use tonic_health_channel::{Channel, ServiceConfig, discover};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config: ServiceConfig = r#"{
+///     "methodConfig": [{
+///         "name": [{"service": "demo.v1.Greeter", "method": "SayHello"}],
+///         "timeout": "2s",
+///         "retryPolicy": {
+///             "maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "1s",
+///             "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]
+///         }
+///     }],
+///     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
+/// }"#.parse()?;
+/// let backends = discover::list(["http://10.0.0.1:50051", "http://10.0.0.2:50051"])?;
+/// let builder = Channel::balance(backends).service_config(config);
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
+///
+/// A call that fails after several attempts names each of them in its text, and has them as
+/// values in [`Error::attempts`]. A response has those before it as
+/// [`CallAttempts`](super::CallAttempts), if [`ChannelBuilder::tell_attempts`] asks for that.
+/// [`ChannelBuilder::max_call_attempts`] bounds the attempts of each call, or switches policies
+/// off. `docs/failures.md` is the guide.
 ///
 /// [`poll_ready`](Service::poll_ready) is always ready and reserves nothing: a
 /// generated client would turn its error into UNKNOWN, and a clone that reserves
@@ -119,6 +153,8 @@ use crate::{
 ///
 /// [`WaitForReady`]: crate::WaitForReady
 /// [`ChannelBuilder::wait_for_ready`]: crate::ChannelBuilder::wait_for_ready
+/// [`ChannelBuilder::tell_attempts`]: crate::ChannelBuilder::tell_attempts
+/// [`ChannelBuilder::max_call_attempts`]: crate::ChannelBuilder::max_call_attempts
 #[derive(Clone)]
 pub struct Channel {
     alive: Arc<Alive>,

@@ -1,7 +1,8 @@
-//! The types beside a [`Channel`]: backoff, credentials, responses, READY backends.
+//! The types beside a [`Channel`]: backoff, credentials, responses, attempts, READY backends.
 //!
 //! It has the names of `tonic::transport::channel`, and those of what else stands beside a
-//! channel: [`BackoffConfig`], [`RequestInfo`], [`AnsweredBy`], [`ReadyBackends`].
+//! channel: [`BackoffConfig`], [`RequestInfo`], [`AnsweredBy`], [`CallAttempts`],
+//! [`ReadyBackends`].
 //!
 //! ```text
 //!   target ─┐

@@ -1,4 +1,4 @@
-//! What became of the attempts of one call.
+//! The attempts of one call, and how each failed.
 
 use std::{fmt, sync::Arc};
 
@@ -29,8 +29,8 @@ pub(crate) const CODES: [&str; 17] = [
 ///
 /// A response has it in its extensions, where the channel is built with
 /// [`tell_attempts`](crate::ChannelBuilder::tell_attempts). A call that failed has it in its
-/// [`Error::attempts`](crate::Error::attempts). What the channel sends again without a policy, as
-/// no backend has looked at it, is part of the same attempt.
+/// [`Error::attempts`](crate::Error::attempts). A request that no backend has looked at is sent
+/// again without a policy, as part of the same attempt.
 ///
 /// ```
 /// use tonic_health_channel::channel::CallAttempts;

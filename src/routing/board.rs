@@ -117,7 +117,7 @@ impl Board {
         }
     }
 
-    /// What the channel says of the attempts of its calls.
+    /// The options for the attempts of calls.
     pub(crate) fn retries(&self) -> &RetrySettings {
         &self.retries
     }

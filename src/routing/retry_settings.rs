@@ -1,4 +1,4 @@
-//! What a channel says of the attempts of its calls.
+//! The options of a channel for the attempts of its calls.
 
 /// As the channel was built.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::sync::{
 
 use crate::service_config::RetryThrottling;
 
-/// What a failed attempt costs.
+/// The price of a failed attempt.
 const COST: u32 = 1_000;
 
 /// The tokens of one channel. Relaxed, because nothing else is read by them.

@@ -45,7 +45,8 @@ pub struct ServiceConfig {
 /// When to stop retrying because too many calls fail (gRFC A6, "Throttling
 /// Retry Attempts and Hedged RPCs").
 ///
-/// Both numbers count to the third decimal; further ones are cut off.
+/// Both numbers count to the third decimal; further ones are cut off. The tokens are those of 1
+/// channel. A new config takes over their share of its maximum, and an equal one changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryThrottling {
     pub(super) max_tokens_thousandths: u32,
@@ -160,12 +161,13 @@ impl ServiceConfig {
 
 impl RetryThrottling {
     /// The tokens at the start, and the most there can be: above 0, at most 1000.
-    /// A failed attempt costs one; retries stop while half or fewer are left.
+    /// A failed attempt with a listed code costs one, and so does a server that stops retries.
+    /// Retries and hedges stop while half or fewer are left.
     pub fn max_tokens(&self) -> f64 {
         f64::from(self.max_tokens_thousandths) / 1000.0
     }
 
-    /// The tokens that a successful call gives back: above 0.
+    /// The tokens that each call of the channel gives back that ends with OK: above 0.
     pub fn token_ratio(&self) -> f64 {
         f64::from(self.token_ratio_thousandths) / 1000.0
     }

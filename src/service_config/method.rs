@@ -28,6 +28,10 @@ pub(crate) enum AttemptPolicy {
 }
 
 /// To send a call again after it failed (gRFC A6, "Retry Policy").
+///
+/// An attempt that failed without response headers is followed by another one, if the policy
+/// lists its code. Each goes to a backend that the call has not tried, if there is one with a free
+/// stream. [`Channel`](crate::Channel) says more, at "What is sent again".
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
     pub(super) max_attempts: u32,
@@ -39,6 +43,9 @@ pub struct RetryPolicy {
 }
 
 /// To send a call again before it failed (gRFC A6, "Hedging Policy").
+///
+/// The attempt that has response headers first is the call, and the others are reset. Beside
+/// others an attempt starts only where a stream is free at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HedgingPolicy {
     pub(super) max_attempts: u32,
@@ -104,12 +111,13 @@ impl RetryPolicy {
         self.max_attempts
     }
 
-    /// The wait before the first retry, to be jittered: above zero.
+    /// The wait before the first retry: above zero. Each wait is up to 20 % longer or shorter.
     pub fn initial_backoff(&self) -> Duration {
         self.initial_backoff
     }
 
-    /// The longest wait before any retry: above zero.
+    /// The longest wait before any retry, without those 20 %: above zero. A server that sends
+    /// `grpc-retry-pushback-ms` sets the next wait instead.
     pub fn max_backoff(&self) -> Duration {
         self.max_backoff
     }

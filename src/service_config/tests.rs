@@ -788,6 +788,11 @@ fn retry_policies_are_rejected() {
             "must be a list",
         ),
         ("perAttemptRecvTimeout", Some(r#""0s""#), positive),
+        (
+            "perAttemptRecvTimeout",
+            Some(r#""-1s""#),
+            "must not be negative",
+        ),
     ] {
         let got = value.unwrap_or("nothing");
         rejects_method(

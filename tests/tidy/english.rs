@@ -16,7 +16,12 @@ use super::{
 };
 
 /// They keep the rules, as the READMEs of the member crates do.
-const PLAIN_PAGES: [&str; 3] = ["CONTRIBUTING.md", "docs/draining.md", "fuzz/README.md"];
+const PLAIN_PAGES: [&str; 4] = [
+    "CONTRIBUTING.md",
+    "docs/draining.md",
+    "docs/failures.md",
+    "fuzz/README.md",
+];
 
 const RECORD: &str = "tests/tidy/english.txt";
 

@@ -83,6 +83,25 @@ async fn a_committed_stream_goes_through_whole() {
     assert_eq!((body, held), (expected, 0));
 }
 
+// T143
+#[tokio::test(start_paused = true)]
+async fn a_committed_stream_that_is_refused_is_not_sent_again() {
+    let refused = |_, _| Reply::ResetAfterMessages(2, Reason::REFUSED_STREAM);
+    let config = retry(4, UNAVAILABLE);
+    let mut setup = setup(1, &config, buffers(1_000, 2_000), refused).await;
+    let (frames, request) = streaming();
+    let call = setup.send(request);
+    let feed = async {
+        for _ in 0..2 {
+            frames.send(message(vec![7; 600])).expect("it is read");
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(call, feed);
+    let status = outcome.expect_err("its only attempt is refused");
+    assert_eq!((status.code(), setup.came()), (Code::Unavailable, 1));
+}
+
 // T130
 #[tokio::test(start_paused = true)]
 async fn calls_share_the_buffer_of_the_channel() {

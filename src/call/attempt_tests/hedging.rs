@@ -215,6 +215,17 @@ async fn a_refused_attempt_is_sent_again_and_counts_for_nothing() {
     setup.call().await.expect("the hedge answers");
     let served = setup.serves(3).await;
     assert_eq!(times(&setup, &served), [0, 0, 10_000]);
+
+    // Though another attempt is under way: each has its own.
+    let mut beside = super::setup(1, &hedge(2, "10s"), same, |_, number| match number {
+        0 => Reply::Hang,
+        1 => Reply::Reset(Reason::REFUSED_STREAM),
+        _ => Reply::Ok,
+    })
+    .await;
+    beside.call().await.expect("the hedge answers");
+    let served = beside.serves(3).await;
+    assert_eq!(times(&beside, &served), [0, 10_000, 10_000]);
 }
 
 // G14
@@ -279,7 +290,7 @@ async fn a_stream_reaches_every_attempt_whole_and_in_order() {
 
 // G21
 #[tokio::test(start_paused = true)]
-async fn a_hedge_goes_to_another_backend_and_only_where_a_stream_is_free() {
+async fn a_hedge_goes_to_another_backend() {
     let mut setup = setup(2, &hedge(2, "10s"), same, |_, number| match number {
         0 => Reply::Hang,
         _ => Reply::Ok,
@@ -325,17 +336,25 @@ async fn the_stream_of_a_hedge_that_failed_is_reset_though_the_body_goes_on() {
     assert_eq!(setup.serves(2).await.len(), 2);
 }
 
-/// What a hedge would wait for, calls without one wait for too.
 #[tokio::test(start_paused = true)]
-async fn a_hedge_that_finds_no_free_stream_is_put_off() {
-    let config = hedge(3, "10s");
-    let mut setup = setup_limited(1, Some(1), &config, same, |_, number| match number {
-        0 => Reply::After(35_000),
-        _ => Reply::Ok,
-    })
+async fn a_hedge_needs_a_stream_that_is_free_at_once() {
+    let one_stream = |endpoint: Endpoint| endpoint.concurrency_limit(1);
+    let tells = |builder: ChannelBuilder| builder.tell_attempts(true);
+    let mut setup = setup_with(
+        one_stream,
+        1,
+        &hedge(5, "10s"),
+        tells,
+        |_, number| match number {
+            0 => Reply::OnlyAfter(35_000, Code::Unavailable),
+            _ => Reply::Ok,
+        },
+    )
     .await;
-    setup.call().await.expect("the only attempt answers");
-    assert_eq!((setup.came(), setup.began.elapsed().as_secs()), (1, 35));
-    let backend = &setup.channel.backends()[0];
-    assert_eq!(backend.calls_in_flight(), 0);
+    let response = setup.call().await.expect("the second one answers");
+    let attempts = response.extensions().get::<crate::channel::CallAttempts>();
+    let made = attempts.expect("they are told").made();
+    assert_eq!(made, 2, "those due at 10, 20 and 30 s were skipped");
+    let served = setup.serves(2).await;
+    assert_eq!(times(&setup, &served), [0, 35_000]);
 }

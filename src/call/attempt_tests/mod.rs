@@ -1,5 +1,6 @@
 //! Calls with a policy, over in-memory IO and paused time, on servers that fail by a script.
 
+mod before_sending;
 mod budget;
 mod hedging;
 mod retries;
@@ -37,8 +38,12 @@ enum Reply {
     Only(Code),
     /// The same with these values of `grpc-retry-pushback-ms`.
     Pushback(Code, &'static [&'static str]),
+    /// The same with a status that is this text.
+    Status(&'static str),
     /// Headers, and trailers with the status.
     Headers(Code),
+    /// Headers, a message, and trailers with the status.
+    Message(Code),
     /// Headers, and DATA that ends the stream.
     EmptyData,
     /// RST_STREAM.
@@ -53,6 +58,10 @@ enum Reply {
     Http(u16),
     /// Headers that are all there is after so many messages of the request.
     OnlyAfterMessages(usize, Code),
+    /// RST_STREAM after so many messages of the request.
+    ResetAfterMessages(usize, Reason),
+    /// Headers that are all there is after the whole request.
+    OnlyAfterAll(Code),
     /// OK after the whole request.
     OkAfterAll,
 }
@@ -70,8 +79,7 @@ struct Served {
     reset: Option<Reason>,
 }
 
-/// A channel with this config, and its servers; each answers its requests by `reply`, which is
-/// asked with the number of the server and that of the request, on all servers together.
+/// A channel and its servers.
 struct Setup {
     channel: Channel,
     /// Requests in the order in which they were answered.
@@ -81,19 +89,21 @@ struct Setup {
     began: Instant,
 }
 
+/// A channel with this config. Its servers ask `reply` how to answer a request, with the number
+/// of the server and that of the request. Requests count over all servers.
 async fn setup(
     servers: usize,
     config: &str,
     build: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     reply: impl Fn(usize, usize) -> Reply + Send + Sync + 'static,
 ) -> Setup {
-    setup_limited(servers, None, config, build, reply).await
+    setup_with(|endpoint| endpoint, servers, config, build, reply).await
 }
 
-/// The same where each server allows so many streams at a time.
-async fn setup_limited(
+/// The same with these options of each endpoint.
+async fn setup_with(
+    options: impl Fn(Endpoint) -> Endpoint,
     servers: usize,
-    streams: Option<u32>,
     config: &str,
     build: impl FnOnce(ChannelBuilder) -> ChannelBuilder,
     reply: impl Fn(usize, usize) -> Reply + Send + Sync + 'static,
@@ -106,22 +116,16 @@ async fn setup_limited(
     ];
     let (endpoints, dials): (Vec<Endpoint>, Vec<_>) =
         URIS[..servers].iter().map(|uri| dialled_at(uri)).unzip();
+    let endpoints = endpoints.into_iter().map(options);
     let source = discover::list(endpoints).expect("a list");
     let builder = Channel::balance(source).service_config(config.parse().expect("valid"));
     let channel = build(builder).build();
-    let (tell, served) = mpsc::unbounded_channel();
-    let (tell_came, came) = mpsc::unbounded_channel();
-    let script = Arc::new(Script {
-        reply: Box::new(reply),
-        served: tell,
-        came: tell_came,
-        requests: std::sync::atomic::AtomicUsize::new(0),
-    });
+    let (script, served, came) = Script::new(reply);
     for (server, mut dials) in dials.into_iter().enumerate() {
         let script = Arc::clone(&script);
         tokio::spawn(async move {
             while let Some(io) = dials.recv().await {
-                tokio::spawn(serve(server, streams, io, Arc::clone(&script)));
+                tokio::spawn(serve(server, io, Arc::clone(&script)));
             }
         });
     }
@@ -148,12 +152,29 @@ struct Script {
     requests: std::sync::atomic::AtomicUsize,
 }
 
-async fn serve(server: usize, streams: Option<u32>, io: DuplexStream, script: Arc<Script>) {
-    let mut builder = h2::server::Builder::new();
-    if let Some(streams) = streams {
-        builder.max_concurrent_streams(streams);
+impl Script {
+    /// With the requests that it has answered, and those that have come.
+    fn new(
+        reply: impl Fn(usize, usize) -> Reply + Send + Sync + 'static,
+    ) -> (
+        Arc<Self>,
+        mpsc::UnboundedReceiver<Served>,
+        mpsc::UnboundedReceiver<usize>,
+    ) {
+        let (tell, served) = mpsc::unbounded_channel();
+        let (tell_came, came) = mpsc::unbounded_channel();
+        let script = Self {
+            reply: Box::new(reply),
+            served: tell,
+            came: tell_came,
+            requests: std::sync::atomic::AtomicUsize::new(0),
+        };
+        (Arc::new(script), served, came)
     }
-    let connection = builder.handshake(io).await.expect("a client");
+}
+
+async fn serve(server: usize, io: DuplexStream, script: Arc<Script>) {
+    let connection = h2::server::handshake(io).await.expect("a client");
     let mut peer = Peer::spawn(connection);
     loop {
         let call = peer.next_call().await;
@@ -210,10 +231,12 @@ async fn answer(server: usize, mut call: tests::Call, reply: Reply, script: Arc<
     match reply {
         Reply::Ok => ok(&mut call),
         Reply::OkAfterAll => {
-            while let Some(Ok(chunk)) = call.chunk().await {
-                served.body.extend((!chunk.is_empty()).then_some(chunk));
-            }
+            read_all(&mut call, &mut served).await;
             ok(&mut call);
+        }
+        Reply::OnlyAfterAll(code) => {
+            read_all(&mut call, &mut served).await;
+            drop(call.respond.send_response(only(code, &[]), true));
         }
         Reply::After(millis) => {
             sleep(Duration::from_millis(millis)).await;
@@ -225,17 +248,28 @@ async fn answer(server: usize, mut call: tests::Call, reply: Reply, script: Arc<
             drop(call.respond.send_response(only(code, &[]), true));
         }
         Reply::OnlyAfterMessages(messages, code) => {
-            for _ in 0..messages {
-                let chunk = call.chunk().await.expect("a message");
-                served.body.push(chunk.expect("no error"));
-            }
+            read(&mut call, &mut served, messages).await;
             drop(call.respond.send_response(only(code, &[]), true));
+        }
+        Reply::ResetAfterMessages(messages, reason) => {
+            read(&mut call, &mut served, messages).await;
+            call.respond.send_reset(reason);
+        }
+        Reply::Status(status) => {
+            let mut head = only(Code::Unknown, &[]);
+            let status = HeaderValue::from_static(status);
+            head.headers_mut().insert("grpc-status", status);
+            drop(call.respond.send_response(head, true));
         }
         Reply::Pushback(code, values) => {
             drop(call.respond.send_response(only(code, values), true));
         }
-        Reply::Headers(code) => {
+        Reply::Headers(code) | Reply::Message(code) => {
             let mut stream = call.answer();
+            if matches!(reply, Reply::Message(_)) {
+                let message = Bytes::from_static(b"\0\0\0\0\0");
+                stream.send_data(message, false).expect("it is open");
+            }
             let trailers = only(code, &[]).headers().clone();
             stream.send_trailers(trailers).expect("the stream is open");
         }
@@ -256,10 +290,25 @@ async fn answer(server: usize, mut call: tests::Call, reply: Reply, script: Arc<
     let _ = script.served.send(served);
 }
 
+/// Reads so many messages.
+async fn read(call: &mut tests::Call, served: &mut Served, messages: usize) {
+    for _ in 0..messages {
+        let chunk = call.chunk().await.expect("a message");
+        served.body.push(chunk.expect("no error"));
+    }
+}
+
+/// Reads the request to its end.
+async fn read_all(call: &mut tests::Call, served: &mut Served) {
+    while let Some(Ok(chunk)) = call.chunk().await {
+        served.body.extend((!chunk.is_empty()).then_some(chunk));
+    }
+}
+
 fn ok(call: &mut tests::Call) {
     let head = Response::builder().header("content-type", "application/grpc");
     let head = head.body(()).expect("a head");
-    // A client that has gone is no fault.
+    // The client may have gone.
     let Ok(mut stream) = call.respond.send_response(head, false) else {
         return;
     };
@@ -293,7 +342,7 @@ impl Setup {
             .map_or_else(|status| status.code(), |_| Code::Ok)
     }
 
-    /// What the servers have had since the last time this was asked.
+    /// The requests that were answered since this was asked last.
     fn served(&mut self) -> Vec<Served> {
         std::iter::from_fn(|| self.served.try_recv().ok()).collect()
     }

@@ -1,12 +1,6 @@
 //! A retry policy and unary calls.
 
-use std::{
-    num::NonZeroU32,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
-
-use tonic::metadata::MetadataMap;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::*;
 
@@ -98,11 +92,11 @@ async fn the_channel_bounds_attempts_too() {
 #[tokio::test(start_paused = true)]
 async fn a_status_that_is_no_code_is_not_listed() {
     // It is read as UNKNOWN.
-    let mut setup = setup(1, &retry(3, UNAVAILABLE), same, |_, _| {
-        Reply::Only(Code::Unknown)
-    })
-    .await;
-    assert_eq!((setup.code().await, setup.came()), (Code::Unknown, 1));
+    let config = retry(3, UNAVAILABLE);
+    assert_eq!(
+        requests(&config, Reply::Status("300")).await,
+        (1, Code::Unknown)
+    );
 }
 
 // T107, T108
@@ -385,77 +379,4 @@ async fn an_attempt_is_told_what_is_left_of_the_time() {
     };
     assert_eq!(first, Duration::from_secs(1));
     assert!(second <= Duration::from_millis(700) && second > Duration::from_millis(600));
-}
-
-// T110
-#[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_ready_uses_up_no_attempt() {
-    let config = retry(2, UNAVAILABLE).replace(r#""name""#, r#""waitForReady": true, "name""#);
-    let mut setup = setup(1, &config, same, |_, _| Reply::Ok).await;
-    setup.channel.enter_idle();
-    assert_eq!((setup.code().await, setup.came()), (Code::Ok, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn credentials_are_asked_for_each_attempt_and_may_fail_one() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
-    let with_credentials = |builder: ChannelBuilder| {
-        let credentials = move |_| {
-            let number = counter.fetch_add(1, Relaxed);
-            async move {
-                match number {
-                    0 => Err(Status::unavailable("no token yet")),
-                    _ => Ok(MetadataMap::new()),
-                }
-            }
-        };
-        builder
-            .call_credentials(credentials)
-            .allow_plaintext_credentials(true)
-    };
-    let config = retry(4, UNAVAILABLE);
-    let mut setup = setup(1, &config, with_credentials, |_, number| match number {
-        0 => Reply::Only(Code::Unavailable),
-        _ => Reply::Ok,
-    })
-    .await;
-    assert_eq!(setup.code().await, Code::Ok);
-    assert_eq!((asked.load(Relaxed), setup.came()), (3, 2));
-    let previous: Vec<_> = setup.served().into_iter().map(|s| s.previous).collect();
-    assert_eq!(previous, [Some("1".to_owned()), Some("2".to_owned())]);
-}
-
-/// The timeout of an endpoint bounds one attempt, where a channel has several.
-#[tokio::test(start_paused = true)]
-async fn an_endpoint_that_takes_too_long_is_an_attempt_that_failed() {
-    let (endpoints, mut all_dials): (Vec<_>, Vec<_>) = ["http://a.test:1", "http://b.test:1"]
-        .map(dialled_at)
-        .into_iter()
-        .unzip();
-    let limited = endpoints
-        .into_iter()
-        .map(|e: Endpoint| e.timeout(Duration::from_secs(2)));
-    let source = discover::list(limited).expect("a list");
-    let config = retry(2, r#""DEADLINE_EXCEEDED""#);
-    let builder = Channel::balance(source).service_config(config.parse().expect("valid"));
-    let mut channel = builder.build();
-    let mut peers = Vec::new();
-    for dials in &mut all_dials {
-        let io = soon(dials.recv()).await.expect("a dial");
-        let server = soon(h2::server::handshake(io)).await.expect("a client");
-        peers.push(Peer::spawn(server));
-    }
-    soon(channel.wait_until_ready()).await.expect("it is READY");
-    let began = Instant::now();
-    let error = soon(channel.call(unary()))
-        .await
-        .expect_err("both are silent");
-    assert_eq!(error.code(), Code::DeadlineExceeded);
-    assert_eq!(error.attempts().expect("there is a policy").made(), 2);
-    assert!(
-        (4.0..4.1).contains(&began.elapsed().as_secs_f64()),
-        "{:?}",
-        began.elapsed()
-    );
 }

@@ -6,7 +6,7 @@ fn chunks(body: &[Bytes]) -> Vec<&[u8]> {
     body.iter().map(|chunk| &**chunk).collect()
 }
 
-// T124, T126, T127
+// T124, T127
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_is_sent_again_in_order_and_what_follows_goes_after_it() {
     let mut setup = setup(1, &retry(4, UNAVAILABLE), same, |_, number| match number {
@@ -31,6 +31,29 @@ async fn what_was_sent_is_sent_again_in_order_and_what_follows_goes_after_it() {
     assert_eq!(chunks(&served[0].body), [b"one", b"two"]);
     assert_eq!(served[1].body.concat(), b"onetwothree");
     assert_eq!(served[1].previous.as_deref(), Some("1"));
+}
+
+// T126
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_request_is_sent_again() {
+    let mut setup = setup(1, &retry(4, UNAVAILABLE), same, |_, number| match number {
+        0 => Reply::OnlyAfterAll(Code::Unavailable),
+        _ => Reply::OkAfterAll,
+    })
+    .await;
+    let (frames, request) = streaming();
+    let call = setup.send(request);
+    let feed = async {
+        frames.send(message("one")).expect("it is read");
+        sleep(Duration::from_secs(1)).await;
+        drop(frames);
+    };
+    let (response, ()) = tokio::join!(call, feed);
+    finish(response.expect("the second attempt"))
+        .await
+        .expect("OK");
+    let served = setup.serves(2).await;
+    assert!(served.iter().all(|one| one.body.concat() == b"one"));
 }
 
 // T125
@@ -67,7 +90,7 @@ async fn each_attempt_has_all_messages_so_far() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_has_begun_is_not_retried() {
     let mut setup = setup(1, &retry(4, UNAVAILABLE), same, |_, _| {
-        Reply::Headers(Code::Unavailable)
+        Reply::Message(Code::Unavailable)
     })
     .await;
     let (frames, request) = streaming();

@@ -1,7 +1,10 @@
-//! What is told of the attempts of a call.
+//! How a response or an error tells of the attempts of its call.
 
 use super::*;
-use crate::channel::CallAttempts;
+use crate::{
+    call::{attempts::Stop, retry::OVER},
+    channel::CallAttempts,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_response_tells_of_the_attempts_before_it_where_that_is_asked_for() {
@@ -75,4 +78,19 @@ async fn a_single_attempt_is_handed_on_as_the_server_sent_it() {
     let response = soon(channel.call(unary())).await.expect("headers");
     assert_eq!(response.headers()["grpc-status"], "5");
     assert_eq!(response.headers()["grpc-message"], "by script");
+}
+
+#[test]
+fn the_guide_names_each_reason_for_no_more_attempts() {
+    let guide = include_str!("../../../docs/failures.md");
+    let stops = [
+        Stop::Unlisted,
+        Stop::Pushback,
+        Stop::Throttled,
+        Stop::Exhausted,
+        Stop::NotKept,
+    ];
+    for reason in stops.map(Stop::text).into_iter().chain([OVER]) {
+        assert!(guide.contains(&format!("| `{reason}` |")), "{reason}");
+    }
 }

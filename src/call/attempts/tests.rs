@@ -1,3 +1,5 @@
+//! Each decision by a table of values, without calls.
+
 use std::time::{Duration, Instant};
 
 use super::{Failure, Hedges, Pushback, Retries, Stop};

@@ -6,10 +6,10 @@
 //!                        reader of a hedge   reader of the first attempt
 //! ```
 //!
-//! Each attempt reads from the beginning. The reader that has come to the end of what is kept
-//! takes more from the body, so the body moves as its first attempt does. Once the call is
-//! committed to one attempt, or more would be kept than the [`ReplayBudget`] allows, only that
-//! attempt reads on, and nothing is kept.
+//! Each attempt reads from the beginning. A reader that has read all kept chunks takes more from
+//! the body. So the body moves as fast as the first of its attempts. Once the call is committed to
+//! one attempt, only that attempt reads on, and nothing is kept. The same happens where more would
+//! have to be kept than the [`ReplayBudget`] allows.
 
 use std::{
     collections::VecDeque,
@@ -31,9 +31,9 @@ use tonic::{Status, body::Body};
 use super::request_body::poll_contained;
 use crate::util::{contained::Contained, lock::lock};
 
-/// A chunk up to this size is copied out of the buffer it came in. That is one of 8 KiB
-/// under tonic's codec: it would be kept for as long as the call may be sent again, and
-/// freed by the task that writes, mostly on another thread, which `malloc` is slow at.
+/// A chunk up to this size is copied out of the buffer it came in. tonic's codec takes one of
+/// 8 KiB for each message. It would be kept for as long as the call may be sent again. The task
+/// that writes would free it, mostly on another thread, which `malloc` is slow at.
 pub(super) const COPIED: usize = 1 << 10;
 
 /// How much of requests a channel keeps for attempts to come, in bytes.
@@ -44,7 +44,7 @@ pub(crate) struct ReplayBudget {
     held: AtomicUsize,
 }
 
-/// What one call holds of a budget. Given back when this is dropped.
+/// The share of a budget that one call holds. Given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<ReplayBudget>,
@@ -60,7 +60,7 @@ impl ReplayBudget {
         }
     }
 
-    /// What all calls hold.
+    /// The bytes that all calls hold.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.held.load(Relaxed)
@@ -172,7 +172,7 @@ impl Readers {
     }
 }
 
-/// What one attempt reads.
+/// The body of one attempt.
 struct Reader {
     shared: Arc<Shared>,
     number: u64,

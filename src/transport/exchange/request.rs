@@ -176,8 +176,8 @@ impl OutgoingRequest {
         poll_fn(|cx| Poll::Ready(self.look_ahead(cx))).await
     }
 
-    /// Keeps the body for attempts to come, as far as the budget of `held` allows. What is
-    /// [whole](Self::prefetch) already counts in `held`, what streams by itself.
+    /// Keeps the body for attempts to come, as far as the budget of `held` allows. A body
+    /// that is [whole](Self::prefetch) already counts in `held`, one that streams by itself.
     pub(crate) fn keep(&mut self, budget: &Arc<ReplayBudget>, held: &mut Held) -> bool {
         self.rest = match std::mem::replace(&mut self.rest, Rest::Gone) {
             Rest::More(next, body) => {
@@ -233,7 +233,7 @@ impl OutgoingRequest {
         self.replay().is_some_and(Replay::has_failed)
     }
 
-    /// The attempt has failed. What is left of its stream is reset.
+    /// The attempt has failed. Its stream is reset, if that is still open.
     pub(crate) fn end_attempt(&mut self) {
         if let Rest::Kept(replay) = &mut self.rest {
             replay.revoke();
