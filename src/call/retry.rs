@@ -328,7 +328,7 @@ impl Preference for &mut Tried {
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
-        // What no backend has looked at goes elsewhere, too.
+        // An attempt that no backend has looked at goes elsewhere, too.
         self.end();
         self.last = Some(slot.connection().backend());
         slot
