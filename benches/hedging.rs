@@ -1,4 +1,4 @@
-//! What hedges and retries do against 1 slow backend of 4, and what they cost.
+//! Hedges and retries against 1 slow backend of 4: their latencies and their cost.
 //!
 //! `cargo bench --bench hedging -- [--quick] [--csv FILE] [--rounds N] [--rate N]`
 //!

@@ -79,7 +79,7 @@ enum End {
     Wrong(String),
 }
 
-/// What the callers share.
+/// Shared by the callers.
 struct Callers {
     channel: Channel,
     next: Arc<AtomicU64>,

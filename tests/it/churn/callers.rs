@@ -71,7 +71,7 @@ pub(super) struct Call {
     pub(super) end: End,
 }
 
-/// What the channel says of a call.
+/// The channel's word on a call.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The address that the response is from.

@@ -337,7 +337,7 @@ impl Step {
 }
 
 impl Plan {
-    /// What its configs say of attempts.
+    /// The policies of its configs.
     pub(super) fn policies(&self) -> impl Iterator<Item = Policies> {
         self.volleys.iter().flatten().filter_map(|step| match step {
             Step::Say(Word::Config(config)) => Some(config.policies),

@@ -1,14 +1,14 @@
-//! What service configs and the builder say of attempts. Drawn beside the script, which stays as
-//! it is.
+//! Policies of service configs, and limits of the builder, for attempts. They are drawn beside the
+//! script, which stays as it is.
 
 use fastrand::Rng;
 
 use super::plan::{Step, Word};
 
-/// What a policy may allow (gRFC A6).
+/// The most attempts that a policy may allow (gRFC A6).
 const CAP: u32 = 5;
 
-/// What the builder says.
+/// Options of the builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) max_attempts: u32,
@@ -16,7 +16,7 @@ pub(super) struct Limits {
     pub(super) buffer: usize,
 }
 
-/// What a config says.
+/// Policies of one config.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policies {
     attempts: Option<Attempts>,
