@@ -20,6 +20,12 @@ STATES = {
     "flips_alone": "1,000 flips/s, no calls",
     "nothing": "neither",
 }
+HEDGING = {
+    "none": "no policy",
+    "retry": "retries on UNAVAILABLE, up to 3 attempts",
+    "hedge_p95": "a hedge after 35 ms, the p95",
+    "hedge_p50": "a hedge after 12 ms, the p50",
+}
 WORKERS = {"1": "one thread", "2": "2 workers"}
 ALLOCATORS = {
     "tcache": "glibc, `tcache_count=127`",
@@ -62,6 +68,7 @@ class More:
         self.p99 = Rounds(rows("p99-current"), rows("p99-multi"))
         self.streams = Rounds(rows("streams-1"), rows("streams-2"))
         self.unrest = Rounds(rows("unrest-1"), rows("unrest-2"))
+        self.hedging = Rounds(rows("hedging"))
         self.memory = rows("memory")
         self.allocators = Rounds(rows("allocators"))
         self.pick, self.flip, self.scale = rows("pick"), rows("flip"), rows("scale")
@@ -73,6 +80,7 @@ class More:
             "streams": self.streams_table(),
             "unread": self.unread_table(),
             "unrest": self.unrest_table(),
+            "hedging": self.hedging_table(),
             "memory": self.memory_table(),
             "allocators": self.allocators_table(),
             "instructions": self.instructions_table(),
@@ -190,6 +198,26 @@ class More:
                 line = [runtime, SIDES[side], *(f"{c:,.0f}" for c in calls)]
                 line += [f"{calls[1] / calls[0]:.2f}", *(f"{p:,.0f}" for p in p99)]
                 body.append(line)
+        return head, body
+
+    def hedging_table(self):
+        head = ["policy", "p50 ms", "p90 ms", "p99 ms (min–max)", "p99.9 ms (min–max)"]
+        head += ["attempts per call", "attempts at the slow backend", "failed calls"]
+        body = []
+        for side, title in HEDGING.items():
+            p50, p90 = (self.hedging.median(c, side=side) for c in ("p50_ms", "p90_ms"))
+            body.append(
+                [
+                    title,
+                    f"{p50:.0f}",
+                    f"{p90:.0f}",
+                    self.hedging.spread("p99_ms", side=side),
+                    self.hedging.spread("p999_ms", side=side),
+                    f"{self.hedging.median('attempts_per_call', side=side):.2f}",
+                    f"{self.hedging.median('slow_percent', side=side):.0f} %",
+                    f"{self.hedging.median('failed_percent', side=side):.1f} %",
+                ]
+            )
         return head, body
 
     def unrest_table(self):

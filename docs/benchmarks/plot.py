@@ -224,6 +224,17 @@ def flips():
     return panels
 
 
+def hedging(rounds):
+    """How long calls take, and what they cost, with 1 slow backend of 4."""
+    parts = {"p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms", "p99.9": "p999_ms"}
+    latency = {s: [rounds.median(c, side=s) for c in parts.values()] for s in svg.HEDGING}
+    load = {s: rounds.values("attempts_per_call", side=s) for s in svg.HEDGING}
+    return [
+        ("ms until the answer", "part of the calls", list(parts), latency),
+        ("attempts per call", "round", list(range(1, 1 + len(load["none"]))), load),
+    ]
+
+
 def scale():
     sides = {"ours": "ours", "theirs": "tonic_channels"}
     found = {side: [r for r in rows("scale") if r["side"] == name] for side, name in sides.items()}
@@ -267,6 +278,8 @@ def main():
     fill_in(README, {"clients": summary(beside)})
     (HERE / "call.svg").write_text(svg.plot(runs["lean-current"], runs["lean-multi"]))
     (HERE / "flip.svg").write_text(svg.lines(flips()))
+    panels = hedging(more.Rounds(rows("hedging")))
+    (HERE / "hedging.svg").write_text(svg.lines(panels, svg.HEDGING))
     (HERE / "scale.svg").write_text(svg.lines(scale()))
     (HERE / "peers.svg").write_text(svg.plot(beside["current"], beside["multi"], svg.PEERS))
 

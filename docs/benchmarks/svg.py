@@ -105,8 +105,16 @@ def plot(current, multi, colours=COLOURS):
 SIDES = {"ours": ("#0072b2", "this crate"), "theirs": ("#d55e00", "tonic Channels with a Watch each")}
 
 
-def lines(panels):
-    """Panels, up to three in a row: a title, what x is, its values, and those of each of SIDES."""
+HEDGING = {
+    "none": ("#767676", "no policy"),
+    "retry": ("#e69f00", "retries"),
+    "hedge_p95": ("#0072b2", "hedge after the p95"),
+    "hedge_p50": ("#009e73", "hedge after the p50"),
+}
+
+
+def lines(panels, sides=SIDES):
+    """Panels, up to three in a row: a title, what x is, its values, and those of each side."""
     in_row = min(3, len(panels))
     row_height = PANEL_HEIGHT + 85
     height = TOP + row_height * -(-len(panels) // in_row) - 35
@@ -115,17 +123,17 @@ def lines(panels):
         f'width="{WIDTH}" height="{height}" font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
-    for number, (colour, name) in enumerate(SIDES.values()):
+    for number, (colour, name) in enumerate(sides.values()):
         x = LEFT + 170 * number
         out.append(f'<path d="M{x} 22h24" stroke="{colour}" stroke-width="3"/>')
         out.append(text(x + 30, 26, name, 13, "start"))
     width = (WIDTH - LEFT) / in_row
-    for number, (title, label, xs, sides) in enumerate(panels):
+    for number, (title, label, xs, of_sides) in enumerate(panels):
         x, inner = LEFT + number % in_row * width, width - 60
         y_top = TOP + number // in_row * row_height
         bottom = y_top + PANEL_HEIGHT
         out.append(text(x, y_top - 14, title, 13, "start", "#111", 'font-weight="bold"'))
-        top = 1.05 * max(max(values) for values in sides.values())
+        top = 1.05 * max(max(values) for values in of_sides.values())
         step = nice_step(top)
         at_x = [x + 20 + i * (inner - 40) / max(1, len(xs) - 1) for i in range(len(xs))]
         at_y = [bottom - PANEL_HEIGHT * i * step / top for i in range(int(top / step) + 1)]
@@ -135,8 +143,8 @@ def lines(panels):
         for px, value in zip(at_x, xs):
             out.append(text(px, bottom + 16, value, 11))
         out.append(text(x + inner / 2, bottom + 33, label, 11))
-        for side, values in sides.items():
-            colour = SIDES[side][0]
+        for side, values in of_sides.items():
+            colour = sides[side][0]
             points = [(px, bottom - PANEL_HEIGHT * v / top) for px, v in zip(at_x, values)]
             path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
             out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')

@@ -27,18 +27,18 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-/// The first argument that makes this program a backend; the second is the file for
-/// the numbers of its calls, and the third where it listens.
+/// The first argument that makes this program a backend. The second is the file for the numbers
+/// of its calls, the third is where it listens. By the fourth, in milliseconds, it takes time.
 pub(crate) const ROLE: &str = "--as-backend";
 
 /// The child's life.
-pub(crate) async fn be(ledger: &Path, address: &str) -> Result<()> {
+pub(crate) async fn be(ledger: &Path, address: &str, unit: &str) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let ledger = OpenOptions::new().create(true).append(true).open(ledger)?;
     // One write each, so that a kill cannot leave half a number.
     let note = move |number: u64| (&ledger).write_all(&number.to_le_bytes());
-    let unit = Duration::from_millis(1);
+    let unit = Duration::from_millis(unit.parse()?);
     let greeter = Numbered { note, unit };
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

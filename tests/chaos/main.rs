@@ -9,6 +9,7 @@
 //!   node     a backend's process, and the line to it
 //!   netns    a network of its own, in which packets are lost
 //!   report   calls, failures, latency, memory and tasks over time
+//!   retries  kills alone, and a retry policy
 //! ```
 //!
 //! ```sh
@@ -16,6 +17,7 @@
 //! cargo test --test chaos -- --quick                   # 6 backends, half a minute
 //! cargo test --test chaos -- --seed 17                 # what has failed, again
 //! cargo test --test chaos -- --netns                   # Linux: trouble for packets
+//! cargo test --test chaos -- --retries                 # SIGKILL and a retry policy
 //! cargo test --test chaos -- --seconds 1200 --csv f    # a soak, with a table to plot
 //! ```
 //!
@@ -31,6 +33,7 @@ mod backend;
 mod netns;
 mod node;
 mod report;
+mod retries;
 mod run;
 
 use std::{
@@ -55,6 +58,8 @@ struct Options {
     csv: Option<PathBuf>,
     /// The kernel makes the lines bad, in a namespace of the network.
     netns: bool,
+    /// Kills alone, and a retry policy.
+    retries: bool,
 }
 
 const USAGE: &str = "\
@@ -66,6 +71,8 @@ const USAGE: &str = "\
 --quick        6 backends, 20 seconds
 --netns        packets are lost, late and refused, in a network of its own (Linux; root, or
                namespaces for users; unshare, ip, tc and nft)
+--retries      one backend at a time is killed, and the channel has a retry policy; callers
+               do not pause, and --rate, --csv and --netns have no effect
 ";
 
 /// The exit code for what cannot be tried here; that of a test that is left out.
@@ -79,7 +86,8 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(backend::ROLE) {
         let ledger = arguments.next().unwrap_or_default();
         let address = arguments.next().unwrap_or_default();
-        return told(block_on(backend::be(Path::new(&ledger), &address)));
+        let unit = arguments.next().unwrap_or_default();
+        return told(block_on(backend::be(Path::new(&ledger), &address, &unit)));
     }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -89,6 +97,7 @@ fn main() -> ExitCode {
         }
     };
     if options.netns
+        && !options.retries
         && let Err(error) = netns::enter()
     {
         return told(Err(error));
@@ -103,7 +112,10 @@ fn main() -> ExitCode {
             std::process::exit(1);
         }
     });
-    told(block_on(run::run(&options)))
+    told(match options.retries {
+        true => block_on(retries::run(&options)),
+        false => block_on(run::run(&options)),
+    })
 }
 
 fn told(outcome: Result<()>) -> ExitCode {
@@ -139,6 +151,7 @@ impl Options {
             rate: 300,
             csv: None,
             netns: false,
+            retries: false,
         };
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
@@ -148,6 +161,10 @@ impl Options {
             }
             if argument == "--netns" {
                 options.netns = true;
+                continue;
+            }
+            if argument == "--retries" {
+                options.retries = true;
                 continue;
             }
             let value = arguments.next();

@@ -42,6 +42,8 @@ pub(crate) struct Node {
     /// Where the channel finds it.
     address: SocketAddr,
     line: Line,
+    /// A call takes up to 15 times as long.
+    unit: Duration,
 }
 
 /// What is between the channel and the process.
@@ -65,7 +67,7 @@ struct Process {
 
 impl Node {
     /// Behind a front. Its calls are noted in a file in `folder`.
-    pub(crate) async fn start(number: usize, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(number: usize, folder: &Path, unit: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (upstream, weather) = (watch::Sender::new(None), watch::Sender::default());
@@ -76,7 +78,7 @@ impl Node {
             weather,
             front,
         };
-        Self::start_behind(line, address, number, folder).await
+        Self::start_behind(line, address, number, folder, unit).await
     }
 
     /// The same with nothing before it but filters, in a namespace of the network that
@@ -85,9 +87,10 @@ impl Node {
         filters: Filters,
         number: usize,
         folder: &Path,
+        unit: Duration,
     ) -> Result<Self> {
         let line = Line::Filters(filters);
-        Self::start_behind(line, netns::address(number)?, number, folder).await
+        Self::start_behind(line, netns::address(number)?, number, folder, unit).await
     }
 
     async fn start_behind(
@@ -95,6 +98,7 @@ impl Node {
         address: SocketAddr,
         number: usize,
         folder: &Path,
+        unit: Duration,
     ) -> Result<Self> {
         let mut node = Self {
             number,
@@ -102,6 +106,7 @@ impl Node {
             process: None,
             address,
             line,
+            unit,
         };
         node.restart().await?;
         Ok(node)
@@ -144,6 +149,7 @@ impl Host for Node {
             .arg(ROLE)
             .arg(&self.ledger)
             .arg(listens.to_string())
+            .arg(self.unit.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -22,6 +22,9 @@ use crate::{
 /// Enough for the load to go on while some wait at backends that are silent.
 const CALLERS: u32 = 256;
 
+/// A backend takes up to 15 of them for a call.
+const UNIT: Duration = Duration::from_millis(1);
+
 /// How much more memory a run may have in the end than when its load began, twice what
 /// it takes: callers with their calls, and what an allocator keeps of them, are up to
 /// 3 MiB.
@@ -48,8 +51,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut nodes = Vec::new();
     for number in 0..backends {
         nodes.push(match &filters {
-            Some(filters) => Node::start_filtered(filters.clone(), number, folder.path()).await?,
-            None => Node::start(number, folder.path()).await?,
+            Some(filters) => {
+                Node::start_filtered(filters.clone(), number, folder.path(), UNIT).await?
+            }
+            None => Node::start(number, folder.path(), UNIT).await?,
         });
     }
     // For the channel and its callers alone, so that tasks can be counted.

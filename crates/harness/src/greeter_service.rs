@@ -3,6 +3,8 @@
 //! - `hold`: the call stays open until the test calls `release`
 //! - `slow:N`: answers after N milliseconds
 //! - `fail:N`: fails with gRPC code N
+//! - `again:N`: fails with UNAVAILABLE until N attempts have gone before, by
+//!   `grpc-previous-rpc-attempts`; unary calls alone
 //! - anything else is greeted at once
 //!
 //! A unary call does so before its reply, `SayHelloMany` after its last reply,
@@ -93,6 +95,12 @@ fn echo(metadata: &MetadataMap) -> MetadataMap {
     MetadataMap::from_headers(echo)
 }
 
+fn previous_attempts(metadata: &MetadataMap) -> u32 {
+    let number = metadata.get("grpc-previous-rpc-attempts");
+    let number = number.and_then(|number| number.to_str().ok()?.parse().ok());
+    number.unwrap_or_default()
+}
+
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -105,7 +113,11 @@ impl Greeter for GreeterService {
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
         let echo = echo(request.metadata());
-        match self.greet(&request.into_inner().name).await {
+        let attempts = previous_attempts(request.metadata());
+        let name = request.into_inner().name;
+        let fails = number(&name, "again:").is_some_and(|least: u32| attempts < least);
+        let name = if fails { "fail:14" } else { &name };
+        match self.greet(name).await {
             Ok(reply) => {
                 let mut response = Response::new(reply);
                 *response.metadata_mut() = echo;

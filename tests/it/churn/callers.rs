@@ -21,7 +21,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Extensions, Request, Response, Status};
-use tonic_health_channel::{Channel, WaitForReady, channel::AnsweredBy, status::ChannelStatus};
+use tonic_health_channel::{
+    Channel, Error, WaitForReady,
+    channel::{AnsweredBy, CallAttempts},
+    status::ChannelStatus,
+};
 
 use super::habits::{AMPLE, abroad, lost_its_credentials};
 
@@ -33,6 +37,8 @@ pub(super) struct Moment {
     /// While nothing changes and everything has been noticed: the servers that calls
     /// may go to.
     pub(super) rest: Option<Arc<Vec<usize>>>,
+    /// How many attempts a call may have at such a time.
+    pub(super) max_attempts: u32,
     pub(super) truths: Arc<Vec<Truth>>,
 }
 
@@ -61,9 +67,17 @@ pub(super) struct Call {
     pub(super) ended: Instant,
     /// The server that signed the reply.
     pub(super) by: Option<String>,
-    /// The address that the channel says the response is from.
-    pub(super) told: Option<String>,
+    pub(super) told: Told,
     pub(super) end: End,
+}
+
+/// The channel's word on a call.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The address that the response is from.
+    pub(super) address: Option<String>,
+    /// If its method has a policy.
+    pub(super) attempts: Option<CallAttempts>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +100,10 @@ pub(super) enum Kind {
     ForeignRuntime,
     /// A stream whose request body panics, with [`AMPLE`] time.
     PanickingBody,
+    /// The server fails the first attempts of it, by headers that are all there is.
+    Again,
+    /// A stream of answers that the server fails after headers.
+    BrokenBody,
 }
 
 #[derive(Debug)]
@@ -143,6 +161,8 @@ impl Crowd {
             Kind::HeldBody,
             Kind::ForeignRuntime,
             Kind::PanickingBody,
+            Kind::Again,
+            Kind::BrokenBody,
         ];
         for (kind, salt) in kinds.into_iter().zip(1..) {
             let rng = fastrand::Rng::with_seed(seed ^ (salt << 32));
@@ -190,6 +210,8 @@ impl Callers {
                 }
                 Kind::ForeignRuntime if size % 2 == 1 => self.chat(kind, deadline, size).await,
                 Kind::PanickingBody => self.break_the_body(AMPLE, size).await,
+                Kind::Again => self.fail_at_first(deadline, size % 4).await,
+                Kind::BrokenBody => self.fail_at_last(deadline, rng.u32(0..4)).await,
                 _ => self.say_hello(kind, deadline, size).await,
             };
             if !ok {
@@ -230,10 +252,10 @@ impl Callers {
         name: &str,
         outcome: Result<Result<Response<HelloReply>, Status>, Elapsed>,
     ) -> (bool, u64) {
-        let (mut by, mut told) = (None, None);
+        let (mut by, mut told) = (None, Told::default());
         let end = match outcome {
             Ok(Ok(response)) => {
-                told = told_by(response.extensions());
+                told = Told::by(response.extensions());
                 let reply = response.into_inner();
                 by = Some(reply.backend.clone());
                 check(reply, name)
@@ -274,12 +296,12 @@ impl Callers {
         };
         // A backend has been picked by now, or none will be.
         let after = self.channel.status();
-        let (mut by, mut told) = (None, None);
+        let (mut by, mut told) = (None, Told::default());
         let end = match headers {
             Err(_) => End::Hung,
             Ok(Err(status)) => End::Failed(status),
             Ok(Ok(response)) => {
-                told = told_by(response.extensions());
+                told = Told::by(response.extensions());
                 let talk = talk(first, response.into_inner(), names, size, &mut by);
                 let end = timeout(deadline + PATIENCE, talk).await;
                 end.unwrap_or(End::Hung)
@@ -308,15 +330,21 @@ impl Callers {
         begun: Begun,
         after: Arc<ChannelStatus>,
         by: Option<String>,
-        told: Option<String>,
+        mut told: Told,
         end: End,
     ) -> (bool, u64) {
         let goes_on = match &end {
             End::Answered => true,
             // The next one has some.
-            End::Failed(status) => lost_its_credentials(status),
+            End::Failed(status) => lost_its_credentials(status) || is_asked_for(status),
             End::GivenUp | End::Hung | End::Wrong(_) => false,
         };
+        if let End::Failed(status) = &end
+            && told.attempts.is_none()
+        {
+            let error = Error::of(status);
+            told.attempts = error.and_then(Error::attempts).cloned();
+        }
         let result = (goes_on, begun.status.generation());
         let call = Call {
             id: begun.id,
@@ -347,7 +375,9 @@ impl Begun {
             | Kind::HeldBody
             | Kind::Beside
             | Kind::ForeignRuntime
-            | Kind::PanickingBody => return request,
+            | Kind::PanickingBody
+            | Kind::Again
+            | Kind::BrokenBody => return request,
             Kind::FailFast => WaitForReady(false),
             Kind::Patient | Kind::Fickle => WaitForReady(true),
         };
@@ -356,9 +386,14 @@ impl Begun {
     }
 }
 
-pub(super) fn told_by(extensions: &Extensions) -> Option<String> {
-    let answered_by = extensions.get::<AnsweredBy>()?;
-    Some(answered_by.address().to_owned())
+impl Told {
+    pub(super) fn by(extensions: &Extensions) -> Self {
+        let answered_by = extensions.get::<AnsweredBy>();
+        Self {
+            address: answered_by.map(|backend| backend.address().to_owned()),
+            attempts: extensions.get().cloned(),
+        }
+    }
 }
 
 fn check(reply: HelloReply, name: &str) -> End {
@@ -417,7 +452,14 @@ pub(super) fn is_timeout(status: &Status) -> bool {
     // Both sides keep the deadline; tonic's server calls it CANCELLED.
     match status.code() {
         Code::DeadlineExceeded => status.message().starts_with("deadline exceeded"),
-        Code::Cancelled => status.message() == "Timeout expired",
+        // Behind it are the attempts, if there were several.
+        Code::Cancelled => status.message().starts_with("Timeout expired"),
         _ => false,
     }
+}
+
+/// Whether the call failed because its name says so.
+pub(super) fn is_asked_for(status: &Status) -> bool {
+    let text = status.message();
+    status.code() == Code::Unavailable && text.starts_with("the test asked for this")
 }

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
 use super::{
-    callers::{Callers, End, Kind, told_by},
+    callers::{Callers, End, Kind, Told},
     hooks::{LAST_WORDS, panic_as_scripted},
 };
 
@@ -80,11 +80,11 @@ impl Callers {
                 Ok(Err(status)) => End::Failed(status),
                 Err(_) => End::Hung,
             };
-            self.note(begun, after, None, None, end);
+            self.note(begun, after, None, Told::default(), end);
         }
         let mut result = self.say_hello(Kind::Beside, AMPLE, 1).await;
         for (begun, after, response) in held {
-            let told = told_by(response.extensions());
+            let told = Told::by(response.extensions());
             let (mut by, mut body) = (None, response.into_inner());
             let end = match timeout(deadline + PATIENCE, read(&mut body, &mut by)).await {
                 Ok(Ok(n)) if n == greetings => End::Answered,
@@ -97,6 +97,41 @@ impl Callers {
         result
     }
 
+    /// A unary call of which the server fails so many attempts.
+    pub(super) async fn fail_at_first(&self, deadline: Duration, attempts: u64) -> (bool, u64) {
+        let begun = self.begin(Kind::Again);
+        let name = format!("again:{attempts}");
+        let request = begun.request(request(&name), deadline);
+        let mut client = client_on(self.channel());
+        let outcome = timeout(deadline + PATIENCE, client.say_hello(request)).await;
+        self.note_reply(begun, &name, outcome)
+    }
+
+    /// A stream of so many greetings, and the failure of the server.
+    pub(super) async fn fail_at_last(&self, deadline: Duration, count: u32) -> (bool, u64) {
+        let begun = self.begin(Kind::BrokenBody);
+        let name = "fail:14".to_owned();
+        let request = begun.request(HelloRequest { name, count }, deadline);
+        let mut client = client_on(self.channel());
+        let headers = timeout(deadline + PATIENCE, client.say_hello_many(request)).await;
+        let after = self.channel().status();
+        let (mut by, mut told) = (None, Told::default());
+        let end = match headers {
+            Err(_) => End::Hung,
+            Ok(Err(status)) => End::Failed(status),
+            Ok(Ok(response)) => {
+                told = Told::by(response.extensions());
+                let mut body = response.into_inner();
+                match timeout(deadline + PATIENCE, read(&mut body, &mut by)).await {
+                    Ok(Ok(_)) => End::Wrong("a good end".to_owned()),
+                    Ok(Err(status)) => End::Failed(status),
+                    Err(_) => End::Hung,
+                }
+            }
+        };
+        self.note(begun, after, by, told, end)
+    }
+
     /// A stream whose request body panics after so many names and greetings in turns.
     pub(super) async fn break_the_body(&self, deadline: Duration, turns: u64) -> (bool, u64) {
         let begun = self.begin(Kind::PanickingBody);
@@ -107,12 +142,12 @@ impl Callers {
         let mut client = client_on(self.channel());
         let headers = timeout(deadline + PATIENCE, client.chat(call)).await;
         let after = self.channel().status();
-        let (mut by, mut told) = (None, None);
+        let (mut by, mut told) = (None, Told::default());
         let end = match headers {
             Err(_) => End::Hung,
             Ok(Err(status)) => End::Failed(status),
             Ok(Ok(response)) => {
-                told = told_by(response.extensions());
+                told = Told::by(response.extensions());
                 let mut greetings = response.into_inner();
                 let talk = async {
                     for _ in 0..turns {
@@ -161,7 +196,8 @@ pub(super) fn is_panic(status: &tonic::Status) -> bool {
 /// Whether the call failed because the call credentials panicked.
 pub(super) fn lost_its_credentials(status: &tonic::Status) -> bool {
     let text = format!("call credentials panicked: {LAST_WORDS}");
-    status.code() == tonic::Code::Internal && status.message() == text
+    // Behind it are the attempts, if there were several.
+    status.code() == tonic::Code::Internal && status.message().starts_with(&text)
 }
 
 /// What comes of `future` on a runtime of its own, which is gone by then. A bare one has

@@ -8,6 +8,7 @@
 //!   callers  keep what the channel and the world were before and after each call
 //!   habits   calls that are not polled, answers that are not read, runtimes that end,
 //!            request bodies that panic
+//!   policies retries, hedges, throttles and buffers
 //!   hooks    a connector, credentials and sources that panic; the end of a task of ours
 //!   verdict  what must hold of each call and each status
 //! ```
@@ -24,6 +25,7 @@ mod callers;
 mod habits;
 mod hooks;
 mod plan;
+mod policies;
 mod stage;
 mod verdict;
 
@@ -45,10 +47,18 @@ use tokio::{
     task::yield_now,
 };
 use tokio_stream::StreamExt;
-use tonic_health_channel::{Channel, channel::Change};
+use tonic_health_channel::{
+    Channel,
+    channel::{CallAttempts, Change},
+};
 use tower::ServiceExt;
 
-use self::{callers::End, hooks::Deaths, plan::Plan, stage::Stage};
+use self::{
+    callers::{Call, End},
+    hooks::Deaths,
+    plan::Plan,
+    stage::Stage,
+};
 
 /// Most of a run is waiting, for backoffs above all.
 const RUNS_PER_CORE: usize = 4;
@@ -70,6 +80,10 @@ struct Tally {
     dials_panicked: AtomicUsize,
     /// Calls whose credentials panicked.
     calls_panicked: AtomicUsize,
+    /// Calls that were answered after an attempt had failed.
+    saved: AtomicUsize,
+    /// Calls with several attempts.
+    attempted_again: AtomicUsize,
     failures: Mutex<Vec<u64>>,
 }
 
@@ -95,9 +109,17 @@ fn whatever_happens_to_backends_every_call_is_right() {
     println!("seeds {seeds:?} in {:?}: {tally:?}", began.elapsed());
     // One seed may have no such hooks; of many some have.
     if seeds.end - seeds.start >= 20 {
-        let panicked = [&tally.dials_panicked, &tally.calls_panicked];
-        let all = panicked.map(|count| count.load(SeqCst));
-        assert!(all.iter().all(|count| *count > 0), "panics {all:?}");
+        let counts = [
+            &tally.dials_panicked,
+            &tally.calls_panicked,
+            &tally.saved,
+            &tally.attempted_again,
+        ];
+        let all = counts.map(|count| count.load(SeqCst));
+        assert!(
+            all.iter().all(|count| *count > 0),
+            "panics and attempts {all:?}"
+        );
     }
     let failures = tally.failures.into_inner().expect("nobody panics with it");
     assert!(failures.is_empty(), "seeds that failed: {failures:?}");
@@ -165,6 +187,7 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
 
     // All is well again, and nobody else calls: strict turns.
     stage.hooks().be_well();
+    until_none_is_in_flight(&channel).await;
     let rounds = 3;
     let mut expected = stage.backends();
     let streams = until_each_has_a_free_stream(&channel, expected.iter().sum());
@@ -212,11 +235,33 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
         .steps
         .fetch_add(plan.volleys.iter().flatten().count(), SeqCst);
     tally.calls.fetch_add(calls.len(), SeqCst);
+    let again = |call: &&Call| call.told.attempts.as_ref().is_some_and(|a| a.made() > 1);
+    let again = calls.iter().filter(again);
+    let saved = again.clone().filter(|call| {
+        let failed = call.told.attempts.as_ref().map(CallAttempts::failed);
+        matches!(call.end, End::Answered) && failed.is_some_and(|failed| !failed.is_empty())
+    });
+    tally.saved.fetch_add(saved.count(), SeqCst);
+    tally.attempted_again.fetch_add(again.count(), SeqCst);
     tally.answered.fetch_add(answered.count(), SeqCst);
     let hooks = stage.hooks();
     tally.dials_panicked.fetch_add(hooks.dials(), SeqCst);
     tally.calls_panicked.fetch_add(hooks.calls(), SeqCst);
     complaints
+}
+
+/// The call that ends is over for its caller first, and then for its backend.
+async fn until_none_is_in_flight(channel: &Channel) {
+    within("all calls to leave their backends", async {
+        let is_busy = |channel: &Channel| {
+            let backends = channel.backends();
+            backends.iter().any(|backend| backend.calls_in_flight() > 0)
+        };
+        while is_busy(channel) {
+            yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A stream that its caller has cancelled is free when its RST_STREAM is written. Until then its

@@ -3,6 +3,8 @@
 
 use fastrand::Rng;
 
+use super::policies::{Limits, Policies};
+
 /// Names of the services whose health a config may have checked.
 pub(super) const SERVICES: [&str; 2] = ["churn.A", "churn.B"];
 
@@ -24,6 +26,7 @@ pub(super) struct Plan {
     /// The streams that each server allows at a time.
     pub(super) limits: Vec<Option<u32>>,
     pub(super) panics: Panics,
+    pub(super) attempts: Limits,
     /// Steps of one volley follow each other without a pause. After each volley the
     /// channel is given the time to come to rest.
     pub(super) volleys: Vec<Vec<Step>>,
@@ -111,6 +114,7 @@ pub(super) struct Config {
     pub(super) service: Option<usize>,
     pub(super) wait_for_ready: Option<bool>,
     pub(super) timeout_ms: Option<u32>,
+    pub(super) policies: Policies,
 }
 
 /// What is true once everything that happened has been noticed.
@@ -157,6 +161,8 @@ impl Plan {
                 put_in(&mut rng, step, servers, &mut volleys);
             }
         }
+        Policies::put_in(&mut rng, &mut volleys);
+        let attempts = Limits::draw(&mut rng);
         volleys.push(world_after(servers, &volleys).repairs());
         Self {
             threads,
@@ -164,6 +170,7 @@ impl Plan {
             connections,
             limits,
             panics,
+            attempts,
             volleys,
         }
     }
@@ -300,6 +307,8 @@ fn config(rng: &mut Rng) -> Config {
             1 => Some(5_000),
             _ => None,
         },
+        // Drawn later.
+        policies: Policies::default(),
     }
 }
 
@@ -324,6 +333,16 @@ impl Step {
             | Self::Renew { key } => Some(key),
             _ => None,
         }
+    }
+}
+
+impl Plan {
+    /// The policies of its configs.
+    pub(super) fn policies(&self) -> impl Iterator<Item = Policies> {
+        self.volleys.iter().flatten().filter_map(|step| match step {
+            Step::Say(Word::Config(config)) => Some(config.policies),
+            _ => None,
+        })
     }
 }
 

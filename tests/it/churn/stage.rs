@@ -1,7 +1,11 @@
 //! The world as it is: servers, a channel over them, and how a step is taken.
 
 use std::{
-    collections::HashMap, convert::Infallible, fmt::Write, num::NonZeroUsize, sync::Arc,
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Write,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +25,7 @@ use super::{
     callers::{Call, Callers, Crowd, Kind, Moment, Truth},
     hooks::{Hooks, Voice},
     plan::{Config, Health, KEYS, Plan, SERVICES, Step, Word, World},
+    policies::{Limits, Policies},
     verdict::Evidence,
 };
 
@@ -31,6 +36,10 @@ pub(super) struct Stage {
     journal: Journal,
     narrow: bool,
     connections: usize,
+    attempts: Limits,
+    /// The most attempts that any of its configs allows.
+    max_attempts: u32,
+    hedges: bool,
     world: World,
     servers: Vec<Backend>,
     hooks: Hooks,
@@ -66,6 +75,13 @@ impl Stage {
             journal,
             narrow: plan.limits.iter().any(Option::is_some),
             connections: plan.connections,
+            attempts: plan.attempts,
+            max_attempts: plan
+                .policies()
+                .map(|policies| policies.max_attempts(plan.attempts))
+                .max()
+                .unwrap_or(1),
+            hedges: plan.policies().any(Policies::hedges),
             world: World::new(servers.len()),
             servers,
             hooks: Hooks::new(seed, plan.panics),
@@ -80,6 +96,10 @@ impl Stage {
             .health_options(quick_health())
             .service_config_updates(updates)
             .tell_backend(true)
+            .tell_attempts(true)
+            .max_call_attempts(NonZeroU32::new(self.attempts.max_attempts).expect("1 to 5"))
+            .retry_buffer_per_call(self.attempts.buffer_per_call)
+            .retry_buffer(self.attempts.buffer)
             .connections_per_backend(NonZeroUsize::new(self.connections).expect("1 to 3"));
         let channel = self.hooks.credentials(builder).build();
         let nothing = Truth {
@@ -90,6 +110,7 @@ impl Stage {
         let moment = watch::Sender::new(Moment {
             number: 0,
             rest: None,
+            max_attempts: self.max_attempts,
             truths: Arc::new(vec![nothing; self.servers.len()]),
         });
         let crowd = Crowd::start(seed, channel.clone(), moment.subscribe());
@@ -136,6 +157,8 @@ impl Stage {
             arrivals,
             narrow: self.narrow,
             panicked: self.hooks.calls(),
+            max_attempts: self.max_attempts,
+            hedges: self.hedges,
         }
     }
 }
@@ -340,12 +363,25 @@ impl Play<'_> {
         let calls = rotation.len() + 1;
         self.stage.journal.note(format!("rest, with {rotation:?}"));
         self.tell_truths(|_, truth| truth.news = 0);
-        self.next_moment(|moment| moment.rest = Some(Arc::new(rotation)));
+        self.rest_with(rotation);
         for _ in 0..calls {
             let deadline = Duration::from_secs(2);
             self.callers().say_hello(Kind::FailFast, deadline, 0).await;
         }
         self.next_moment(|moment| moment.rest = None);
+    }
+
+    /// Everything has been noticed, also the config that is in force.
+    fn rest_with(&self, rotation: Vec<usize>) {
+        let Stage {
+            world, attempts, ..
+        } = &*self.stage;
+        let policies = world.config.unwrap_or_default().policies;
+        let max_attempts = policies.max_attempts(*attempts);
+        self.next_moment(|moment| {
+            moment.rest = Some(Arc::new(rotation));
+            moment.max_attempts = max_attempts;
+        });
     }
 
     fn begin_news(&self, concerned: &[usize]) {
@@ -388,7 +424,7 @@ impl Play<'_> {
     /// left.
     pub(super) async fn end(self) -> (Channel, Vec<Call>) {
         let rotation = self.stage.world.in_rotation();
-        self.next_moment(|moment| moment.rest = Some(Arc::new(rotation)));
+        self.rest_with(rotation);
         (self.channel, self.crowd.stop().await)
     }
 }
@@ -422,6 +458,8 @@ fn json(config: Config) -> String {
     rules.extend(wait.map(|wait| format!(r#""waitForReady": {wait}"#)));
     let timeout = config.timeout_ms.map(|ms| f64::from(ms) / 1_000.0);
     rules.extend(timeout.map(|s| format!(r#""timeout": "{s}s""#)));
+    rules.extend(config.policies.rule());
+    fields.extend(config.policies.throttling());
     fields.push(format!(r#""methodConfig": [{{{}}}]"#, rules.join(", ")));
     format!("{{{}}}", fields.join(", "))
 }

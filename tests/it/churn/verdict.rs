@@ -10,7 +10,7 @@ use tonic_health_channel::{
 };
 
 use super::{
-    callers::{Call, End, Kind, is_timeout},
+    callers::{Call, End, Kind, is_asked_for, is_timeout},
     habits::{AMPLE, is_panic, lost_its_credentials},
 };
 
@@ -31,6 +31,10 @@ pub(super) struct Evidence {
     pub(super) narrow: bool,
     /// How many calls have lost their credentials to a panic.
     pub(super) panicked: usize,
+    /// How many attempts a call may have, whatever the config.
+    pub(super) max_attempts: u32,
+    /// A call may have several attempts at a time.
+    pub(super) hedges: bool,
 }
 
 /// What is wrong with a status that follows on another.
@@ -74,7 +78,9 @@ impl Evidence {
             .filter(|call| matches!(&call.end, End::Failed(status) if lost_its_credentials(status)))
             .count();
         let panicked = self.panicked;
-        (failed != panicked).then(|| {
+        // An attempt that the call no longer waits for may panic, too.
+        let agree = failed == panicked || self.hedges && failed < panicked;
+        (!agree).then(|| {
             format!("credentials of {panicked} calls panicked, and {failed} failed for it")
         })
     }
@@ -125,25 +131,45 @@ impl Evidence {
             if is_out && !shows_ready(&call.status[0], address) {
                 return Some(format!("{name} is out, and the channel knew"));
             }
-            // Who signs, who is told of, and who noted the id, is one.
-            let signed = call.by.as_ref().is_none_or(|by| by == name);
-            let told = call.told.as_ref().is_none_or(|told| told == address);
-            if !signed || !told {
-                return Some(format!("{name} took it, told of was {:?}", call.told));
-            }
         }
-        None
+        // One server signs, is told of, and noted the id.
+        let has_answered = |server: &usize| {
+            let (name, address) = &self.servers[*server];
+            let told = call.told.address.as_ref();
+            call.by.as_ref().is_none_or(|by| by == name) && told.is_none_or(|told| told == address)
+        };
+        let is_one = arrived.is_empty() || arrived.iter().any(has_answered);
+        (!is_one).then(|| format!("others took it, told of was {:?}", call.told.address))
     }
 
-    /// No call is processed twice: what was sent and may have been looked at is not
-    /// sent again (gRFC A6). And what is answered was processed.
+    /// No call is processed more often than its attempts say, and they are as many as the policy
+    /// and the channel allow (gRFC A6). What is answered was processed.
     fn wrong_count(&self, call: &Call, arrived: &[usize]) -> Option<String> {
         let is_answered = matches!(call.end, End::Answered) || call.by.is_some();
-        match arrived.len() {
-            0 if is_answered => Some("answered by nobody".to_owned()),
-            0 | 1 => None,
-            _ => Some("processed twice".to_owned()),
+        if arrived.is_empty() && is_answered {
+            return Some("answered by nobody".to_owned());
         }
+        let allowed = match rest_of(call) {
+            Some(_) => call.moment[0].max_attempts,
+            None => self.max_attempts,
+        };
+        let (made, unsent) = match (&call.told.attempts, &call.end) {
+            (Some(attempts), _) => {
+                let failed = attempts.failed().iter();
+                let unsent = failed.filter(|failed| !failed.may_have_been_sent());
+                (attempts.made(), unsent.count())
+            }
+            // The caller went before the channel could tell, or a generated client has dropped
+            // what headers told.
+            (None, End::GivenUp | End::Hung | End::Failed(_)) => (allowed, 0),
+            (None, End::Answered | End::Wrong(_)) => (1, 0),
+        };
+        if made > allowed {
+            return Some(format!("{made} attempts of {allowed}"));
+        }
+        let processed = arrived.len();
+        let is_too_often = processed + unsent > made as usize;
+        is_too_often.then(|| format!("processed {processed} times, {made} attempts"))
     }
 
     /// No call goes on waiting once there is a backend for it: a wake-up was lost if
@@ -169,7 +195,10 @@ impl Evidence {
 /// No call goes out that has no credentials.
 fn sent_without_credentials(call: &Call, arrived: &[usize]) -> Option<String> {
     let has_none = matches!(&call.end, End::Failed(status) if lost_its_credentials(status));
-    (has_none && !arrived.is_empty()).then(|| "sent without its credentials".to_owned())
+    // Otherwise an earlier attempt had some.
+    let is_single = call.told.attempts.is_none();
+    (has_none && is_single && !arrived.is_empty())
+        .then(|| "sent without its credentials".to_owned())
 }
 
 /// No call waits for its deadline because other calls are not polled or read, or because its
@@ -197,6 +226,11 @@ fn wrong_end(call: &Call) -> Option<String> {
         End::Failed(status) if is_timeout(status) => return None,
         End::Failed(status) if call.kind == Kind::PanickingBody && is_panic(status) => return None,
         End::Failed(status) if lost_its_credentials(status) => return None,
+        End::Failed(status)
+            if matches!(call.kind, Kind::Again | Kind::BrokenBody) && is_asked_for(status) =>
+        {
+            return None;
+        }
         End::Failed(status) => status,
     };
     let text = status.message();

@@ -2,7 +2,7 @@
 
 use std::{io, pin::Pin, time::Duration};
 
-use futures_util::Stream;
+use futures_util::{Stream, stream::once};
 use tokio::time::sleep;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -12,10 +12,25 @@ use super::greeter::{HelloReply, HelloRequest, greeter_server::Greeter};
 pub const SERVICE: &str = "demo.v1.Greeter";
 
 /// Notes the number that a call is, takes up to 15 times as long as `unit`, and answers
-/// with the number.
+/// with the number. A server stream has its headers before that time, and 1 reply.
 pub struct Numbered<N> {
     pub note: N,
     pub unit: Duration,
+}
+
+impl<N: Fn(u64) -> io::Result<()>> Numbered<N> {
+    /// Notes the call. How long it takes, and its reply.
+    fn take(&self, name: String) -> Result<(Duration, HelloReply), Status> {
+        let number: u64 = name
+            .parse()
+            .map_err(|_| Status::invalid_argument("not a number"))?;
+        (self.note)(number).map_err(|error| Status::data_loss(error.to_string()))?;
+        let reply = HelloReply {
+            message: name,
+            backend: String::new(),
+        };
+        Ok((self.unit * (number % 16) as u32, reply))
+    }
 }
 
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
@@ -32,20 +47,21 @@ where
         &self,
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
-        let name = request.into_inner().name;
-        let number: u64 = name
-            .parse()
-            .map_err(|_| Status::invalid_argument("not a number"))?;
-        (self.note)(number).map_err(|error| Status::data_loss(error.to_string()))?;
-        sleep(self.unit * (number % 16) as u32).await;
-        Ok(Response::new(HelloReply {
-            message: name,
-            backend: String::new(),
-        }))
+        let (time, reply) = self.take(request.into_inner().name)?;
+        sleep(time).await;
+        Ok(Response::new(reply))
     }
 
-    async fn say_hello_many(&self, _: Request<HelloRequest>) -> Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("nobody calls it"))
+    async fn say_hello_many(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        let (time, reply) = self.take(request.into_inner().name)?;
+        let replies = once(async move {
+            sleep(time).await;
+            Ok(reply)
+        });
+        Ok(Response::new(Box::pin(replies)))
     }
 
     async fn greet_all(
