@@ -31,7 +31,7 @@ impl ChannelBuilder {
 
     /// Whether a response says in its extensions which attempts came before it, by
     /// [`CallAttempts`](crate::channel::CallAttempts), where its method has a policy. Not by
-    /// default: it costs an allocation. A call that fails
+    /// default: it costs an allocation. A call that fails before it has response headers
     /// [has them](crate::Error::attempts) in any case.
     pub fn tell_attempts(mut self, tell: bool) -> Self {
         self.retries.tells_attempts = tell;
