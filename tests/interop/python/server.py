@@ -77,7 +77,10 @@ class Call:
             # Not of the whole server: that goes for the health service, too, and whether
             # its clients accept it is not looked at.
             self.context.set_compression(grpc.Compression.Gzip)
-        await self.context.send_initial_metadata(echo)
+        if echo or self.seen.compresses:
+            # Otherwise the library decides when headers are sent, as it does for its users. It
+            # compresses only after headers that the application sent.
+            await self.context.send_initial_metadata(echo)
 
     async def __aexit__(self, kind, error, trace):
         if kind is asyncio.CancelledError:
