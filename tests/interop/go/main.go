@@ -49,7 +49,7 @@ func main() {
 	key := flag.String("key", "", "PEM")
 	flag.Parse()
 
-	seen := &seen{peers: map[string]bool{}, metadata: map[string]string{}}
+	seen := &seen{peers: map[string]bool{}, metadata: map[string]string{}, attempts: map[string]int{}}
 	options := []grpc.ServerOption{
 		grpc.UnaryInterceptor(seen.unary),
 		grpc.StreamInterceptor(seen.stream),
@@ -156,6 +156,7 @@ type seen struct {
 	deadline         int64
 	metadata         map[string]string
 	peers            map[string]bool
+	attempts         map[string]int
 }
 
 func (s *seen) tell() string {
@@ -163,7 +164,7 @@ func (s *seen) tell() string {
 	defer s.Unlock()
 	text, err := json.Marshal(map[string]any{
 		"calls": s.calls, "cancelled": s.cancelled, "connections": len(s.peers),
-		"deadline_ms": s.deadline, "metadata": s.metadata,
+		"deadline_ms": s.deadline, "metadata": s.metadata, "attempts": s.attempts,
 	})
 	must(err)
 	return string(text)
@@ -173,6 +174,7 @@ func (s *seen) began(ctx context.Context) {
 	s.Lock()
 	defer s.Unlock()
 	s.calls++
+	s.attempts[previousAttempts(ctx)]++
 	if peer, ok := peer.FromContext(ctx); ok {
 		s.peers[peer.Addr.String()] = true
 	}
@@ -201,6 +203,11 @@ func (s *seen) ended(ctx context.Context) {
 	if ctx.Err() != nil {
 		s.cancelled++
 	}
+}
+
+// How many attempts the client made before this one, empty on its first.
+func previousAttempts(ctx context.Context) string {
+	return strings.Join(metadata.ValueFromIncomingContext(ctx, "grpc-previous-rpc-attempts"), ",")
 }
 
 func isGreeter(method string) bool {
@@ -277,8 +284,32 @@ func (g *greeter) greet(ctx context.Context, name string) (*pb.HelloReply, error
 		failed, err := status.New(codes.Code(number), details).WithDetails(g.reply("detail"))
 		must(err)
 		return nil, failed.Err()
+	case "if":
+		condition, then, _ := strings.Cut(argument, ":")
+		if g.holds(ctx, condition) {
+			return g.greet(ctx, then)
+		}
+	case "headers":
+		if err := grpc.SendHeader(ctx, nil); err != nil {
+			return nil, err
+		}
+		return g.greet(ctx, argument)
+	case "pushback":
+		millis, then, _ := strings.Cut(argument, ":")
+		grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", millis))
+		return g.greet(ctx, then)
 	}
 	return g.reply("Hello " + name + "!"), nil
+}
+
+// Whether there were fewer attempts before this one, or this backend has the name.
+func (g *greeter) holds(ctx context.Context, condition string) bool {
+	limit, err := strconv.Atoi(condition)
+	if err != nil {
+		return condition == g.name
+	}
+	previous, _ := strconv.Atoi(previousAttempts(ctx))
+	return previous < limit
 }
 
 func (g *greeter) reply(message string) *pb.HelloReply {

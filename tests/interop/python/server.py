@@ -5,6 +5,7 @@ comes with grpcio. `tests/interop/README.md` has the protocol between it and the
 import argparse
 import asyncio
 import base64
+import collections
 import json
 import os
 import sys
@@ -32,9 +33,11 @@ class Seen:
         self.deadline_ms = 0
         self.metadata = {}
         self.peers = set()
+        self.attempts = collections.Counter()
 
     def began(self, context):
         self.calls += 1
+        self.attempts[previous_attempts(context)] += 1
         self.peers.add(context.peer())
         remaining = context.time_remaining()
         self.deadline_ms = int(remaining * 1000) if remaining is not None else 0
@@ -52,6 +55,7 @@ class Seen:
                 "connections": len(self.peers),
                 "deadline_ms": self.deadline_ms,
                 "metadata": self.metadata,
+                "attempts": self.attempts,
             }
         )
 
@@ -59,6 +63,11 @@ class Seen:
 def own(context):
     """The caller's own metadata, which goes back in headers, and again in trailers."""
     return [(k, v) for k, v in context.invocation_metadata() if k.startswith("x-")]
+
+
+def previous_attempts(context):
+    """How many attempts the client made before this one, empty on its first."""
+    return dict(context.invocation_metadata()).get("grpc-previous-rpc-attempts", "")
 
 
 class Call:
@@ -77,7 +86,10 @@ class Call:
             # Not of the whole server: that goes for the health service, too, and whether
             # its clients accept it is not looked at.
             self.context.set_compression(grpc.Compression.Gzip)
-        await self.context.send_initial_metadata(echo)
+        if echo or self.seen.compresses:
+            # Otherwise the library decides when headers are sent, as it does for its users. It
+            # compresses only after headers that the application sent.
+            await self.context.send_initial_metadata(echo)
 
     async def __aexit__(self, kind, error, trace):
         if kind is asyncio.CancelledError:
@@ -90,6 +102,12 @@ class Greeter(greeter_pb2_grpc.GreeterServicer):
 
     def reply(self, message):
         return pb.HelloReply(message=message, backend=self.name)
+
+    def holds(self, condition, context):
+        """Whether there were fewer attempts before this one, or this backend has the name."""
+        if not condition.isdigit():
+            return condition == self.name
+        return int(previous_attempts(context) or 0) < int(condition)
 
     async def greet(self, name, context):
         """Does what the name asks for."""
@@ -109,6 +127,18 @@ class Greeter(greeter_pb2_grpc.GreeterServicer):
             rich = rpc_status.to_status(status)
             trailing = tuple(context.trailing_metadata()) + tuple(rich.trailing_metadata)
             await context.abort(rich.code, rich.details, trailing)
+        elif order == "if":
+            condition, _, then = argument.partition(":")
+            if self.holds(condition, context):
+                return await self.greet(then, context)
+        elif order == "headers":
+            await context.send_initial_metadata(())
+            return await self.greet(argument, context)
+        elif order == "pushback":
+            millis, _, then = argument.partition(":")
+            pushback = ("grpc-retry-pushback-ms", millis)
+            context.set_trailing_metadata((*context.trailing_metadata(), pushback))
+            return await self.greet(then, context)
         return self.reply(f"Hello {name}!")
 
     async def SayHello(self, request, context):

@@ -71,6 +71,7 @@ impl Language {
             ("dubbo", "tls") => Some("triple has no TLS"),
             ("dubbo", "max_age") => Some("connections of triple have no age"),
             ("js" | "dubbo", "watchers") => Some("it has no watcher here"),
+            ("js" | "dubbo", "retries" | "hedging") => Some("it has no scripts here"),
             ("python" | "java" | "js" | "dubbo", "probe") => {
                 Some("the original probe is a program in Go")
             }

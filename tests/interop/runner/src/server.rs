@@ -43,6 +43,10 @@ pub(crate) struct Seen {
     pub(crate) connections: u64,
     pub(crate) deadline_ms: u64,
     pub(crate) metadata: BTreeMap<String, String>,
+    /// Calls by their `grpc-previous-rpc-attempts`, `""` without one. Backends that cannot be
+    /// scripted do not tell.
+    #[serde(default)]
+    pub(crate) attempts: BTreeMap<String, u64>,
 }
 
 pub(crate) struct Server {

@@ -126,6 +126,22 @@ impl Stage {
         balance(service, endpoints.collect::<Result<_, String>>()?)
     }
 
+    /// A channel that is READY with every backend, and whose calls have this policy, a member of
+    /// a `methodConfig`.
+    pub(crate) async fn ready_with_policy(&self, policy: &str) -> Result<Channel, String> {
+        let uris = self.servers.iter().map(|server| server.address());
+        let uris = uris.map(|address| format!("http://{address}"));
+        let config = format!(
+            r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}},
+                "methodConfig": [{{"name": [{{"service": "{GREETER}"}}], {policy}}}]}}"#
+        );
+        let channel = Channel::balance(discover::list(uris).map_err(text)?)
+            .service_config(config.parse().map_err(text)?)
+            .build();
+        all_ready(&channel).await?;
+        Ok(channel)
+    }
+
     /// The same when it is READY with every backend.
     pub(crate) async fn ready(&self) -> Result<Channel, String> {
         let channel = self.channel()?;

@@ -3,7 +3,9 @@
 mod calls;
 mod ends;
 mod health;
+mod hedging;
 mod pings;
+mod retries;
 mod sizes;
 mod tls;
 mod watchers;
@@ -37,7 +39,7 @@ const fn quick(name: &'static str, run: fn(Target) -> Running) -> Scenario {
 }
 
 /// In the order in which they run.
-pub(crate) const ALL: [Scenario; 19] = [
+pub(crate) const ALL: [Scenario; 21] = [
     quick("initial", |target| Box::pin(health::initial(target))),
     quick("flips", |target| Box::pin(health::flips(target))),
     quick("names", |target| Box::pin(health::names(target))),
@@ -50,6 +52,8 @@ pub(crate) const ALL: [Scenario; 19] = [
     quick("gzip", |target| Box::pin(sizes::gzip(target))),
     quick("metadata", |target| Box::pin(words::metadata(target))),
     quick("details", |target| Box::pin(words::details(target))),
+    quick("retries", |target| Box::pin(retries::retries(target))),
+    quick("hedging", |target| Box::pin(hedging::hedging(target))),
     quick("tls", |target| Box::pin(tls::defaults(target))),
     quick("graceful_stop", |target| {
         Box::pin(ends::graceful_stop(target))

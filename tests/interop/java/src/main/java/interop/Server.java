@@ -6,6 +6,7 @@ import demo.v1.GreeterGrpc;
 import demo.v1.GreeterOuterClass.HelloReply;
 import demo.v1.GreeterOuterClass.HelloRequest;
 import io.grpc.Context;
+import io.grpc.Contexts;
 import io.grpc.Deadline;
 import io.grpc.ForwardingServerCall.SimpleForwardingServerCall;
 import io.grpc.ForwardingServerCallListener.SimpleForwardingServerCallListener;
@@ -45,6 +46,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.logging.Level;
 import java.util.logging.Logger;
+import java.util.stream.Collectors;
 
 /**
  * A backend on grpc-java: the greeter of this repository, and the health service of grpc-services.
@@ -53,6 +55,12 @@ import java.util.logging.Logger;
 public final class Server {
   /** A text that cannot stand in a header as it is. */
   private static final String DETAILS = "not today: 100 % naïve – 日本";
+
+  private static final Metadata.Key<String> PREVIOUS_ATTEMPTS =
+      Metadata.Key.of("grpc-previous-rpc-attempts", Metadata.ASCII_STRING_MARSHALLER);
+  private static final Metadata.Key<String> PUSHBACK =
+      Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
+  private static final Context.Key<Attempt> ATTEMPT = Context.key("attempt");
 
   private Seen seen;
   private final HealthStatusManager health = new HealthStatusManager();
@@ -187,6 +195,15 @@ public final class Server {
     }
   }
 
+  /** How many attempts the client made before this one, empty on its first. */
+  private static String previousAttempts(Metadata headers) {
+    String previous = headers.get(PREVIOUS_ATTEMPTS);
+    return previous == null ? "" : previous;
+  }
+
+  /** What a script reads of a call, and does to it. */
+  private record Attempt(int previous, Runnable sendHeaders, Metadata trailers) {}
+
   /** What the greeter's calls were like. */
   private static final class Seen implements ServerInterceptor {
     private final boolean compresses;
@@ -195,25 +212,33 @@ public final class Server {
     private long deadline;
     private Map<String, String> metadata = Map.of();
     private final Set<String> peers = new HashSet<>();
+    private final Map<String, Integer> attempts = new TreeMap<>();
 
     Seen(boolean compresses) {
       this.compresses = compresses;
     }
 
     synchronized String tell() {
-      var text = new StringBuilder();
-      metadata.forEach(
-          (name, value) ->
-              text.append(text.length() == 0 ? "" : ", ")
-                  .append(String.format("\"%s\": \"%s\"", name, value)));
       return String.format(
           "{\"calls\": %d, \"cancelled\": %d, \"connections\": %d, \"deadline_ms\": %d,"
-              + " \"metadata\": {%s}}",
-          calls, cancelled, peers.size(), deadline, text);
+              + " \"metadata\": {%s}, \"attempts\": {%s}}",
+          calls,
+          cancelled,
+          peers.size(),
+          deadline,
+          members(metadata, "\"%s\": \"%s\""),
+          members(attempts, "\"%s\": %s"));
+    }
+
+    private static String members(Map<String, ?> of, String format) {
+      return of.entrySet().stream()
+          .map(member -> String.format(format, member.getKey(), member.getValue()))
+          .collect(Collectors.joining(", "));
     }
 
     private synchronized void began(ServerCall<?, ?> call, Metadata headers) {
       calls++;
+      attempts.merge(previousAttempts(headers), 1, Integer::sum);
       peers.add(String.valueOf(call.getAttributes().get(Grpc.TRANSPORT_ATTR_REMOTE_ADDR)));
       Deadline given = Context.current().getDeadline();
       deadline = given == null ? 0 : given.timeRemaining(TimeUnit.MILLISECONDS);
@@ -247,6 +272,7 @@ public final class Server {
       if (compresses) {
         call.setCompression("gzip");
       }
+      var scripted = new Metadata();
       var echoing =
           new SimpleForwardingServerCall<Q, R>(call) {
             @Override
@@ -258,10 +284,19 @@ public final class Server {
             @Override
             public void close(io.grpc.Status status, Metadata own) {
               echo(headers, "x-trailing-", own);
+              own.merge(scripted);
               super.close(status, own);
             }
           };
-      return new SimpleForwardingServerCallListener<Q>(next.startCall(echoing, headers)) {
+      String previous = previousAttempts(headers);
+      var attempt =
+          new Attempt(
+              previous.isEmpty() ? 0 : Integer.parseInt(previous),
+              () -> echoing.sendHeaders(new Metadata()),
+              scripted);
+      var context = Context.current().withValue(ATTEMPT, attempt);
+      var listener = Contexts.interceptCall(context, echoing, headers, next);
+      return new SimpleForwardingServerCallListener<Q>(listener) {
         @Override
         public void onMessage(Q message) {
           answering(() -> super.onMessage(message));
@@ -303,9 +338,8 @@ public final class Server {
 
     /** Does what the name asks for, in this thread. */
     private HelloReply greet(String wish) {
-      int at = wish.indexOf(':');
-      String order = at < 0 ? wish : wish.substring(0, at);
-      String argument = at < 0 ? "" : wish.substring(at + 1);
+      String order = head(wish);
+      String argument = tail(wish);
       switch (order) {
         case "hold":
           untilCancelled();
@@ -321,10 +355,39 @@ public final class Server {
           var status = Status.newBuilder().setCode(Integer.parseInt(argument)).setMessage(DETAILS);
           throw StatusProto.toStatusRuntimeException(
               status.addDetails(Any.pack(reply("detail"))).build());
+        case "if":
+          if (holds(head(argument))) {
+            return greet(tail(argument));
+          }
+          break;
+        case "headers":
+          ATTEMPT.get().sendHeaders().run();
+          return greet(argument);
+        case "pushback":
+          ATTEMPT.get().trailers().put(PUSHBACK, head(argument));
+          return greet(tail(argument));
         default:
           break;
       }
       return reply("Hello " + wish + "!");
+    }
+
+    private static String head(String wish) {
+      int at = wish.indexOf(':');
+      return at < 0 ? wish : wish.substring(0, at);
+    }
+
+    private static String tail(String wish) {
+      int at = wish.indexOf(':');
+      return at < 0 ? "" : wish.substring(at + 1);
+    }
+
+    /** Whether there were fewer attempts before this one, or this backend has the name. */
+    private boolean holds(String condition) {
+      if (!condition.matches("[0-9]+")) {
+        return condition.equals(name);
+      }
+      return ATTEMPT.get().previous() < Integer.parseInt(condition);
     }
 
     private static void untilCancelled() {
