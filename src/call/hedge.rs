@@ -23,7 +23,7 @@ use super::{
     admission::{Admission, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    retry::{FailedResponse, OVER, admit_untried, told},
+    retry::{FailedResponse, OVER, admit_untried, has_failed, told},
     run::Call,
 };
 use crate::{
@@ -74,7 +74,7 @@ impl Call {
         }
         let mut overflown = pin!(self.request.overflown().fuse());
         let mut running = FuturesUnordered::new();
-        let mut last: Option<Box<FailedResponse>> = None;
+        let mut last: Option<FailedResponse> = None;
         loop {
             while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(throttle) {
                 match self.start(board, &tried, attempts.made() + 1, running.is_empty()) {
@@ -115,12 +115,12 @@ impl Call {
             if committed.is_some_and(|number| number != ended.number) {
                 continue;
             }
-            let failed = match FailedResponse::of(ended.outcome) {
-                Ok(response) => {
+            let failed = match ended.outcome {
+                Ok(response) if !has_failed(&response) => {
                     ended.call.request.commit();
                     return Ok(told(response, attempts, board));
                 }
-                Err(failed) => failed,
+                outcome => FailedResponse::of(outcome),
             };
             ended.call.request.end_attempt();
             attempts.push(failed.describe(ended.number, ended.backend, board));

@@ -58,7 +58,7 @@ impl Call {
         let body = match rules.throttle {
             None => Body::new(body),
             Some(throttle) if body.is_end_stream() => {
-                if status_of(&head.headers) == Code::Ok {
+                if !throttle.is_full() && status_of(&head.headers) == Code::Ok {
                     throttle.on_success();
                 }
                 Body::new(body)
@@ -74,50 +74,70 @@ impl Call {
         policy: &RetryPolicy,
         throttle: Option<&RetryThrottle>,
     ) -> Result<Response<ResponseBody>, Error> {
-        let settings = board.retries();
-        // Most calls have one attempt, and need no more than that.
-        let mut retries = None;
-        let mut attempts = CallAttempts::default();
-        let mut tried = Tried::default();
         self.request.set_previous_attempts(0);
-        // An error of the request itself is that of every attempt.
+        // What is wrong with the request is so for every attempt.
         self.request.prefetch().await?;
         let mut held = Held::none(board.replay_budget());
         let is_kept = self.request.keep(board.replay_budget(), &mut held);
+        let mut attempts = CallAttempts::default();
+        let mut tried = Tried::default();
+        attempts.begin();
+        match self.attempt(board, &mut tried).await {
+            Ok(response) if !has_failed(&response) => {
+                self.request.commit();
+                Ok(told(response, attempts, board))
+            }
+            // Boxed, for most calls have one attempt.
+            outcome => {
+                let cap = board.retries().max_attempts;
+                let retries = Retries::new(policy, cap, fastrand::u64(..));
+                let retrying = Retrying {
+                    is_kept,
+                    policy,
+                    throttle,
+                    retries,
+                    attempts,
+                    tried,
+                };
+                Box::pin(self.retry_after(board, FailedResponse::of(outcome), retrying)).await
+            }
+        }
+    }
+
+    /// The first attempt has failed.
+    async fn retry_after(
+        &mut self,
+        board: &Board,
+        mut failed: FailedResponse,
+        mut retrying: Retrying<'_>,
+    ) -> Result<Response<ResponseBody>, Error> {
         loop {
-            let number = attempts.begin();
-            let outcome = self.attempt(board, &mut tried).await;
-            let failed = match FailedResponse::of(outcome) {
-                Ok(response) => {
-                    self.request.commit();
-                    return Ok(told(response, attempts, board));
-                }
-                Err(failed) => failed,
-            };
+            let Retrying {
+                attempts, tried, ..
+            } = &mut retrying;
+            let number = attempts.made();
             attempts.push(failed.describe(number, tried.end(), board));
             if self.is_over(&failed.error) {
-                return Err(failed.error.after_attempts(attempts, OVER));
+                return Err(failed.error.after_attempts(retrying.attempts, OVER));
             }
-            let is_kept = is_kept && self.request.is_replayable();
-            let next = match is_kept {
-                true => {
-                    let is_listed = policy.retryable_status_codes().contains(&failed.code());
-                    let retries = retries.get_or_insert_with(|| {
-                        Retries::new(policy, settings.max_attempts, fastrand::u64(..))
-                    });
-                    retries.on_failure(failed.failure(is_listed), throttle)
-                }
-                false => Err(Stop::NotKept),
-            };
-            let pause = match next {
+            retrying.is_kept &= self.request.is_replayable();
+            let pause = match retrying.next(&failed) {
                 Ok(pause) => pause,
-                Err(stop) => return failed.result(attempts, stop),
+                Err(stop) => return failed.result(retrying.attempts, stop),
             };
             self.refused = true;
             self.request.end_attempt();
             self.request.set_previous_attempts(number);
-            if let Err(error) = self.pause(board, pause, number + 1).await {
-                return Err(error.after_attempts(attempts, OVER));
+            let next = retrying.attempts.begin();
+            if let Err(error) = self.pause(board, pause, next).await {
+                return Err(error.after_attempts(retrying.attempts, OVER));
+            }
+            match self.attempt(board, &mut retrying.tried).await {
+                Ok(response) if !has_failed(&response) => {
+                    self.request.commit();
+                    return Ok(told(response, retrying.attempts, board));
+                }
+                outcome => failed = FailedResponse::of(outcome),
             }
         }
     }
@@ -192,6 +212,34 @@ fn status_of(headers: &HeaderMap) -> Code {
     status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
 }
 
+/// Whether headers say that the attempt failed, and are all there is.
+pub(super) fn has_failed(response: &Response<ResponseBody>) -> bool {
+    response.body().is_end_stream() && status_of(response.headers()) != Code::Ok
+}
+
+/// A call whose first attempt has failed.
+struct Retrying<'a> {
+    /// Whether its request is there for another attempt.
+    is_kept: bool,
+    policy: &'a RetryPolicy,
+    throttle: Option<&'a RetryThrottle>,
+    retries: Retries,
+    attempts: CallAttempts,
+    tried: Tried,
+}
+
+impl Retrying<'_> {
+    /// How long to wait before the next attempt.
+    fn next(&mut self, failed: &FailedResponse) -> Result<Duration, Stop> {
+        if !self.is_kept {
+            return Err(Stop::NotKept);
+        }
+        let codes = self.policy.retryable_status_codes();
+        let failure = failed.failure(codes.contains(&failed.code()));
+        self.retries.on_failure(failure, self.throttle)
+    }
+}
+
 /// How an attempt failed that nothing has committed.
 pub(super) struct FailedResponse {
     pub(super) error: Error,
@@ -201,32 +249,27 @@ pub(super) struct FailedResponse {
 }
 
 impl FailedResponse {
-    /// The response, unless its headers say that the attempt failed, and are all there is.
-    pub(super) fn of(
-        outcome: Result<Response<ResponseBody>, Error>,
-    ) -> Result<Response<ResponseBody>, Box<Self>> {
+    /// Of an attempt that has no response, or one that [has failed](has_failed).
+    pub(super) fn of(outcome: Result<Response<ResponseBody>, Error>) -> Self {
         let response = match outcome {
             Ok(response) => response,
             Err(error) => {
-                return Err(Box::new(Self {
+                return Self {
                     error,
                     response: None,
                     pushback: Pushback::Unsaid,
-                }));
+                };
             }
         };
         let headers = response.headers();
-        if !response.body().is_end_stream() || status_of(headers) == Code::Ok {
-            return Ok(response);
-        }
         let status = Status::from_header_map(headers);
         let status = status.unwrap_or_else(|| Status::unknown("a response without a status"));
         let pushback = headers.get_all(PUSHBACK).iter();
-        Err(Box::new(Self {
+        Self {
             error: Error::with_status(ErrorKind::CallFailed, status).after_sending(false),
             pushback: Pushback::of(pushback.map(|value| value.as_bytes())),
             response: Some(response),
-        }))
+        }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -352,6 +395,8 @@ impl http_body::Body for ThrottledBody {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
+            // Nearly always, so the status is not looked for.
+            && !self.throttle.is_full()
             && status_of(trailers) == Code::Ok
         {
             self.throttle.on_success();

@@ -71,6 +71,11 @@ impl RetryThrottle {
         self.is_above_half(before.saturating_sub(COST))
     }
 
+    /// Whether there is nothing to give back.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tokens.load(Relaxed) == self.config.max_tokens_thousandths()
+    }
+
     /// A call has ended with OK. Does not write while nothing has failed.
     pub(crate) fn on_success(&self) {
         let max = self.config.max_tokens_thousandths();

@@ -4,7 +4,7 @@
 //! the place to read and rejects it there, so that path and value of an error
 //! are never put together by hand.
 
-use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use tonic::Code;
 
@@ -141,7 +141,7 @@ fn max_connections(field: &Field<'_>) -> Result<Option<u32>> {
 }
 
 /// The entries, and where each name is found among them.
-type Methods = (Vec<MethodConfig>, HashMap<MethodName, usize>);
+type Methods = (Vec<MethodConfig>, BTreeMap<MethodName, usize>);
 
 fn method_configs(field: &Field<'_>) -> Result<Methods> {
     let (mut methods, mut by_name) = Methods::default();

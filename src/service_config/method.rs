@@ -55,7 +55,7 @@ pub struct HedgingPolicy {
 
 /// The calls an entry is for, written as the part of the path they share:
 /// `/pkg.Service/Method`, `/pkg.Service/`, or nothing for every call.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MethodName(String);
 
 impl MethodConfig {

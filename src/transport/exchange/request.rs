@@ -257,9 +257,11 @@ impl OutgoingRequest {
     /// caller says by it is not sent.
     pub(crate) fn set_previous_attempts(&mut self, attempts: u32) {
         let headers = self.headers_mut();
-        match attempts {
-            0 => drop(headers.remove(&PREVIOUS_ATTEMPTS)),
-            _ => drop(headers.insert(PREVIOUS_ATTEMPTS, attempts.into())),
+        if attempts > 0 {
+            headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+        } else if headers.keys().any(|name| *name == PREVIOUS_ATTEMPTS) {
+            // To compare a few names is cheaper than to look for one.
+            headers.remove(&PREVIOUS_ATTEMPTS);
         }
     }
 
