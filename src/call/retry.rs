@@ -53,19 +53,19 @@ impl Call {
                 Box::pin(self.hedge(board, policy, throttle)).await
             }
         };
-        let (head, body) = response?.into_parts();
-        let body = self.bounded(body);
-        let body = match rules.throttle {
-            None => Body::new(body),
-            Some(throttle) if body.is_end_stream() => {
-                if !throttle.is_full() && status_of(&head.headers) == Code::Ok {
-                    throttle.on_success();
-                }
-                Body::new(body)
-            }
-            Some(throttle) => Body::new(ThrottledBody { body, throttle }),
+        let response = response?;
+        let Some(throttle) = rules.throttle else {
+            return Ok(response.map(|body| Body::new(self.bounded(body))));
         };
-        Ok(Response::from_parts(head, body))
+        if response.body().is_end_stream() && status_of(response.headers()) == Code::Ok {
+            throttle.on_success();
+        }
+        Ok(response.map(|body| {
+            Body::new(ThrottledBody {
+                body: self.bounded(body),
+                throttle,
+            })
+        }))
     }
 
     async fn retry(
@@ -75,7 +75,7 @@ impl Call {
         throttle: Option<&RetryThrottle>,
     ) -> Result<Response<ResponseBody>, Error> {
         self.request.set_previous_attempts(0);
-        // What is wrong with the request is so for every attempt.
+        // A fault of the request is one of every attempt.
         self.request.prefetch().await?;
         let mut held = Held::none(board.replay_budget());
         let is_kept = self.request.keep(board.replay_budget(), &mut held);
@@ -195,6 +195,7 @@ impl Call {
 }
 
 /// The response, with the attempts before it where that is asked for.
+#[inline(always)]
 pub(super) fn told(
     mut response: Response<ResponseBody>,
     attempts: CallAttempts,
@@ -338,9 +339,6 @@ pub(super) fn admit_untried(
     tried: &[u64],
     candidates: Candidates<'_, ConnectionGroup>,
 ) -> Option<CallSlot> {
-    if tried.is_empty() {
-        return AnyBackend.admit(candidates);
-    }
     let round = candidates.round();
     let is_new = |group: &&ConnectionGroup| !tried.contains(&group.first().backend());
     let (new, old): (Vec<_>, Vec<_>) = candidates.partition(is_new);
@@ -366,8 +364,12 @@ impl Tried {
 }
 
 impl Preference for &mut Tried {
+    #[inline(always)]
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
-        admit_untried(&self.before, candidates)
+        match self.before.is_empty() {
+            true => AnyBackend.admit(candidates),
+            false => admit_untried(&self.before, candidates),
+        }
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {

@@ -97,7 +97,9 @@ impl ServiceConfig {
         if self.methods.is_empty() {
             return None;
         }
-        let service = path.rfind('/').map_or("", |slash| &path[..=slash]);
+        // By bytes: a method is short, and its slash near the end.
+        let slash = path.bytes().rposition(|byte| byte == b'/');
+        let service = slash.map_or("", |slash| &path[..=slash]);
         [path, service, MethodName::ANY]
             .into_iter()
             .find_map(|name| self.methods_by_name.get(name))
