@@ -121,30 +121,36 @@ impl Error {
         Self::with_status(kind, status).after_sending(false)
     }
 
-    /// The same of a call with these attempts. More than one are named in its text, together
-    /// with the reason why there is no other one.
-    pub(crate) fn after_attempts(mut self, attempts: CallAttempts, why_no_more: &str) -> Self {
-        if attempts.made() > 1 {
-            let own = &self.text.status;
-            let mut text = format!(
-                "{} ({} attempts, {why_no_more}",
-                own.message(),
-                attempts.made()
-            );
-            for failed in attempts.failed() {
-                text.push_str(&format!("; {failed}"));
-            }
-            text.push(')');
-            let details = Bytes::copy_from_slice(own.details());
-            let metadata = own.metadata().clone();
-            let origin = std::error::Error::source(own);
-            let origin = origin
-                .and_then(|source| source.downcast_ref::<Origin>())
-                .cloned();
-            let status = Status::with_details_and_metadata(own.code(), text, details, metadata);
-            self.text.status = status;
-            self = self.caused_by(origin);
+    /// The same of a call with these attempts, of which the last had this error. More than one
+    /// are named in its text, together with the reason why there is no other one.
+    pub(crate) fn after_attempts(self, attempts: CallAttempts, why_no_more: &str) -> Self {
+        match attempts.made() {
+            0 | 1 => self.with_attempts(attempts),
+            _ => self.naming_attempts(attempts, why_no_more),
         }
+    }
+
+    /// The same of a call that ended between attempts: those before are named in its text.
+    pub(crate) fn naming_attempts(mut self, attempts: CallAttempts, why_no_more: &str) -> Self {
+        let own = &self.text.status;
+        let (made, message) = (attempts.made(), own.message());
+        let plural = if made == 1 { "" } else { "s" };
+        let mut text = format!("{message} ({made} attempt{plural}, {why_no_more}");
+        for failed in attempts.failed() {
+            text.push_str(&format!("; {failed}"));
+        }
+        text.push(')');
+        let details = Bytes::copy_from_slice(own.details());
+        let metadata = own.metadata().clone();
+        let origin = std::error::Error::source(own);
+        let origin = origin.and_then(|source| source.downcast_ref::<Origin>());
+        let origin = origin.cloned();
+        let status = Status::with_details_and_metadata(own.code(), text, details, metadata);
+        self.text.status = status;
+        self.caused_by(origin).with_attempts(attempts)
+    }
+
+    fn with_attempts(mut self, attempts: CallAttempts) -> Self {
         self.may_have_been_sent |= attempts.may_have_been_sent();
         self.text.attempts = Some(attempts);
         self

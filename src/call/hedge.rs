@@ -95,7 +95,7 @@ impl Call {
                         let next = attempts.made() + 1;
                         let paused = self.pause(board, pause.unwrap_or_default(), next);
                         if let Err(error) = paused.await {
-                            return Err(error.after_attempts(attempts, OVER));
+                            return Err(error.naming_attempts(attempts, OVER));
                         }
                     }
                 }

@@ -128,10 +128,10 @@ impl Call {
             self.refused = true;
             self.request.end_attempt();
             self.request.set_previous_attempts(number);
-            let next = retrying.attempts.begin();
-            if let Err(error) = self.pause(board, pause, next).await {
-                return Err(error.after_attempts(retrying.attempts, OVER));
+            if let Err(error) = self.pause(board, pause, number + 1).await {
+                return Err(error.naming_attempts(retrying.attempts, OVER));
             }
+            retrying.attempts.begin();
             match self.attempt(board, &mut retrying.tried).await {
                 Ok(response) if !has_failed(&response) => {
                     self.request.commit();

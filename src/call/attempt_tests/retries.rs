@@ -325,8 +325,9 @@ async fn a_pause_ends_with_the_deadline_with_the_call_or_with_the_channel() {
         .await
         .expect_err("out of time");
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    let text = "deadline exceeded after 3s, waiting for attempt 2";
-    assert!(status.message().starts_with(text), "{}", status.message());
+    let text = "deadline exceeded after 3s, waiting for attempt 2 \
+         (1 attempt, the call is over; attempt 1 on a.test:1: UNAVAILABLE, by script)";
+    assert_eq!(status.message(), text);
     assert_eq!((late.began.elapsed().as_millis(), late.came()), (3_000, 1));
 
     let mut closed = setup(1, &config, same, fails).await;
