@@ -269,4 +269,5 @@ class More:
 
     def instructions_table(self):
         head = ["channel", "instructions per call"]
-        return head, [[SIDES[name], f"{count:,.0f}"] for name, count in self.instructions.items()]
+        titles = {**SIDES, "ours, retry policy": "… with a retry policy and throttling"}
+        return head, [[titles[name], f"{count:,.0f}"] for name, count in self.instructions.items()]
