@@ -1,6 +1,6 @@
 //! A hedging policy.
 
-use super::*;
+use super::{streaming::first_stream_is_reset, *};
 
 fn hedge(max_attempts: u32, delay: &str) -> String {
     config(&format!(
@@ -311,29 +311,9 @@ async fn a_hedge_goes_to_another_backend() {
     assert_ne!(first.server, hedge.server);
 }
 
-/// A server that has answered and does not read on is told that nothing more comes.
 #[tokio::test(start_paused = true)]
 async fn the_stream_of_a_hedge_that_failed_is_reset_though_the_body_goes_on() {
-    let mut setup = setup(1, &hedge(2, "10s"), same, |_, number| match number {
-        0 => Reply::Only(Code::Unavailable),
-        _ => Reply::OkAfterAll,
-    })
-    .await;
-    let (frames, request) = streaming();
-    frames.send(message("one")).expect("it is read");
-    let call = setup.send(request);
-    let feed = async {
-        sleep(Duration::from_secs(1)).await;
-        let in_flight = setup.channel.backends()[0].calls_in_flight();
-        drop(frames);
-        in_flight
-    };
-    let (response, in_flight) = tokio::join!(call, feed);
-    finish(response.expect("the second attempt"))
-        .await
-        .expect("OK");
-    assert_eq!(in_flight, 1, "of 2 streams");
-    assert_eq!(setup.serves(2).await.len(), 2);
+    first_stream_is_reset(&hedge(2, "10s")).await;
 }
 
 #[tokio::test(start_paused = true)]

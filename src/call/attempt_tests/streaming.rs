@@ -150,10 +150,14 @@ async fn a_refused_stream_is_sent_again_where_the_body_is_kept() {
     );
 }
 
-/// A server that has answered and does not read on is told that nothing more comes.
 #[tokio::test(start_paused = true)]
 async fn the_stream_of_an_attempt_that_failed_is_reset_though_the_body_goes_on() {
-    let mut setup = setup(1, &retry(2, UNAVAILABLE), same, |_, number| match number {
+    first_stream_is_reset(&retry(2, UNAVAILABLE)).await;
+}
+
+/// A server that has answered and does not read on is told that nothing more comes.
+pub(super) async fn first_stream_is_reset(config: &str) {
+    let mut setup = setup(1, config, same, |_, number| match number {
         0 => Reply::Only(Code::Unavailable),
         _ => Reply::OkAfterAll,
     })
