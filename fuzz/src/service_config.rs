@@ -147,7 +147,7 @@ fn assert_means(config: &ServiceConfig, json: &Value) {
             let timeout = found.timeout();
             assert_eq!(timeout.is_some(), !method["timeout"].is_null());
             if let Some(retry) = found.retry_policy() {
-                assert!((2..=5).contains(&retry.max_attempts()));
+                assert!(retry.max_attempts() >= 2);
                 assert!(retry.initial_backoff() > std::time::Duration::ZERO);
                 assert!(retry.max_backoff() > std::time::Duration::ZERO);
                 assert!(retry.backoff_multiplier() > 0.0);
@@ -155,7 +155,7 @@ fn assert_means(config: &ServiceConfig, json: &Value) {
                 assert!(found.hedging_policy().is_none());
             }
             if let Some(hedging) = found.hedging_policy() {
-                assert!((2..=5).contains(&hedging.max_attempts()));
+                assert!(hedging.max_attempts() >= 2);
             }
         }
     }
