@@ -1,8 +1,6 @@
 //! How much memory a test costs, in a process of its own.
 
-use std::future::Future;
-
-use super::within;
+use std::{future::Future, time::Duration};
 
 /// Set in the process that a test starts for itself.
 const CHILD: &str = "PEAK_IN_THIS_PROCESS";
@@ -30,7 +28,8 @@ pub async fn assert_growth(name: &str, most: u64, test: impl Future<Output = ()>
         .env(CHILD, "1")
         .kill_on_drop(true)
         .output();
-    let output = within(&format!("{name} to end in its own process"), child).await;
+    let output = tokio::time::timeout(WHOLE_TEST, child).await;
+    let output = output.unwrap_or_else(|_| panic!("{name} does not end in its own process"));
     let output = output.expect("it can be started");
     let told = String::from_utf8_lossy(&output.stdout);
     let grew = told.split_once(GREW).and_then(|(_, rest)| {
@@ -43,6 +42,9 @@ pub async fn assert_growth(name: &str, most: u64, test: impl Future<Output = ()>
     };
     assert!(grew <= most >> 10, "{name} took {grew} KiB of memory");
 }
+
+/// The time for a whole test, whose waits have bounds of their own.
+const WHOLE_TEST: Duration = Duration::from_secs(60);
 
 /// The most memory that this process has had, in KiB.
 fn peak() -> Option<u64> {
