@@ -41,7 +41,7 @@ use crate::{
     error::{Cause, CauseKind},
     routing::{BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, Picker},
     subchannel::Report,
-    transport::BackendCalls,
+    transport::{BackendCalls, Recorded},
 };
 
 /// How long a set that was emptied may be filled again before calls fail: a source that
@@ -66,8 +66,8 @@ pub(crate) struct Balancer<E, C> {
     pub(super) is_overdue: bool,
     /// While the set is empty, was not, and may soon be filled again.
     pub(super) emptied_until: Option<Instant>,
-    /// Whether backends count how calls end.
-    counts_outcomes: bool,
+    /// What backends record of their calls.
+    recorded: Recorded,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
@@ -135,7 +135,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             silent_until: None,
             is_overdue: false,
             emptied_until: None,
-            counts_outcomes: false,
+            recorded: Recorded::NONE,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
             runs_all: false,
@@ -149,9 +149,12 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.expect_backends(now);
     }
 
-    /// Whether backends count how calls end: those that are named from now on.
-    pub(crate) fn count_outcomes(&mut self, counts: bool) {
-        self.counts_outcomes = counts;
+    /// Backends record this of their calls: those that there are, and those to come.
+    pub(crate) fn record(&mut self, recorded: Recorded) {
+        self.recorded = recorded;
+        for backend in self.backends.values() {
+            backend.status.calls.set_recorded(recorded);
+        }
     }
 
     fn expect_backends(&mut self, now: Instant) {
@@ -202,7 +205,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 label,
                 subchannel,
                 report,
-                BackendCalls::new(self.counts_outcomes),
+                BackendCalls::new(self.recorded),
             );
             if starts {
                 let start = self.running.start(&backend.status, &backend.current);

@@ -40,7 +40,7 @@ use crate::{
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
         AnsweredBy, BackendCalls, BackendContext, CallLimits, ConnectionGroup, Endpoint,
-        KeepaliveThrottle,
+        KeepaliveThrottle, Recorded,
     },
     util::{
         clock::now,
@@ -64,7 +64,7 @@ pub(crate) fn new(
     let config = configs.in_force();
     let mut machine = Balancer::new(settings.eager, config.is_some());
     machine.expect_backends_within(now(), settings.first_backends_timeout);
-    machine.count_outcomes(settings.count_calls);
+    machine.record(Recorded::COUNTS.when(settings.count_calls));
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine.publication().split(0, machine.choice(&cursor));

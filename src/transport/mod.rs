@@ -40,7 +40,7 @@ mod words;
 pub use connection::{AnsweredBy, CallCounts, RequestInfo};
 pub(crate) use connection::{
     BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
-    ConnectionGroup, KeepaliveThrottle, Queue, Reservation, Reserved, Stage, Ticket,
+    ConnectionGroup, KeepaliveThrottle, Queue, Recorded, Reservation, Reserved, Stage, Ticket,
     WeakConnection,
 };
 pub(crate) use dial::dial;

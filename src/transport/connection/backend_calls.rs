@@ -3,7 +3,7 @@
 use std::sync::{
     Arc,
     atomic::{
-        AtomicU64, AtomicUsize,
+        AtomicU8, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -21,14 +21,18 @@ pub(crate) struct BackendCalls(Arc<Record>);
 struct Record {
     /// Calls from their slot to the end of their stream.
     in_flight: AtomicUsize,
-    /// Whether anything asks for the rest.
-    counts_outcomes: bool,
+    /// What of the rest is asked for.
+    recorded: AtomicU8,
     started: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
 }
+
+/// What is recorded of a backend's calls besides their number: a set, as several may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded(u8);
 
 /// How an attempt of a call ended. There is exactly one for each stream that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +80,49 @@ pub(super) enum Attempt {
     Open,
 }
 
+impl Recorded {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(0);
+    /// Outcomes, for the application.
+    pub(crate) const COUNTS: Self = Self(1);
+    /// Outcomes, for outlier detection.
+    pub(crate) const OUTLIERS: Self = Self(2);
+
+    const OUTCOMES: Self = Self::COUNTS.and(Self::OUTLIERS);
+
+    /// This and that.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This if it is asked for, else nothing.
+    pub(crate) const fn when(self, is_asked: bool) -> Self {
+        match is_asked {
+            true => self,
+            false => Self::NONE,
+        }
+    }
+
+    const fn has_any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 impl BackendCalls {
-    /// With outcomes, if they are asked for.
-    pub(crate) fn new(counts_outcomes: bool) -> Self {
-        Self(Arc::new(Record {
-            counts_outcomes,
-            ..Record::default()
-        }))
+    /// Records this from the first call on.
+    pub(crate) fn new(recorded: Recorded) -> Self {
+        let calls = Self::default();
+        calls.set_recorded(recorded);
+        calls
+    }
+
+    /// Records this of each stream that is opened from now on.
+    pub(crate) fn set_recorded(&self, recorded: Recorded) {
+        self.0.recorded.store(recorded.0, Relaxed);
+    }
+
+    fn recorded(&self) -> Recorded {
+        Recorded(self.0.recorded.load(Relaxed))
     }
 
     /// A call has a slot.
@@ -102,7 +142,7 @@ impl BackendCalls {
 
     /// A stream is open.
     pub(super) fn start(&self) -> Attempt {
-        if !self.0.counts_outcomes {
+        if !self.recorded().has_any_of(Recorded::OUTCOMES) {
             return Attempt::Silent;
         }
         self.0.started.fetch_add(1, Relaxed);
@@ -121,10 +161,10 @@ impl BackendCalls {
         count.fetch_add(1, Release);
     }
 
-    /// How attempts ended, if that is counted.
+    /// How attempts ended, if the application asks for that.
     pub(crate) fn counts(&self) -> Option<CallCounts> {
         let record = &self.0;
-        record.counts_outcomes.then(|| {
+        self.recorded().has_any_of(Recorded::COUNTS).then(|| {
             let [succeeded, failed, cancelled, refused] = [
                 &record.succeeded,
                 &record.failed,
@@ -167,7 +207,7 @@ impl Eq for BackendCalls {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, BackendCalls, CallCounts, CallOutcome};
+    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, Recorded};
     use tonic::Code;
 
     #[test]
@@ -199,8 +239,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_recorded_is_said_at_run_time() {
+        let calls = BackendCalls::default();
+        assert_eq!(calls.start(), Attempt::Silent);
+        calls.set_recorded(Recorded::OUTLIERS);
+        assert_eq!(calls.start(), Attempt::Open);
+        assert_eq!(calls.counts(), None, "the application did not ask");
+        calls.set_recorded(Recorded::NONE);
+        assert_eq!(calls.start(), Attempt::Silent);
+    }
+
+    #[test]
+    fn several_may_ask() {
+        let set = |counts, outliers| {
+            Recorded::COUNTS
+                .when(counts)
+                .and(Recorded::OUTLIERS.when(outliers))
+        };
+        assert_eq!(set(false, false), Recorded::NONE);
+        assert_eq!(set(true, false), Recorded::COUNTS);
+        assert_eq!(set(false, true), Recorded::OUTLIERS);
+        assert!(set(true, true).has_any_of(Recorded::COUNTS));
+    }
+
+    #[test]
     fn each_outcome_has_its_number() {
-        let calls = BackendCalls::new(true);
+        let calls = BackendCalls::new(Recorded::COUNTS);
         for outcome in [
             CallOutcome::Status(Code::Ok),
             CallOutcome::Status(Code::NotFound),
