@@ -26,6 +26,8 @@ struct Record {
     started: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Those of the failed that are the server's fault by their code.
+    server_failed: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
 }
@@ -33,6 +35,16 @@ struct Record {
 /// What is recorded of a backend's calls besides their number: a set, as several may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recorded(u8);
+
+/// How attempts ended that say something of their backend, since it is known: not those that
+/// their caller dropped, nor those that the backend refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// Those of the failed that are the server's fault by their code.
+    pub(crate) server_failed: u64,
+}
 
 /// How an attempt of a call ended. There is exactly one for each stream that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +171,11 @@ impl BackendCalls {
             CallOutcome::Refused => &self.0.refused,
         };
         count.fetch_add(1, Release);
+        if let CallOutcome::Status(code) = outcome
+            && is_fault_of_server(code)
+        {
+            self.0.server_failed.fetch_add(1, Release);
+        }
     }
 
     /// How attempts ended, if the application asks for that.
@@ -183,6 +200,18 @@ impl BackendCalls {
         })
     }
 
+    /// How attempts ended so far, of those that were [recorded](Self::set_recorded).
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let record = &self.0;
+        // First, so that it is not more than the whole.
+        let server_failed = record.server_failed.load(Acquire);
+        Outcomes {
+            server_failed,
+            failed: record.failed.load(Acquire),
+            succeeded: record.succeeded.load(Acquire),
+        }
+    }
+
     /// Whether no clone of it can count any more.
     pub(crate) fn is_last(&self) -> bool {
         Arc::strong_count(&self.0) == 1
@@ -197,6 +226,19 @@ impl CallOutcome {
     }
 }
 
+/// Any other code is an answer to this one request.
+fn is_fault_of_server(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::DataLoss
+    )
+}
+
 impl PartialEq for BackendCalls {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -207,7 +249,7 @@ impl Eq for BackendCalls {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, Recorded};
+    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, Outcomes, Recorded};
     use tonic::Code;
 
     #[test]
@@ -283,5 +325,36 @@ mod tests {
             refused: 1,
         };
         assert_eq!(calls.counts(), Some(expected));
+    }
+
+    // O29
+    #[test]
+    fn what_says_nothing_of_the_backend_is_no_outcome() {
+        let calls = BackendCalls::new(Recorded::OUTLIERS);
+        for outcome in [CallOutcome::Cancelled, CallOutcome::Refused] {
+            assert_eq!(calls.start(), Attempt::Open);
+            calls.record(outcome);
+        }
+        assert_eq!(calls.outcomes(), Outcomes::default());
+    }
+
+    #[test]
+    fn six_codes_are_the_servers_fault() {
+        let faults = (0..=16).map(Code::from).filter(|code| {
+            let calls = BackendCalls::new(Recorded::OUTLIERS);
+            calls.record(CallOutcome::Status(*code));
+            let outcomes = calls.outcomes();
+            assert_eq!(outcomes.succeeded + outcomes.failed, 1, "{code:?}");
+            outcomes.server_failed == 1
+        });
+        let expected = [
+            Code::Unknown,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+        ];
+        assert_eq!(faults.collect::<Vec<_>>(), expected);
     }
 }
