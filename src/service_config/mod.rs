@@ -22,6 +22,7 @@ mod hints;
 mod json;
 mod method;
 mod policy;
+mod read;
 #[cfg(test)]
 mod tests;
 mod value;
