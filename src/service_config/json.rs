@@ -12,7 +12,7 @@ use super::{
     config::{RetryThrottling, ServiceConfig},
     hints,
     method::{AttemptPolicy, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
-    policy::LoadBalancingPolicy,
+    policy::{self, LoadBalancingPolicy},
     read::{boolean, duration, positive_duration, positive_number, string, uint32},
     value::{Field, Json, Object, invalid},
 };
@@ -73,58 +73,45 @@ fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
 
 /// The list wins over the deprecated field, whose type is checked all the same.
 fn policy(config: &Object<'_>) -> Result<LoadBalancingPolicy> {
-    let listed = config.optional("loadBalancingConfig", listed_policy)?;
+    let listed = config.optional("loadBalancingConfig", policy::listed)?;
     let deprecated = config.optional("loadBalancingPolicy", string)?;
     match (listed, deprecated) {
         (Some(policy), _) => Ok(policy),
-        (None, Some(name)) => LoadBalancingPolicy::named(&name.to_ascii_lowercase())
-            .ok_or_else(|| config.get("loadBalancingPolicy").rejected(must_be_known())),
+        (None, Some(name)) => {
+            let field = config.get("loadBalancingPolicy");
+            policy::named(&field, &name.to_ascii_lowercase())
+        }
         (None, None) => Ok(LoadBalancingPolicy::default()),
     }
 }
 
-/// The first known policy (gRFC A24). Every entry must have the shape of one,
-/// but only the content of the chosen one is looked at.
-fn listed_policy(field: &Field<'_>) -> Result<LoadBalancingPolicy> {
-    let entries: Vec<_> = field
-        .list()?
-        .iter()
-        .map(named_policy)
-        .collect::<Result<_>>()?;
-    for (name, content) in &entries {
-        if let Some(policy) = LoadBalancingPolicy::named(name) {
-            return configured(policy, &content.object()?);
-        }
+impl ServiceConfig {
+    /// The same config with another policy, which is checked as if it stood in JSON.
+    ///
+    /// A value above its maximum counts as the maximum, where its field says so.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), with the path to the
+    /// field, the rule that it breaks, and its value:
+    ///
+    /// ```
+    /// use tonic_health_channel::ServiceConfig;
+    /// use tonic_health_channel::service_config::LoadBalancingPolicy;
+    ///
+    /// let policy = LoadBalancingPolicy::RoundRobin.with_random_subsetting(0);
+    /// let error = ServiceConfig::default().with_policy(policy).unwrap_err();
+    /// assert_eq!(
+    ///     error.message(),
+    ///     "service config: loadBalancingConfig[0].random_subsetting_experimental.subsetSize: \
+    ///      must be an integer of at least 1, got 0",
+    /// );
+    /// ```
+    pub fn with_policy(mut self, policy: LoadBalancingPolicy) -> Result<Self> {
+        let list = Json::List(vec![policy::written(&policy)]);
+        self.policy = policy::listed(&Field::new("loadBalancingConfig", &list))?;
+        Ok(self)
     }
-    let names = entries.iter().map(|(name, _)| Json::from(*name)).collect();
-    Err(field.rejected_with(must_be_known(), Json::List(names)))
-}
-
-fn configured(policy: LoadBalancingPolicy, config: &Object<'_>) -> Result<LoadBalancingPolicy> {
-    Ok(match policy {
-        LoadBalancingPolicy::RoundRobin => policy,
-        LoadBalancingPolicy::PickFirst { .. } => LoadBalancingPolicy::PickFirst {
-            shuffle_address_list: config
-                .optional("shuffleAddressList", boolean)?
-                .unwrap_or(false),
-        },
-    })
-}
-
-fn named_policy<'a>(entry: &Field<'a>) -> Result<(&'a str, Field<'a>)> {
-    let object = entry.object()?;
-    let mut members = object.members();
-    match (members.next(), members.next()) {
-        (Some(only), None) => Ok(only),
-        _ => Err(entry.rejected("must have exactly one key, the name of a policy")),
-    }
-}
-
-fn must_be_known() -> String {
-    format!(
-        "must name a policy that this channel knows ({})",
-        LoadBalancingPolicy::known_names()
-    )
 }
 
 fn health_check_service(field: &Field<'_>) -> Result<Option<String>> {

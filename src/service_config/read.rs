@@ -7,7 +7,7 @@ use crate::error::Error;
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The longest that protobuf's `Duration` may be: ten thousand years.
+/// The longest that protobuf's `Duration` may be: 10,000 years.
 const LONGEST: Duration = Duration::from_secs(315_576_000_000);
 
 pub(super) fn string<'a>(field: &Field<'a>) -> Result<&'a str> {
@@ -31,6 +31,11 @@ pub(super) fn uint32(field: &Field<'_>) -> Result<u32> {
 pub(super) fn positive_number(field: &Field<'_>) -> Result<f64> {
     let number = field.as_f64().filter(|number| *number > 0.0);
     number.ok_or_else(|| field.rejected("must be a number above 0"))
+}
+
+pub(super) fn non_negative_number(field: &Field<'_>) -> Result<f64> {
+    let number = field.as_f64().filter(|number| *number >= 0.0);
+    number.ok_or_else(|| field.rejected("must be a number of at least 0"))
 }
 
 pub(super) fn positive_duration(field: &Field<'_>) -> Result<Duration> {
