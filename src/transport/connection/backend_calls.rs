@@ -21,7 +21,7 @@ pub(crate) struct BackendCalls(Arc<Record>);
 struct Record {
     /// Calls from their slot to the end of their stream.
     in_flight: AtomicUsize,
-    /// What of the rest is asked for.
+    /// Which of the other numbers are asked for.
     recorded: AtomicU8,
     started: AtomicU64,
     succeeded: AtomicU64,
@@ -32,7 +32,7 @@ struct Record {
     refused: AtomicU64,
 }
 
-/// What is recorded of a backend's calls besides their number: a set, as several may ask.
+/// The set of all that is recorded of a backend's calls besides their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recorded(u8);
 
@@ -210,6 +210,19 @@ impl BackendCalls {
             failed: record.failed.load(Acquire),
             succeeded: record.succeeded.load(Acquire),
         }
+    }
+
+    /// Counts attempts that never were.
+    #[cfg(test)]
+    pub(crate) fn add_outcomes(&self, succeeded: u64, failed: u64) {
+        self.0.succeeded.fetch_add(succeeded, Release);
+        self.0.failed.fetch_add(failed, Release);
+    }
+
+    /// Whether anything asks for outcomes.
+    #[cfg(test)]
+    pub(crate) fn records_outcomes(&self) -> bool {
+        self.recorded().has_any_of(Recorded::OUTCOMES)
     }
 
     /// Whether no clone of it can count any more.
