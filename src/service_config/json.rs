@@ -48,7 +48,7 @@ fn parse(text: &str) -> Result<ServiceConfig> {
 }
 
 fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
-    let (methods, methods_by_name) = config
+    let (methods, mut methods_by_name) = config
         .optional("methodConfig", method_configs)?
         .unwrap_or_default();
     let health = config.optional("healthCheckConfig", health_check_service)?;
@@ -63,6 +63,7 @@ fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
         health_check_service: health,
         hints,
         methods,
+        any_method: methods_by_name.remove(MethodName::ANY),
         methods_by_name,
         retry_throttling: config.optional("retryThrottling", retry_throttling)?,
         max_connections_per_subchannel: config
