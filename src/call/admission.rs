@@ -19,8 +19,8 @@ use crate::{
     util::clock::now,
 };
 
-/// What attempts of a policy do in a way of their own: above all, which of the backends that
-/// are offered they take.
+/// The ways in which the attempts of one policy differ from those of another. Above all, it
+/// chooses among the backends that are offered.
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot>;
