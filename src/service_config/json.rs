@@ -166,8 +166,8 @@ fn method_config(entry: &Field<'_>, config: &Object<'_>) -> Result<MethodConfig>
                 let rule = "must not have both a retryPolicy and a hedgingPolicy";
                 return Err(entry.rejected(rule));
             }
-            (Some(policy), None) => Some(Arc::new(AttemptPolicy::Retry(policy))),
-            (None, policy) => policy.map(|policy| Arc::new(AttemptPolicy::Hedging(policy))),
+            (Some(policy), None) => Some(AttemptPolicy::Retry(Arc::new(policy))),
+            (None, policy) => policy.map(|policy| AttemptPolicy::Hedging(Arc::new(policy))),
         },
     })
 }
