@@ -70,6 +70,7 @@ async fn statuses_and_events_are_json() {
         "connections": 1,
         "calls_in_flight": 0,
         "calls": {"started": 1, "succeeded": 1, "failed": 0, "cancelled": 0, "refused": 0},
+        "ejection": null,
     });
     assert_eq!(without_times(a.clone()), expected);
     let error = json!({"kind": "connect", "text": "connection refused", "at": null});
