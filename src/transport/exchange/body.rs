@@ -101,14 +101,13 @@ impl ResponseBody {
         Self { live, reader }
     }
 
-    /// The body within these bounds.
+    /// Bounds it.
     #[inline(always)]
-    pub(crate) fn bounded(mut self, bounds: BodyBounds) -> Self {
+    pub(crate) fn bound(&mut self, bounds: BodyBounds) {
         if let Some(max) = bounds.max_message {
             self.set_message_limit(max);
         }
         self.set_deadline(bounds.deadline);
-        self
     }
 
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks
