@@ -441,6 +441,9 @@ pub enum CauseKind {
     Disconnected,
     /// The connection is up; the health check says no, or cannot be done.
     Health,
+    /// The backend is ejected, because more of its calls fail than of those of the others (gRFC
+    /// A50).
+    Ejected,
     /// The source of backends reported an error.
     NameResolver,
     /// There is no backend to connect to.
@@ -553,6 +556,7 @@ impl fmt::Display for CauseKind {
             Self::Connect => "connect",
             Self::Disconnected => "disconnected",
             Self::Health => "health check",
+            Self::Ejected => "ejected by outlier detection",
             Self::NameResolver => "name resolver error",
             Self::ServiceConfig => "service config error",
             Self::NoBackends => "no backends",

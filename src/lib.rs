@@ -202,7 +202,7 @@ pub mod status {
     pub use crate::{
         channel::watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
         error::{Cause, CauseKind, escape_peer_text},
-        routing::{BackendId, BackendStatus, Backends, ChannelStatus},
+        routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
         transport::CallCounts,
     };
 }

@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 46] = [
+const PURE: [&str; 49] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -41,8 +41,10 @@ const PURE: [&str; 46] = [
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
     "src/balancer/effects.rs",
+    "src/balancer/ejections.rs",
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
+    "src/balancer/outliers.rs",
     "src/balancer/policy/control.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
@@ -55,6 +57,7 @@ const PURE: [&str; 46] = [
     "src/health/machine.rs",
     "src/health/verdict.rs",
     "src/routing/choice.rs",
+    "src/routing/ejection.rs",
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",
@@ -666,7 +669,7 @@ const MODULES: [(&str, &str); 7] = [
     (
         "status",
         "BackendEvent BackendId BackendStatus BackendWatch Backends CallCounts Cause CauseKind \
-         ChannelStatus StateWatch StatusWatch escape_peer_text",
+         ChannelStatus DetectionMethod Ejection StateWatch StatusWatch escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),
 ];

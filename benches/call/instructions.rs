@@ -1,5 +1,5 @@
 //! How many instructions a unary call executes in the client: this crate's channel
-//! beside tonic's, and with a retry policy, counted by callgrind.
+//! beside tonic's, with a retry policy and with outlier detection, counted by callgrind.
 //!
 //! ```sh
 //! cargo bench --bench instructions -- --check
@@ -43,6 +43,8 @@ const AT_MOST: f64 = 0.85;
 /// A call with a retry policy that does not fail, to one without, with `--check`. It is 1.026,
 /// because the attempt is in a box of its own, and the throttle reads how the response ends.
 const AT_MOST_WITH_POLICY: f64 = 1.035;
+/// A call of a channel with outlier detection, to one without, with `--check`: 2 counters more.
+const AT_MOST_WITH_DETECTION: f64 = 1.01;
 const BACKENDS: usize = 4;
 const CALLERS: u64 = 16;
 /// Calls of the two runs.
@@ -50,12 +52,17 @@ const CALLS: [u64; 2] = [500, 2_500];
 
 const OURS: &str = "ours";
 const OURS_RETRY: &str = "ours, retry policy";
+const OURS_DETECTION: &str = "ours, outlier detection";
 const BALANCE_LIST: &str = "balance_list";
 /// As in the example of gRFC A6.
 const RETRY_POLICY: &str = r#", "methodConfig": [{"name": [{}], "retryPolicy": {
     "maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"]}}],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}"#;
+/// It counts, and finds no outlier.
+const DETECTION: &str = r#", "loadBalancingConfig": [{"outlier_detection_experimental": {
+    "successRateEjection": {}, "failurePercentageEjection": {},
+    "childPolicy": [{"round_robin": {}}]}}]"#;
 /// The first argument of a client under valgrind.
 const ROLE: &str = "--as-client";
 
@@ -91,9 +98,12 @@ fn main() -> Result<()> {
     let retry = per_call(OURS_RETRY, &servers)?;
     let policy = retry / ours;
     println!("instructions of a call: {OURS_RETRY} {retry:.0}, {policy:.3} of {OURS}");
+    let detection = per_call(OURS_DETECTION, &servers)?;
+    let counting = detection / ours;
+    println!("instructions of a call: {OURS_DETECTION} {detection:.0}, {counting:.3} of {OURS}");
     if let Some(path) = csv {
         let table = format!(
-            "channel,instructions\n{OURS},{ours:.0}\n\"{OURS_RETRY}\",{retry:.0}\n{BALANCE_LIST},{theirs:.0}\n"
+            "channel,instructions\n{OURS},{ours:.0}\n\"{OURS_RETRY}\",{retry:.0}\n\"{OURS_DETECTION}\",{detection:.0}\n{BALANCE_LIST},{theirs:.0}\n"
         );
         fs::write(path, table)?;
     }
@@ -102,6 +112,10 @@ fn main() -> Result<()> {
     }
     if check && policy > AT_MOST_WITH_POLICY {
         let text = format!("a policy costs {policy:.3}; at most {AT_MOST_WITH_POLICY}");
+        return Err(text.into());
+    }
+    if check && counting > AT_MOST_WITH_DETECTION {
+        let text = format!("detection costs {counting:.3}; at most {AT_MOST_WITH_DETECTION}");
         return Err(text.into());
     }
     Ok(())
@@ -140,6 +154,10 @@ fn be_client(side: &str, calls: u64, uris: &[String]) -> Result<()> {
             OURS => make(connect_ours(uris, 1).await?, calls).await,
             OURS_RETRY => {
                 let channel = connect_ours_by(RETRY_POLICY, uris, 1, |endpoint| endpoint).await?;
+                make(channel, calls).await
+            }
+            OURS_DETECTION => {
+                let channel = connect_ours_by(DETECTION, uris, 1, |endpoint| endpoint).await?;
                 make(channel, calls).await
             }
             _ => make(connect_theirs(uris)?, calls).await,

@@ -269,5 +269,9 @@ class More:
 
     def instructions_table(self):
         head = ["channel", "instructions per call"]
-        titles = {**SIDES, "ours, retry policy": "… with a retry policy and throttling"}
+        titles = {
+            **SIDES,
+            "ours, retry policy": "… with a retry policy and throttling",
+            "ours, outlier detection": "… with outlier detection",
+        }
         return head, [[titles[name], f"{count:,.0f}"] for name, count in self.instructions.items()]

@@ -13,6 +13,7 @@ use super::{
     backend::Backend,
     effects::Effects,
     machine::{Balancer, ChannelPhase},
+    outliers::Outliers,
     policy::Run,
 };
 use crate::{connectivity::ConnectivityState, routing::BackendId, service_config::PolicyParts};
@@ -35,6 +36,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.policy.configure(now, policy.leaf, seed, running);
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
+        effects = effects.and(self.configure_outliers(now, policy, seed));
         effects.changed |= self.state() != before;
         effects
     }
@@ -45,7 +47,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let grace_over = self.emptied_until.take_if(|until| *until <= now).is_some();
         let is_overdue = self.silent_until.take_if(|until| *until <= now).is_some();
         self.is_overdue |= is_overdue;
-        let mut effects = self.run_by_policy(now);
+        let mut effects = self.sweep_outliers(now);
+        effects = effects.and(self.run_by_policy(now));
         effects.changed |= grace_over || is_overdue;
         effects
     }
@@ -71,8 +74,16 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 (true, false) => {
                     let start = self.running.start(&backend.status, &backend.current);
                     effects.start.push(start);
+                    if let Some(outliers) = &mut self.outliers {
+                        outliers.begin(*id, backend.outcomes());
+                    }
                 }
-                (false, true) => effects.stop.extend(backend.go_idle(&mut self.running)),
+                (false, true) => {
+                    effects.stop.extend(backend.go_idle(&mut self.running));
+                    if let Some(outliers) = &mut self.outliers {
+                        outliers.forget(*id);
+                    }
+                }
                 (true, true) | (false, false) => continue,
             }
             effects.changed |= backend.reset_status(now, runs);
@@ -86,7 +97,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             true => self.policy.deadline(self.backends.len()),
             false => None,
         };
-        let waits = [policy, self.silent_until, self.emptied_until];
+        let sweep = self.outliers.as_ref().filter(|_| self.runs());
+        let sweep = sweep.and_then(Outliers::deadline);
+        let waits = [policy, sweep, self.silent_until, self.emptied_until];
         waits.into_iter().flatten().min()
     }
 

@@ -9,23 +9,33 @@ use super::{
 };
 use crate::{
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
-    error::Cause,
+    error::{Cause, CauseKind},
     health::HealthStatus,
-    routing::{BackendId, BackendStatus},
+    routing::{BackendId, BackendStatus, Ejection},
     subchannel::Report,
-    transport::BackendCalls,
+    transport::{BackendCalls, Outcomes},
 };
 
 #[derive(Debug)]
 pub(super) struct Backend<E, C> {
     pub(super) current: Subchannel<E>,
     /// The replacement on its way; only while `current` is READY.
-    pub(super) pending: Option<Pending<E>>,
-    /// What is shown: the last report of `current`.
+    pub(super) pending: Option<Pending<E, C>>,
+    /// It shows the [effective](Backend::effective) report.
     pub(super) status: Arc<BackendStatus>,
     /// That report named a cause, which then is the status's last error.
     failing: bool,
     /// There is one exactly while the status is READY.
+    pub(super) connection: Option<C>,
+    /// The last report of `current`.
+    reported: Reported<C>,
+    ejection: Option<Arc<Ejection>>,
+}
+
+/// A report, and what came with it if it is READY.
+#[derive(Debug)]
+pub(super) struct Reported<C> {
+    pub(super) report: Report,
     pub(super) connection: Option<C>,
 }
 
@@ -39,10 +49,10 @@ pub(super) struct Subchannel<E> {
 }
 
 #[derive(Debug)]
-pub(super) struct Pending<E> {
+pub(super) struct Pending<E, C> {
     pub(super) subchannel: Subchannel<E>,
     /// Its last one, to be shown from the moment it is current.
-    report: Report,
+    reported: Reported<C>,
 }
 
 /// The subchannels that were started and not stopped, and whose they are.
@@ -53,15 +63,19 @@ pub(super) struct RunningSubchannels {
 }
 
 /// What became of a backend by an input.
+#[must_use]
+#[derive(Default)]
 pub(super) struct Shown {
     changed: bool,
     /// See [`Effects::trouble`].
     trouble: bool,
     /// The subchannel it has no use for any more.
     outgoing: Option<SubchannelId>,
+    /// It is at another address, and what was known of the one before does not matter.
+    pub(super) moved: bool,
 }
 
-impl<E: PartialEq, C: PartialEq> Backend<E, C> {
+impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     pub(super) fn new(
         now: Instant,
         id: BackendId,
@@ -82,6 +96,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             next_attempt: report.next_attempt,
             connections: report.connections,
             calls,
+            ejection: None,
         };
         Self {
             current,
@@ -89,6 +104,8 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             status: Arc::new(status),
             failing: false,
             connection: None,
+            reported: Reported::without_connection(report),
+            ejection: None,
         }
     }
 
@@ -103,8 +120,18 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
 
     /// The endpoint that its source named last.
     pub(super) fn wanted(&self) -> &E {
+        &self.newest().endpoint
+    }
+
+    /// What is counted of its calls.
+    pub(super) fn outcomes(&self) -> Outcomes {
+        self.status.calls.outcomes()
+    }
+
+    /// The subchannel that its source wants.
+    pub(super) fn newest(&self) -> &Subchannel<E> {
         let pending = self.pending.as_ref().map(|pending| &pending.subchannel);
-        &pending.unwrap_or(&self.current).endpoint
+        pending.unwrap_or(&self.current)
     }
 
     /// Puts another subchannel beside the current one if that is READY, and in
@@ -115,20 +142,17 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         subchannel: Subchannel<E>,
         report: Report,
     ) -> Shown {
-        if self.status.state == Ready {
-            let superseded = self.pending.replace(Pending { subchannel, report });
-            return Shown {
-                changed: false,
-                trouble: false,
-                outgoing: superseded.map(|pending| pending.subchannel.id),
-            };
+        let pending = Pending {
+            subchannel,
+            reported: Reported::without_connection(report),
+        };
+        let superseded = self.pending.replace(pending);
+        let mut shown = self.promote(now);
+        if let Some(superseded) = superseded {
+            debug_assert!(shown.outgoing.is_none(), "there was one, so it is READY");
+            shown.outgoing = Some(superseded.subchannel.id);
         }
-        let old = mem::replace(&mut self.current, subchannel);
-        Shown {
-            changed: self.show(now, &report, None),
-            trouble: false,
-            outgoing: Some(old.id),
-        }
+        shown
     }
 
     /// Shows the report of the current subchannel, keeps that of a pending one,
@@ -137,29 +161,54 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         &mut self,
         now: Instant,
         from: SubchannelId,
-        report: Report,
-        mut connection: Option<C>,
+        reported: Reported<C>,
     ) -> Shown {
         let before = Arc::clone(&self.status);
         let mut changed = false;
-        if let Some(pending) = self.pending.as_mut().filter(|p| p.subchannel.id == from) {
-            pending.report = report;
-        } else {
-            changed = self.show(now, &report, connection.take());
+        match self.pending.as_mut().filter(|p| p.subchannel.id == from) {
+            Some(pending) => pending.reported = reported,
+            None => changed = self.show(now, reported),
         }
+        let shown = self.promote(now);
+        Shown {
+            changed: changed || shown.changed,
+            trouble: is_trouble(&before, &self.status),
+            ..shown
+        }
+    }
+
+    /// Ejects it, or takes it back.
+    pub(super) fn set_ejection(&mut self, now: Instant, ejection: Option<Arc<Ejection>>) -> Shown {
+        let before = Arc::clone(&self.status);
+        self.ejection = ejection;
+        let changed = self.update_status(now);
+        let shown = self.promote(now);
+        Shown {
+            changed: changed || shown.changed,
+            trouble: is_trouble(&before, &self.status),
+            ..shown
+        }
+    }
+
+    /// Makes the pending subchannel the current one, if that is due.
+    fn promote(&mut self, now: Instant) -> Shown {
         let promoted = self.pending.take_if(|pending| {
-            let settled = matches!(pending.report.state, Ready | TransientFailure);
+            let settled = matches!(pending.reported.report.state, Ready | TransientFailure);
             settled || self.status.state != Ready
         });
-        let outgoing = promoted.map(|Pending { subchannel, report }| {
-            let old = mem::replace(&mut self.current, subchannel);
-            changed |= self.show(now, &report, connection);
-            old.id
-        });
+        let Some(promoted) = promoted else {
+            return Shown::default();
+        };
+        let old = mem::replace(&mut self.current, promoted.subchannel);
+        let moved = old.address != self.current.address;
+        if moved {
+            self.ejection = None;
+        }
         Shown {
-            changed,
-            trouble: is_trouble(&before, &self.status),
-            outgoing,
+            changed: self.show(now, promoted.reported),
+            trouble: false,
+            outgoing: Some(old.id),
+            moved,
         }
     }
 
@@ -174,16 +223,45 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         self.current.id = running.next_id();
         // A server that hung up right after it accepted is held off a little, whichever
         // subchannel dials it next.
-        let is_held_back = self.status.state == Connecting;
-        self.current.not_before = self.status.next_attempt.filter(|_| is_held_back);
+        let reported = &self.reported.report;
+        let is_held_back = reported.state == Connecting;
+        self.current.not_before = reported.next_attempt.filter(|_| is_held_back);
+        // As in a policy that ends with IDLE.
+        self.ejection = None;
         ids.into_iter()
             .flatten()
             .filter_map(|id| running.stop(id))
             .collect()
     }
 
-    /// Makes the report the backend's status. Whether anything is different now.
-    pub(super) fn show(&mut self, now: Instant, report: &Report, connection: Option<C>) -> bool {
+    /// Takes over what the current subchannel reports. Whether anything is shown differently.
+    fn show(&mut self, now: Instant, reported: Reported<C>) -> bool {
+        self.reported = reported;
+        self.update_status(now)
+    }
+
+    /// The report of the subchannel, health included, or TRANSIENT_FAILURE while the backend is
+    /// ejected (gRFC A50, A61). Health and ejection come together here and nowhere else. The table
+    /// of all combinations is in `docs/architecture.md`.
+    fn effective(&self) -> (Report, Option<C>) {
+        let Reported { report, connection } = &self.reported;
+        match &self.ejection {
+            None => (report.clone(), connection.clone()),
+            Some(ejection) => {
+                let cause = Cause::new(CauseKind::Ejected, ejection.to_string());
+                let report = Report {
+                    state: TransientFailure,
+                    cause: Some(cause),
+                    ..report.clone()
+                };
+                (report, None)
+            }
+        }
+    }
+
+    /// Whether anything is different now.
+    fn update_status(&mut self, now: Instant) -> bool {
+        let (report, connection) = self.effective();
         let old = &self.status;
         let goes_on = (old.state, old.health) == (report.state, report.health);
         let status = BackendStatus {
@@ -193,11 +271,12 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
             state: report.state,
             health: report.health,
             since: if goes_on { old.since } else { now },
-            last_error: self.last_error(now, report),
+            last_error: self.last_error(now, &report),
             attempt: report.attempt,
             next_attempt: report.next_attempt,
             connections: report.connections,
             calls: old.calls.clone(),
+            ejection: self.ejection.clone(),
         };
         self.failing = report.cause.is_some();
 
@@ -213,7 +292,7 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
 
     /// Shows it as it is before its first report.
     pub(super) fn reset_status(&mut self, now: Instant, runs: bool) -> bool {
-        self.show(now, &initial_report(runs), None)
+        self.show(now, Reported::without_connection(initial_report(runs)))
     }
 
     /// A failure is noticed once: it is not a new one each time it is reported.
@@ -226,6 +305,15 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         match &report.cause {
             Some(cause) if ongoing != Some(cause) => Some((cause.clone(), now)),
             Some(_) | None => last,
+        }
+    }
+}
+
+impl<C> Reported<C> {
+    fn without_connection(report: Report) -> Self {
+        Self {
+            report,
+            connection: None,
         }
     }
 }
@@ -278,6 +366,7 @@ impl RunningSubchannels {
             label: Arc::clone(&backend.label),
             endpoint: subchannel.endpoint.clone(),
             calls: backend.calls.clone(),
+            is_ejected: backend.ejection.is_some(),
             not_before: subchannel.not_before,
         }
     }

@@ -4,7 +4,7 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tracing::{debug, error, field::display, info, warn};
 
-use super::task_end::RESTART;
+use super::{effects::EjectionChange, outliers::Spared, task_end::RESTART};
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
@@ -65,6 +65,41 @@ impl ChannelLog {
 
     pub(super) fn starts(&self, backend: &str, uri: &impl Display) {
         debug!(target: BACKEND, channel = &*self.channel, backend, %uri, "the subchannel starts");
+    }
+
+    /// An ejection is for operators: the backend says that it is well, and its callers do not.
+    pub(super) fn ejection(&mut self, change: &EjectionChange) {
+        let is_spent = self.is_spent();
+        let (channel, backend) = (&*self.channel, &*change.label);
+        let Some(ejection) = &change.ejection else {
+            match is_spent {
+                true => {
+                    debug!(target: BACKEND, channel, backend, "the backend is not ejected any more")
+                }
+                false => {
+                    info!(target: BACKEND, channel, backend, "the backend is not ejected any more")
+                }
+            }
+            return;
+        };
+        let reason = display(ejection);
+        let lasts = ejection.until().saturating_duration_since(ejection.since());
+        let multiplier = ejection.multiplier();
+        match is_spent || change.goes_on {
+            true => {
+                debug!(target: BACKEND, channel, backend, reason, ?lasts, multiplier, "the backend is ejected")
+            }
+            false => {
+                warn!(target: BACKEND, channel, backend, reason, ?lasts, multiplier, "the backend is ejected")
+            }
+        }
+    }
+
+    /// A config that never enforces is tried out by these.
+    pub(super) fn spared(&self, backend: &str, spared: &Spared) {
+        let channel = &*self.channel;
+        let (reason, why) = (display(spared.outlier), spared.why);
+        debug!(target: BACKEND, channel, backend, reason, %why, "the backend is an outlier and not ejected");
     }
 
     pub(super) fn task_died(&self, cause: Option<&Cause>) {

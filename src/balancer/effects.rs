@@ -3,7 +3,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{routing::BackendId, transport::BackendCalls};
+use super::outliers::Spared;
+use crate::{
+    routing::{BackendId, Ejection},
+    transport::BackendCalls,
+};
 
 /// One subchannel, never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +20,9 @@ pub(crate) struct Effects<E> {
     pub(crate) start: Vec<Start<E>>,
     /// Each was started, by this or an earlier input, and is named once.
     pub(crate) stop: Vec<SubchannelId>,
+    pub(crate) ejections: Vec<EjectionChange>,
+    /// Outliers that are not ejected, each with its label.
+    pub(crate) spared: Vec<(Arc<str>, Spared)>,
     /// [`Balancer::publication`] would differ from what it was before.
     pub(crate) changed: bool,
     /// A backend left READY, or once more could not be used: its source may know
@@ -31,8 +38,21 @@ pub(crate) struct Start<E> {
     pub(crate) label: Arc<str>,
     pub(crate) endpoint: E,
     pub(crate) calls: BackendCalls,
+    /// Its backend is ejected: calls do not use its connections.
+    pub(crate) is_ejected: bool,
     /// The first dial waits until then.
     pub(crate) not_before: Option<Instant>,
+}
+
+/// A backend is ejected, or it is taken back.
+#[derive(Debug)]
+pub(crate) struct EjectionChange {
+    /// The one that it shows.
+    pub(crate) subchannel: SubchannelId,
+    pub(crate) label: Arc<str>,
+    /// It was ejected before, too.
+    pub(crate) goes_on: bool,
+    pub(crate) ejection: Option<Arc<Ejection>>,
 }
 
 impl<E> Effects<E> {
@@ -44,8 +64,21 @@ impl<E> Effects<E> {
         Self {
             start: Vec::new(),
             stop: Vec::new(),
+            ejections: Vec::new(),
+            spared: Vec::new(),
             changed,
             trouble: false,
         }
+    }
+
+    /// Both, this one first.
+    pub(super) fn and(mut self, mut next: Self) -> Self {
+        self.start.append(&mut next.start);
+        self.stop.append(&mut next.stop);
+        self.ejections.append(&mut next.ejections);
+        self.spared.append(&mut next.spared);
+        self.changed |= next.changed;
+        self.trouble |= next.trouble;
+        self
     }
 }

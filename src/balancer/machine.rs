@@ -32,8 +32,9 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, RunningSubchannels, initial_report},
+    backend::{Backend, Reported, RunningSubchannels, initial_report},
     effects::{Effects, Start, SubchannelId},
+    outliers::Outliers,
     policy::Policy,
 };
 use crate::{
@@ -41,7 +42,7 @@ use crate::{
     error::{Cause, CauseKind},
     routing::{BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, Picker},
     subchannel::Report,
-    transport::BackendCalls,
+    transport::{BackendCalls, Outcomes, Recorded},
 };
 
 /// How long a set that was emptied may be filled again before calls fail: a source that
@@ -66,8 +67,10 @@ pub(crate) struct Balancer<E, C> {
     pub(super) is_overdue: bool,
     /// While the set is empty, was not, and may soon be filled again.
     pub(super) emptied_until: Option<Instant>,
-    /// Whether backends count how calls end.
-    counts_outcomes: bool,
+    /// Whether the application asks how calls end.
+    counts_calls: bool,
+    /// The policy has backends ejected that do worse than the others.
+    pub(super) outliers: Option<Outliers>,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
@@ -135,7 +138,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             silent_until: None,
             is_overdue: false,
             emptied_until: None,
-            counts_outcomes: false,
+            counts_calls: false,
+            outliers: None,
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
             runs_all: false,
@@ -149,9 +153,23 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.expect_backends(now);
     }
 
-    /// Whether backends count how calls end: those that are named from now on.
-    pub(crate) fn count_outcomes(&mut self, counts: bool) {
-        self.counts_outcomes = counts;
+    /// Whether backends count how calls end, for the application.
+    pub(crate) fn count_calls(&mut self, counts: bool) {
+        self.counts_calls = counts;
+        self.record();
+    }
+
+    /// The outcomes of calls are for the application and for outlier detection.
+    fn recorded(&self) -> Recorded {
+        let outliers = Recorded::OUTLIERS.when(self.outliers.is_some());
+        Recorded::COUNTS.when(self.counts_calls).and(outliers)
+    }
+
+    /// Has backends record what is asked for now.
+    pub(super) fn record(&self) {
+        for backend in self.backends.values() {
+            backend.status.calls.set_recorded(self.recorded());
+        }
     }
 
     fn expect_backends(&mut self, now: Instant) {
@@ -202,23 +220,26 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 label,
                 subchannel,
                 report,
-                BackendCalls::new(self.counts_outcomes),
+                BackendCalls::new(self.recorded()),
             );
             if starts {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);
+                if let Some(outliers) = &mut self.outliers {
+                    outliers.begin(id, Outcomes::default());
+                }
             }
             self.backends.insert(id, backend);
             self.emptied_until = None;
             effects.changed = true;
             return effects;
         };
+        let shown = backend.replace(now, subchannel, report);
         if starts {
-            let start = self.running.start(&backend.status, &subchannel);
+            let start = self.running.start(&backend.status, backend.newest());
             effects.start.push(start);
         }
-        let shown = backend.replace(now, subchannel, report);
-        self.running.add_effects(shown, &mut effects);
+        self.take_shown(id, shown, &mut effects);
         effects
     }
 
@@ -230,6 +251,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let mut effects = Effects::changed(self.mark_source_healthy());
         if let Some(backend) = self.backends.remove(&id) {
             effects.changed = true;
+            if let Some(outliers) = &mut self.outliers {
+                outliers.forget(id);
+            }
             if self.backends.is_empty() {
                 self.emptied_until = Some(now + EMPTY_GRACE);
             }
@@ -275,6 +299,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let before = self.state();
         self.phase = ChannelPhase::Active;
         self.expect_backends(now);
+        if let Some(outliers) = &mut self.outliers {
+            outliers.restart(now);
+        }
         self.policy.begin(now);
         let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;
@@ -292,6 +319,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.phase = ChannelPhase::Idle;
         self.runs_all = false;
         self.expect_backends(now);
+        if let Some(outliers) = &mut self.outliers {
+            outliers.restart(now);
+        }
         let mut effects = Effects::changed(before != Idle);
         for backend in self.backends.values_mut() {
             let outgoing = backend.go_idle(&mut self.running);
@@ -335,8 +365,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         connection: Option<C>,
     ) -> Effects<E> {
         let mut effects = Effects::none();
-        let owner = self.running.owners.get(&from);
-        let Some(backend) = owner.and_then(|id| self.backends.get_mut(id)) else {
+        let Some(id) = self.running.owners.get(&from).copied() else {
+            return effects;
+        };
+        let Some(backend) = self.backends.get_mut(&id) else {
             return effects;
         };
         if report.state == Ready && connection.is_none() {
@@ -346,8 +378,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let connection = connection.filter(|_| report.state == Ready);
         // One that nobody stopped cannot be in SHUTDOWN, which does not count.
         if report.state != Shutdown {
-            let shown = backend.on_report(now, from, report, connection);
-            self.running.add_effects(shown, &mut effects);
+            let shown = backend.on_report(now, from, Reported { report, connection });
+            self.take_shown(id, shown, &mut effects);
         }
         effects
     }
@@ -374,6 +406,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.source_error = None;
         self.silent_until = None;
         self.emptied_until = None;
+        self.outliers = None;
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
         effects

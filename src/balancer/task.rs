@@ -27,6 +27,7 @@ use super::{
     machine::Balancer,
     policy::Policy,
     publish_throttle::PublishThrottle,
+    running_subchannel::RunningSubchannel,
     settings::Settings,
     source_with_retry::{FromSource, SourceWithRetry},
     task_end::{RESTART, Restarts, TaskEnd, TellEnd},
@@ -64,7 +65,7 @@ pub(crate) fn new(
     let config = configs.in_force();
     let mut machine = Balancer::new(settings.eager, config.is_some());
     machine.expect_backends_within(now(), settings.first_backends_timeout);
-    machine.count_outcomes(settings.count_calls);
+    machine.count_calls(settings.count_calls);
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine
@@ -148,16 +149,6 @@ struct Worker {
     /// A copy for each subchannel; ours keeps the receiver open.
     reports_in: mpsc::Sender<ReportMessage<SubchannelId>>,
     log: ChannelLog,
-}
-
-/// A subchannel that runs.
-struct RunningSubchannel {
-    /// Dropping it stops the subchannel.
-    _stop: oneshot::Sender<()>,
-    /// Where calls are sent, while it is READY.
-    connections: Option<ConnectionGroup>,
-    /// Its task has died, and will be started again.
-    is_dead: bool,
 }
 
 impl Worker {
@@ -475,6 +466,15 @@ impl Worker {
         for start in effects.start {
             self.start(start);
         }
+        for change in effects.ejections {
+            if let Some(running) = self.subchannels.get(&change.subchannel) {
+                running.gate.set_ejected(change.ejection.is_some());
+            }
+            self.log.ejection(&change);
+        }
+        for (label, spared) in effects.spared {
+            self.log.spared(&label, &spared);
+        }
         effects.changed
     }
 
@@ -498,6 +498,7 @@ impl Worker {
             label,
             endpoint,
             calls,
+            is_ejected,
             not_before,
         }: Start<Endpoint>,
     ) {
@@ -513,6 +514,7 @@ impl Worker {
         let backoff = endpoint.get_connect_backoff();
         let backoff = backoff.unwrap_or(&self.settings.backoff).clone();
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
+        let running = RunningSubchannel::new(stop, is_ejected);
         let spec = Spec {
             id,
             label,
@@ -525,6 +527,7 @@ impl Worker {
                 seed: fastrand::u64(..),
             },
             control: self.control.subscribe(),
+            gate: Arc::clone(&running.gate),
             context: BackendContext {
                 channel: self.settings.name.clone(),
                 backend: backend.0,
@@ -536,11 +539,6 @@ impl Worker {
                 keepalive_throttle: KeepaliveThrottle::default(),
             },
             reports: self.reports_in.clone(),
-        };
-        let running = RunningSubchannel {
-            _stop: stop,
-            connections: None,
-            is_dead: false,
         };
         self.subchannels.insert(id, running);
         let task = TellEnd::new(id, self.ends_in.clone()).of(subchannel::run(spec, stopped));

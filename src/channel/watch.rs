@@ -360,6 +360,7 @@ mod tests {
             next_attempt: None,
             connections: 0,
             calls: BackendCalls::default(),
+            ejection: None,
         })
     }
 

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{picker::Picker, retry_throttle::RetryThrottle};
+use super::{ejection::Ejection, picker::Picker, retry_throttle::RetryThrottle};
 use crate::{
     connectivity::ConnectivityState,
     error::{Cause, Origin},
@@ -97,6 +97,7 @@ pub struct BackendStatus {
     pub(crate) next_attempt: Option<Instant>,
     pub(crate) connections: usize,
     pub(crate) calls: BackendCalls,
+    pub(crate) ejection: Option<Arc<Ejection>>,
 }
 
 /// How many backends an error text names before it only counts the rest. All of them are in
@@ -200,7 +201,8 @@ impl BackendStatus {
         &self.address
     }
 
-    /// Its state, health included.
+    /// Its state: that of its connection with its health, or TRANSIENT_FAILURE while it is
+    /// [ejected](Self::ejection).
     pub fn state(&self) -> ConnectivityState {
         self.state
     }
@@ -244,6 +246,15 @@ impl BackendStatus {
     /// [counts them](crate::ChannelBuilder::count_calls).
     pub fn calls(&self) -> Option<CallCounts> {
         self.calls.counts()
+    }
+
+    /// Why outlier detection keeps calls from it, while it does (gRFC A50).
+    ///
+    /// [`state`](Self::state) is then TRANSIENT_FAILURE, and [`last_error`](Self::last_error)
+    /// names the ejection. Everything else is about the backend as it is: it may be connected, and
+    /// its [`health`](Self::health) SERVING.
+    pub fn ejection(&self) -> Option<&Ejection> {
+        self.ejection.as_deref()
     }
 
     /// When the next attempt starts, while one is due.

@@ -40,6 +40,7 @@ impl Scene {
             next_attempt: None,
             connections: 0,
             calls: BackendCalls::default(),
+            ejection: None,
         }
     }
 

@@ -131,13 +131,6 @@ impl ActiveConnections {
         ConnectionGroup::new(self.first.calls.clone(), extras)
     }
 
-    /// Lets calls use the connections, or not.
-    pub(super) fn set_pickable(&self, pickable: bool) {
-        for connection in self.calls().as_slice() {
-            connection.set_pickable(pickable);
-        }
-    }
-
     /// No new calls from now on. Those there are go on.
     pub(super) fn stop_new_calls(&self) {
         self.calls().stop_new_calls();

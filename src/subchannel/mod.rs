@@ -6,6 +6,7 @@
 //! [`Report`], never a change.
 
 mod active_connections;
+mod call_gate;
 mod extra_connections;
 mod machine;
 mod task;
@@ -14,5 +15,6 @@ mod task_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use call_gate::CallGate;
 pub(crate) use machine::{Config, Control, HealthCheck, Report};
 pub(crate) use task::{ReportMessage, Spec, run};

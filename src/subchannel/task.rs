@@ -13,6 +13,7 @@ use tracing::{debug, error, field::display, info, warn};
 
 use super::{
     active_connections::{ActiveConnections, ConnectionEvent, dialled},
+    call_gate::CallGate,
     machine::{Config, Control, Effects, Report, Subchannel},
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(crate) struct Spec<I> {
     pub(crate) config: Config,
     /// What its owner wants from moment to moment.
     pub(crate) control: watch::Receiver<Control>,
+    /// By which its owner keeps calls from the connections.
+    pub(crate) gate: Arc<CallGate>,
     /// What every connection to the backend has.
     pub(crate) context: BackendContext,
     pub(crate) reports: mpsc::Sender<ReportMessage<I>>,
@@ -253,7 +256,7 @@ impl<I: Copy> Task<I> {
         }
         let ready = report.state == ConnectivityState::Ready;
         if let Some(connections) = &self.connections {
-            connections.set_pickable(ready);
+            self.spec.gate.set_ready(connections.calls(), ready);
         }
         self.log_change(&report);
         let connections = self.connections.as_ref().filter(|_| ready);
@@ -268,6 +271,7 @@ impl<I: Copy> Task<I> {
 
     fn drop_connections(&mut self) {
         self.rpc = None;
+        self.spec.gate.clear();
         if let Some(connections) = self.connections.take() {
             connections.stop_new_calls();
         }
@@ -350,6 +354,7 @@ fn spend(log: &mut LogBudget, channel: &str, backend: &str) -> LogDecision {
 /// A subchannel that stops lets go of its connections, and calls on them go on.
 impl<I> Drop for Task<I> {
     fn drop(&mut self) {
+        self.spec.gate.clear();
         if let Some(connections) = &self.connections {
             connections.stop_new_calls();
         }

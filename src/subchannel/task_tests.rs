@@ -11,12 +11,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, Control, HealthCheck, ReportMessage, Spec, run};
+use super::{CallGate, Config, Control, HealthCheck, ReportMessage, Spec, run};
 use crate::{
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
-        BackendCalls, BackendContext, Connection, ConnectionGroup, KeepaliveThrottle, Queue,
+        BackendCalls, BackendContext, CallSlot, Connection, ConnectionGroup, KeepaliveThrottle,
+        Queue,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
     util::backoff::BackoffConfig,
@@ -28,6 +29,8 @@ const NOT_SERVING: i32 = 2;
 /// A subchannel, and what it dials.
 struct Rig {
     control: watch::Sender<Control>,
+    gate: Arc<CallGate>,
+    queue: Arc<Queue<CallSlot>>,
     sent: mpsc::Receiver<ReportMessage<()>>,
     dials: mpsc::UnboundedReceiver<DuplexStream>,
     /// The peer's limit of streams.
@@ -51,6 +54,8 @@ impl Rig {
             hurries: 0,
             rests_when_lost: false,
         });
+        let gate = CallGate::new(false);
+        let queue = Queue::new();
         let spec = Spec {
             id: (),
             label: "backend".into(),
@@ -63,10 +68,11 @@ impl Rig {
                 seed: 1,
             },
             control: control.subscribe(),
+            gate: Arc::clone(&gate),
             context: BackendContext {
                 channel: "test".into(),
                 backend: 0,
-                queue: Queue::new(),
+                queue: Arc::clone(&queue),
                 calls: BackendCalls::default(),
                 answered_by: None,
                 credentials: None,
@@ -78,6 +84,8 @@ impl Rig {
         tokio::spawn(run(spec, stopped));
         Self {
             control,
+            gate,
+            queue,
             sent,
             dials,
             limit,
@@ -354,6 +362,74 @@ async fn an_owner_that_is_gone_changes_nothing() {
     rig.tells("CONNECTING not checked").await;
     let _peer = rig.accept().await;
     rig.tells("READY not checked").await;
+}
+
+// O15, O28
+#[tokio::test(start_paused = true)]
+async fn no_connection_of_an_ejected_backend_takes_a_call() {
+    let (mut rig, [first, mut second], _watch, connections) = watched_by_the_first(100).await;
+    let [a, b] = connections.as_slice() else {
+        panic!("two connections");
+    };
+    let call = a.admit().expect("a free stream");
+    rig.gate.set_ejected(true);
+    assert!(a.admit().is_none() && b.admit().is_none());
+    let waiting = rig.queue.join();
+    let waiting_too = rig.queue.join();
+    drop(call);
+    assert!(
+        !rig.queue.is_empty(),
+        "the slot that is free now goes to no call"
+    );
+
+    // Its health has news, the first connection is lost, and it connects once more.
+    drop(first);
+    let mut watch = Watched::accept(&mut second, "A").await;
+    rig.has(1).await;
+    watch.say(NOT_SERVING);
+    rig.tells("TRANSIENT_FAILURE NOT_SERVING").await;
+    watch.say(SERVING);
+    rig.has(1).await;
+    let _third = rig.accept().await;
+    let connections = rig.has(2).await;
+    let calls = connections.as_slice().iter().map(Connection::admit);
+    assert!(calls.into_iter().all(|call| call.is_none()));
+    assert!(!rig.queue.is_empty());
+
+    rig.gate.set_ejected(false);
+    let _calls = (soon(waiting).await, soon(waiting_too).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejection_that_ends_opens_only_what_is_ready() {
+    let mut rig = Rig::start(of("A"), 100);
+    rig.tells("CONNECTING not checked").await;
+    rig.gate.set_ejected(true);
+    let mut peer = rig.accept().await;
+    rig.tells("CONNECTING pending").await;
+    let mut watch = Watched::accept(&mut peer, "A").await;
+    watch.say(SERVING);
+    let connection = rig.tells("READY SERVING").await.expect("with READY");
+    watch.say(NOT_SERVING);
+    rig.tells("TRANSIENT_FAILURE NOT_SERVING").await;
+    rig.gate.set_ejected(false);
+    assert!(connection.admit().is_none(), "it is unhealthy");
+    watch.say(SERVING);
+    rig.tells("READY SERVING").await;
+    assert!(connection.admit().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_of_an_ejected_backend_keeps_no_connection() {
+    let mut rig = Rig::start(HealthCheck::Off, 100);
+    rig.tells("CONNECTING not checked").await;
+    let peer = rig.accept().await;
+    drop(rig.tells("READY not checked").await);
+    rig.gate.set_ejected(true);
+    let Rig { gate, _stop, .. } = rig;
+    drop(_stop);
+    peer.ended().await;
+    gate.set_ejected(false);
 }
 
 // T14

@@ -5,12 +5,19 @@
 //! - `fail:N`: fails with gRPC code N
 //! - `again:N`: fails with UNAVAILABLE until N attempts have gone before, by
 //!   `grpc-previous-rpc-attempts`; unary calls alone
-//! - anything else is greeted at once
+//! - anything else is greeted at once, unless the test has the backend fail such calls
 //!
 //! A unary call does so before its reply, `SayHelloMany` after its last reply,
 //! `GreetAll` and `Chat` for each name as it comes.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, future::ready, stream};
 use tokio::sync::watch;
@@ -31,6 +38,8 @@ pub struct GreeterService {
     /// Calls that wait for a release.
     pub(crate) held: Counter,
     releases: watch::Sender<()>,
+    /// The code of calls that ask for nothing special.
+    code: Arc<AtomicI32>,
 }
 
 impl GreeterService {
@@ -39,6 +48,7 @@ impl GreeterService {
             name: name.into(),
             held: Counter::new("greeter calls on hold"),
             releases: watch::Sender::new(()),
+            code: Arc::default(),
         }
     }
 
@@ -51,6 +61,11 @@ impl GreeterService {
         self.releases.send_replace(());
     }
 
+    /// Calls that ask for nothing special end with this code from now on.
+    pub(crate) fn end_calls_with(&self, code: Code) {
+        self.code.store(code.into(), Relaxed);
+    }
+
     async fn behave(&self, name: &str) -> Result<(), Status> {
         if name == "hold" {
             // Before the call shows up as held, so that no release is missed.
@@ -61,6 +76,11 @@ impl GreeterService {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         } else if let Some(code) = number::<i32>(name, "fail:") {
             return Err(Status::new(Code::from(code), "the test asked for this"));
+        } else {
+            match Code::from(self.code.load(Relaxed)) {
+                Code::Ok => {}
+                code => return Err(Status::new(code, "the backend fails all calls")),
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::{
     Arc,
     atomic::{
-        AtomicU64, AtomicUsize,
+        AtomicU8, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -21,13 +21,29 @@ pub(crate) struct BackendCalls(Arc<Record>);
 struct Record {
     /// Calls from their slot to the end of their stream.
     in_flight: AtomicUsize,
-    /// Whether anything asks for the rest.
-    counts_outcomes: bool,
+    /// Which of the other numbers are asked for.
+    recorded: AtomicU8,
     started: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Those of the failed that are the server's fault by their code.
+    server_failed: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
+}
+
+/// The set of all that is recorded of a backend's calls besides their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded(u8);
+
+/// How attempts ended that say something of their backend, since it is known: not those that
+/// their caller dropped, nor those that the backend refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// Those of the failed that are the server's fault by their code.
+    pub(crate) server_failed: u64,
 }
 
 /// How an attempt of a call ended. There is exactly one for each stream that was opened.
@@ -76,13 +92,49 @@ pub(super) enum Attempt {
     Open,
 }
 
+impl Recorded {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(0);
+    /// Outcomes, for the application.
+    pub(crate) const COUNTS: Self = Self(1);
+    /// Outcomes, for outlier detection.
+    pub(crate) const OUTLIERS: Self = Self(2);
+
+    const OUTCOMES: Self = Self::COUNTS.and(Self::OUTLIERS);
+
+    /// This and that.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This if it is asked for, else nothing.
+    pub(crate) const fn when(self, is_asked: bool) -> Self {
+        match is_asked {
+            true => self,
+            false => Self::NONE,
+        }
+    }
+
+    const fn has_any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 impl BackendCalls {
-    /// With outcomes, if they are asked for.
-    pub(crate) fn new(counts_outcomes: bool) -> Self {
-        Self(Arc::new(Record {
-            counts_outcomes,
-            ..Record::default()
-        }))
+    /// Records this from the first call on.
+    pub(crate) fn new(recorded: Recorded) -> Self {
+        let calls = Self::default();
+        calls.set_recorded(recorded);
+        calls
+    }
+
+    /// Records this of each stream that is opened from now on.
+    pub(crate) fn set_recorded(&self, recorded: Recorded) {
+        self.0.recorded.store(recorded.0, Relaxed);
+    }
+
+    fn recorded(&self) -> Recorded {
+        Recorded(self.0.recorded.load(Relaxed))
     }
 
     /// A call has a slot.
@@ -102,7 +154,7 @@ impl BackendCalls {
 
     /// A stream is open.
     pub(super) fn start(&self) -> Attempt {
-        if !self.0.counts_outcomes {
+        if !self.recorded().has_any_of(Recorded::OUTCOMES) {
             return Attempt::Silent;
         }
         self.0.started.fetch_add(1, Relaxed);
@@ -119,12 +171,17 @@ impl BackendCalls {
             CallOutcome::Refused => &self.0.refused,
         };
         count.fetch_add(1, Release);
+        if let CallOutcome::Status(code) = outcome
+            && is_fault_of_server(code)
+        {
+            self.0.server_failed.fetch_add(1, Release);
+        }
     }
 
-    /// How attempts ended, if that is counted.
+    /// How attempts ended, if the application asks for that.
     pub(crate) fn counts(&self) -> Option<CallCounts> {
         let record = &self.0;
-        record.counts_outcomes.then(|| {
+        self.recorded().has_any_of(Recorded::COUNTS).then(|| {
             let [succeeded, failed, cancelled, refused] = [
                 &record.succeeded,
                 &record.failed,
@@ -143,6 +200,31 @@ impl BackendCalls {
         })
     }
 
+    /// How attempts ended so far, of those that were [recorded](Self::set_recorded).
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let record = &self.0;
+        // First, so that it is not more than the whole.
+        let server_failed = record.server_failed.load(Acquire);
+        Outcomes {
+            server_failed,
+            failed: record.failed.load(Acquire),
+            succeeded: record.succeeded.load(Acquire),
+        }
+    }
+
+    /// Counts attempts that never were.
+    #[cfg(test)]
+    pub(crate) fn add_outcomes(&self, succeeded: u64, failed: u64) {
+        self.0.succeeded.fetch_add(succeeded, Release);
+        self.0.failed.fetch_add(failed, Release);
+    }
+
+    /// Whether anything asks for outcomes.
+    #[cfg(test)]
+    pub(crate) fn records_outcomes(&self) -> bool {
+        self.recorded().has_any_of(Recorded::OUTCOMES)
+    }
+
     /// Whether no clone of it can count any more.
     pub(crate) fn is_last(&self) -> bool {
         Arc::strong_count(&self.0) == 1
@@ -152,9 +234,26 @@ impl BackendCalls {
 impl CallOutcome {
     /// The status in the last frame of a response.
     pub(in crate::transport) fn of_last(headers: &HeaderMap) -> Self {
-        let status = headers.get("grpc-status");
-        Self::Status(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())))
+        // There are few headers, and the status is mostly the first. To hash its name costs more.
+        let status = headers
+            .iter()
+            .find(|(name, _)| name.as_str() == "grpc-status");
+        let code = status.map(|(_, code)| Code::from_bytes(code.as_bytes()));
+        Self::Status(code.unwrap_or(Code::Unknown))
     }
+}
+
+/// Any other code is an answer to this one request.
+fn is_fault_of_server(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::DataLoss
+    )
 }
 
 impl PartialEq for BackendCalls {
@@ -167,7 +266,7 @@ impl Eq for BackendCalls {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, BackendCalls, CallCounts, CallOutcome};
+    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, Outcomes, Recorded};
     use tonic::Code;
 
     #[test]
@@ -199,8 +298,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_recorded_is_said_at_run_time() {
+        let calls = BackendCalls::default();
+        assert_eq!(calls.start(), Attempt::Silent);
+        calls.set_recorded(Recorded::OUTLIERS);
+        assert_eq!(calls.start(), Attempt::Open);
+        assert_eq!(calls.counts(), None, "the application did not ask");
+        calls.set_recorded(Recorded::NONE);
+        assert_eq!(calls.start(), Attempt::Silent);
+    }
+
+    #[test]
+    fn several_may_ask() {
+        let set = |counts, outliers| {
+            Recorded::COUNTS
+                .when(counts)
+                .and(Recorded::OUTLIERS.when(outliers))
+        };
+        assert_eq!(set(false, false), Recorded::NONE);
+        assert_eq!(set(true, false), Recorded::COUNTS);
+        assert_eq!(set(false, true), Recorded::OUTLIERS);
+        assert!(set(true, true).has_any_of(Recorded::COUNTS));
+    }
+
+    #[test]
     fn each_outcome_has_its_number() {
-        let calls = BackendCalls::new(true);
+        let calls = BackendCalls::new(Recorded::COUNTS);
         for outcome in [
             CallOutcome::Status(Code::Ok),
             CallOutcome::Status(Code::NotFound),
@@ -219,5 +342,36 @@ mod tests {
             refused: 1,
         };
         assert_eq!(calls.counts(), Some(expected));
+    }
+
+    // O29
+    #[test]
+    fn what_says_nothing_of_the_backend_is_no_outcome() {
+        let calls = BackendCalls::new(Recorded::OUTLIERS);
+        for outcome in [CallOutcome::Cancelled, CallOutcome::Refused] {
+            assert_eq!(calls.start(), Attempt::Open);
+            calls.record(outcome);
+        }
+        assert_eq!(calls.outcomes(), Outcomes::default());
+    }
+
+    #[test]
+    fn six_codes_are_the_servers_fault() {
+        let faults = (0..=16).map(Code::from).filter(|code| {
+            let calls = BackendCalls::new(Recorded::OUTLIERS);
+            calls.record(CallOutcome::Status(*code));
+            let outcomes = calls.outcomes();
+            assert_eq!(outcomes.succeeded + outcomes.failed, 1, "{code:?}");
+            outcomes.server_failed == 1
+        });
+        let expected = [
+            Code::Unknown,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+        ];
+        assert_eq!(faults.collect::<Vec<_>>(), expected);
     }
 }

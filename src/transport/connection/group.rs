@@ -47,6 +47,13 @@ impl ConnectionGroup {
         sooner.iter().chain(later).find_map(Connection::admit)
     }
 
+    /// See [`Connection::set_pickable`].
+    pub(crate) fn set_pickable(&self, pickable: bool) {
+        for connection in self.as_slice() {
+            connection.set_pickable(pickable);
+        }
+    }
+
     /// See [`Connection::serve_queue`].
     pub(crate) fn serve_queue(&self) {
         self.as_slice().iter().for_each(Connection::serve_queue);

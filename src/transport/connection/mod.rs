@@ -30,7 +30,7 @@ mod unread;
 
 pub use answered_by::AnsweredBy;
 pub use backend_calls::CallCounts;
-pub(crate) use backend_calls::{BackendCalls, CallOutcome};
+pub(crate) use backend_calls::{BackendCalls, CallOutcome, Outcomes, Recorded};
 pub(crate) use call_limits::CallLimits;
 pub(super) use connection::Offers;
 pub(crate) use connection::{BackendContext, CallSlot, Connection, Reserved, WeakConnection};

@@ -4,13 +4,10 @@ use super::{
     BackendContext, Peer, Queue, alone, connected_as, context, data, frame, open, read, soon,
     streaming, unary,
 };
-use crate::{
-    transport::BackendCalls,
-    transport::{Connection, OutgoingRequest},
-};
+use crate::transport::{BackendCalls, Connection, OutgoingRequest, Recorded};
 
 async fn counted() -> (BackendCalls, Connection, Peer) {
-    let calls = BackendCalls::new(true);
+    let calls = BackendCalls::new(Recorded::COUNTS);
     let context = BackendContext {
         calls: calls.clone(),
         ..alone()

@@ -48,6 +48,12 @@ impl Backend {
         self.greeter.release();
     }
 
+    /// Greeter calls that ask for nothing special end with this code from now on. `Ok` is the
+    /// default.
+    pub fn end_calls_with(&self, code: Code) {
+        self.greeter.end_calls_with(code);
+    }
+
     /// Headers of the last greeter call.
     pub fn last_metadata(&self) -> Option<MetadataMap> {
         self.last_call().map(|seen| seen.metadata)
