@@ -140,8 +140,8 @@ const WAITS: [&str; 28] = [
 const POLICIES: [&str; 4] = [
     "src/balancer/policy/policy.rs",
     "src/channel/connect.rs",
-    "src/service_config/json.rs",
-    "src/service_config/policy.rs",
+    "src/service_config/policy/json.rs",
+    "src/service_config/policy/policy.rs",
 ];
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
@@ -659,7 +659,9 @@ const MODULES: [(&str, &str); 7] = [
     ("health", "HealthStatus OnNotFound OnUnimplemented"),
     (
         "service_config",
-        "HedgingPolicy LoadBalancingPolicy MethodConfig RetryPolicy RetryThrottling",
+        "HedgingPolicy MethodConfig RetryPolicy RetryThrottling \
+         FailurePercentageEjection LeastRequest LoadBalancingPolicy OutlierDetection RingHash \
+         SuccessRateEjection WeightedRoundRobin",
     ),
     (
         "status",

@@ -5,10 +5,10 @@
 //! typing error.
 
 use serde_json::Value;
-use tonic_health_channel::{ServiceConfig, service_config::LoadBalancingPolicy};
+use tonic_health_channel::ServiceConfig;
 
 /// What the parser knows.
-const WORDS: [&str; 64] = [
+const WORDS: [&str; 96] = [
     r#""methodConfig":["#,
     r#""name":["#,
     r#""service":"#,
@@ -73,6 +73,38 @@ const WORDS: [&str; 64] = [
     "}]",
     "]}",
     "\\u0000",
+    r#""weighted_round_robin":{"#,
+    r#""least_request_experimental":{"#,
+    r#""ring_hash_experimental":{"#,
+    r#""random_subsetting_experimental":{"#,
+    r#""outlier_detection_experimental":{"#,
+    r#""childPolicy":["#,
+    r#""subsetSize":"#,
+    r#""choiceCount":"#,
+    r#""minRingSize":"#,
+    r#""maxRingSize":"#,
+    r#""requestHashHeader":"#,
+    r#""interval":"#,
+    r#""baseEjectionTime":"#,
+    r#""maxEjectionTime":"#,
+    r#""maxEjectionPercent":"#,
+    r#""serverErrorsOnly":"#,
+    r#""successRateEjection":{"#,
+    r#""failurePercentageEjection":{"#,
+    r#""stdevFactor":"#,
+    r#""threshold":"#,
+    r#""enforcementPercentage":"#,
+    r#""minimumHosts":"#,
+    r#""requestVolume":"#,
+    r#""onlyBelowPercentage":"#,
+    r#""enableOobLoadReport":"#,
+    r#""blackoutPeriod":"#,
+    r#""weightExpirationPeriod":"#,
+    r#""weightUpdatePeriod":"#,
+    r#""errorUtilizationPenalty":"#,
+    r#""metricNamesForComputingUtilization":["#,
+    r#""x-User""#,
+    r#"{"round_robin":{}}"#,
 ];
 
 /// A key that is not in the protocol.
@@ -130,7 +162,13 @@ fn text(data: &[u8]) -> String {
 fn assert_means(config: &ServiceConfig, json: &Value) {
     let name = &json["healthCheckConfig"]["serviceName"];
     assert_eq!(config.health_check_service(), name.as_str(), "{json}");
-    assert_eq!(config.policy(), policy(json), "{json}");
+    assert_eq!(config.policy().to_string(), policy(json), "{json}");
+    let written = ServiceConfig::default().with_policy(config.policy().clone());
+    assert_eq!(
+        written.as_ref().map(ServiceConfig::policy).ok(),
+        Some(config.policy()),
+        "{json}"
+    );
     for method in json["methodConfig"].as_array().into_iter().flatten() {
         for name in method["name"].as_array().into_iter().flatten() {
             let (service, called) = (&name["service"], &name["method"]);
@@ -165,33 +203,40 @@ fn assert_means(config: &ServiceConfig, json: &Value) {
     }
 }
 
-fn policy(json: &Value) -> LoadBalancingPolicy {
-    let entries = json["loadBalancingConfig"].as_array();
-    let named = entries.into_iter().flatten().find_map(|entry| {
-        let (name, config) = entry.as_object()?.iter().next()?;
-        known(name, config["shuffleAddressList"].as_bool() == Some(true))
-    });
-    let deprecated = || {
-        known(
-            &json["loadBalancingPolicy"].as_str()?.to_ascii_lowercase(),
-            false,
-        )
-    };
-    named.or_else(deprecated).unwrap_or_default()
+/// The policies, from the outermost to the one that chooses, as a config displays them.
+fn policy(json: &Value) -> String {
+    let deprecated = || known(json["loadBalancingPolicy"].as_str()?.to_ascii_lowercase());
+    listed(&json["loadBalancingConfig"])
+        .or_else(deprecated)
+        .unwrap_or_else(|| "round_robin".to_owned())
 }
 
-fn known(name: &str, shuffle_address_list: bool) -> Option<LoadBalancingPolicy> {
-    match name {
-        "round_robin" => Some(LoadBalancingPolicy::RoundRobin),
-        "pick_first" => Some(LoadBalancingPolicy::PickFirst {
-            shuffle_address_list,
-        }),
-        _ => None,
-    }
+fn listed(list: &Value) -> Option<String> {
+    list.as_array()?.iter().find_map(|entry| {
+        let (name, config) = entry.as_object()?.iter().next()?;
+        match name.as_str() {
+            "outlier_detection_experimental" | "random_subsetting_experimental" => {
+                Some(format!("{name}({})", listed(&config["childPolicy"])?))
+            }
+            _ => known(name.clone()),
+        }
+    })
+}
+
+fn known(name: String) -> Option<String> {
+    let known = matches!(
+        name.as_str(),
+        "round_robin"
+            | "pick_first"
+            | "least_request_experimental"
+            | "weighted_round_robin"
+            | "ring_hash_experimental"
+    );
+    known.then_some(name)
 }
 
 /// The same JSON with white space between all of its tokens, and a field that nobody
-/// knows in every object but the entries of `loadBalancingConfig`, which have one key.
+/// knows in every object but the entries of a list of policies, which have one key.
 fn padded(json: &str) -> String {
     let mut padded = String::new();
     // What is open: the keys of objects, of which the last is being read.
@@ -203,7 +248,8 @@ fn padded(json: &str) -> String {
             "{" => {
                 padded.push_str("{ ");
                 let is_entry = matches!(&open[..],
-                    [Open::Object { key, .. }, Open::List] if key == "loadBalancingConfig");
+                    [.., Open::Object { key, .. }, Open::List]
+                        if ["loadBalancingConfig", "childPolicy"].contains(&key.as_str()));
                 if !is_entry {
                     let comma = if rest.starts_with('}') { "" } else { "," };
                     padded.push_str(&format!("\"{UNKNOWN}\": 0{comma} "));

@@ -15,16 +15,14 @@ use super::{
     machine::{Balancer, ChannelPhase},
     policy::Run,
 };
-use crate::{
-    connectivity::ConnectivityState, routing::BackendId, service_config::LoadBalancingPolicy,
-};
+use crate::{connectivity::ConnectivityState, routing::BackendId, service_config::PolicyParts};
 
 impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// The service config names this policy. `seed` is for what it leaves to chance.
     pub(crate) fn on_policy(
         &mut self,
         now: Instant,
-        policy: LoadBalancingPolicy,
+        policy: PolicyParts<'_>,
         seed: u64,
     ) -> Effects<E> {
         if self.phase == ChannelPhase::Closed {
@@ -34,7 +32,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let all = self.backends.values();
         let running = all.filter(|backend| self.running.has(backend));
         let running = running.map(|backend| backend.status.id);
-        self.policy.configure(now, policy, seed, running);
+        self.policy.configure(now, policy.leaf, seed, running);
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;

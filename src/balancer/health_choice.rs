@@ -52,7 +52,7 @@ impl HealthChoice {
             )
         });
         let policy = config.policy();
-        let why = if !Policy::properties(policy).checks_health {
+        let why = if !Policy::properties(policy.parts().leaf).checks_health {
             format!("{policy} does not check health")
         } else if self.is_disabled {
             "they are disabled for this channel".to_owned()

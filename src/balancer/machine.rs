@@ -383,8 +383,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// How calls choose among the READY backends. `cursor` is the channel's.
-    pub(crate) fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
-        self.policy.choice(cursor)
+    pub(crate) fn choice(&self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
+        let ready = self.backends.values();
+        let ready = ready.filter(|backend| backend.connection.is_some());
+        let ready = ready.map(|backend| &*backend.status);
+        self.policy.choice(now, cursor, ready)
     }
 
     /// What calls and users are to see from now on.

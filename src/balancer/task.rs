@@ -67,7 +67,9 @@ pub(crate) fn new(
     machine.record(Recorded::COUNTS.when(settings.count_calls));
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
-    let (status, picker) = machine.publication().split(0, machine.choice(&cursor));
+    let (status, picker) = machine
+        .publication()
+        .split(0, machine.choice(now(), &cursor));
     let board = Arc::new(Board::new(
         status,
         picker,
@@ -394,7 +396,7 @@ impl Worker {
             return false;
         }
         let policy = config.policy();
-        let reconnects = Policy::properties(policy).reconnects;
+        let reconnects = Policy::properties(policy.parts().leaf).reconnects;
         let (chosen, _) = self.settings.health_choice.under(&config);
         let health = match chosen {
             Chosen::Off => HealthCheck::Off,
@@ -409,8 +411,10 @@ impl Worker {
             control.health = health;
             control.rests_when_lost = !reconnects;
         });
-        self.config = Some(config);
-        let effects = self.machine.on_policy(now(), policy, fastrand::u64(..));
+        self.config = Some(Arc::clone(&config));
+        let effects = self
+            .machine
+            .on_policy(now(), policy.parts(), fastrand::u64(..));
         self.apply(effects);
         true
     }
@@ -556,7 +560,7 @@ impl Worker {
 
     fn publish(&mut self) {
         self.generation += 1;
-        let choice = self.machine.choice(&self.cursor);
+        let choice = self.machine.choice(now(), &self.cursor);
         let publication = self.machine.publication();
         let (status, picker) = publication.split(self.generation, choice);
         self.publish_throttle

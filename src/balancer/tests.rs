@@ -142,9 +142,9 @@ fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
             let policy = LoadBalancingPolicy::PickFirst {
                 shuffle_address_list: false,
             };
-            machine.on_policy(now, policy, 0)
+            machine.on_policy(now, policy.parts(), 0)
         }
-        Input::RoundRobin => machine.on_policy(now, LoadBalancingPolicy::RoundRobin, 0),
+        Input::RoundRobin => machine.on_policy(now, LoadBalancingPolicy::RoundRobin.parts(), 0),
         Input::Nothing => machine.apply_policy(now),
         Input::Close => machine.on_shutdown(),
     }
@@ -513,7 +513,7 @@ fn picks_go_round_in_the_order_of_the_source() {
         0 ready c0 |         | READY c0 c1: 1@a READY, 2@b READY
         ",
     );
-    let choice = machine.choice(&Arc::new(Cursor::new(0)));
+    let choice = machine.choice(Instant::now(), &Arc::new(Cursor::new(0)));
     let (status, picker) = machine.publication().split(7, choice);
     assert_eq!((status.generation(), status.state()), (7, Ready));
     let picks = [(); 3].map(|()| match picker.pick(&mut ("/s/m", HeaderMap::new())) {

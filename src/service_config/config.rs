@@ -19,7 +19,7 @@ use super::{
 ///     "loadBalancingConfig": [{"round_robin": {}}],
 ///     "healthCheckConfig": {"serviceName": "demo.Greeter"}
 /// }"#.parse()?;
-/// assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin);
+/// assert_eq!(config.policy(), &LoadBalancingPolicy::RoundRobin);
 /// assert_eq!(config.health_check_service(), Some("demo.Greeter"));
 ///
 /// let error = r#"{"methodConfig": [{"timeout": "5m"}]}"#.parse::<ServiceConfig>().unwrap_err();
@@ -68,8 +68,8 @@ impl ServiceConfig {
     /// case; without either, [`LoadBalancingPolicy::default`].
     ///
     /// Lists of which nothing is known do not get here, they are errors (A24).
-    pub fn policy(&self) -> LoadBalancingPolicy {
-        self.policy
+    pub fn policy(&self) -> &LoadBalancingPolicy {
+        &self.policy
     }
 
     /// The service whose health every backend is asked for (gRFC A17).

@@ -4,37 +4,67 @@
 //! differs from a known one by its case alone is taken for it, as Go's JSON does. One that is
 //! written in another way is ignored like the others, and named here.
 
-use super::value::{Field, Object};
+use super::{
+    policy,
+    value::{Field, Object},
+};
 
 /// Every field that a channel reads, or checks.
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 54] = [
     "backoffMultiplier",
+    "baseEjectionTime",
+    "blackoutPeriod",
+    "childPolicy",
+    "choiceCount",
     "connectionScaling",
+    "enableOobLoadReport",
+    "enforcementPercentage",
+    "errorUtilizationPenalty",
+    "failurePercentageEjection",
     "healthCheckConfig",
     "hedgingDelay",
     "hedgingPolicy",
     "initialBackoff",
+    "interval",
     "loadBalancingConfig",
     "loadBalancingPolicy",
     "maxAttempts",
     "maxBackoff",
     "maxConnectionsPerSubchannel",
+    "maxEjectionPercent",
+    "maxEjectionTime",
     "maxRequestMessageBytes",
     "maxResponseMessageBytes",
+    "maxRingSize",
     "maxTokens",
     "method",
     "methodConfig",
+    "metricNamesForComputingUtilization",
+    "minRingSize",
+    "minimumHosts",
     "name",
     "nonFatalStatusCodes",
+    "onlyBelowPercentage",
+    "oobReportingPeriod",
     "perAttemptRecvTimeout",
+    "requestHashHeader",
+    "requestVolume",
     "retryPolicy",
     "retryThrottling",
     "retryableStatusCodes",
+    "serverErrorsOnly",
     "service",
     "serviceName",
+    "shuffleAddressList",
+    "stdevFactor",
+    "subsetSize",
+    "successRateEjection",
+    "threshold",
     "timeout",
     "tokenRatio",
     "waitForReady",
+    "weightExpirationPeriod",
+    "weightUpdatePeriod",
 ];
 
 /// A hint for each key that is nearly a known one, with its path.
@@ -53,9 +83,26 @@ fn look_into(object: &Object<'_>, hints: &mut Vec<String>) {
                 false => format!("{path} has no effect: the field is \"{known}\""),
             });
         }
-        // A policy names its own fields.
-        if !key.eq_ignore_ascii_case("loadBalancingConfig") {
+        if is_list_of_policies(key) {
+            look_into_policies(&field, hints);
+        } else {
             look_into_field(&field, hints);
+        }
+    }
+}
+
+fn is_list_of_policies(key: &str) -> bool {
+    let lists = ["loadBalancingConfig", "childPolicy"];
+    lists.iter().any(|list| key.eq_ignore_ascii_case(list))
+}
+
+/// A key is the name of a policy there. Fields of an unknown policy are its own.
+fn look_into_policies(list: &Field<'_>, hints: &mut Vec<String>) {
+    for entry in list.list().into_iter().flatten() {
+        for (name, config) in entry.object().iter().flat_map(Object::members) {
+            if policy::is_known(name) {
+                look_into_field(&config, hints);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the place to read and rejects it there, so that path and value of an error
 //! are never put together by hand.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use tonic::Code;
 
@@ -12,15 +12,13 @@ use super::{
     config::{RetryThrottling, ServiceConfig},
     hints,
     method::{AttemptPolicy, HedgingPolicy, MethodConfig, MethodName, RetryPolicy},
-    policy::LoadBalancingPolicy,
+    policy::{self, LoadBalancingPolicy},
+    read::{boolean, duration, positive_duration, positive_number, string, uint32},
     value::{Field, Json, Object, invalid},
 };
 use crate::error::{CODES, Error};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The longest that protobuf's `Duration` may be: ten thousand years.
-const LONGEST: Duration = Duration::from_secs(315_576_000_000);
 
 impl FromStr for ServiceConfig {
     type Err = Error;
@@ -75,58 +73,45 @@ fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
 
 /// The list wins over the deprecated field, whose type is checked all the same.
 fn policy(config: &Object<'_>) -> Result<LoadBalancingPolicy> {
-    let listed = config.optional("loadBalancingConfig", listed_policy)?;
+    let listed = config.optional("loadBalancingConfig", policy::listed)?;
     let deprecated = config.optional("loadBalancingPolicy", string)?;
     match (listed, deprecated) {
         (Some(policy), _) => Ok(policy),
-        (None, Some(name)) => LoadBalancingPolicy::named(&name.to_ascii_lowercase())
-            .ok_or_else(|| config.get("loadBalancingPolicy").rejected(must_be_known())),
+        (None, Some(name)) => {
+            let field = config.get("loadBalancingPolicy");
+            policy::named(&field, &name.to_ascii_lowercase())
+        }
         (None, None) => Ok(LoadBalancingPolicy::default()),
     }
 }
 
-/// The first known policy (gRFC A24). Every entry must have the shape of one,
-/// but only the content of the chosen one is looked at.
-fn listed_policy(field: &Field<'_>) -> Result<LoadBalancingPolicy> {
-    let entries: Vec<_> = field
-        .list()?
-        .iter()
-        .map(named_policy)
-        .collect::<Result<_>>()?;
-    for (name, content) in &entries {
-        if let Some(policy) = LoadBalancingPolicy::named(name) {
-            return configured(policy, &content.object()?);
-        }
+impl ServiceConfig {
+    /// The same config with another policy, which is checked as if it stood in JSON.
+    ///
+    /// A value above its maximum counts as the maximum, where its field says so.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidServiceConfig`](crate::ErrorKind::InvalidServiceConfig), with the path to the
+    /// field, the rule that it breaks, and its value:
+    ///
+    /// ```
+    /// use tonic_health_channel::ServiceConfig;
+    /// use tonic_health_channel::service_config::LoadBalancingPolicy;
+    ///
+    /// let policy = LoadBalancingPolicy::RoundRobin.with_random_subsetting(0);
+    /// let error = ServiceConfig::default().with_policy(policy).unwrap_err();
+    /// assert_eq!(
+    ///     error.message(),
+    ///     "service config: loadBalancingConfig[0].random_subsetting_experimental.subsetSize: \
+    ///      must be an integer of at least 1, got 0",
+    /// );
+    /// ```
+    pub fn with_policy(mut self, policy: LoadBalancingPolicy) -> Result<Self> {
+        let list = Json::List(vec![policy::written(&policy)]);
+        self.policy = policy::listed(&Field::new("loadBalancingConfig", &list))?;
+        Ok(self)
     }
-    let names = entries.iter().map(|(name, _)| Json::from(*name)).collect();
-    Err(field.rejected_with(must_be_known(), Json::List(names)))
-}
-
-fn configured(policy: LoadBalancingPolicy, config: &Object<'_>) -> Result<LoadBalancingPolicy> {
-    Ok(match policy {
-        LoadBalancingPolicy::RoundRobin => policy,
-        LoadBalancingPolicy::PickFirst { .. } => LoadBalancingPolicy::PickFirst {
-            shuffle_address_list: config
-                .optional("shuffleAddressList", boolean)?
-                .unwrap_or(false),
-        },
-    })
-}
-
-fn named_policy<'a>(entry: &Field<'a>) -> Result<(&'a str, Field<'a>)> {
-    let object = entry.object()?;
-    let mut members = object.members();
-    match (members.next(), members.next()) {
-        (Some(only), None) => Ok(only),
-        _ => Err(entry.rejected("must have exactly one key, the name of a policy")),
-    }
-}
-
-fn must_be_known() -> String {
-    format!(
-        "must name a policy that this channel knows ({})",
-        LoadBalancingPolicy::known_names()
-    )
 }
 
 fn health_check_service(field: &Field<'_>) -> Result<Option<String>> {
@@ -268,64 +253,4 @@ fn status_code(field: &Field<'_>) -> Result<Code> {
             r#"must be the name of a status code like "UNAVAILABLE" or its number from 0 to 16"#,
         )),
     }
-}
-
-fn string<'a>(field: &Field<'a>) -> Result<&'a str> {
-    field
-        .as_str()
-        .ok_or_else(|| field.rejected("must be a string"))
-}
-
-fn boolean(field: &Field<'_>) -> Result<bool> {
-    field
-        .as_bool()
-        .ok_or_else(|| field.rejected("must be true or false"))
-}
-
-fn uint32(field: &Field<'_>) -> Result<u32> {
-    field
-        .as_u32()
-        .ok_or_else(|| field.rejected("must be an integer from 0 to 4294967295"))
-}
-
-fn positive_number(field: &Field<'_>) -> Result<f64> {
-    let number = field.as_f64().filter(|number| *number > 0.0);
-    number.ok_or_else(|| field.rejected("must be a number above 0"))
-}
-
-fn positive_duration(field: &Field<'_>) -> Result<Duration> {
-    match duration(field)? {
-        Duration::ZERO => Err(field.rejected("must be longer than 0s")),
-        duration => Ok(duration),
-    }
-}
-
-fn duration(field: &Field<'_>) -> Result<Duration> {
-    parse_duration(field.as_str().unwrap_or_default()).map_err(|rule| field.rejected(rule))
-}
-
-/// Decimal seconds with the unit `s`, or the rule that is broken. A point needs
-/// digits on one side only.
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str = r#"must be a duration like "1.5s""#;
-    const TOO_LONG: &str = "must be at most 315576000000s";
-
-    let number = text.strip_suffix('s').ok_or(FORM)?;
-    let unsigned = number.strip_prefix('-').unwrap_or(number);
-    let (seconds, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(seconds) || !digits(fraction) || seconds.len() + fraction.len() == 0 {
-        return Err(FORM);
-    }
-    if unsigned != number {
-        return Err("must not be negative");
-    }
-    if fraction.len() > 9 {
-        return Err("must have at most 9 digits after the point");
-    }
-    let seconds = format!("0{seconds}").parse().map_err(|_| TOO_LONG)?;
-    let nanos = format!("{fraction:0<9}").parse().map_err(|_| FORM)?;
-    Some(Duration::new(seconds, nanos))
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or(TOO_LONG)
 }

@@ -22,6 +22,7 @@ mod hints;
 mod json;
 mod method;
 mod policy;
+mod read;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -30,4 +31,8 @@ pub use config::RetryThrottling;
 pub(crate) use config::ServiceConfig;
 pub(crate) use method::AttemptPolicy;
 pub use method::{HedgingPolicy, MethodConfig, RetryPolicy};
-pub use policy::LoadBalancingPolicy;
+pub use policy::{
+    FailurePercentageEjection, LeastRequest, LoadBalancingPolicy, OutlierDetection, RingHash,
+    SuccessRateEjection, WeightedRoundRobin,
+};
+pub(crate) use policy::{LeafPolicy, PolicyParts};

@@ -9,6 +9,10 @@ use tonic::Code;
 use super::{LoadBalancingPolicy, MethodConfig, ServiceConfig};
 use crate::error::ErrorKind;
 
+/// The policies that choose by themselves, as an error lists them.
+const LEAVES: &str = "a policy that this channel knows (pick_first, round_robin, \
+                      least_request_experimental, weighted_round_robin, ring_hash_experimental)";
+
 #[track_caller]
 fn parsed(json: &str) -> ServiceConfig {
     json.parse()
@@ -88,7 +92,7 @@ fn with_change(policy: &str, fields: &[(&str, &str)], name: &str, value: Option<
 fn the_empty_config_is_the_default() {
     accepts("{}", |config| {
         assert_eq!(config, ServiceConfig::default());
-        assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin);
+        assert_eq!(config.policy(), &LoadBalancingPolicy::RoundRobin);
         assert_eq!(config.health_check_service(), None);
         assert_eq!(config.method_config("/a/b"), None);
         assert_eq!(config.retry_throttling(), None);
@@ -261,7 +265,7 @@ fn long_values_and_keys_are_shortened() {
     rejects(
         &format!(r#"{{"loadBalancingPolicy": "{long}"}}"#),
         &format!(
-            "loadBalancingPolicy: must name a policy that this channel knows (pick_first, round_robin), \
+            "loadBalancingPolicy: must name {LEAVES}, \
              got \"{}…",
             &long[..2 * 79]
         ),
@@ -282,7 +286,7 @@ fn the_first_known_policy_of_the_list_wins() {
         r#"[{"round_robin": {}}, {"unknown": null}]"#,
     ] {
         accepts(&format!(r#"{{"loadBalancingConfig": {list}}}"#), |config| {
-            assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin)
+            assert_eq!(config.policy(), &LoadBalancingPolicy::RoundRobin)
         });
     }
 }
@@ -305,7 +309,7 @@ fn pick_first_is_named_with_its_own_config() {
         (r#""loadBalancingPolicy": "PICK_FIRST""#, false),
     ] {
         accepts(&format!("{{{config}}}"), |config| {
-            assert_eq!(config.policy(), pick_first(expected))
+            assert_eq!(config.policy(), &pick_first(expected))
         });
     }
     rejects(
@@ -316,7 +320,9 @@ fn pick_first_is_named_with_its_own_config() {
 
 #[test]
 fn a_list_without_a_known_policy_is_invalid() {
-    let rule = "must name a policy that this channel knows (pick_first, round_robin)";
+    let rule = "must name a policy that this channel knows (pick_first, round_robin, \
+                least_request_experimental, weighted_round_robin, ring_hash_experimental, \
+                outlier_detection_experimental, random_subsetting_experimental)";
     for (list, got) in [
         ("[]", "[]"),
         (
@@ -380,14 +386,14 @@ fn every_entry_of_the_list_has_one_key() {
 fn the_deprecated_policy_counts_without_a_list() {
     for name in ["round_robin", "ROUND_ROBIN", "Round_Robin"] {
         accepts(&format!(r#"{{"loadBalancingPolicy": "{name}"}}"#), |c| {
-            assert_eq!(c.policy(), LoadBalancingPolicy::RoundRobin)
+            assert_eq!(c.policy(), &LoadBalancingPolicy::RoundRobin)
         });
     }
     for name in ["grpclb", "", " round_robin"] {
         rejects(
             &format!(r#"{{"loadBalancingPolicy": "{name}"}}"#),
             &format!(
-                "loadBalancingPolicy: must name a policy that this channel knows (pick_first, round_robin), \
+                "loadBalancingPolicy: must name {LEAVES}, \
                  got \"{name}\""
             ),
         );
@@ -395,7 +401,7 @@ fn the_deprecated_policy_counts_without_a_list() {
     let list = r#""loadBalancingConfig": [{"round_robin": {}}]"#;
     accepts(
         &format!(r#"{{"loadBalancingPolicy": "grpclb", {list}}}"#),
-        |config| assert_eq!(config.policy(), LoadBalancingPolicy::RoundRobin),
+        |config| assert_eq!(config.policy(), &LoadBalancingPolicy::RoundRobin),
     );
     let expected = "loadBalancingPolicy: must be a string, got 1";
     rejects(r#"{"loadBalancingPolicy": 1}"#, expected);

@@ -53,6 +53,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A value that stands at `path`.
+    pub(super) fn new(path: &str, value: &'a Json) -> Self {
+        Self {
+            path: path.to_owned(),
+            value: Some(value),
+        }
+    }
+
     /// The error that this value breaks `rule`.
     pub(super) fn rejected(&self, rule: impl fmt::Display) -> Error {
         match self.value {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     connectivity::ConnectivityState,
-    routing::{BackendId, Choice, Cursor, Rotation},
+    routing::{BackendId, BackendStatus, Choice, Cursor, Rotation},
 };
 
 /// The control half, as the balancer uses it. Defaults are those of a policy that runs every backend and
@@ -40,8 +40,14 @@ pub(super) trait ControlHalf {
         ConnectivityState::aggregate(states)
     }
 
-    /// The pick half: how calls choose among the READY backends. `cursor` is the channel's.
-    fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
+    /// The pick half: how calls choose among the READY backends, which come in the order of the
+    /// picker. `cursor` is the channel's.
+    fn choice<'a>(
+        &self,
+        _now: Instant,
+        cursor: &Arc<Cursor>,
+        _ready: impl Iterator<Item = &'a BackendStatus>,
+    ) -> Choice {
         Choice::Rotation(Rotation::new(Arc::clone(cursor)))
     }
 }

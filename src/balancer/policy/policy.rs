@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     connectivity::ConnectivityState,
-    routing::{BackendId, Choice, Cursor},
-    service_config::LoadBalancingPolicy,
+    routing::{BackendId, BackendStatus, Choice, Cursor},
+    service_config::LeafPolicy,
 };
 
 /// The policy in force.
@@ -38,10 +38,13 @@ impl Policy {
     }
 
     /// The properties of a policy that a service config names.
-    pub(in crate::balancer) fn properties(config: LoadBalancingPolicy) -> Properties {
+    pub(in crate::balancer) fn properties(config: LeafPolicy<'_>) -> Properties {
         match config {
-            LoadBalancingPolicy::RoundRobin => RoundRobin::PROPERTIES,
-            LoadBalancingPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
+            LeafPolicy::RoundRobin
+            | LeafPolicy::LeastRequest(_)
+            | LeafPolicy::WeightedRoundRobin(_)
+            | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
+            LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
         }
     }
 
@@ -50,21 +53,27 @@ impl Policy {
     pub(in crate::balancer) fn configure(
         &mut self,
         now: Instant,
-        config: LoadBalancingPolicy,
+        config: LeafPolicy<'_>,
         seed: u64,
         running: impl Iterator<Item = BackendId>,
     ) {
         match (&mut *self, config) {
-            (_, LoadBalancingPolicy::RoundRobin) => *self = Self::RoundRobin(RoundRobin),
+            (
+                _,
+                LeafPolicy::RoundRobin
+                | LeafPolicy::LeastRequest(_)
+                | LeafPolicy::WeightedRoundRobin(_)
+                | LeafPolicy::RingHash(_),
+            ) => *self = Self::RoundRobin(RoundRobin),
             (
                 Self::PickFirst(pick_first),
-                LoadBalancingPolicy::PickFirst {
+                LeafPolicy::PickFirst {
                     shuffle_address_list: shuffle,
                 },
             ) => pick_first.shuffle(shuffle.then_some(seed)),
             (
                 _,
-                LoadBalancingPolicy::PickFirst {
+                LeafPolicy::PickFirst {
                     shuffle_address_list: shuffle,
                 },
             ) => {
@@ -103,7 +112,12 @@ impl Policy {
     }
 
     /// See [`ControlHalf::choice`].
-    pub(in crate::balancer) fn choice(&self, cursor: &Arc<Cursor>) -> Choice {
-        of_each!(self, policy => policy.choice(cursor))
+    pub(in crate::balancer) fn choice<'a>(
+        &self,
+        now: Instant,
+        cursor: &Arc<Cursor>,
+        ready: impl Iterator<Item = &'a BackendStatus>,
+    ) -> Choice {
+        of_each!(self, policy => policy.choice(now, cursor, ready))
     }
 }
