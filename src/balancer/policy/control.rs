@@ -21,9 +21,14 @@ pub(super) trait ControlHalf {
     /// Looks at the backends as they are now, in the order of the source.
     fn decide(
         &mut self,
-        now: Instant,
-        backends: impl ExactSizeIterator<Item = BackendView>,
-    ) -> Decision;
+        _now: Instant,
+        _backends: impl ExactSizeIterator<Item = BackendView>,
+    ) -> Decision {
+        Decision {
+            run: Run::All,
+            changed: false,
+        }
+    }
 
     /// When to look again, if nothing happens before.
     fn deadline(&self, _backends: usize) -> Option<Instant> {
