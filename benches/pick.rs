@@ -59,6 +59,13 @@ use support::{
 mod choice;
 #[allow(
     dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/least_request.rs"]
+mod least_request;
+#[allow(
+    dead_code,
     reason = "a bench uses a part, and is compiled with `cfg(test)`"
 )]
 #[path = "../src/routing/pick_half.rs"]
@@ -73,6 +80,18 @@ mod picker;
 #[path = "../src/routing/rotation.rs"]
 mod rotation;
 mod support;
+#[path = "../src/transport/connection"]
+mod transport {
+    #[allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "a bench uses a part, and is compiled with `cfg(test)`"
+    )]
+    mod backend_calls;
+
+    pub(crate) use backend_calls::BackendCalls;
+}
 
 const USAGE: &str = "\
 usage: cargo bench --bench pick -- [options]
@@ -208,6 +227,10 @@ impl PickInfo for Call {
 
     fn headers(&mut self) -> &HeaderMap {
         unreachable!("rotation does not ask")
+    }
+
+    fn random(&mut self) -> u64 {
+        fastrand::u64(..)
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 46] = [
+const PURE: [&str; 48] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -44,6 +44,7 @@ const PURE: [&str; 46] = [
     "src/balancer/idle.rs",
     "src/balancer/machine.rs",
     "src/balancer/policy/control.rs",
+    "src/balancer/policy/least_request.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
     "src/balancer/policy/round_robin.rs",
@@ -55,6 +56,7 @@ const PURE: [&str; 46] = [
     "src/health/machine.rs",
     "src/health/verdict.rs",
     "src/routing/choice.rs",
+    "src/routing/least_request.rs",
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",

@@ -1,6 +1,7 @@
 //! The pick halves that there are.
 
 use super::{
+    least_request::LeastRequest,
     pick_half::{First, PickHalf, PickInfo},
     rotation::Rotation,
 };
@@ -10,6 +11,8 @@ use super::{
 pub(crate) enum Choice {
     /// That of `round_robin` and of `pick_first`.
     Rotation(Rotation),
+    /// That of `least_request_experimental`.
+    LeastRequest(LeastRequest),
 }
 
 /// The same of whichever it is.
@@ -17,6 +20,7 @@ macro_rules! of_each {
     ($choice:expr, $each:ident => $what:expr) => {
         match $choice {
             Choice::Rotation($each) => $what,
+            Choice::LeastRequest($each) => $what,
         }
     };
 }

@@ -68,7 +68,7 @@ impl PickHalf for LeastRequest {
 
 /// The backend of `count` that a random number stands for.
 fn drawn(random: u64, count: usize) -> usize {
-    (u128::from(random) * count as u128 >> 64) as usize
+    ((u128::from(random) * count as u128) >> 64) as usize
 }
 
 #[cfg(test)]
@@ -78,11 +78,14 @@ mod tests {
     use http::HeaderMap;
     use proptest::prelude::*;
 
-    use super::{super::picker::Pick, LeastRequest, PickInfo, drawn};
-    use crate::{
-        routing::{Choice, Picker},
-        transport::BackendCalls,
+    use super::{
+        super::{
+            choice::Choice,
+            picker::{Pick, Picker},
+        },
+        LeastRequest, PickInfo, drawn,
     };
+    use crate::transport::BackendCalls;
 
     /// A call whose draws are known.
     struct Drawing<'a> {
@@ -178,6 +181,21 @@ mod tests {
         assert_eq!(start(&picker, &calls, &[1, 2, 0]), 1);
         calls[2].leave(1);
         assert_eq!(start(&picker, &calls, &[1, 2, 0]), 2);
+    }
+
+    // L04
+    #[test]
+    fn a_backend_without_calls_gets_all_of_them_until_it_has_as_many() {
+        let calls = backends(3);
+        calls[..2]
+            .iter()
+            .for_each(|of| (0..25).for_each(|_| of.enter()));
+        let picker = picker(3, &calls);
+        let draws = [[0, 1, 2], [2, 1, 0], [1, 2, 0]];
+        for draws in draws.iter().cycle().take(25) {
+            assert_eq!(start(&picker, &calls, draws), 2);
+        }
+        assert_eq!(draws.map(|draws| start(&picker, &calls, &draws)), [0, 2, 1]);
     }
 
     // L05

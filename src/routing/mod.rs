@@ -10,6 +10,7 @@
 mod backends;
 mod board;
 mod choice;
+mod least_request;
 mod pick_half;
 mod picker;
 mod retry_settings;
@@ -22,6 +23,7 @@ mod tests;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use choice::Choice;
+pub(crate) use least_request::LeastRequest;
 pub(crate) use pick_half::PickInfo;
 pub(crate) use picker::{Candidates, Pick, Picker};
 pub(crate) use retry_settings::RetrySettings;

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use super::pick_half::{First, PickHalf, PickInfo};
+use super::pick_half::{First, PickHalf, PickInfo, in_rotation};
 
 /// How often to spin when threads pick at the same moment: a fraction of a microsecond.
 const PAUSE: usize = 16;
@@ -53,8 +53,7 @@ impl PickHalf for Rotation {
     }
 
     fn after(&self, first: usize, nth: usize, count: usize) -> usize {
-        let at = first + nth;
-        if at < count { at } else { at - count }
+        in_rotation(first, nth, count)
     }
 }
 

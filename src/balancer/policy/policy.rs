@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     control::{BackendView, ControlHalf, Decision, Properties},
+    least_request::LeastRequest,
     pick_first::PickFirst,
     round_robin::RoundRobin,
 };
@@ -19,6 +20,7 @@ use crate::{
 pub(in crate::balancer) enum Policy {
     RoundRobin(RoundRobin),
     PickFirst(PickFirst),
+    LeastRequest(LeastRequest),
 }
 
 /// The same of whichever policy it is.
@@ -27,6 +29,7 @@ macro_rules! of_each {
         match $policy {
             Policy::RoundRobin($each) => $what,
             Policy::PickFirst($each) => $what,
+            Policy::LeastRequest($each) => $what,
         }
     };
 }
@@ -41,10 +44,10 @@ impl Policy {
     pub(in crate::balancer) fn properties(config: LeafPolicy<'_>) -> Properties {
         match config {
             LeafPolicy::RoundRobin
-            | LeafPolicy::LeastRequest(_)
             | LeafPolicy::WeightedRoundRobin(_)
             | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
             LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
+            LeafPolicy::LeastRequest(_) => LeastRequest::PROPERTIES,
         }
     }
 
@@ -61,10 +64,12 @@ impl Policy {
             (
                 _,
                 LeafPolicy::RoundRobin
-                | LeafPolicy::LeastRequest(_)
                 | LeafPolicy::WeightedRoundRobin(_)
                 | LeafPolicy::RingHash(_),
             ) => *self = Self::RoundRobin(RoundRobin),
+            (_, LeafPolicy::LeastRequest(config)) => {
+                *self = Self::LeastRequest(LeastRequest::new(config));
+            }
             (
                 Self::PickFirst(pick_first),
                 LeafPolicy::PickFirst {

@@ -126,12 +126,12 @@ impl BackendCalls {
     }
 
     /// A call has a slot.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         self.0.in_flight.fetch_add(1, Relaxed);
     }
 
     /// Once for each [`enter`](Self::enter), for several of them at a time.
-    pub(super) fn leave(&self, calls: usize) {
+    pub(crate) fn leave(&self, calls: usize) {
         self.0.in_flight.fetch_sub(calls, Relaxed);
     }
 

@@ -1,6 +1,7 @@
 //! Who gets the next call, and what becomes of one that nobody can take.
 
 mod connections;
+mod least_request;
 mod load;
 mod pick_first;
 mod picks;
