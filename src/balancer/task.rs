@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -550,14 +549,6 @@ impl Worker {
         }
     }
 
-    /// How long a call may wait for a backend: as long as the longest timeout of an endpoint,
-    /// if all have one.
-    fn wait_timeout(&self) -> Option<Duration> {
-        let timeouts = self.machine.endpoints().map(Endpoint::call_timeout);
-        let longest = timeouts.reduce(|longest, timeout| Some(longest?.max(timeout?)));
-        longest.unwrap_or(self.settings.template_timeout)
-    }
-
     fn publish(&mut self) {
         self.generation += 1;
         let choice = self.machine.choice(now(), &self.cursor);
@@ -569,8 +560,9 @@ impl Worker {
         if before != status.state() {
             self.log.changed(before, &status, self.board.end());
         }
+        let wait_timeout = self.settings.wait_timeout(self.machine.endpoints());
         self.board
-            .publish(status, picker, self.config.clone(), self.wait_timeout());
+            .publish(status, picker, self.config.clone(), wait_timeout);
     }
 }
 
