@@ -58,6 +58,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let views = self.backends.values().map(Backend::view);
         let decision = self.policy.decide(now, views);
         let mut effects = Effects::changed(decision.changed);
+        effects.chooses_anew = decision.chooses_anew;
         let only = match decision.run {
             Run::GoIdle => return self.on_idle(now),
             Run::All if self.runs_all => return effects,

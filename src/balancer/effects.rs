@@ -18,6 +18,8 @@ pub(crate) struct Effects<E> {
     pub(crate) stop: Vec<SubchannelId>,
     /// [`Balancer::publication`] would differ from what it was before.
     pub(crate) changed: bool,
+    /// [`Balancer::picker`] would differ, though nothing else would.
+    pub(crate) chooses_anew: bool,
     /// A backend left READY, or once more could not be used: its source may know
     /// of a better one.
     pub(crate) trouble: bool,
@@ -45,6 +47,7 @@ impl<E> Effects<E> {
             start: Vec::new(),
             stop: Vec::new(),
             changed,
+            chooses_anew: false,
             trouble: false,
         }
     }

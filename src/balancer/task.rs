@@ -253,8 +253,11 @@ impl Worker {
                 Input::PublicationDue => false,
             };
             let effects = self.machine.apply_policy(now());
+            let chooses_anew = effects.chooses_anew;
             if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
                 self.publish();
+            } else if chooses_anew {
+                self.publish_picker();
             }
         }
     }
@@ -563,6 +566,15 @@ impl Worker {
         let wait_timeout = self.settings.wait_timeout(self.machine.endpoints());
         self.board
             .publish(status, picker, self.config.clone(), wait_timeout);
+    }
+
+    /// Another picker over what is published. Where that is behind, the next status has it.
+    fn publish_picker(&self) {
+        if self.publish_throttle.due().is_none()
+            && let Some(picker) = self.machine.picker(now(), &self.cursor)
+        {
+            self.board.publish_picker(picker);
+        }
     }
 }
 

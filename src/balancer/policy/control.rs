@@ -27,6 +27,7 @@ pub(super) trait ControlHalf {
         Decision {
             run: Run::All,
             changed: false,
+            chooses_anew: false,
         }
     }
 
@@ -81,6 +82,9 @@ pub(in crate::balancer) struct Decision {
     pub(in crate::balancer) run: Run,
     /// The channel's state may be another by that, though no backend's is.
     pub(in crate::balancer) changed: bool,
+    /// Calls are to choose by another pick half, though nothing else is different: statuses are
+    /// not published, and no call that waits is woken.
+    pub(in crate::balancer) chooses_anew: bool,
 }
 
 /// Which subchannels are to run, until the policy decides otherwise.
