@@ -33,6 +33,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let running = all.filter(|backend| self.running.has(backend));
         let running = running.map(|backend| backend.status.id);
         self.policy.configure(now, policy.leaf, seed, running);
+        for backend in self.backends.values() {
+            let rules = self.policy.load_rules().cloned();
+            backend.status.calls.set_load_rules(rules);
+        }
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;

@@ -153,6 +153,8 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
         });
         let outgoing = promoted.map(|Pending { subchannel, report }| {
             let old = mem::replace(&mut self.current, subchannel);
+            // Another server, perhaps.
+            self.status.calls.on_ready();
             changed |= self.show(now, &report, connection);
             old.id
         });
@@ -185,6 +187,9 @@ impl<E: PartialEq, C: PartialEq> Backend<E, C> {
     /// Makes the report the backend's status. Whether anything is different now.
     pub(super) fn show(&mut self, now: Instant, report: &Report, connection: Option<C>) -> bool {
         let old = &self.status;
+        if report.state == Ready && old.state != Ready {
+            old.calls.on_ready();
+        }
         let goes_on = (old.state, old.health) == (report.state, report.health);
         let status = BackendStatus {
             id: old.id,

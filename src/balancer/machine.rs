@@ -199,14 +199,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let subchannel = self.running.create(address, endpoint);
         let report = initial_report(starts);
         let Some(backend) = self.backends.get_mut(&id) else {
-            let backend = Backend::new(
-                now,
-                id,
-                label,
-                subchannel,
-                report,
-                BackendCalls::new(self.recorded),
-            );
+            let calls = BackendCalls::new(self.recorded);
+            calls.set_load_rules(self.policy.load_rules().cloned());
+            let backend = Backend::new(now, id, label, subchannel, report, calls);
             if starts {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     connectivity::ConnectivityState,
     routing::{BackendId, BackendStatus, Choice, Cursor, Rotation},
+    transport::LoadRules,
 };
 
 /// The control half, as the balancer uses it. Defaults are those of a policy that runs every backend and
@@ -44,6 +45,11 @@ pub(super) trait ControlHalf {
         states: impl ExactSizeIterator<Item = ConnectivityState>,
     ) -> ConnectivityState {
         ConnectivityState::aggregate(states)
+    }
+
+    /// How the load is weighed that backends report with calls, if the policy goes by it.
+    fn load_rules(&self) -> Option<&Arc<LoadRules>> {
+        None
     }
 
     /// The pick half: how calls choose among the READY backends, which come in the order of the

@@ -13,6 +13,7 @@ use crate::{
     connectivity::ConnectivityState,
     routing::{BackendId, BackendStatus, Choice, Cursor},
     service_config::LeafPolicy,
+    transport::LoadRules,
 };
 
 /// The policy in force.
@@ -114,6 +115,11 @@ impl Policy {
         states: impl ExactSizeIterator<Item = ConnectivityState>,
     ) -> ConnectivityState {
         of_each!(self, policy => policy.aggregate(states))
+    }
+
+    /// See [`ControlHalf::load_rules`].
+    pub(in crate::balancer) fn load_rules(&self) -> Option<&Arc<LoadRules>> {
+        of_each!(self, policy => policy.load_rules())
     }
 
     /// See [`ControlHalf::choice`].
