@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 49] = [
+const PURE: [&str; 51] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -48,6 +48,7 @@ const PURE: [&str; 49] = [
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
     "src/balancer/policy/round_robin.rs",
+    "src/balancer/policy/weighted_round_robin.rs",
     "src/balancer/publish_throttle.rs",
     "src/call/attempts.rs",
     "src/connectivity.rs",
@@ -61,6 +62,7 @@ const PURE: [&str; 49] = [
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",
     "src/routing/rotation.rs",
+    "src/routing/stride.rs",
     "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",
     "src/transport/connection/load_weight.rs",

@@ -4,6 +4,7 @@ use super::{
     least_request::LeastRequest,
     pick_half::{First, PickHalf, PickInfo},
     rotation::Rotation,
+    stride::Stride,
 };
 
 /// The pick half of the policy in force.
@@ -13,6 +14,8 @@ pub(crate) enum Choice {
     Rotation(Rotation),
     /// That of `least_request_experimental`.
     LeastRequest(LeastRequest),
+    /// That of `weighted_round_robin`, where weights make a difference.
+    Stride(Stride),
 }
 
 /// The same of whichever it is.
@@ -21,6 +24,7 @@ macro_rules! of_each {
         match $choice {
             Choice::Rotation($each) => $what,
             Choice::LeastRequest($each) => $what,
+            Choice::Stride($each) => $what,
         }
     };
 }

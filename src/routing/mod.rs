@@ -18,6 +18,7 @@ mod retry_throttle;
 mod rotation;
 mod snapshot;
 mod standstill;
+mod stride;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;
 pub(crate) use rotation::{Cursor, Rotation};
 pub use snapshot::{BackendId, BackendStatus, Backends, ChannelStatus};
+pub(crate) use stride::Stride;

@@ -41,7 +41,7 @@ pub use connection::{AnsweredBy, CallCounts, RequestInfo};
 pub(crate) use connection::{
     BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
     ConnectionGroup, KeepaliveThrottle, LoadRules, Queue, Recorded, Reservation, Reserved, Stage,
-    Ticket, WeakConnection,
+    Ticket, WeakConnection, WeightPeriods,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

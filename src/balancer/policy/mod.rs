@@ -18,6 +18,7 @@ mod least_request;
 mod pick_first;
 mod policy;
 mod round_robin;
+mod weighted_round_robin;
 
 pub(super) use control::{BackendView, Run};
 pub(super) use policy::Policy;

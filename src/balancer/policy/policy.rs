@@ -8,6 +8,7 @@ use super::{
     least_request::LeastRequest,
     pick_first::PickFirst,
     round_robin::RoundRobin,
+    weighted_round_robin::WeightedRoundRobin,
 };
 use crate::{
     connectivity::ConnectivityState,
@@ -22,6 +23,7 @@ pub(in crate::balancer) enum Policy {
     RoundRobin(RoundRobin),
     PickFirst(PickFirst),
     LeastRequest(LeastRequest),
+    WeightedRoundRobin(WeightedRoundRobin),
 }
 
 /// The same of whichever policy it is.
@@ -31,6 +33,7 @@ macro_rules! of_each {
             Policy::RoundRobin($each) => $what,
             Policy::PickFirst($each) => $what,
             Policy::LeastRequest($each) => $what,
+            Policy::WeightedRoundRobin($each) => $what,
         }
     };
 }
@@ -44,11 +47,10 @@ impl Policy {
     /// The properties of a policy that a service config names.
     pub(in crate::balancer) fn properties(config: LeafPolicy<'_>) -> Properties {
         match config {
-            LeafPolicy::RoundRobin
-            | LeafPolicy::WeightedRoundRobin(_)
-            | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
+            LeafPolicy::RoundRobin | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
             LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
             LeafPolicy::LeastRequest(_) => LeastRequest::PROPERTIES,
+            LeafPolicy::WeightedRoundRobin(_) => WeightedRoundRobin::PROPERTIES,
         }
     }
 
@@ -62,14 +64,14 @@ impl Policy {
         running: impl Iterator<Item = BackendId>,
     ) {
         match (&mut *self, config) {
-            (
-                _,
-                LeafPolicy::RoundRobin
-                | LeafPolicy::WeightedRoundRobin(_)
-                | LeafPolicy::RingHash(_),
-            ) => *self = Self::RoundRobin(RoundRobin),
+            (_, LeafPolicy::RoundRobin | LeafPolicy::RingHash(_)) => {
+                *self = Self::RoundRobin(RoundRobin);
+            }
             (_, LeafPolicy::LeastRequest(config)) => {
                 *self = Self::LeastRequest(LeastRequest::new(config));
+            }
+            (_, LeafPolicy::WeightedRoundRobin(config)) => {
+                *self = Self::WeightedRoundRobin(WeightedRoundRobin::new(config));
             }
             (
                 Self::PickFirst(pick_first),

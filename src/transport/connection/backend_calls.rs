@@ -211,7 +211,6 @@ impl BackendCalls {
     }
 
     /// The weight of the backend by the load that it reports; 0 if none is usable.
-    #[expect(dead_code, reason = "the policy that goes by weights comes next")]
     pub(crate) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> f64 {
         self.0.load.weight_at(now, periods)
     }

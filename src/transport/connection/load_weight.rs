@@ -51,10 +51,6 @@ enum Metric {
 impl LoadRules {
     /// The utilization is the greatest of these metrics, as far as a report has them. A name of
     /// another form means none.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the policy that goes by weights comes next")
-    )]
     pub(crate) fn new<'a>(error_penalty: f64, metrics: impl Iterator<Item = &'a str>) -> Self {
         Self {
             error_penalty,

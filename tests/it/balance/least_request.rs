@@ -10,8 +10,7 @@ use tonic_health_channel::{
     ServiceConfig,
 };
 
-/// Misses a backend that has fewer calls than another one at 1 of 1,024 picks, where there are 2,
-/// and at 1 of 57, where there are 3.
+/// With 2 backends, 1 of 1,024 picks misses the one that has fewer calls. With 3 it is 1 of 57.
 fn drawing_10(service: Option<&str>) -> ServiceConfig {
     let health = service.map_or("null".to_owned(), |service| {
         format!(r#"{{"serviceName": "{service}"}}"#)
@@ -54,7 +53,7 @@ async fn a_backend_that_is_new_gets_calls_until_it_has_as_many_as_the_others() {
     until_backends(&channel, &[Ready; 3]).await;
     chats.extend(open(&channel, 20).await);
     let after = in_flight(&channel);
-    // 1 of 57 picks may miss it: more than 6 of 20 do in 1 of 10 million runs.
+    // 1 of 57 picks may miss it: more than 6 of 20 do in 1 of 10,000,000 runs.
     assert!(after[2] >= 14, "{before:?} became {after:?}");
     chats.extend(open(&channel, 20).await);
     let even = in_flight(&channel);
@@ -78,7 +77,7 @@ async fn a_call_counts_until_it_ends_however_it_does() {
     say(&channel, "you").await.expect("an answer");
     drop(open(&channel, 3).await);
     assert_eq!(in_flight(&channel), busy, "these have ended");
-    // The other one is missed at 1 of 1,024 picks: more than 3 of 20 are in 1 of 200 million runs.
+    // The other one is missed at 1 of 1,024 picks: more than 3 of 20 are in 1 of 200,000,000.
     let shares = spread(&channel, 20, &[&a, &b]).await;
     let to_busy = busy.iter().zip(&shares).map(|(calls, share)| calls * share);
     assert!(to_busy.sum::<usize>() <= 3, "{busy:?}, {shares:?}");
@@ -169,6 +168,6 @@ async fn an_unhealthy_backend_is_not_drawn_and_its_count_goes_on() {
     assert!(idle[0] <= 3, "{idle:?}: A has a call");
     last.end().await;
     let even = spread(&channel, 40, &[&a, &b]).await;
-    // Of 40 throws of a coin, fewer than 5 are heads in 1 of 10 million runs.
+    // Of 40 throws of a coin, fewer than 5 are heads in 1 of 10,000,000 runs.
     assert!(even[0] >= 5, "{even:?}: A is drawn again");
 }

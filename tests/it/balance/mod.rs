@@ -8,3 +8,4 @@ mod picks;
 mod rotation;
 mod sets;
 mod states;
+mod weights;
