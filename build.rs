@@ -7,8 +7,8 @@
 //!   server alone, whose messages are those of `crate::health`;
 //! - `server/`, the health server alone and the descriptors of its file, for the crate
 //!   `grpc-health-service`;
-//! - beside them the health client alone, which `tests/generated.rs` compares with the one in
-//!   `src/pb/`.
+//! - beside them the health client alone and the load report, which `tests/generated.rs` compares
+//!   with those in `src/pb/`.
 
 use std::error::Error;
 
@@ -25,6 +25,7 @@ mod generate {
 
     const HEALTH: &str = "grpc/health/v1/health.proto";
     const GREETER: &str = "demo/v1/greeter.proto";
+    const LOAD: &str = "xds/data/orca/v3/orca_load_report.proto";
 
     pub(crate) fn all() -> Result<(), Box<dyn Error>> {
         let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -37,7 +38,7 @@ mod generate {
             .build_transport(false)
             .build_server(false)
             .out_dir(&out)
-            .compile_fds(protox::compile([HEALTH], ["proto"])?)?;
+            .compile_fds(protox::compile([HEALTH, LOAD], ["proto"])?)?;
         tonic_prost_build::configure()
             .build_transport(false)
             .out_dir(&with_server)

@@ -21,6 +21,9 @@
 //! picks collide seldom. The figure is then of each thread, not of both together.
 //! `counter` shows how much of it is one cache line that two cores pull at.
 //!
+//! A second table has the pick of each policy over 10,000 backends, by one thread, and how much
+//! longer it takes than that of `round_robin`. The bench fails where one is above its bar.
+//!
 //! Every round times all columns, forwards in one and backwards in the next; a
 //! round of two threads counts by the slower one; the figure is the median of the
 //! rounds. Threads are not pinned. Where other programs have a core, two threads
@@ -45,18 +48,28 @@ use arc_swap::ArcSwap;
 
 use choice::Choice;
 use http::HeaderMap;
+use least_request::LeastRequest;
 use pick_half::PickInfo;
 use picker::{Pick, Picker};
 use rotation::{Cursor, Rotation};
+use stride::Stride;
 use support::{
     Result,
     arguments::{Arguments, exit_code},
     clock,
     table::{Table, quantile},
 };
+use transport::BackendCalls;
 
 #[path = "../src/routing/choice.rs"]
 mod choice;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/least_request.rs"]
+mod least_request;
 #[allow(
     dead_code,
     reason = "a bench uses a part, and is compiled with `cfg(test)`"
@@ -72,7 +85,46 @@ mod pick_half;
 mod picker;
 #[path = "../src/routing/rotation.rs"]
 mod rotation;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/stride.rs"]
+mod stride;
 mod support;
+
+/// The number of a backend's calls, where the library has it: in a record of its own.
+mod transport {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct BackendCalls(Arc<Record>);
+
+    #[derive(Debug, Default)]
+    struct Record {
+        in_flight: AtomicUsize,
+        _rest: [usize; 10],
+    }
+
+    #[allow(dead_code, reason = "the unit tests of policies use it")]
+    impl BackendCalls {
+        pub(crate) fn enter(&self) {
+            self.0.in_flight.fetch_add(1, Relaxed);
+        }
+
+        pub(crate) fn leave(&self, calls: usize) {
+            self.0.in_flight.fetch_sub(calls, Relaxed);
+        }
+
+        pub(crate) fn in_flight(&self) -> usize {
+            self.0.in_flight.load(Relaxed)
+        }
+    }
+}
 
 const USAGE: &str = "\
 usage: cargo bench --bench pick -- [options]
@@ -109,7 +161,79 @@ fn run() -> Result<()> {
         }
     }
     table.print();
-    table.write_csv(arguments.csv.as_deref())
+    table.write_csv(arguments.csv.as_deref())?;
+    compare_policies(picks)
+}
+
+/// A policy, and how many times as long as `round_robin` its pick may take.
+type Policy = (&'static str, fn(usize) -> Choice, f64);
+
+const POLICIES: [Policy; 3] = [
+    ("round_robin", rotation, 1.0),
+    ("least_request_experimental", least_request, 4.0),
+    ("weighted_round_robin", stride, 4.0),
+];
+
+/// So many rounds, each of which times all policies.
+const POLICY_ROUNDS: usize = 5;
+
+fn rotation(_backends: usize) -> Choice {
+    Choice::Rotation(Rotation::new(cursor()))
+}
+
+fn least_request(backends: usize) -> Choice {
+    let calls = (0..backends).map(|_| BackendCalls::default());
+    Choice::LeastRequest(LeastRequest::new(2, calls))
+}
+
+/// With weights of 1 to 10.
+fn stride(backends: usize) -> Choice {
+    let weights: Vec<_> = (0..backends).map(|n| (n % 10 + 1) as f64).collect();
+    let stride = Stride::new(&weights, cursor());
+    Choice::Stride(stride.expect("weights that make a difference"))
+}
+
+fn cursor() -> Arc<Cursor> {
+    Arc::new(Cursor::new(fastrand::usize(..)))
+}
+
+/// # Errors
+///
+/// A policy is above its bar.
+fn compare_policies(picks: usize) -> Result<()> {
+    let backends = BACKENDS[BACKENDS.len() - 1];
+    println!("\nmedian of {POLICY_ROUNDS} rounds of {picks} picks, {backends} backends, 1 thread");
+    let mut all = POLICIES.map(|(_, choice, _)| {
+        let picker = picker(backends, choice(backends));
+        (picker, Vec::new())
+    });
+    for _ in 0..POLICY_ROUNDS {
+        for (picker, times) in &mut all {
+            let began = clock::now();
+            (0..picks).for_each(|_| pick(picker));
+            times.push((clock::now() - began) as f64 / picks as f64);
+        }
+    }
+    let medians = all.map(|(_, mut times)| quantile(&mut times, 0.5));
+    let mut table = Table::new(&["policy", "ns", "times", "bar"]);
+    let mut above = Vec::new();
+    for ((name, _, bar), ns) in POLICIES.into_iter().zip(medians) {
+        let times = ns / medians[0];
+        table.row(vec![
+            name.to_owned(),
+            format!("{ns:.1}"),
+            format!("{times:.2}"),
+            format!("{bar:.0}"),
+        ]);
+        if times > bar {
+            above.push(name);
+        }
+    }
+    table.print();
+    match above.is_empty() {
+        true => Ok(()),
+        false => Err(format!("above the bar: {}", above.join(", ")).into()),
+    }
 }
 
 /// The median nanoseconds per pick of each way, where enough rounds count.
@@ -209,6 +333,10 @@ impl PickInfo for Call {
     fn headers(&mut self) -> &HeaderMap {
         unreachable!("rotation does not ask")
     }
+
+    fn random(&mut self) -> u64 {
+        fastrand::u64(..)
+    }
 }
 
 /// What the library publishes for calls.
@@ -229,15 +357,8 @@ struct Board {
 
 impl Board {
     fn new(backends: usize) -> Self {
-        let connections = |n| Connections {
-            first: Arc::new(n),
-            all: None,
-        };
-        let connections: Vec<_> = (0..backends).map(connections).collect();
-        let picker = Picker::Ready {
-            backends: connections.clone().into(),
-            choice: Choice::Rotation(Rotation::new(Arc::new(Cursor::new(fastrand::usize(..))))),
-        };
+        let picker = picker(backends, rotation(backends));
+        let connections = picker.backends().to_vec();
         Self {
             routing: ArcSwap::from_pointee(Routing {
                 picker,
@@ -283,6 +404,17 @@ impl Board {
 
     fn turn(&self) -> usize {
         self.counter.fetch_add(1, Relaxed)
+    }
+}
+
+fn picker(backends: usize, choice: Choice) -> Picker<Connections> {
+    let connections = |n| Connections {
+        first: Arc::new(n),
+        all: None,
+    };
+    Picker::Ready {
+        backends: (0..backends).map(connections).collect(),
+        choice,
     }
 }
 

@@ -9,10 +9,14 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&[u8], &str); 6] = [
+const GENERATED: [(&[u8], &str); 7] = [
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_bytes!(concat!(env!("OUT_DIR"), "/xds.data.orca.v3.rs")),
+        "src/pb/xds.data.orca.v3.rs",
     ),
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),

@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 49] = [
+const PURE: [&str; 54] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -46,9 +46,11 @@ const PURE: [&str; 49] = [
     "src/balancer/machine.rs",
     "src/balancer/outliers.rs",
     "src/balancer/policy/control.rs",
+    "src/balancer/policy/least_request.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
     "src/balancer/policy/round_robin.rs",
+    "src/balancer/policy/weighted_round_robin.rs",
     "src/balancer/publish_throttle.rs",
     "src/call/attempts.rs",
     "src/connectivity.rs",
@@ -58,12 +60,15 @@ const PURE: [&str; 49] = [
     "src/health/verdict.rs",
     "src/routing/choice.rs",
     "src/routing/ejection.rs",
+    "src/routing/least_request.rs",
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",
     "src/routing/rotation.rs",
+    "src/routing/stride.rs",
     "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",
+    "src/transport/connection/load_weight.rs",
     "src/transport/connection/streams.rs",
     "src/transport/connection/unread.rs",
     "src/transport/exchange/message_limit.rs",
@@ -170,7 +175,7 @@ const EDGES: [(&str, &str); 12] = [
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config util error"),
     ("deadline", "transport util"),
-    ("transport", "util error"),
+    ("transport", "pb util error"),
     ("service_config", "error"),
     ("util", "error"),
     ("lib", "*"),

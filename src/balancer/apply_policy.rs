@@ -34,6 +34,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let running = all.filter(|backend| self.running.has(backend));
         let running = running.map(|backend| backend.status.id);
         self.policy.configure(now, policy.leaf, seed, running);
+        for backend in self.backends.values() {
+            let rules = self.policy.load_rules().cloned();
+            backend.status.calls.set_load_rules(rules);
+        }
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
         effects = effects.and(self.configure_outliers(now, policy, seed));
@@ -61,6 +65,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let views = self.backends.values().map(Backend::view);
         let decision = self.policy.decide(now, views);
         let mut effects = Effects::changed(decision.changed);
+        effects.chooses_anew = decision.chooses_anew;
         let only = match decision.run {
             Run::GoIdle => return self.on_idle(now),
             Run::All if self.runs_all => return effects,

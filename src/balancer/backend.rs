@@ -200,6 +200,8 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             return Shown::default();
         };
         let old = mem::replace(&mut self.current, promoted.subchannel);
+        // Another server, perhaps.
+        self.status.calls.on_ready();
         let moved = old.address != self.current.address;
         if moved {
             self.ejection = None;
@@ -263,6 +265,9 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     fn update_status(&mut self, now: Instant) -> bool {
         let (report, connection) = self.effective();
         let old = &self.status;
+        if report.state == Ready && old.state != Ready {
+            old.calls.on_ready();
+        }
         let goes_on = (old.state, old.health) == (report.state, report.health);
         let status = BackendStatus {
             id: old.id,

@@ -25,6 +25,8 @@ pub(crate) struct Effects<E> {
     pub(crate) spared: Vec<(Arc<str>, Spared)>,
     /// [`Balancer::publication`] would differ from what it was before.
     pub(crate) changed: bool,
+    /// [`Balancer::picker`] would differ, though nothing else would.
+    pub(crate) chooses_anew: bool,
     /// A backend left READY, or once more could not be used: its source may know
     /// of a better one.
     pub(crate) trouble: bool,
@@ -67,6 +69,7 @@ impl<E> Effects<E> {
             ejections: Vec::new(),
             spared: Vec::new(),
             changed,
+            chooses_anew: false,
             trouble: false,
         }
     }

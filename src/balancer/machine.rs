@@ -214,14 +214,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let subchannel = self.running.create(address, endpoint);
         let report = initial_report(starts);
         let Some(backend) = self.backends.get_mut(&id) else {
-            let backend = Backend::new(
-                now,
-                id,
-                label,
-                subchannel,
-                report,
-                BackendCalls::new(self.recorded()),
-            );
+            let calls = BackendCalls::new(self.recorded());
+            calls.set_load_rules(self.policy.load_rules().cloned());
+            let backend = Backend::new(now, id, label, subchannel, report, calls);
             if starts {
                 let start = self.running.start(&backend.status, &backend.current);
                 effects.start.push(start);
@@ -420,6 +415,18 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.policy.choice(now, cursor, ready)
     }
 
+    /// A picker over the backends that are READY now, if the channel is.
+    pub(crate) fn picker(&self, now: Instant, cursor: &Arc<Cursor>) -> Option<Picker<C>> {
+        (self.state() == Ready).then(|| Picker::Ready {
+            backends: self.ready().collect(),
+            choice: self.choice(now, cursor),
+        })
+    }
+
+    fn ready(&self) -> impl Iterator<Item = C> {
+        self.backends.values().filter_map(|b| b.connection.clone())
+    }
+
     /// What calls and users are to see from now on.
     pub(crate) fn publication(&self) -> Publication<C> {
         let backends: Arc<[_]> = self.backends.values().map(|b| b.status.clone()).collect();
@@ -427,11 +434,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             state: self.state(),
             cause: self.cause(),
             backends,
-            ready: self
-                .backends
-                .values()
-                .filter_map(|b| b.connection.clone())
-                .collect(),
+            ready: self.ready().collect(),
         }
     }
 

@@ -4,8 +4,12 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{config_updates::ConfigUpdates, health_choice::HealthChoice};
 use crate::{
-    discover::RefreshHandle, health::HealthOptions, routing::RetrySettings,
-    service_config::ServiceConfig, transport::CallCredentials, util::backoff::BackoffConfig,
+    discover::RefreshHandle,
+    health::HealthOptions,
+    routing::RetrySettings,
+    service_config::ServiceConfig,
+    transport::{CallCredentials, Endpoint},
+    util::backoff::BackoffConfig,
 };
 
 /// What a channel is made of, besides its source.
@@ -41,4 +45,17 @@ pub(crate) struct Settings {
     pub(crate) retries: RetrySettings,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
+}
+
+impl Settings {
+    /// How long a call may wait for one of these backends: as long as the longest timeout of an
+    /// endpoint, if all have one.
+    pub(super) fn wait_timeout<'a>(
+        &self,
+        endpoints: impl Iterator<Item = &'a Endpoint>,
+    ) -> Option<Duration> {
+        let timeouts = endpoints.map(Endpoint::call_timeout);
+        let longest = timeouts.reduce(|longest, timeout| Some(longest?.max(timeout?)));
+        longest.unwrap_or(self.template_timeout)
+    }
 }

@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -245,8 +244,11 @@ impl Worker {
                 Input::PublicationDue => false,
             };
             let effects = self.machine.apply_policy(now());
+            let chooses_anew = effects.chooses_anew;
             if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
                 self.publish();
+            } else if chooses_anew {
+                self.publish_picker();
             }
         }
     }
@@ -548,14 +550,6 @@ impl Worker {
         }
     }
 
-    /// How long a call may wait for a backend: as long as the longest timeout of an endpoint,
-    /// if all have one.
-    fn wait_timeout(&self) -> Option<Duration> {
-        let timeouts = self.machine.endpoints().map(Endpoint::call_timeout);
-        let longest = timeouts.reduce(|longest, timeout| Some(longest?.max(timeout?)));
-        longest.unwrap_or(self.settings.template_timeout)
-    }
-
     fn publish(&mut self) {
         self.generation += 1;
         let choice = self.machine.choice(now(), &self.cursor);
@@ -567,8 +561,18 @@ impl Worker {
         if before != status.state() {
             self.log.changed(before, &status, self.board.end());
         }
+        let wait_timeout = self.settings.wait_timeout(self.machine.endpoints());
         self.board
-            .publish(status, picker, self.config.clone(), self.wait_timeout());
+            .publish(status, picker, self.config.clone(), wait_timeout);
+    }
+
+    /// Another picker over what is published. Where that is behind, the next status has it.
+    fn publish_picker(&self) {
+        if self.publish_throttle.due().is_none()
+            && let Some(picker) = self.machine.picker(now(), &self.cursor)
+        {
+            self.board.publish_picker(picker);
+        }
     }
 }
 

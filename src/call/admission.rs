@@ -230,4 +230,8 @@ impl PickInfo for OutgoingRequest {
     fn headers(&mut self) -> &HeaderMap {
         self.headers_mut()
     }
+
+    fn random(&mut self) -> u64 {
+        fastrand::u64(..)
+    }
 }

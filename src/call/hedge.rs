@@ -24,7 +24,7 @@ use super::{
     admission::{Admission, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    retry::{FailedResponse, OVER, admit_untried, has_failed, tell_headers, throttled, told},
+    retry::{FailedResponse, OVER, admit_untried, has_failed, throttled},
     run::Call,
 };
 use crate::{
@@ -119,10 +119,11 @@ impl Call {
                 continue;
             }
             let failed = match ended.outcome {
-                Ok(response) if !has_failed(&response) => {
-                    ended.call.request.commit();
-                    tell_headers(&response, throttle);
-                    return Ok(told(response, attempts, board));
+                Ok(mut response) if !has_failed(&response) => {
+                    ended
+                        .call
+                        .commit_to(&mut response, attempts, board, throttle);
+                    return Ok(response);
                 }
                 outcome => FailedResponse::of(outcome),
             };

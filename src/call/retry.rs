@@ -77,26 +77,25 @@ impl Call {
         let mut attempts = CallAttempts::default();
         let mut tried = Tried::new(throttle.as_ref());
         attempts.begin();
-        match self.attempt(board, &mut tried).await {
-            Ok(response) if !has_failed(&response) => {
-                self.request.commit();
-                tell_headers(&response, throttle.as_ref());
-                Ok(told(response, attempts, board))
-            }
-            // Boxed, for most calls have one attempt.
-            outcome => {
-                let cap = board.retries().max_attempts;
-                let retries = Retries::new(&policy, cap, fastrand::u64(..));
-                let retrying = Retrying {
-                    is_kept,
-                    policy: &policy,
-                    retries,
-                    attempts,
-                    tried,
-                };
-                Box::pin(self.retry_after(board, FailedResponse::of(outcome), retrying)).await
-            }
+        let mut outcome = self.attempt(board, &mut tried).await;
+        // In its place: to move a response costs as much as to look at it.
+        if let Ok(response) = &mut outcome
+            && !has_failed(response)
+        {
+            self.commit_to(response, attempts, board, throttle.as_ref());
+            return outcome;
         }
+        let cap = board.retries().max_attempts;
+        let retries = Retries::new(&policy, cap, fastrand::u64(..));
+        let retrying = Retrying {
+            is_kept,
+            policy: &policy,
+            retries,
+            attempts,
+            tried,
+        };
+        // Boxed, for most calls have one attempt.
+        Box::pin(self.retry_after(board, FailedResponse::of(outcome), retrying)).await
     }
 
     /// The first attempt has failed.
@@ -127,14 +126,33 @@ impl Call {
                 return Err(error.naming_attempts(retrying.attempts, OVER));
             }
             retrying.attempts.begin();
-            match self.attempt(board, &mut retrying.tried).await {
-                Ok(response) if !has_failed(&response) => {
-                    self.request.commit();
-                    tell_headers(&response, retrying.tried.throttle);
-                    return Ok(told(response, retrying.attempts, board));
-                }
-                outcome => failed = FailedResponse::of(outcome),
+            let mut outcome = self.attempt(board, &mut retrying.tried).await;
+            if let Ok(response) = &mut outcome
+                && !has_failed(response)
+            {
+                let Retrying {
+                    attempts, tried, ..
+                } = retrying;
+                self.commit_to(response, attempts, board, tried.throttle);
+                return outcome;
             }
+            failed = FailedResponse::of(outcome);
+        }
+    }
+
+    /// This attempt is the call. Its response is told of those before it, where that is asked for.
+    #[inline(always)]
+    pub(super) fn commit_to(
+        &self,
+        response: &mut Response<Body>,
+        attempts: CallAttempts,
+        board: &Board,
+        throttle: Option<&Arc<RetryThrottle>>,
+    ) {
+        self.request.commit();
+        tell_headers(response, throttle);
+        if board.retries().tells_attempts {
+            response.extensions_mut().insert(attempts);
         }
     }
 
@@ -190,22 +208,9 @@ impl Call {
     }
 }
 
-/// The response, with the attempts before it where that is asked for.
-#[inline(always)]
-pub(super) fn told(
-    mut response: Response<Body>,
-    attempts: CallAttempts,
-    board: &Board,
-) -> Response<Body> {
-    if board.retries().tells_attempts {
-        response.extensions_mut().insert(attempts);
-    }
-    response
-}
-
 /// Tells the throttle if headers say that the call has ended with OK, and are all there is.
 #[inline(always)]
-pub(super) fn tell_headers(response: &Response<Body>, throttle: Option<&Arc<RetryThrottle>>) {
+fn tell_headers(response: &Response<Body>, throttle: Option<&Arc<RetryThrottle>>) {
     if let Some(throttle) = throttle
         && response.body().is_end_stream()
         && status_of(response.headers()) == Code::Ok

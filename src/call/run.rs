@@ -145,7 +145,10 @@ impl Call {
     ) -> impl Future<Output = Result<Response<Body>, SendError>> + Send {
         let slot = preference.on_slot(slot);
         let wrap = preference.wrap();
-        let wrap = |body: ResponseBody, bounds| wrap(body.bounded(bounds));
+        let wrap = |mut body: ResponseBody, bounds| {
+            body.bound(bounds);
+            wrap(body)
+        };
         slot.send(&mut self.request, &mut self.deadline, wrap)
     }
 

@@ -90,6 +90,27 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     }
 }
 
+// D331
+#[test]
+fn another_picker_wakes_nothing() {
+    let cursor = Arc::new(Cursor::new(0));
+    let picker = || Picker::Ready {
+        backends: Box::default(),
+        choice: Choice::Rotation(Rotation::new(Arc::clone(&cursor))),
+    };
+    let (retries, status) = (RetrySettings::default(), status(3));
+    let board = Board::new(status, picker(), None, None, CALLERS, retries);
+    let (calls, handles) = (board.routing_changed(), board.status());
+    let before = Arc::clone(&board.routing());
+    board.publish_picker(picker());
+    let after = Arc::clone(&board.routing());
+    assert!(!Arc::ptr_eq(&before, &after));
+    assert!(Arc::ptr_eq(&before.status, &after.status));
+    for is_woken in [calls.has_changed(), handles.has_changed()] {
+        assert!(!is_woken.expect("the board is there"));
+    }
+}
+
 // In any other order than subscribe, load, pick, await, or than store, ring, a
 // caller is lost in one of the first few hundred bursts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,6 +181,19 @@ impl Board {
         self.status.send_replace(status);
     }
 
+    /// Has calls choose by another picker over the backends that are published. Calls that wait
+    /// would have the same answer from it, and statuses are the same, so nothing is woken.
+    pub(crate) fn publish_picker(&self, picker: Picker<ConnectionGroup>) {
+        let last = self.routing();
+        self.routing.store(Arc::new(Routing {
+            picker,
+            throttle: last.throttle.clone(),
+            config: last.config.clone(),
+            wait_timeout: last.wait_timeout,
+            status: last.status.clone(),
+        }));
+    }
+
     /// The runtime that keeps the time of calls that wait, if it is known.
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         self.runtime.get()

@@ -1,8 +1,10 @@
 //! The pick halves that there are.
 
 use super::{
+    least_request::LeastRequest,
     pick_half::{First, PickHalf, PickInfo},
     rotation::Rotation,
+    stride::Stride,
 };
 
 /// The pick half of the policy in force.
@@ -10,6 +12,10 @@ use super::{
 pub(crate) enum Choice {
     /// That of `round_robin` and of `pick_first`.
     Rotation(Rotation),
+    /// That of `least_request_experimental`.
+    LeastRequest(LeastRequest),
+    /// That of `weighted_round_robin`, where weights make a difference.
+    Stride(Stride),
 }
 
 /// The same of whichever it is.
@@ -17,6 +23,8 @@ macro_rules! of_each {
     ($choice:expr, $each:ident => $what:expr) => {
         match $choice {
             Choice::Rotation($each) => $what,
+            Choice::LeastRequest($each) => $what,
+            Choice::Stride($each) => $what,
         }
     };
 }

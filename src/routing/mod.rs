@@ -11,6 +11,7 @@ mod backends;
 mod board;
 mod choice;
 mod ejection;
+mod least_request;
 mod pick_half;
 mod picker;
 mod retry_settings;
@@ -18,6 +19,7 @@ mod retry_throttle;
 mod rotation;
 mod snapshot;
 mod standstill;
+mod stride;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +27,11 @@ pub(crate) use board::{Board, Command, End};
 pub(crate) use choice::Choice;
 pub(crate) use ejection::Outlier;
 pub use ejection::{DetectionMethod, Ejection};
+pub(crate) use least_request::LeastRequest;
 pub(crate) use pick_half::PickInfo;
 pub(crate) use picker::{Candidates, Pick, Picker};
 pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;
 pub(crate) use rotation::{Cursor, Rotation};
 pub use snapshot::{BackendId, BackendStatus, Backends, ChannelStatus};
+pub(crate) use stride::Stride;

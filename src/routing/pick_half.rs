@@ -28,9 +28,12 @@ pub(crate) trait PickInfo {
     /// The headers of the caller, perhaps with those that the channel adds. After an attempt
     /// they may have to be put together again.
     fn headers(&mut self) -> &HeaderMap;
+
+    /// A random number, each time another.
+    fn random(&mut self) -> u64;
 }
 
-/// In tests a call is a path and headers.
+/// In tests a call is a path and headers. It has no random numbers.
 #[cfg(test)]
 impl PickInfo for (&str, HeaderMap) {
     fn path(&self) -> &str {
@@ -39,6 +42,10 @@ impl PickInfo for (&str, HeaderMap) {
 
     fn headers(&mut self) -> &HeaderMap {
         &self.1
+    }
+
+    fn random(&mut self) -> u64 {
+        unreachable!("a test of chance has a call of its own")
     }
 }
 
@@ -61,4 +68,10 @@ impl First {
         };
         Self { backend, round }
     }
+}
+
+/// For [`PickHalf::after`]: those that follow `first`, then those before it.
+pub(super) fn in_rotation(first: usize, nth: usize, count: usize) -> usize {
+    let at = first + nth;
+    if at < count { at } else { at - count }
 }

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use super::pick_half::{First, PickHalf, PickInfo};
+use super::pick_half::{First, PickHalf, PickInfo, in_rotation};
 
 /// How often to spin when threads pick at the same moment: a fraction of a microsecond.
 const PAUSE: usize = 16;
@@ -53,8 +53,7 @@ impl PickHalf for Rotation {
     }
 
     fn after(&self, first: usize, nth: usize, count: usize) -> usize {
-        let at = first + nth;
-        if at < count { at } else { at - count }
+        in_rotation(first, nth, count)
     }
 }
 
@@ -66,7 +65,7 @@ impl Cursor {
     }
 
     /// The turn that the next call takes.
-    fn turn(&self) -> usize {
+    pub(super) fn turn(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -88,5 +87,22 @@ impl Cursor {
             turn = self.turn();
         }
         turn
+    }
+
+    /// Takes the next turn and those that `find` passes over. It gets that turn, and gives what
+    /// it has found and the turn to go on with.
+    pub(super) fn advance_past<T>(&self, find: impl Fn(usize) -> (T, usize)) -> T {
+        let mut turn = self.turn();
+        loop {
+            let (found, after) = find(turn);
+            let taken =
+                self.0
+                    .compare_exchange_weak(turn, after, Ordering::Relaxed, Ordering::Relaxed);
+            if taken.is_ok() {
+                return found;
+            }
+            (0..PAUSE).for_each(|_| hint::spin_loop());
+            turn = self.turn();
+        }
     }
 }

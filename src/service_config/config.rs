@@ -160,6 +160,10 @@ impl ServiceConfig {
                 }),
             ),
             (
+                "loadBalancingConfig.weighted_round_robin.enableOobLoadReport",
+                self.policy.wants_reports_apart_from_calls(),
+            ),
+            (
                 "connectionScaling.maxConnectionsPerSubchannel",
                 self.max_connections_per_subchannel.is_some(),
             ),

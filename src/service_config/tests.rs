@@ -1050,6 +1050,19 @@ fn fields_without_effect_are_named() {
         let field = "methodConfig.retryPolicy.perAttemptRecvTimeout";
         assert_eq!(config.fields_without_effect(), [field]);
     });
+    let apart = r#"{"weighted_round_robin": {"enableOobLoadReport": true}}"#;
+    let in_subset = format!(
+        r#"{{"random_subsetting_experimental": {{"subsetSize": 2, "childPolicy": [{apart}]}}}}"#
+    );
+    for policy in [apart, &in_subset] {
+        accepts(
+            &format!(r#"{{"loadBalancingConfig": [{policy}]}}"#),
+            |config| {
+                let field = "loadBalancingConfig.weighted_round_robin.enableOobLoadReport";
+                assert_eq!(config.fields_without_effect(), [field]);
+            },
+        );
+    }
     accepts(RICH, |config| {
         assert_eq!(
             config.fields_without_effect(),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     connectivity::ConnectivityState,
     routing::{BackendId, BackendStatus, Choice, Cursor, Rotation},
+    transport::LoadRules,
 };
 
 /// The control half, as the balancer uses it. Defaults are those of a policy that runs every backend and
@@ -21,9 +22,15 @@ pub(super) trait ControlHalf {
     /// Looks at the backends as they are now, in the order of the source.
     fn decide(
         &mut self,
-        now: Instant,
-        backends: impl ExactSizeIterator<Item = BackendView>,
-    ) -> Decision;
+        _now: Instant,
+        _backends: impl ExactSizeIterator<Item = BackendView>,
+    ) -> Decision {
+        Decision {
+            run: Run::All,
+            changed: false,
+            chooses_anew: false,
+        }
+    }
 
     /// When to look again, if nothing happens before.
     fn deadline(&self, _backends: usize) -> Option<Instant> {
@@ -38,6 +45,11 @@ pub(super) trait ControlHalf {
         states: impl ExactSizeIterator<Item = ConnectivityState>,
     ) -> ConnectivityState {
         ConnectivityState::aggregate(states)
+    }
+
+    /// How the load is weighed that backends report with calls, if the policy goes by it.
+    fn load_rules(&self) -> Option<&Arc<LoadRules>> {
+        None
     }
 
     /// The pick half: how calls choose among the READY backends, which come in the order of the
@@ -76,6 +88,9 @@ pub(in crate::balancer) struct Decision {
     pub(in crate::balancer) run: Run,
     /// The channel's state may be another by that, though no backend's is.
     pub(in crate::balancer) changed: bool,
+    /// Calls are to choose by another pick half, though nothing else is different: statuses are
+    /// not published, and no call that waits is woken.
+    pub(in crate::balancer) chooses_anew: bool,
 }
 
 /// Which subchannels are to run, until the policy decides otherwise.

@@ -124,6 +124,7 @@ impl ControlHalf for PickFirst {
         Decision {
             run,
             changed: self.failing != was_failing,
+            chooses_anew: false,
         }
     }
 

@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     control::{BackendView, ControlHalf, Decision, Properties},
+    least_request::LeastRequest,
     pick_first::PickFirst,
     round_robin::RoundRobin,
+    weighted_round_robin::WeightedRoundRobin,
 };
 use crate::{
     connectivity::ConnectivityState,
     routing::{BackendId, BackendStatus, Choice, Cursor},
     service_config::LeafPolicy,
+    transport::LoadRules,
 };
 
 /// The policy in force.
@@ -19,6 +22,8 @@ use crate::{
 pub(in crate::balancer) enum Policy {
     RoundRobin(RoundRobin),
     PickFirst(PickFirst),
+    LeastRequest(LeastRequest),
+    WeightedRoundRobin(WeightedRoundRobin),
 }
 
 /// The same of whichever policy it is.
@@ -27,6 +32,8 @@ macro_rules! of_each {
         match $policy {
             Policy::RoundRobin($each) => $what,
             Policy::PickFirst($each) => $what,
+            Policy::LeastRequest($each) => $what,
+            Policy::WeightedRoundRobin($each) => $what,
         }
     };
 }
@@ -40,11 +47,10 @@ impl Policy {
     /// The properties of a policy that a service config names.
     pub(in crate::balancer) fn properties(config: LeafPolicy<'_>) -> Properties {
         match config {
-            LeafPolicy::RoundRobin
-            | LeafPolicy::LeastRequest(_)
-            | LeafPolicy::WeightedRoundRobin(_)
-            | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
+            LeafPolicy::RoundRobin | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
             LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
+            LeafPolicy::LeastRequest(_) => LeastRequest::PROPERTIES,
+            LeafPolicy::WeightedRoundRobin(_) => WeightedRoundRobin::PROPERTIES,
         }
     }
 
@@ -58,13 +64,15 @@ impl Policy {
         running: impl Iterator<Item = BackendId>,
     ) {
         match (&mut *self, config) {
-            (
-                _,
-                LeafPolicy::RoundRobin
-                | LeafPolicy::LeastRequest(_)
-                | LeafPolicy::WeightedRoundRobin(_)
-                | LeafPolicy::RingHash(_),
-            ) => *self = Self::RoundRobin(RoundRobin),
+            (_, LeafPolicy::RoundRobin | LeafPolicy::RingHash(_)) => {
+                *self = Self::RoundRobin(RoundRobin);
+            }
+            (_, LeafPolicy::LeastRequest(config)) => {
+                *self = Self::LeastRequest(LeastRequest::new(config));
+            }
+            (_, LeafPolicy::WeightedRoundRobin(config)) => {
+                *self = Self::WeightedRoundRobin(WeightedRoundRobin::new(config));
+            }
             (
                 Self::PickFirst(pick_first),
                 LeafPolicy::PickFirst {
@@ -109,6 +117,11 @@ impl Policy {
         states: impl ExactSizeIterator<Item = ConnectivityState>,
     ) -> ConnectivityState {
         of_each!(self, policy => policy.aggregate(states))
+    }
+
+    /// See [`ControlHalf::load_rules`].
+    pub(in crate::balancer) fn load_rules(&self) -> Option<&Arc<LoadRules>> {
+        of_each!(self, policy => policy.load_rules())
     }
 
     /// See [`ControlHalf::choice`].

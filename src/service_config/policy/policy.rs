@@ -140,6 +140,17 @@ impl LoadBalancingPolicy {
         }
     }
 
+    /// Whether backends are to report their load apart from calls.
+    pub(in crate::service_config) fn wants_reports_apart_from_calls(&self) -> bool {
+        match self.parts().leaf {
+            LeafPolicy::WeightedRoundRobin(config) => config.enable_oob_load_report,
+            LeafPolicy::RoundRobin
+            | LeafPolicy::PickFirst { .. }
+            | LeafPolicy::LeastRequest(_)
+            | LeafPolicy::RingHash(_) => false,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::RoundRobin => "round_robin",

@@ -1,15 +1,24 @@
 //! The record of a backend's calls: how many there are, and how they ended.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicU8, AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU8, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
+    time::Instant,
 };
 
 use http::HeaderMap;
 use tonic::Code;
+
+use super::{
+    backend_load::BackendLoad,
+    load_report::Unreadable,
+    load_weight::{LoadRules, WeightPeriods},
+};
 
 /// Counts the calls of one backend, over all its connections. A `Watch` does not count.
 ///
@@ -17,7 +26,9 @@ use tonic::Code;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackendCalls(Arc<Record>);
 
+/// In this order: each call reads the first 2, which are in one cache line then.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Record {
     /// Calls from their slot to the end of their stream.
     in_flight: AtomicUsize,
@@ -30,6 +41,7 @@ struct Record {
     server_failed: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
+    load: BackendLoad,
 }
 
 /// The set of all that is recorded of a backend's calls besides their number.
@@ -82,14 +94,16 @@ pub struct CallCounts {
     pub refused: u64,
 }
 
-/// Whether the outcome of an attempt is to be recorded.
+/// Whether the end of an attempt is to be recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attempt {
     /// No: no stream is open, its outcome is recorded already, or nothing asks for it.
     #[default]
     Silent,
-    /// Yes, as soon as it is known.
+    /// Its outcome, as soon as it is known, and its load.
     Open,
+    /// Its load alone.
+    Reporting,
 }
 
 impl Recorded {
@@ -99,6 +113,8 @@ impl Recorded {
     pub(crate) const COUNTS: Self = Self(1);
     /// Outcomes, for outlier detection.
     pub(crate) const OUTLIERS: Self = Self(2);
+    /// The load that the backend reports.
+    const LOAD: Self = Self(4);
 
     const OUTCOMES: Self = Self::COUNTS.and(Self::OUTLIERS);
 
@@ -128,9 +144,20 @@ impl BackendCalls {
         calls
     }
 
-    /// Records this of each stream that is opened from now on.
+    /// Records this of each stream that is opened from now on, and load as before.
     pub(crate) fn set_recorded(&self, recorded: Recorded) {
-        self.0.recorded.store(recorded.0, Relaxed);
+        let load = Recorded::LOAD.when(self.recorded().has_any_of(Recorded::LOAD));
+        self.0.recorded.store(recorded.and(load).0, Relaxed);
+    }
+
+    /// Weighs the load that the backend reports by these rules, from the streams on that are
+    /// opened from now on. Without rules no report is looked for, and none is known.
+    pub(crate) fn set_load_rules(&self, rules: Option<Arc<LoadRules>>) {
+        match rules {
+            Some(_) => self.0.recorded.fetch_or(Recorded::LOAD.0, Relaxed),
+            None => self.0.recorded.fetch_and(!Recorded::LOAD.0, Relaxed),
+        };
+        self.0.load.set_rules(rules);
     }
 
     fn recorded(&self) -> Recorded {
@@ -138,12 +165,12 @@ impl BackendCalls {
     }
 
     /// A call has a slot.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         self.0.in_flight.fetch_add(1, Relaxed);
     }
 
     /// Once for each [`enter`](Self::enter), for several of them at a time.
-    pub(super) fn leave(&self, calls: usize) {
+    pub(crate) fn leave(&self, calls: usize) {
         self.0.in_flight.fetch_sub(calls, Relaxed);
     }
 
@@ -154,8 +181,12 @@ impl BackendCalls {
 
     /// A stream is open.
     pub(super) fn start(&self) -> Attempt {
-        if !self.recorded().has_any_of(Recorded::OUTCOMES) {
+        let recorded = self.recorded();
+        if recorded == Recorded::NONE {
             return Attempt::Silent;
+        }
+        if !recorded.has_any_of(Recorded::OUTCOMES) {
+            return Attempt::Reporting;
         }
         self.0.started.fetch_add(1, Relaxed);
         Attempt::Open
@@ -176,6 +207,29 @@ impl BackendCalls {
         {
             self.0.server_failed.fetch_add(1, Release);
         }
+    }
+
+    /// Takes the report of load in the last frame of a response, if that is asked for.
+    ///
+    /// # Errors
+    ///
+    /// There is one that cannot be read, for the first time.
+    #[cold]
+    pub(super) fn record_load(&self, now: Instant, last: &HeaderMap) -> Result<(), Unreadable> {
+        match self.recorded().has_any_of(Recorded::LOAD) {
+            true => self.0.load.record(now, last),
+            false => Ok(()),
+        }
+    }
+
+    /// The backend was not READY, and is now.
+    pub(crate) fn on_ready(&self) {
+        self.0.load.on_ready();
+    }
+
+    /// The weight of the backend by the load that it reports; 0 if none is usable.
+    pub(crate) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> f64 {
+        self.0.load.weight_at(now, periods)
     }
 
     /// How attempts ended, if the application asks for that.
@@ -266,8 +320,11 @@ impl Eq for BackendCalls {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, Outcomes, Recorded};
+    use std::sync::Arc;
+
     use tonic::Code;
+
+    use super::{Attempt, BackendCalls, CallCounts, CallOutcome, LoadRules, Outcomes, Recorded};
 
     #[test]
     fn clones_count_together() {
@@ -306,6 +363,21 @@ mod tests {
         assert_eq!(calls.counts(), None, "the application did not ask");
         calls.set_recorded(Recorded::NONE);
         assert_eq!(calls.start(), Attempt::Silent);
+    }
+
+    #[test]
+    fn load_is_asked_for_by_its_rules_whatever_else_is() {
+        let calls = BackendCalls::default();
+        calls.set_load_rules(Some(Arc::new(LoadRules::new(1.0, [].into_iter()))));
+        assert_eq!(calls.start(), Attempt::Reporting);
+        calls.set_recorded(Recorded::COUNTS);
+        assert_eq!(calls.start(), Attempt::Open);
+        calls.set_recorded(Recorded::NONE);
+        assert_eq!(calls.start(), Attempt::Reporting);
+        calls.set_load_rules(None);
+        assert_eq!(calls.start(), Attempt::Silent);
+        calls.set_recorded(Recorded::COUNTS);
+        assert_eq!(calls.counts().expect("asked for").started, 1);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http::HeaderMap;
 use tokio::{runtime::Handle, sync::watch};
+use tracing::debug;
 
 use super::{
     answered_by::AnsweredBy,
@@ -474,10 +476,10 @@ impl CallSlot {
         self.attempt = self.connection.0.context.calls.start();
     }
 
-    /// Whether the outcome of its attempt is still to be known.
+    /// Whether it is asked how its attempt ends, and does not know yet.
     #[inline]
     pub(in crate::transport) fn wants_outcome(&self) -> bool {
-        self.attempt == Attempt::Open
+        self.attempt != Attempt::Silent
     }
 
     /// Its attempt has ended so. The first word counts.
@@ -486,6 +488,24 @@ impl CallSlot {
         if let Attempt::Open = std::mem::take(&mut self.attempt) {
             self.connection.0.context.calls.record(outcome);
         }
+    }
+
+    /// Its attempt has ended with this frame.
+    #[cold]
+    pub(in crate::transport) fn end_by(&mut self, last: &HeaderMap) {
+        let connection = &self.connection;
+        if self.wants_outcome()
+            && let Err(why) = connection.0.context.calls.record_load(now(), last)
+        {
+            debug!(
+                target: "tonic_health_channel::backend",
+                channel = connection.channel(),
+                backend = connection.address(),
+                "a report of load is ignored, and so are others: {}",
+                why.text(),
+            );
+        }
+        self.end(CallOutcome::of_last(last));
     }
 
     /// Its call lets go of the stream before it is over. `handle` gives what keeps `h2` from

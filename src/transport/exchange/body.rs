@@ -101,14 +101,13 @@ impl ResponseBody {
         Self { live, reader }
     }
 
-    /// The body within these bounds.
+    /// Bounds it.
     #[inline(always)]
-    pub(crate) fn bounded(mut self, bounds: BodyBounds) -> Self {
+    pub(crate) fn bound(&mut self, bounds: BodyBounds) {
         if let Some(max) = bounds.max_message {
             self.set_message_limit(max);
         }
         self.set_deadline(bounds.deadline);
-        self
     }
 
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks
@@ -164,7 +163,7 @@ impl Reader {
             return Poll::Ready(frame);
         }
         if stream.slot().wants_outcome() {
-            stream.end_with(outcome(&frame));
+            tell_end(stream, &frame);
         }
         match &frame {
             Some(Err(_)) => *live = None,
@@ -261,15 +260,16 @@ impl Reader {
     }
 }
 
-/// The outcome of a call whose body ends with `last`.
-fn outcome(last: &Option<Result<Frame<Bytes>, Status>>) -> CallOutcome {
-    match last {
-        Some(Ok(frame)) => match frame.trailers_ref() {
-            Some(trailers) => CallOutcome::of_last(trailers),
-            None => CallOutcome::Status(Code::Unknown),
-        },
-        Some(Err(status)) => CallOutcome::Status(status.code()),
-        None => CallOutcome::Status(Code::Unknown),
+/// The body ends with `last`.
+fn tell_end(live: &mut Live, last: &Option<Result<Frame<Bytes>, Status>>) {
+    let trailers = match last {
+        Some(Ok(frame)) => frame.trailers_ref(),
+        Some(Err(status)) => return live.end_with(CallOutcome::Status(status.code())),
+        None => None,
+    };
+    match trailers {
+        Some(trailers) => live.end_by(trailers),
+        None => live.end_with(CallOutcome::Status(Code::Unknown)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A stream of which the headers of the response are there.
 
 use h2::RecvStream;
+use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -81,6 +82,13 @@ impl Live {
     pub(super) fn end_with(&mut self, outcome: CallOutcome) {
         if let Some(slot) = &mut self.slot {
             slot.end(outcome);
+        }
+    }
+
+    /// Its call has ended with this frame.
+    pub(super) fn end_by(&mut self, last: &HeaderMap) {
+        if let Some(slot) = &mut self.slot {
+            slot.end_by(last);
         }
     }
 

@@ -256,7 +256,7 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let mut slot = self.slot.take().expect("polled after completion");
         if stream.is_none() && slot.wants_outcome() {
-            slot.end(CallOutcome::of_last(&head.headers));
+            slot.end_by(&head.headers);
         }
         if let Some(backend) = slot.connection().answered_by() {
             head.extensions.insert(backend.clone());

@@ -1,9 +1,11 @@
 //! Who gets the next call, and what becomes of one that nobody can take.
 
 mod connections;
+mod least_request;
 mod load;
 mod pick_first;
 mod picks;
 mod rotation;
 mod sets;
 mod states;
+mod weights;
