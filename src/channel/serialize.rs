@@ -13,9 +13,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::HealthStatus,
-    routing::{
-        BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection,
-    },
+    routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
     transport::CallCounts,
     util::clock::now,
 };
