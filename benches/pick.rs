@@ -209,6 +209,10 @@ impl PickInfo for Call {
     fn headers(&mut self) -> &HeaderMap {
         unreachable!("rotation does not ask")
     }
+
+    fn random(&mut self) -> u64 {
+        unreachable!("rotation does not ask")
+    }
 }
 
 /// What the library publishes for calls.

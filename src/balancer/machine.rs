@@ -39,7 +39,9 @@ use super::{
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, Picker},
+    routing::{
+        BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, PickHalf, Picker,
+    },
     subchannel::Report,
     transport::BackendCalls,
 };
@@ -479,6 +481,7 @@ impl<C> Publication<C> {
             },
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,
+            TransientFailure if choice.may_wait() => Picker::Connecting,
             TransientFailure => Picker::Failing,
             Shutdown => Picker::Shutdown,
         };

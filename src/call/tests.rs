@@ -68,7 +68,7 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     loop {
         let mut info = request();
         let slot = match try_admit(&board, false, true, &mut info, &AnyBackend) {
-            Ok(Admission::Later { had_turn }) => {
+            Ok(Admission::Later { had_turn, .. }) => {
                 wait(&board, false, had_turn, &mut info, &AnyBackend).await
             }
             Ok(Admission::Now(slot)) => Ok(slot),
@@ -131,7 +131,7 @@ async fn slot(board: &Board) -> CallSlot {
     let mut info = request();
     match try_admit(board, false, true, &mut info, &AnyBackend).expect("no failure") {
         Admission::Now(slot) => slot,
-        Admission::Later { had_turn } => {
+        Admission::Later { had_turn, .. } => {
             let slot = wait(board, false, had_turn, &mut info, &AnyBackend).await;
             slot.expect("no failure")
         }

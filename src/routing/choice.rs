@@ -22,7 +22,7 @@ macro_rules! of_each {
 }
 
 impl PickHalf for Choice {
-    fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
         of_each!(self, choice => choice.first(count, info))
     }
 
@@ -32,5 +32,17 @@ impl PickHalf for Choice {
 
     fn after(&self, first: usize, nth: usize, count: usize) -> usize {
         of_each!(self, choice => choice.after(first, nth, count))
+    }
+
+    fn peek_for(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
+        of_each!(self, choice => choice.peek_for(count, info))
+    }
+
+    fn next(&self, first: First, steps: &mut usize, count: usize) -> Option<usize> {
+        of_each!(self, choice => choice.next(first, steps, count))
+    }
+
+    fn may_wait(&self) -> bool {
+        of_each!(self, choice => choice.may_wait())
     }
 }

@@ -22,7 +22,7 @@ mod tests;
 
 pub(crate) use board::{Board, Command, End};
 pub(crate) use choice::Choice;
-pub(crate) use pick_half::PickInfo;
+pub(crate) use pick_half::{PickHalf, PickInfo};
 pub(crate) use picker::{Candidates, Pick, Picker};
 pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;
