@@ -70,6 +70,21 @@ mod pick_half;
 )]
 #[path = "../src/routing/picker.rs"]
 mod picker;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/ring.rs"]
+mod ring;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/ring_hash.rs"]
+mod ring_hash;
 #[path = "../src/routing/rotation.rs"]
 mod rotation;
 mod support;

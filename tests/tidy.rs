@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 46] = [
+const PURE: [&str; 49] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -46,6 +46,7 @@ const PURE: [&str; 46] = [
     "src/balancer/policy/control.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
+    "src/balancer/policy/ring_hash.rs",
     "src/balancer/policy/round_robin.rs",
     "src/balancer/publish_throttle.rs",
     "src/call/attempts.rs",
@@ -58,6 +59,8 @@ const PURE: [&str; 46] = [
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",
+    "src/routing/ring.rs",
+    "src/routing/ring_hash.rs",
     "src/routing/rotation.rs",
     "src/subchannel/extra_connections.rs",
     "src/subchannel/machine.rs",

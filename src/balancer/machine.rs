@@ -382,11 +382,13 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// How calls choose among the READY backends. `cursor` is the channel's.
-    pub(crate) fn choice(&self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
-        let ready = self.backends.values();
+    pub(crate) fn choice(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
+        let all = self.backends.values();
+        let ready = all.clone();
         let ready = ready.filter(|backend| backend.connection.is_some());
         let ready = ready.map(|backend| &*backend.status);
-        self.policy.choice(now, cursor, ready)
+        let all = all.map(|backend| &*backend.status);
+        self.policy.choice(now, cursor, ready, all)
     }
 
     /// What calls and users are to see from now on.

@@ -2,6 +2,7 @@
 
 use super::{
     pick_half::{First, PickHalf, PickInfo},
+    ring_hash::RingHash,
     rotation::Rotation,
 };
 
@@ -10,6 +11,8 @@ use super::{
 pub(crate) enum Choice {
     /// That of `round_robin` and of `pick_first`.
     Rotation(Rotation),
+    /// That of `ring_hash_experimental`.
+    RingHash(RingHash),
 }
 
 /// The same of whichever it is.
@@ -17,6 +20,7 @@ macro_rules! of_each {
     ($choice:expr, $each:ident => $what:expr) => {
         match $choice {
             Choice::Rotation($each) => $what,
+            Choice::RingHash($each) => $what,
         }
     };
 }
@@ -44,5 +48,12 @@ impl PickHalf for Choice {
 
     fn may_wait(&self) -> bool {
         of_each!(self, choice => choice.may_wait())
+    }
+
+    fn could_answer_differently(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::RingHash(old), Self::RingHash(new)) => old.could_answer_differently(new),
+            (Self::Rotation(_), _) | (_, Self::Rotation(_)) => self.may_wait(),
+        }
     }
 }

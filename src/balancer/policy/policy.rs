@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     control::{BackendView, ControlHalf, Decision, Properties},
     pick_first::PickFirst,
+    ring_hash::RingHash,
     round_robin::RoundRobin,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 pub(in crate::balancer) enum Policy {
     RoundRobin(RoundRobin),
     PickFirst(PickFirst),
+    RingHash(RingHash),
 }
 
 /// The same of whichever policy it is.
@@ -27,6 +29,7 @@ macro_rules! of_each {
         match $policy {
             Policy::RoundRobin($each) => $what,
             Policy::PickFirst($each) => $what,
+            Policy::RingHash($each) => $what,
         }
     };
 }
@@ -42,8 +45,8 @@ impl Policy {
         match config {
             LeafPolicy::RoundRobin
             | LeafPolicy::LeastRequest(_)
-            | LeafPolicy::WeightedRoundRobin(_)
-            | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
+            | LeafPolicy::WeightedRoundRobin(_) => RoundRobin::PROPERTIES,
+            LeafPolicy::RingHash(_) => RingHash::PROPERTIES,
             LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
         }
     }
@@ -62,8 +65,7 @@ impl Policy {
                 _,
                 LeafPolicy::RoundRobin
                 | LeafPolicy::LeastRequest(_)
-                | LeafPolicy::WeightedRoundRobin(_)
-                | LeafPolicy::RingHash(_),
+                | LeafPolicy::WeightedRoundRobin(_),
             ) => *self = Self::RoundRobin(RoundRobin),
             (
                 Self::PickFirst(pick_first),
@@ -81,6 +83,7 @@ impl Policy {
                 let running = running.collect();
                 *self = Self::PickFirst(PickFirst::take_over(now, shuffle, running));
             }
+            (_, LeafPolicy::RingHash(config)) => *self = Self::RingHash(RingHash::new(config)),
         }
     }
 
@@ -113,11 +116,12 @@ impl Policy {
 
     /// See [`ControlHalf::choice`].
     pub(in crate::balancer) fn choice<'a>(
-        &self,
+        &mut self,
         now: Instant,
         cursor: &Arc<Cursor>,
         ready: impl Iterator<Item = &'a BackendStatus>,
+        all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        of_each!(self, policy => policy.choice(now, cursor, ready))
+        of_each!(self, policy => policy.choice(now, cursor, ready, all))
     }
 }

@@ -4,6 +4,7 @@ mod connections;
 mod load;
 mod pick_first;
 mod picks;
+mod ring_hash;
 mod rotation;
 mod sets;
 mod states;
