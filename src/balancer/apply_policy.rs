@@ -4,6 +4,9 @@
 //! channel begins to run subchannels. If it runs every backend, one that is named in between
 //! runs at once.
 //!
+//! With a subset the policy sees its members alone. A backend that is named then runs after the
+//! subset has been drawn anew, and the others are IDLE.
+//!
 //! Policies share the subchannels, so one that takes over begins with the connections
 //! that the other had: no call fails for the change, and none waits.
 
@@ -13,7 +16,8 @@ use super::{
     backend::Backend,
     effects::Effects,
     machine::{Balancer, ChannelPhase},
-    policy::Run,
+    policy::{BackendView, Decision, Run},
+    subset::Subset,
 };
 use crate::{connectivity::ConnectivityState, routing::BackendId, service_config::PolicyParts};
 
@@ -33,6 +37,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let running = all.filter(|backend| self.running.has(backend));
         let running = running.map(|backend| backend.status.id);
         self.policy.configure(now, policy.leaf, seed, running);
+        match (&mut self.subset, policy.subset_size) {
+            (Some(subset), Some(size)) => subset.resize(size),
+            (subset, size) => *subset = size.map(|size| Subset::new(size, seed)),
+        }
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
         effects.changed |= self.state() != before;
@@ -55,8 +63,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if !self.runs() {
             return Effects::none();
         }
-        let views = self.backends.values().map(Backend::view);
-        let decision = self.policy.decide(now, views);
+        let decision = self.decide(now);
         let mut effects = Effects::changed(decision.changed);
         let only = match decision.run {
             Run::GoIdle => return self.on_idle(now),
@@ -64,9 +71,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             Run::All => None,
             Run::Only(ids) => Some(ids),
         };
-        self.runs_all = only.is_none();
+        let subset = self.subset.as_ref();
+        self.runs_all = only.is_none() && subset.is_none();
         for (id, backend) in &mut self.backends {
-            let runs = only.as_ref().is_none_or(|only| only.contains(id));
+            let runs = subset.is_none_or(|subset| subset.has(*id))
+                && only.as_ref().is_none_or(|only| only.contains(id));
             match (runs, self.running.has(backend)) {
                 (true, false) => {
                     let start = self.running.start(&backend.status, &backend.current);
@@ -80,10 +89,28 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         effects
     }
 
+    /// Asks the policy about the backends that it may use.
+    fn decide(&mut self, now: Instant) -> Decision {
+        let all = self.backends.values();
+        let Some(subset) = &mut self.subset else {
+            return self.policy.decide(now, all.map(Backend::view));
+        };
+        let addresses = all.clone();
+        subset.update(addresses.map(|backend| (backend.status.id, &backend.status.address)));
+        let members = all.map(Backend::view).filter(|view| subset.has(view.id));
+        let members: Vec<BackendView> = members.collect();
+        self.policy.decide(now, members.into_iter())
+    }
+
     /// When [`apply_policy`](Self::apply_policy) has something to do, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let policy = match self.runs() {
-            true => self.policy.deadline(self.backends.len()),
+            true => {
+                let all = self.backends.len();
+                let subset = self.subset.as_ref();
+                let members = subset.map_or(all, |subset| subset.count(all));
+                self.policy.deadline(members)
+            }
             false => None,
         };
         let waits = [policy, self.silent_until, self.emptied_until];
@@ -96,9 +123,15 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.runs() && (self.runs_all || self.backends.get(&id).is_some_and(has))
     }
 
-    /// What the states of the backends amount to.
+    /// What the states of the backends that the policy may use amount to.
     pub(super) fn aggregate(&self) -> ConnectivityState {
-        let states = self.backends.values().map(|backend| backend.status.state);
-        self.policy.aggregate(states)
+        let all = self.backends.values();
+        let state = |backend: &Backend<E, C>| backend.status.state;
+        let Some(subset) = &self.subset else {
+            return self.policy.aggregate(all.map(state));
+        };
+        let members = all.filter(|backend| subset.has(backend.status.id));
+        let states: Vec<_> = members.map(state).collect();
+        self.policy.aggregate(states.into_iter())
     }
 }

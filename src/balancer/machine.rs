@@ -35,6 +35,7 @@ use super::{
     backend::{Backend, RunningSubchannels, initial_report},
     effects::{Effects, Start, SubchannelId},
     policy::Policy,
+    subset::Subset,
 };
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
@@ -56,6 +57,8 @@ const EMPTY_GRACE: Duration = Duration::from_millis(100);
 pub(crate) struct Balancer<E, C> {
     pub(super) phase: ChannelPhase,
     pub(super) policy: Policy,
+    /// The policy sees these backends alone. None if it sees all.
+    pub(super) subset: Option<Subset>,
     config: Config,
     source: SourceState,
     /// The last error of the source, until it names a backend or removes one.
@@ -127,6 +130,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 ChannelPhase::Idle
             },
             policy: Policy::new(),
+            subset: None,
             config: match configured {
                 true => Config::InForce,
                 false => Config::Awaited,
@@ -383,7 +387,9 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// How calls choose among the READY backends. `cursor` is the channel's.
     pub(crate) fn choice(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
+        let subset = self.subset.as_ref();
         let all = self.backends.values();
+        let all = all.filter(|backend| subset.is_none_or(|subset| subset.has(backend.status.id)));
         let ready = all.clone();
         let ready = ready.filter(|backend| backend.connection.is_some());
         let ready = ready.map(|backend| &*backend.status);

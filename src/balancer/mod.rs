@@ -25,6 +25,7 @@ mod policy;
 mod publish_throttle;
 mod settings;
 mod source_with_retry;
+mod subset;
 mod task;
 mod task_end;
 #[cfg(test)]

@@ -63,6 +63,15 @@ fn parse(input: Name) -> Input {
         ["pick_first"] => Input::PickFirst,
         ["round_robin"] => Input::RoundRobin,
         ["ring_hash"] => Input::Policy(LoadBalancingPolicy::RingHash(RingHash::default())),
+        ["subset", size, ref of @ ..] => {
+            let child = match of {
+                ["pick_first"] => LoadBalancingPolicy::PickFirst {
+                    shuffle_address_list: false,
+                },
+                _ => LoadBalancingPolicy::RoundRobin,
+            };
+            Input::Policy(child.with_random_subsetting(size.parse().unwrap()))
+        }
         ["-"] => Input::Nothing,
         ["shutdown"] => Input::Close,
         [id, "ready", connection] => Input::Report(
@@ -986,6 +995,76 @@ fn a_ring_with_2_failures_fails_until_one_is_ready() {
         ",
     );
     assert_eq!(answer(&mut machine), "c1");
+}
+
+// ── random_subsetting ────────────────────────────────────────────────────────
+//
+// By their hashes the endpoints are d, b, c, a.
+
+// Z02
+#[test]
+fn only_the_members_of_a_subset_run() {
+    check(
+        "
+        subset 2   |                 |
+        insert 1 a | start 0         | connecting: 1@a connecting
+        insert 2 b | start 1         | connecting: 1@a connecting, 2@b connecting
+        insert 3 c | start 2, stop 0 | connecting: 1@a idle, 2@b connecting, 3@c connecting
+        1 ready c1 |                 | READY c1: 1@a idle, 2@b READY, 3@c connecting
+        insert 4 d | start 4, stop 2 | READY c1: 1@a idle, 2@b READY, 3@c idle, 4@d connecting
+        remove 1   |                 | READY c1: 2@b READY, 3@c idle, 4@d connecting
+        remove 2   | start 5, stop 1 | connecting: 3@c connecting, 4@d connecting
+        remove 3   | stop 5          | connecting: 4@d connecting
+        ",
+    );
+}
+
+// D357
+#[test]
+fn a_subset_fails_though_others_might_not() {
+    check(
+        "
+        insert 1 a | start 0 | connecting: 1@a connecting
+        insert 2 d | start 1 | connecting: 1@a connecting, 2@d connecting
+        0 ready c0 |         | READY c0: 1@a READY, 2@d connecting
+        1 refused  |         | READY c0: 1@a READY, 2@d failing
+        subset 1   | stop 0  | failing: 1@a idle, 2@d failing
+        ",
+    );
+}
+
+// Z18
+#[test]
+fn a_subset_begins_with_the_connections_there_are() {
+    check(
+        "
+        insert 1 a  | start 0 | connecting: 1@a connecting
+        insert 2 b  | start 1 | connecting: 1@a connecting, 2@b connecting
+        0 ready c0  |         | READY c0: 1@a READY, 2@b connecting
+        1 ready c1  |         | READY c0 c1: 1@a READY, 2@b READY
+        subset 2    |         |
+        subset 1    | stop 0  | READY c1: 1@a idle, 2@b READY
+        subset 2    | start 2 | READY c1: 1@a connecting, 2@b READY
+        2 ready c2  |         | READY c2 c1: 1@a READY, 2@b READY
+        subset 1    | stop 2  | READY c1: 1@a idle, 2@b READY
+        round_robin | start 3 | READY c1: 1@a connecting, 2@b READY
+        ",
+    );
+}
+
+#[test]
+fn a_subset_may_be_that_of_pick_first() {
+    check(
+        "
+        subset 2 pick_first |                 |
+        insert 1 a          | start 0         | connecting: 1@a connecting
+        0 refused           |                 | failing: 1@a failing
+        insert 2 b          | start 1         | failing: 1@a failing, 2@b connecting
+        1 refused           |                 | failing: 1@a failing, 2@b failing
+        insert 3 c          | start 2, stop 0 | failing: 1@a idle, 2@b failing, 3@c connecting
+        2 ready c2          | stop 1          | READY c2: 1@a idle, 2@b idle, 3@c READY
+        ",
+    );
 }
 
 // ── IDLE and SHUTDOWN ────────────────────────────────────────────────────────

@@ -19,5 +19,5 @@ mod policy;
 mod ring_hash;
 mod round_robin;
 
-pub(super) use control::{BackendView, Run};
+pub(super) use control::{BackendView, Decision, Run};
 pub(super) use policy::Policy;

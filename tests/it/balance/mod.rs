@@ -8,3 +8,4 @@ mod ring_hash;
 mod rotation;
 mod sets;
 mod states;
+mod switches;
