@@ -83,6 +83,9 @@ impl Policy {
                 let running = running.collect();
                 *self = Self::PickFirst(PickFirst::take_over(now, shuffle, running));
             }
+            (Self::RingHash(ring_hash), LeafPolicy::RingHash(config)) => {
+                ring_hash.configure(config)
+            }
             (_, LeafPolicy::RingHash(config)) => *self = Self::RingHash(RingHash::new(config)),
         }
     }

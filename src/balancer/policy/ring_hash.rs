@@ -43,6 +43,15 @@ impl RingHash {
         }
     }
 
+    /// From now on. A ring of the same sizes is kept.
+    pub(in crate::balancer) fn configure(&mut self, config: &service_config::RingHash) {
+        let mut next = Self::new(config);
+        if (next.min_size, next.max_size) == (self.min_size, self.max_size) {
+            next.ring = self.ring.take();
+        }
+        *self = next;
+    }
+
     /// The ring of these backends: the same one for as long as they are the same.
     fn ring<'a>(&mut self, backends: impl Iterator<Item = &'a BackendStatus> + Clone) -> Arc<Ring> {
         let named = backends.map(|backend| (backend.id, &backend.address));
@@ -129,7 +138,7 @@ mod tests {
     use super::{
         BackendId, BackendStatus,
         ConnectivityState::{self, *},
-        ControlHalf, RingHash,
+        ControlHalf, HeaderName, RingHash,
     };
     use crate::{health::HealthStatus, service_config, transport::BackendCalls};
 
@@ -192,5 +201,20 @@ mod tests {
         assert!(!Arc::ptr_eq(&other_address, &one_less));
         let another = ring(&[backend(3, "a", Ready)]);
         assert!(!Arc::ptr_eq(&one_less, &another));
+    }
+
+    // Z17
+    #[test]
+    fn another_config_keeps_a_ring_of_its_sizes() {
+        let backends = [backend(1, "a", Ready), backend(2, "b", Ready)];
+        let (mut rules, mut config) = (rules(), service_config::RingHash::default());
+        let first = rules.ring(backends.iter());
+        config.request_hash_header = Some("x-user".to_owned());
+        rules.configure(&config);
+        assert_eq!(rules.header, Some(HeaderName::from_static("x-user")));
+        assert!(Arc::ptr_eq(&first, &rules.ring(backends.iter())));
+        config.min_ring_size = 2048;
+        rules.configure(&config);
+        assert!(!Arc::ptr_eq(&first, &rules.ring(backends.iter())));
     }
 }
