@@ -7,17 +7,20 @@ use std::{
 
 use http::HeaderMap;
 use tokio::{select, time::Instant};
+use tonic::body::Body;
 
 use crate::{
     error::{Error, ErrorKind},
     routing::{Board, Candidates, ChannelStatus, Pick, PickInfo},
     transport::{
-        CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, Ticket, limit_after, sooner,
+        CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, ResponseBody, Ticket,
+        limit_after, sooner,
     },
     util::clock::now,
 };
 
-/// Which of the backends that a policy offers a call takes.
+/// The ways in which the attempts of one policy differ from those of another. Above all, it
+/// chooses among the backends that are offered.
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot>;
@@ -25,6 +28,11 @@ pub(super) trait Preference: Send {
     /// The call goes out on this slot, which is given back. A caller that lent it would keep it
     /// in the future of every call.
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot;
+
+    /// Puts the body of the response into its box.
+    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+        Body::new
+    }
 }
 
 /// The first that has a free slot.

@@ -18,12 +18,13 @@ use std::{
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use http::Response;
 use tokio::select;
+use tonic::body::Body;
 
 use super::{
     admission::{Admission, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    retry::{FailedResponse, OVER, admit_untried, has_failed, told},
+    retry::{FailedResponse, OVER, admit_untried, has_failed, tell_headers, throttled, told},
     run::Call,
 };
 use crate::{
@@ -42,7 +43,7 @@ struct Ended {
     number: u32,
     call: Call,
     backend: Option<u64>,
-    outcome: Result<Response<ResponseBody>, Error>,
+    outcome: Result<Response<Body>, Error>,
 }
 
 /// A hedging call waits for one of these.
@@ -58,13 +59,15 @@ impl Call {
     pub(super) async fn hedge(
         &mut self,
         board: &Board,
-        policy: &HedgingPolicy,
-        throttle: Option<&RetryThrottle>,
-    ) -> Result<Response<ResponseBody>, Error> {
+        policy: Arc<HedgingPolicy>,
+        throttle: Option<Arc<RetryThrottle>>,
+    ) -> Result<Response<Body>, Error> {
         let settings = board.retries();
-        let mut hedges = Hedges::new(policy, settings.max_attempts, now());
+        let mut hedges = Hedges::new(&policy, settings.max_attempts, now());
         let mut attempts = CallAttempts::default();
-        let tried = Tried::default();
+        let tried = Tried::new(throttle.clone());
+        let throttle = throttle.as_ref();
+        let tokens = throttle.map(|throttle| &**throttle);
         self.request.set_previous_attempts(0);
         // An error of the request itself is that of every attempt.
         self.request.prefetch().await?;
@@ -76,7 +79,7 @@ impl Call {
         let mut running = FuturesUnordered::new();
         let mut last: Option<FailedResponse> = None;
         loop {
-            while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(throttle) {
+            while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(tokens) {
                 match self.start(board, &tried, attempts.made() + 1, running.is_empty()) {
                     Some(attempt) => {
                         attempts.begin();
@@ -118,6 +121,7 @@ impl Call {
             let failed = match ended.outcome {
                 Ok(response) if !has_failed(&response) => {
                     ended.call.request.commit();
+                    tell_headers(&response, throttle);
                     return Ok(told(response, attempts, board));
                 }
                 outcome => FailedResponse::of(outcome),
@@ -132,7 +136,7 @@ impl Call {
             }
             let is_listed = policy.non_fatal_status_codes().contains(&failed.code());
             let failure = failed.failure(is_listed);
-            if let Err(stop) = hedges.on_failure(failure, throttle, now()) {
+            if let Err(stop) = hedges.on_failure(failure, tokens, now()) {
                 return failed.result(attempts, stop);
             }
             last = Some(failed);
@@ -178,12 +182,11 @@ impl Call {
         slot: CallSlot,
         board: &Board,
         tried: &mut Tried,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Response<Body>, Error> {
         if slot.connection().has_rested() {
             let_driver_read().await;
         }
-        let slot = tried.take(slot);
-        match slot.send(&mut self.request, &mut self.deadline).await {
+        match self.send_on(slot, &mut &mut *tried).await {
             Ok(response) => Ok(response),
             Err(error) => {
                 self.is_repeated(board, error)?;
@@ -221,19 +224,21 @@ impl Call {
 }
 
 /// Backends that have had an attempt of this call, under way or over, come after all others.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Tried {
     all: Arc<Mutex<Vec<u64>>>,
     /// That of this attempt.
     last: Option<u64>,
+    throttle: Option<Arc<RetryThrottle>>,
 }
 
 impl Tried {
-    fn take(&mut self, slot: CallSlot) -> CallSlot {
-        let backend = slot.connection().backend();
-        self.last = Some(backend);
-        lock(&self.all).push(backend);
-        slot
+    fn new(throttle: Option<Arc<RetryThrottle>>) -> Self {
+        Self {
+            all: Arc::default(),
+            last: None,
+            throttle,
+        }
     }
 }
 
@@ -243,6 +248,14 @@ impl Preference for &mut Tried {
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
-        self.take(slot)
+        let backend = slot.connection().backend();
+        self.last = Some(backend);
+        lock(&self.all).push(backend);
+        slot
+    }
+
+    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+        let throttle = self.throttle.as_ref();
+        move |body| throttled(body, throttle)
     }
 }

@@ -34,67 +34,62 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// In how many milliseconds a server wants the next attempt.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
+/// A call by its policy, on its way.
+pub(super) type Run<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send + 'a>>;
+
 /// Why there is no other attempt, where the policy is not asked.
 pub(super) const OVER: &str = "the call is over";
 
 impl Call {
     /// Sends the request by its policy, if it has one, and tells the throttle how it ends.
-    pub(super) async fn run_attempts(
+    ///
+    /// In a box, for calls without rules for attempts have no use for it.
+    pub(super) fn run_attempts<'a>(&'a mut self, board: &'a Board, rules: AttemptRules) -> Run<'a> {
+        let AttemptRules { policy, throttle } = rules;
+        match policy {
+            None => Box::pin(self.attempt_once(board, throttle)),
+            Some(AttemptPolicy::Retry(policy)) => Box::pin(self.retry(board, policy, throttle)),
+            Some(AttemptPolicy::Hedging(policy)) => Box::pin(self.hedge(board, policy, throttle)),
+        }
+    }
+
+    async fn attempt_once(
         &mut self,
         board: &Board,
-        rules: AttemptRules,
+        throttle: Option<Arc<RetryThrottle>>,
     ) -> Result<Response<Body>, Error> {
-        let throttle = rules.throttle.as_deref();
-        let response = match rules.policy.as_deref() {
-            None => self.attempt(board, AnyBackend).await,
-            Some(AttemptPolicy::Retry(policy)) => self.retry(board, policy, throttle).await,
-            // In a box of its own, which calls with other policies have no use for.
-            Some(AttemptPolicy::Hedging(policy)) => {
-                Box::pin(self.hedge(board, policy, throttle)).await
-            }
-        };
-        let response = response?;
-        let Some(throttle) = rules.throttle else {
-            return Ok(response.map(|body| Body::new(self.bounded(body))));
-        };
-        if response.body().is_end_stream() && status_of(response.headers()) == Code::Ok {
-            throttle.on_success();
-        }
-        Ok(response.map(|body| {
-            Body::new(ThrottledBody {
-                body: self.bounded(body),
-                throttle,
-            })
-        }))
+        let response = self.attempt(board, Throttled(throttle.as_ref())).await?;
+        tell_headers(&response, throttle.as_ref());
+        Ok(response)
     }
 
     async fn retry(
         &mut self,
         board: &Board,
-        policy: &RetryPolicy,
-        throttle: Option<&RetryThrottle>,
-    ) -> Result<Response<ResponseBody>, Error> {
+        policy: Arc<RetryPolicy>,
+        throttle: Option<Arc<RetryThrottle>>,
+    ) -> Result<Response<Body>, Error> {
         self.request.set_previous_attempts(0);
         // A fault of the request is one of every attempt.
         self.request.prefetch().await?;
         let mut held = Held::none(board.replay_budget());
         let is_kept = self.request.keep(board.replay_budget(), &mut held);
         let mut attempts = CallAttempts::default();
-        let mut tried = Tried::default();
+        let mut tried = Tried::new(throttle.as_ref());
         attempts.begin();
         match self.attempt(board, &mut tried).await {
             Ok(response) if !has_failed(&response) => {
                 self.request.commit();
+                tell_headers(&response, throttle.as_ref());
                 Ok(told(response, attempts, board))
             }
             // Boxed, for most calls have one attempt.
             outcome => {
                 let cap = board.retries().max_attempts;
-                let retries = Retries::new(policy, cap, fastrand::u64(..));
+                let retries = Retries::new(&policy, cap, fastrand::u64(..));
                 let retrying = Retrying {
                     is_kept,
-                    policy,
-                    throttle,
+                    policy: &policy,
                     retries,
                     attempts,
                     tried,
@@ -110,7 +105,7 @@ impl Call {
         board: &Board,
         mut failed: FailedResponse,
         mut retrying: Retrying<'_>,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Response<Body>, Error> {
         loop {
             let Retrying {
                 attempts, tried, ..
@@ -135,6 +130,7 @@ impl Call {
             match self.attempt(board, &mut retrying.tried).await {
                 Ok(response) if !has_failed(&response) => {
                     self.request.commit();
+                    tell_headers(&response, retrying.tried.throttle);
                     return Ok(told(response, retrying.attempts, board));
                 }
                 outcome => failed = FailedResponse::of(outcome),
@@ -197,14 +193,25 @@ impl Call {
 /// The response, with the attempts before it where that is asked for.
 #[inline(always)]
 pub(super) fn told(
-    mut response: Response<ResponseBody>,
+    mut response: Response<Body>,
     attempts: CallAttempts,
     board: &Board,
-) -> Response<ResponseBody> {
+) -> Response<Body> {
     if board.retries().tells_attempts {
         response.extensions_mut().insert(attempts);
     }
     response
+}
+
+/// Tells the throttle if headers say that the call has ended with OK, and are all there is.
+#[inline(always)]
+pub(super) fn tell_headers(response: &Response<Body>, throttle: Option<&Arc<RetryThrottle>>) {
+    if let Some(throttle) = throttle
+        && response.body().is_end_stream()
+        && status_of(response.headers()) == Code::Ok
+    {
+        throttle.on_success();
+    }
 }
 
 /// The status in headers that are all there is, or in trailers.
@@ -214,7 +221,7 @@ fn status_of(headers: &HeaderMap) -> Code {
 }
 
 /// Whether headers say that the attempt failed, and are all there is.
-pub(super) fn has_failed(response: &Response<ResponseBody>) -> bool {
+pub(super) fn has_failed(response: &Response<Body>) -> bool {
     response.body().is_end_stream() && status_of(response.headers()) != Code::Ok
 }
 
@@ -223,10 +230,9 @@ struct Retrying<'a> {
     /// Whether its request is there for another attempt.
     is_kept: bool,
     policy: &'a RetryPolicy,
-    throttle: Option<&'a RetryThrottle>,
     retries: Retries,
     attempts: CallAttempts,
-    tried: Tried,
+    tried: Tried<'a>,
 }
 
 impl Retrying<'_> {
@@ -237,7 +243,8 @@ impl Retrying<'_> {
         }
         let codes = self.policy.retryable_status_codes();
         let failure = failed.failure(codes.contains(&failed.code()));
-        self.retries.on_failure(failure, self.throttle)
+        let throttle = self.tried.throttle.map(|throttle| &**throttle);
+        self.retries.on_failure(failure, throttle)
     }
 }
 
@@ -245,13 +252,13 @@ impl Retrying<'_> {
 pub(super) struct FailedResponse {
     pub(super) error: Error,
     /// The server's own word, in headers that are all there is.
-    response: Option<Response<ResponseBody>>,
+    response: Option<Response<Body>>,
     pushback: Pushback,
 }
 
 impl FailedResponse {
     /// Of an attempt that has no response, or one that [has failed](has_failed).
-    pub(super) fn of(outcome: Result<Response<ResponseBody>, Error>) -> Self {
+    pub(super) fn of(outcome: Result<Response<Body>, Error>) -> Self {
         let response = match outcome {
             Ok(response) => response,
             Err(error) => {
@@ -313,7 +320,7 @@ impl FailedResponse {
         self,
         attempts: CallAttempts,
         stop: Stop,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Response<Body>, Error> {
         match self.response {
             Some(response) if attempts.made() == 1 => Ok(response),
             _ => Err(self.error.after_attempts(attempts, stop.text())),
@@ -347,14 +354,22 @@ pub(super) fn admit_untried(
 }
 
 /// Backends that have had an attempt of this call come after all others.
-#[derive(Default)]
-struct Tried {
+struct Tried<'a> {
     before: Vec<u64>,
     /// That of this attempt.
     last: Option<u64>,
+    throttle: Option<&'a Arc<RetryThrottle>>,
 }
 
-impl Tried {
+impl<'a> Tried<'a> {
+    fn new(throttle: Option<&'a Arc<RetryThrottle>>) -> Self {
+        Self {
+            before: Vec::new(),
+            last: None,
+            throttle,
+        }
+    }
+
     /// The attempt has failed. The backend that it was sent to last.
     fn end(&mut self) -> Option<u64> {
         let last = self.last.take();
@@ -363,7 +378,7 @@ impl Tried {
     }
 }
 
-impl Preference for &mut Tried {
+impl Preference for &mut Tried<'_> {
     #[inline(always)]
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         match self.before.is_empty() {
@@ -377,6 +392,41 @@ impl Preference for &mut Tried {
         self.end();
         self.last = Some(slot.connection().backend());
         slot
+    }
+
+    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+        let throttle = self.throttle;
+        move |body| throttled(body, throttle)
+    }
+}
+
+/// Any backend, in a call without a policy whose end the throttle is told.
+struct Throttled<'a>(Option<&'a Arc<RetryThrottle>>);
+
+impl Preference for Throttled<'_> {
+    fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
+        AnyBackend.admit(candidates)
+    }
+
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
+        slot
+    }
+
+    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+        let throttle = self.0;
+        move |body| throttled(body, throttle)
+    }
+}
+
+/// The body, which tells the throttle of its end if there is one.
+#[inline(always)]
+pub(super) fn throttled(body: ResponseBody, throttle: Option<&Arc<RetryThrottle>>) -> Body {
+    match throttle {
+        None => Body::new(body),
+        Some(throttle) => Body::new(ThrottledBody {
+            body,
+            throttle: Arc::clone(throttle),
+        }),
     }
 }
 

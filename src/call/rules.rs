@@ -48,7 +48,7 @@ pub(super) struct MethodRules {
 /// The rules for a call's attempts, from its start to its end.
 #[derive(Debug)]
 pub(super) struct AttemptRules {
-    pub(super) policy: Option<Arc<AttemptPolicy>>,
+    pub(super) policy: Option<AttemptPolicy>,
     pub(super) throttle: Option<Arc<RetryThrottle>>,
 }
 
@@ -80,7 +80,7 @@ impl MethodRules {
 
 impl AttemptRules {
     fn of(
-        policy: Option<&Arc<AttemptPolicy>>,
+        policy: Option<&AttemptPolicy>,
         throttle: Option<&Arc<RetryThrottle>>,
         board: &Board,
     ) -> Option<Self> {

@@ -25,7 +25,6 @@ pub(crate) struct Call {
     /// What the caller says; the service config's word and the channel's come after.
     wait_for_ready: Option<bool>,
     channel_waits_for_ready: bool,
-    max_response: Option<u32>,
     /// A peer refused the request unprocessed. It is sent again once (gRFC A6,
     /// "Transparent Retries").
     pub(super) refused: bool,
@@ -45,7 +44,6 @@ impl Call {
             deadline: Deadline::new(request.headers(), travelled, defaults.header_timeout),
             request: OutgoingRequest::new(request),
             channel_waits_for_ready: defaults.wait_for_ready,
-            max_response: None,
             refused: false,
             has_waited: false,
         }
@@ -64,21 +62,9 @@ impl Call {
             None => Box::pin(self.wait_for_config(board)).await?,
         };
         if let Some(rules) = self.apply_method_config(rules)? {
-            // Boxed, for calls without a policy have no use for it.
-            return Box::pin(self.run_attempts(board, rules)).await;
+            return self.run_attempts(board, rules).await;
         }
-        let response = self.attempt(board, AnyBackend).await;
-        response.map(|response| response.map(|body| Body::new(self.bounded(body))))
-    }
-
-    /// The body as the caller gets it, bounded as the rules say. To be boxed as soon as it is
-    /// here: it is large, and moved some times more.
-    pub(super) fn bounded(&self, mut body: ResponseBody) -> ResponseBody {
-        if let Some(max) = self.max_response {
-            body.set_message_limit(max);
-        }
-        body.set_deadline(self.deadline.end());
-        body
+        self.attempt(board, AnyBackend).await
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
@@ -114,7 +100,7 @@ impl Call {
     /// The call has no time at all.
     fn apply_method_config(&mut self, rules: MethodRules) -> Result<Option<AttemptRules>, Error> {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
-        self.max_response = rules.max_response;
+        self.request.limit_response(rules.max_response);
         if let Some(max) = rules.max_request {
             self.request.limit_messages(max);
         }
@@ -133,7 +119,7 @@ impl Call {
         &mut self,
         board: &Board,
         mut preference: impl Preference,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Response<Body>, Error> {
         loop {
             let slot = match self.try_admit(board, &preference)? {
                 Admission::Now(slot) if !slot.connection().has_rested() => slot,
@@ -143,15 +129,24 @@ impl Call {
                     None => continue,
                 },
             };
-            match preference
-                .on_slot(slot)
-                .send(&mut self.request, &mut self.deadline)
-                .await
-            {
+            match self.send_on(slot, &mut preference).await {
                 Ok(response) => return Ok(response),
                 Err(error) => self.is_repeated(board, error)?,
             }
         }
+    }
+
+    /// One attempt on this slot. Its body is bounded as the rules say.
+    #[inline(always)]
+    pub(super) fn send_on(
+        &mut self,
+        slot: CallSlot,
+        preference: &mut impl Preference,
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> + Send {
+        let slot = preference.on_slot(slot);
+        let wrap = preference.wrap();
+        let wrap = |body: ResponseBody, bounds| wrap(body.bounded(bounds));
+        slot.send(&mut self.request, &mut self.deadline, wrap)
     }
 
     fn try_admit(

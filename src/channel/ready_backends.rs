@@ -322,8 +322,9 @@ impl Service<Request<Body>> for BackendConnection {
 async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<Body>, Error> {
     let connection = slot.connection().clone();
     // Its caller keeps to deadlines.
-    let response = slot.send(&mut request, &mut Deadline::none()).await;
-    let response = response.map_err(|error| match error {
+    let mut deadline = Deadline::none();
+    let response = slot.send(&mut request, &mut deadline, |body, _| Body::new(body));
+    response.await.map_err(|error| match error {
         SendError::Refused(error) | SendError::Failed(Failed { error, .. }) => error,
         SendError::Unsent => Error::new(
             ErrorKind::Unavailable,
@@ -332,8 +333,7 @@ async fn send(mut request: OutgoingRequest, slot: CallSlot) -> Result<Response<B
                 connection.address()
             ),
         ),
-    })?;
-    Ok(response.map(Body::new))
+    })
 }
 
 impl Load for BackendConnection {

@@ -171,8 +171,9 @@ impl Service<Request<Body>> for OneCall {
         Box::pin(async move {
             let slot = slot.expect("one RPC for each client");
             let mut request = OutgoingRequest::new(request);
-            let response = slot.send(&mut request, &mut Deadline::none()).await;
-            let response = response.map_err(|error| match error {
+            let mut deadline = Deadline::none();
+            let response = slot.send(&mut request, &mut deadline, |body, _| body);
+            let response = response.await.map_err(|error| match error {
                 SendError::Failed(failed) => failed.error,
                 // Whatever its code is, it is not the server's: the server may well have
                 // a health service, and know the name.

@@ -38,6 +38,8 @@ pub struct ServiceConfig {
     /// Positions in `methods`; entries without a name are in none. In order, because a few
     /// comparisons cost each call less than hashes do.
     pub(super) methods_by_name: BTreeMap<MethodName, usize>,
+    /// The position of the one with the empty name. Apart, because many configs have no other.
+    pub(super) any_method: Option<usize>,
     pub(super) retry_throttling: Option<RetryThrottling>,
     pub(super) max_connections_per_subchannel: Option<u32>,
     pub(super) hints: Vec<String>,
@@ -94,16 +96,22 @@ impl ServiceConfig {
     /// one with the empty name `{}`. An entry whose `name` is absent or empty is
     /// checked like the others, yet it applies to no call.
     pub fn method_config(&self, path: &str) -> Option<&MethodConfig> {
-        if self.methods.is_empty() {
+        let position = self.named_method(path).or(self.any_method)?;
+        self.methods.get(position)
+    }
+
+    fn named_method(&self, path: &str) -> Option<usize> {
+        if self.methods_by_name.is_empty() {
             return None;
         }
         // By bytes: a method is short, and its slash near the end.
         let slash = path.bytes().rposition(|byte| byte == b'/');
         let service = slash.map_or("", |slash| &path[..=slash]);
-        [path, service, MethodName::ANY]
-            .into_iter()
-            .find_map(|name| self.methods_by_name.get(name))
-            .and_then(|position| self.methods.get(*position))
+        let names = [path, service].into_iter();
+        names
+            .filter_map(|name| self.methods_by_name.get(name))
+            .next()
+            .copied()
     }
 
     /// When the channel sends no retries and no hedges (gRFC A6). Unset by default.

@@ -48,7 +48,7 @@ fn parse(text: &str) -> Result<ServiceConfig> {
 }
 
 fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
-    let (methods, methods_by_name) = config
+    let (methods, mut methods_by_name) = config
         .optional("methodConfig", method_configs)?
         .unwrap_or_default();
     let health = config.optional("healthCheckConfig", health_check_service)?;
@@ -63,6 +63,7 @@ fn service_config(config: &Object<'_>) -> Result<ServiceConfig> {
         health_check_service: health,
         hints,
         methods,
+        any_method: methods_by_name.remove(MethodName::ANY),
         methods_by_name,
         retry_throttling: config.optional("retryThrottling", retry_throttling)?,
         max_connections_per_subchannel: config
@@ -165,8 +166,8 @@ fn method_config(entry: &Field<'_>, config: &Object<'_>) -> Result<MethodConfig>
                 let rule = "must not have both a retryPolicy and a hedgingPolicy";
                 return Err(entry.rejected(rule));
             }
-            (Some(policy), None) => Some(Arc::new(AttemptPolicy::Retry(policy))),
-            (None, policy) => policy.map(|policy| Arc::new(AttemptPolicy::Hedging(policy))),
+            (Some(policy), None) => Some(AttemptPolicy::Retry(Arc::new(policy))),
+            (None, policy) => policy.map(|policy| AttemptPolicy::Hedging(Arc::new(policy))),
         },
     })
 }

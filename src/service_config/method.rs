@@ -16,15 +16,15 @@ pub struct MethodConfig {
     pub(super) timeout: Option<Duration>,
     pub(super) max_request_message_bytes: Option<u32>,
     pub(super) max_response_message_bytes: Option<u32>,
-    pub(super) attempts: Option<Arc<AttemptPolicy>>,
+    pub(super) attempts: Option<AttemptPolicy>,
 }
 
 /// How a call may be attempted more than once: one way or the other, never both
 /// (gRFC A6, "Retry Policy Capabilities").
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AttemptPolicy {
-    Retry(RetryPolicy),
-    Hedging(HedgingPolicy),
+    Retry(Arc<RetryPolicy>),
+    Hedging(Arc<HedgingPolicy>),
 }
 
 /// To send a call again after it failed (gRFC A6, "Retry Policy").
@@ -82,13 +82,13 @@ impl MethodConfig {
     }
 
     /// How a call may be attempted more than once.
-    pub(crate) fn attempts(&self) -> Option<&Arc<AttemptPolicy>> {
+    pub(crate) fn attempts(&self) -> Option<&AttemptPolicy> {
         self.attempts.as_ref()
     }
 
     /// How to retry. Never set together with [`hedging_policy`](Self::hedging_policy).
     pub fn retry_policy(&self) -> Option<&RetryPolicy> {
-        match self.attempts.as_deref() {
+        match &self.attempts {
             Some(AttemptPolicy::Retry(policy)) => Some(policy),
             Some(AttemptPolicy::Hedging(_)) | None => None,
         }
@@ -96,7 +96,7 @@ impl MethodConfig {
 
     /// How to hedge. Never set together with [`retry_policy`](Self::retry_policy).
     pub fn hedging_policy(&self) -> Option<&HedgingPolicy> {
-        match self.attempts.as_deref() {
+        match &self.attempts {
             Some(AttemptPolicy::Hedging(policy)) => Some(policy),
             Some(AttemptPolicy::Retry(_)) | None => None,
         }

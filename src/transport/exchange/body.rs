@@ -36,6 +36,15 @@ pub(crate) struct ResponseBody {
     reader: Reader,
 }
 
+/// The bounds of a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyBounds {
+    /// When it has to be over.
+    pub(super) deadline: Option<Instant>,
+    /// The largest message, in bytes.
+    pub(super) max_message: Option<u32>,
+}
+
 /// How far a body is read.
 struct Reader {
     /// The end, or an error, was handed out.
@@ -90,6 +99,16 @@ impl ResponseBody {
         };
         let live = Held::Own(live);
         Self { live, reader }
+    }
+
+    /// The body within these bounds.
+    #[inline(always)]
+    pub(crate) fn bounded(mut self, bounds: BodyBounds) -> Self {
+        if let Some(max) = bounds.max_message {
+            self.set_message_limit(max);
+        }
+        self.set_deadline(bounds.deadline);
+        self
     }
 
     /// Fails the body with DEADLINE_EXCEEDED when `deadline` has passed. Its connection looks

@@ -71,6 +71,8 @@ pub(crate) struct OutgoingRequest {
     first: Option<Bytes>,
     rest: Rest,
     limit: Option<MessageLimit>,
+    /// Of each message of the response, in bytes.
+    max_response: Option<u32>,
 }
 
 /// The headers of a request that has gone out, for another attempt.
@@ -130,6 +132,7 @@ impl OutgoingRequest {
             first: None,
             rest: Rest::Unknown(Contained::new(body)),
             limit: None,
+            max_response: None,
         }
     }
 
@@ -147,6 +150,15 @@ impl OutgoingRequest {
         if matches!(self.rest, Rest::Unknown(_)) {
             self.limit = Some(MessageLimit::new(max));
         }
+    }
+
+    /// Bounds each message of the response, as it is on the wire.
+    pub(crate) fn limit_response(&mut self, max: Option<u32>) {
+        self.max_response = max;
+    }
+
+    pub(super) fn max_response(&self) -> Option<u32> {
+        self.max_response
     }
 
     /// `/package.Service/Method`
@@ -217,6 +229,7 @@ impl OutgoingRequest {
             first: self.first.clone(),
             rest,
             limit: self.limit.as_ref().map(MessageLimit::restarted),
+            max_response: self.max_response,
         }
     }
 
@@ -256,12 +269,12 @@ impl OutgoingRequest {
     /// Says how many attempts were made before the next one. The name is the channel's: what the
     /// caller says by it is not sent.
     pub(crate) fn set_previous_attempts(&mut self, attempts: u32) {
-        let headers = self.headers_mut();
         if attempts > 0 {
+            let headers = self.headers_mut();
             headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
-        } else if headers.keys().any(|name| *name == PREVIOUS_ATTEMPTS) {
+        } else if self.headers.keys().any(|name| *name == PREVIOUS_ATTEMPTS) {
             // To compare a few names is cheaper than to look for one.
-            headers.remove(&PREVIOUS_ATTEMPTS);
+            self.headers.remove(&PREVIOUS_ATTEMPTS);
         }
     }
 

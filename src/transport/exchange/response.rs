@@ -8,10 +8,9 @@ use std::{
 
 use h2::{RecvStream, client::ResponseFuture};
 use http::{Response, response};
-use tokio::time::Instant;
 
 use super::{
-    body::{LateStatus, ResponseBody},
+    body::{BodyBounds, LateStatus, ResponseBody},
     headers::{KnownHeaders, LastFrame, clean_status, missing_status, remove_status},
     http_error::{Answer, HttpError, Page, Verdict, metadata},
     live::Live,
@@ -34,8 +33,7 @@ pub(crate) struct Exchange {
     request: RequestBody,
     /// Taken when the headers are there.
     slot: Option<CallSlot>,
-    /// Of a request that goes on after the answer.
-    deadline: Option<Instant>,
+    bounds: BodyBounds,
     /// The response, if it takes more than its headers to know what it is.
     page: Option<Box<Page>>,
 }
@@ -121,14 +119,19 @@ impl Exchange {
                 None => RequestBody::Sent,
             },
             slot: Some(slot),
-            deadline: None,
+            bounds: BodyBounds::default(),
             page: None,
         }
     }
 
-    /// When what is left of the request ends, if the answer ends before it.
-    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
+    /// The bounds of the body. Its deadline is also the end of a request that goes on after the
+    /// answer.
+    pub(super) fn set_bounds(&mut self, bounds: BodyBounds) {
+        self.bounds = bounds;
+    }
+
+    pub(super) fn bounds(&self) -> BodyBounds {
+        self.bounds
     }
 
     /// Its attempt has failed so, before it had a response.
@@ -263,7 +266,7 @@ impl Exchange {
         let live = match (stream, request) {
             (Some(stream), request) => Some(Live::new(stream, slot, request, settled)),
             (None, Some(request)) => {
-                request.detach(slot, self.deadline);
+                request.detach(slot, self.bounds.deadline);
                 None
             }
             (None, None) => None,

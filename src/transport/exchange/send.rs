@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    body::ResponseBody,
+    body::{BodyBounds, ResponseBody},
     deadline::{Deadline, Limit},
     open::SendError,
     request::OutgoingRequest,
@@ -33,17 +33,22 @@ use crate::{
 
 impl CallSlot {
     /// Sends `request` and waits for the headers of the response, as long as `deadline` says.
+    /// `wrap` makes the body that the caller gets.
+    ///
+    /// A [`ResponseBody`] is large, and a response is moved some times more. So the body goes into
+    /// its box here.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future cancels the attempt.
     // An async fn would keep its arguments twice in the future of every call.
     #[expect(clippy::manual_async_fn, reason = "for the size of the future")]
-    pub(crate) fn send(
+    pub(crate) fn send<B>(
         self,
         request: &mut OutgoingRequest,
         deadline: &mut Deadline,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, SendError>> + Send {
+        wrap: impl FnOnce(ResponseBody, BodyBounds) -> B + Send,
+    ) -> impl Future<Output = Result<Response<B>, SendError>> + Send {
         async move {
             request.prefetch().await.map_err(SendError::Refused)?;
             let limit = deadline.limit_on(self.connection().call_timeout());
@@ -57,8 +62,11 @@ impl CallSlot {
             }
             deadline.tell_time_left(request);
             let mut exchange = self.open(request)?;
-            exchange.set_deadline(deadline.end());
-            answer(&mut exchange, limit).await
+            exchange.set_bounds(BodyBounds {
+                deadline: deadline.end(),
+                max_message: request.max_response(),
+            });
+            answer(&mut exchange, limit, wrap).await
         }
     }
 
@@ -79,14 +87,20 @@ impl CallSlot {
 ///
 /// One way for calls with and without a limit, for it is in the future of every call. A failure
 /// is made here, so that the response is not moved from one result to the next.
-async fn answer(
+async fn answer<B>(
     exchange: &mut Exchange,
     limit: Option<Limit>,
-) -> Result<Response<ResponseBody>, SendError> {
+    wrap: impl FnOnce(ResponseBody, BodyBounds) -> B,
+) -> Result<Response<B>, SendError> {
+    let mut wrap = Some(wrap);
     let mut timer = pin!(limit.map(|limit| timer_on(exchange.connection().runtime(), limit.at)));
     poll_fn(|cx| {
         let failed = match Pin::new(&mut *exchange).poll(cx) {
-            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
+            Poll::Ready(Ok(response)) => {
+                let wrap = wrap.take().expect("there is 1 response");
+                let bounds = exchange.bounds();
+                return Poll::Ready(Ok(response.map(|body| wrap(body, bounds))));
+            }
             Poll::Ready(Err(failed)) => Some(failed),
             Poll::Pending => match timer.as_mut().as_pin_mut() {
                 None => return Poll::Pending,
