@@ -35,7 +35,7 @@ use std::{
     hint::{self, black_box},
     process::ExitCode,
     sync::{
-        Arc, RwLock,
+        Arc, LazyLock, RwLock,
         atomic::{
             AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -47,10 +47,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 use choice::Choice;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use least_request::LeastRequest;
 use pick_half::PickInfo;
 use picker::{Pick, Picker};
+use ring::Ring;
+use ring_hash::{RingHash, RingMember};
 use rotation::{Cursor, Rotation};
 use stride::Stride;
 use support::{
@@ -83,6 +85,21 @@ mod pick_half;
 )]
 #[path = "../src/routing/picker.rs"]
 mod picker;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/ring.rs"]
+mod ring;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/ring_hash.rs"]
+mod ring_hash;
 #[path = "../src/routing/rotation.rs"]
 mod rotation;
 #[allow(
@@ -168,10 +185,11 @@ fn run() -> Result<()> {
 /// A policy, and how many times as long as `round_robin` its pick may take.
 type Policy = (&'static str, fn(usize) -> Choice, f64);
 
-const POLICIES: [Policy; 3] = [
+const POLICIES: [Policy; 4] = [
     ("round_robin", rotation, 1.0),
     ("least_request_experimental", least_request, 4.0),
     ("weighted_round_robin", stride, 4.0),
+    ("ring_hash_experimental", ring_hash, 8.0),
 ];
 
 /// So many rounds, each of which times all policies.
@@ -191,6 +209,16 @@ fn stride(backends: usize) -> Choice {
     let weights: Vec<_> = (0..backends).map(|n| (n % 10 + 1) as f64).collect();
     let stride = Stride::new(&weights, cursor());
     Choice::Stride(stride.expect("weights that make a difference"))
+}
+
+/// By a header, on a ring of 4,096 entries.
+fn ring_hash(backends: usize) -> Choice {
+    let addresses = (0..backends).map(|n| format!("10.0.{}.{}:50051", n / 256, n % 256));
+    let addresses: Vec<_> = addresses.collect();
+    let members = addresses.iter().map(|address| (&**address, 1));
+    let ring = Arc::new(Ring::new(members, 1024, 4096));
+    let ready = (0..backends as u32).map(RingMember::Ready);
+    Choice::RingHash(RingHash::new(ring, ready.collect(), Some(KEY)))
 }
 
 fn cursor() -> Arc<Cursor> {
@@ -325,13 +353,28 @@ impl Connections {
 /// The call that is picked for.
 struct Call;
 
+const KEY: HeaderName = HeaderName::from_static("x-user");
+
+/// The headers of calls, each with another key.
+static CALLS: LazyLock<Vec<HeaderMap>> = LazyLock::new(|| {
+    let of_user = |user| {
+        let mut headers = HeaderMap::new();
+        headers.insert("te", HeaderValue::from_static("trailers"));
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        let user = format!("user-{user}").parse();
+        headers.insert(KEY, user.expect("a header value"));
+        headers
+    };
+    (0..256).map(of_user).collect()
+});
+
 impl PickInfo for Call {
     fn path(&self) -> &str {
         unreachable!("rotation does not ask")
     }
 
     fn headers(&mut self) -> &HeaderMap {
-        unreachable!("rotation does not ask")
+        &CALLS[fastrand::usize(..CALLS.len())]
     }
 
     fn random(&mut self) -> u64 {

@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 54] = [
+const PURE: [&str; 58] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -49,9 +49,11 @@ const PURE: [&str; 54] = [
     "src/balancer/policy/least_request.rs",
     "src/balancer/policy/pick_first.rs",
     "src/balancer/policy/policy.rs",
+    "src/balancer/policy/ring_hash.rs",
     "src/balancer/policy/round_robin.rs",
     "src/balancer/policy/weighted_round_robin.rs",
     "src/balancer/publish_throttle.rs",
+    "src/balancer/subset.rs",
     "src/call/attempts.rs",
     "src/connectivity.rs",
     "src/discover/dns/machine.rs",
@@ -64,6 +66,8 @@ const PURE: [&str; 54] = [
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
     "src/routing/retry_throttle.rs",
+    "src/routing/ring.rs",
+    "src/routing/ring_hash.rs",
     "src/routing/rotation.rs",
     "src/routing/stride.rs",
     "src/subchannel/extra_connections.rs",

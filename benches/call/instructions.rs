@@ -1,5 +1,5 @@
-//! How many instructions a unary call executes in the client, counted by callgrind: this crate's
-//! channel beside tonic's, and with policies.
+//! The instructions of a unary call in the client, counted by callgrind. It is this crate's
+//! channel beside tonic's, with a retry policy, and with outlier detection.
 //!
 //! ```sh
 //! cargo bench --bench instructions -- --check

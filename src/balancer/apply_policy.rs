@@ -4,6 +4,9 @@
 //! channel begins to run subchannels. If it runs every backend, one that is named in between
 //! runs at once.
 //!
+//! With a subset the policy sees its members alone. A backend that is named then runs after the
+//! subset has been drawn anew, and the others are IDLE.
+//!
 //! Policies share the subchannels, so one that takes over begins with the connections
 //! that the other had: no call fails for the change, and none waits.
 
@@ -14,7 +17,8 @@ use super::{
     effects::Effects,
     machine::{Balancer, ChannelPhase},
     outliers::Outliers,
-    policy::Run,
+    policy::{BackendView, Decision, Run},
+    subset::Subset,
 };
 use crate::{connectivity::ConnectivityState, routing::BackendId, service_config::PolicyParts};
 
@@ -37,6 +41,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         for backend in self.backends.values() {
             let rules = self.policy.load_rules().cloned();
             backend.status.calls.set_load_rules(rules);
+        }
+        match (&mut self.subset, policy.subset_size) {
+            (Some(subset), Some(size)) => subset.resize(size),
+            (subset, size) => *subset = size.map(|size| Subset::new(size, seed)),
         }
         self.runs_all = false;
         let mut effects = self.run_by_policy(now);
@@ -62,8 +70,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         if !self.runs() {
             return Effects::none();
         }
-        let views = self.backends.values().map(Backend::view);
-        let decision = self.policy.decide(now, views);
+        let decision = self.decide(now);
         let mut effects = Effects::changed(decision.changed);
         effects.chooses_anew = decision.chooses_anew;
         let only = match decision.run {
@@ -72,9 +79,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             Run::All => None,
             Run::Only(ids) => Some(ids),
         };
-        self.runs_all = only.is_none();
+        let subset = self.subset.as_ref();
+        self.runs_all = only.is_none() && subset.is_none();
         for (id, backend) in &mut self.backends {
-            let runs = only.as_ref().is_none_or(|only| only.contains(id));
+            let runs = subset.is_none_or(|subset| subset.has(*id))
+                && only.as_ref().is_none_or(|only| only.contains(id));
             match (runs, self.running.has(backend)) {
                 (true, false) => {
                     let start = self.running.start(&backend.status, &backend.current);
@@ -96,10 +105,28 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         effects
     }
 
+    /// Asks the policy about the backends that it may use.
+    fn decide(&mut self, now: Instant) -> Decision {
+        let all = self.backends.values();
+        let Some(subset) = &mut self.subset else {
+            return self.policy.decide(now, all.map(Backend::view));
+        };
+        let addresses = all.clone();
+        subset.update(addresses.map(|backend| (backend.status.id, &backend.status.address)));
+        let members = all.map(Backend::view).filter(|view| subset.has(view.id));
+        let members: Vec<BackendView> = members.collect();
+        self.policy.decide(now, members.into_iter())
+    }
+
     /// When [`apply_policy`](Self::apply_policy) has something to do, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let policy = match self.runs() {
-            true => self.policy.deadline(self.backends.len()),
+            true => {
+                let all = self.backends.len();
+                let subset = self.subset.as_ref();
+                let members = subset.map_or(all, |subset| subset.count(all));
+                self.policy.deadline(members)
+            }
             false => None,
         };
         let sweep = self.outliers.as_ref().filter(|_| self.runs());
@@ -114,9 +141,15 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.runs() && (self.runs_all || self.backends.get(&id).is_some_and(has))
     }
 
-    /// What the states of the backends amount to.
+    /// What the states of the backends that the policy may use amount to.
     pub(super) fn aggregate(&self) -> ConnectivityState {
-        let states = self.backends.values().map(|backend| backend.status.state);
-        self.policy.aggregate(states)
+        let all = self.backends.values();
+        let state = |backend: &Backend<E, C>| backend.status.state;
+        let Some(subset) = &self.subset else {
+            return self.policy.aggregate(all.map(state));
+        };
+        let members = all.filter(|backend| subset.has(backend.status.id));
+        let states: Vec<_> = members.map(state).collect();
+        self.policy.aggregate(states.into_iter())
     }
 }

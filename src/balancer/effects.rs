@@ -81,6 +81,7 @@ impl<E> Effects<E> {
         self.ejections.append(&mut next.ejections);
         self.spared.append(&mut next.spared);
         self.changed |= next.changed;
+        self.chooses_anew |= next.chooses_anew;
         self.trouble |= next.trouble;
         self
     }

@@ -36,11 +36,14 @@ use super::{
     effects::{Effects, Start, SubchannelId},
     outliers::Outliers,
     policy::Policy,
+    subset::Subset,
 };
 use crate::{
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
-    routing::{BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, Picker},
+    routing::{
+        BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, PickHalf, Picker,
+    },
     subchannel::Report,
     transport::{BackendCalls, Outcomes, Recorded},
 };
@@ -55,6 +58,8 @@ const EMPTY_GRACE: Duration = Duration::from_millis(100);
 pub(crate) struct Balancer<E, C> {
     pub(super) phase: ChannelPhase,
     pub(super) policy: Policy,
+    /// The policy sees these backends alone. None if it sees all.
+    pub(super) subset: Option<Subset>,
     config: Config,
     source: SourceState,
     /// The last error of the source, until it names a backend or removes one.
@@ -128,6 +133,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 ChannelPhase::Idle
             },
             policy: Policy::new(),
+            subset: None,
             config: match configured {
                 true => Config::InForce,
                 false => Config::Awaited,
@@ -408,15 +414,19 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     }
 
     /// How calls choose among the READY backends. `cursor` is the channel's.
-    pub(crate) fn choice(&self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
-        let ready = self.backends.values();
+    pub(crate) fn choice(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
+        let subset = self.subset.as_ref();
+        let all = self.backends.values();
+        let all = all.filter(|backend| subset.is_none_or(|subset| subset.has(backend.status.id)));
+        let ready = all.clone();
         let ready = ready.filter(|backend| backend.connection.is_some());
         let ready = ready.map(|backend| &*backend.status);
-        self.policy.choice(now, cursor, ready)
+        let all = all.map(|backend| &*backend.status);
+        self.policy.choice(now, cursor, ready, all)
     }
 
     /// A picker over the backends that are READY now, if the channel is.
-    pub(crate) fn picker(&self, now: Instant, cursor: &Arc<Cursor>) -> Option<Picker<C>> {
+    pub(crate) fn picker(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Option<Picker<C>> {
         (self.state() == Ready).then(|| Picker::Ready {
             backends: self.ready().collect(),
             choice: self.choice(now, cursor),
@@ -515,6 +525,7 @@ impl<C> Publication<C> {
             },
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,
+            TransientFailure if choice.may_wait() => Picker::Connecting,
             TransientFailure => Picker::Failing,
             Shutdown => Picker::Shutdown,
         };

@@ -28,6 +28,7 @@ mod publish_throttle;
 mod running_subchannel;
 mod settings;
 mod source_with_retry;
+mod subset;
 mod task;
 mod task_end;
 #[cfg(test)]

@@ -567,7 +567,7 @@ impl Worker {
     }
 
     /// Another picker over what is published. Where that is behind, the next status has it.
-    fn publish_picker(&self) {
+    fn publish_picker(&mut self) {
         if self.publish_throttle.due().is_none()
             && let Some(picker) = self.machine.picker(now(), &self.cursor)
         {

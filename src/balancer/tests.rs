@@ -23,8 +23,8 @@ use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{self, NotChecked, NotServing, Pending},
-    routing::{BackendId, BackendStatus, Cursor, Pick},
-    service_config::LoadBalancingPolicy,
+    routing::{BackendId, BackendStatus, Cursor, Pick, PickInfo},
+    service_config::{LoadBalancingPolicy, RingHash},
     subchannel::Report,
 };
 
@@ -44,6 +44,7 @@ enum Input {
     Idle,
     PickFirst,
     RoundRobin,
+    Policy(LoadBalancingPolicy),
     Nothing,
     Close,
 }
@@ -61,6 +62,16 @@ fn parse(input: Name) -> Input {
         ["idle"] => Input::Idle,
         ["pick_first"] => Input::PickFirst,
         ["round_robin"] => Input::RoundRobin,
+        ["ring_hash"] => Input::Policy(LoadBalancingPolicy::RingHash(RingHash::default())),
+        ["subset", size, ref of @ ..] => {
+            let child = match of {
+                ["pick_first"] => LoadBalancingPolicy::PickFirst {
+                    shuffle_address_list: false,
+                },
+                _ => LoadBalancingPolicy::RoundRobin,
+            };
+            Input::Policy(child.with_random_subsetting(size.parse().unwrap()))
+        }
         ["-"] => Input::Nothing,
         ["shutdown"] => Input::Close,
         [id, "ready", connection] => Input::Report(
@@ -145,6 +156,7 @@ fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
             machine.on_policy(now, policy.parts(), 0)
         }
         Input::RoundRobin => machine.on_policy(now, LoadBalancingPolicy::RoundRobin.parts(), 0),
+        Input::Policy(policy) => machine.on_policy(now, policy.parts(), 0),
         Input::Nothing => machine.apply_policy(now),
         Input::Close => machine.on_shutdown(),
     }
@@ -505,7 +517,7 @@ fn shutdown_of_a_subchannel_does_not_count() {
 // R14
 #[test]
 fn picks_go_round_in_the_order_of_the_source() {
-    let machine = check(
+    let mut machine = check(
         "
         insert 1 a | start 0 | connecting: 1@a connecting
         insert 2 b | start 1 | connecting: 1@a connecting, 2@b connecting
@@ -891,6 +903,166 @@ fn a_source_that_ends_after_removing_all_fails() {
         remove 1 | stop 0 | connecting
         -        |        | failing (no backends: the source produced zero addresses)
         end      |        | failing (no backends: the source removed all of them and ended)
+        ",
+    );
+}
+
+// ── ring_hash ────────────────────────────────────────────────────────────────
+
+/// The answer for a call without a key.
+fn answer(machine: &mut Machine) -> &'static str {
+    struct Call;
+
+    impl PickInfo for Call {
+        fn path(&self) -> &str {
+            "/s/m"
+        }
+
+        fn headers(&mut self) -> &HeaderMap {
+            unreachable!("no header is configured")
+        }
+
+        fn random(&mut self) -> u64 {
+            7
+        }
+    }
+
+    let choice = machine.choice(Instant::now(), &Arc::new(Cursor::new(0)));
+    let (_, picker) = machine.publication().split(0, choice);
+    match picker.pick(&mut Call) {
+        Pick::Send(mut candidates) => candidates.next().copied().unwrap_or("none"),
+        Pick::Wait => "wait",
+        Pick::Fail => "fail",
+        other => panic!("not of a channel that runs: {other:?}"),
+    }
+}
+
+// K10
+#[test]
+fn a_ring_connects_to_all() {
+    check(
+        "
+        ring_hash  |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        insert 2 b | start 1 | connecting: 1@a connecting, 2@b connecting
+        0 ready c0 |         | READY c0: 1@a READY, 2@b connecting
+        1 ready c1 |         | READY c0 c1: 1@a READY, 2@b READY
+        ",
+    );
+}
+
+// K11
+#[test]
+fn a_ring_connects_again_without_a_call() {
+    check(
+        "
+        ring_hash    |         |
+        insert 1 a   | start 0 | connecting: 1@a connecting
+        0 ready c0   |         | READY c0: 1@a READY
+        0 connecting |         | connecting: 1@a connecting
+        0 ready c1   |         | READY c1: 1@a READY
+        ",
+    );
+}
+
+// K16, K17, K18
+#[test]
+fn a_ring_with_2_failures_fails_until_one_is_ready() {
+    let mut machine = check(
+        "
+        ring_hash  |         |
+        insert 1 a | start 0 | connecting: 1@a connecting
+        insert 2 b | start 1 | connecting: 1@a connecting, 2@b connecting
+        insert 3 c | start 2 | connecting: 1@a connecting, 2@b connecting, 3@c connecting
+        0 refused  |         | connecting: 1@a failing, 2@b connecting, 3@c connecting
+        1 refused  |         | failing: 1@a failing, 2@b failing, 3@c connecting
+        ",
+    );
+    assert_eq!(answer(&mut machine), "wait", "it may be READY soon");
+    let mut machine = run(
+        machine,
+        "failing: 1@a failing, 2@b failing, 3@c connecting",
+        "
+        2 refused    |  | failing: 1@a failing, 2@b failing, 3@c failing
+        ",
+    );
+    assert_eq!(answer(&mut machine), "fail");
+    let mut machine = run(
+        machine,
+        "failing: 1@a failing, 2@b failing, 3@c failing",
+        "
+        1 ready c1   |  | READY c1: 1@a failing, 2@b READY, 3@c failing
+        ",
+    );
+    assert_eq!(answer(&mut machine), "c1");
+}
+
+// ── random_subsetting ────────────────────────────────────────────────────────
+//
+// By their hashes the endpoints are d, b, c, a.
+
+// Z02
+#[test]
+fn only_the_members_of_a_subset_run() {
+    check(
+        "
+        subset 2   |                 |
+        insert 1 a | start 0         | connecting: 1@a connecting
+        insert 2 b | start 1         | connecting: 1@a connecting, 2@b connecting
+        insert 3 c | start 2, stop 0 | connecting: 1@a idle, 2@b connecting, 3@c connecting
+        1 ready c1 |                 | READY c1: 1@a idle, 2@b READY, 3@c connecting
+        insert 4 d | start 4, stop 2 | READY c1: 1@a idle, 2@b READY, 3@c idle, 4@d connecting
+        remove 1   |                 | READY c1: 2@b READY, 3@c idle, 4@d connecting
+        remove 2   | start 5, stop 1 | connecting: 3@c connecting, 4@d connecting
+        remove 3   | stop 5          | connecting: 4@d connecting
+        ",
+    );
+}
+
+// D357
+#[test]
+fn a_subset_fails_though_others_might_not() {
+    check(
+        "
+        insert 1 a | start 0 | connecting: 1@a connecting
+        insert 2 d | start 1 | connecting: 1@a connecting, 2@d connecting
+        0 ready c0 |         | READY c0: 1@a READY, 2@d connecting
+        1 refused  |         | READY c0: 1@a READY, 2@d failing
+        subset 1   | stop 0  | failing: 1@a idle, 2@d failing
+        ",
+    );
+}
+
+// Z18
+#[test]
+fn a_subset_begins_with_the_connections_there_are() {
+    check(
+        "
+        insert 1 a  | start 0 | connecting: 1@a connecting
+        insert 2 b  | start 1 | connecting: 1@a connecting, 2@b connecting
+        0 ready c0  |         | READY c0: 1@a READY, 2@b connecting
+        1 ready c1  |         | READY c0 c1: 1@a READY, 2@b READY
+        subset 2    |         |
+        subset 1    | stop 0  | READY c1: 1@a idle, 2@b READY
+        subset 2    | start 2 | READY c1: 1@a connecting, 2@b READY
+        2 ready c2  |         | READY c2 c1: 1@a READY, 2@b READY
+        subset 1    | stop 2  | READY c1: 1@a idle, 2@b READY
+        round_robin | start 3 | READY c1: 1@a connecting, 2@b READY
+        ",
+    );
+}
+
+#[test]
+fn a_subset_may_be_that_of_pick_first() {
+    check(
+        "
+        subset 2 pick_first |                 |
+        insert 1 a          | start 0         | connecting: 1@a connecting
+        0 refused           |                 | failing: 1@a failing
+        insert 2 b          | start 1         | failing: 1@a failing, 2@b connecting
+        1 refused           |                 | failing: 1@a failing, 2@b failing
+        insert 3 c          | start 2, stop 0 | failing: 1@a idle, 2@b failing, 3@c connecting
+        2 ready c2          | stop 1          | READY c2: 1@a idle, 2@b idle, 3@c READY
         ",
     );
 }
@@ -1460,7 +1632,7 @@ impl Walk {
             Input::Reject(why) => self.model.reject(why),
             Input::Connect => self.model.connect(),
             Input::Idle => self.model.idle(),
-            Input::PickFirst | Input::RoundRobin | Input::Nothing => {
+            Input::PickFirst | Input::RoundRobin | Input::Policy(_) | Input::Nothing => {
                 unreachable!("the walk is about round_robin")
             }
             Input::Close => unreachable!("comes after the walk"),

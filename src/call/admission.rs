@@ -54,9 +54,11 @@ impl Preference for AnyBackend {
 /// What a call is told that asks for a slot.
 pub(super) enum Admission {
     Now(CallSlot),
-    /// It has to wait. It has had its turn if it found every READY backend full.
+    /// It has to wait. It has had its turn if it found every READY backend full. If it does not
+    /// join those that did, it waits for another routing.
     Later {
         had_turn: bool,
+        joins: bool,
     },
     /// It is to fail, once it has let the channel's tasks run.
     Failing,
@@ -75,22 +77,23 @@ pub(super) fn try_admit(
     let overtakes = !board.queue().is_empty();
     let pick = match overtakes {
         false => routing.picker.pick(info),
-        true => routing.picker.peek(),
+        true => routing.picker.peek_for(info),
     };
-    let had_turn = match pick {
+    let (had_turn, joins) = match pick {
         Pick::Send(candidates) if !overtakes => {
             if let Some(slot) = preference.admit(candidates) {
                 return Ok(Admission::Now(slot));
             }
-            true
+            (true, true)
         }
-        Pick::Send(_) | Pick::Wait | Pick::Connect => false,
-        Pick::Fail if patient => false,
+        Pick::Send(_) => (false, true),
+        Pick::Wait | Pick::Connect => (false, false),
+        Pick::Fail if patient => (false, false),
         Pick::Fail if !has_waited => return Ok(Admission::Failing),
         Pick::Fail => return Err(unavailable(board, &routing.status)),
         Pick::Closed => return Err(board.closed()),
     };
-    Ok(Admission::Later { had_turn })
+    Ok(Admission::Later { had_turn, joins })
 }
 
 /// A slot on a READY backend's connection, as soon as there is one.
@@ -104,7 +107,7 @@ pub(super) async fn admit(
 ) -> Result<CallSlot, Error> {
     let waited = wait(board, patient, had_turn, info, preference);
     let slot = wait_for_backend(board, deadline, waited).await;
-    slot.unwrap_or_else(|limit| Err(expired_without_backend(board, limit)))
+    slot.unwrap_or_else(|limit| Err(expired_in_wait(board, limit, info)))
 }
 
 /// What `waited` gives, or the limit of the call, or that of a wait for a backend: what its
@@ -131,16 +134,20 @@ pub(super) async fn wait(
     let mut ticket: Option<Ticket<CallSlot>> = None;
     loop {
         let is_ready = ask(board, patient)?;
+        let mut joins = is_ready;
         // A call has its own turn before it joins those that found every backend full. If it
         // joined at once, it would be served in the turn of another.
         if is_ready && ticket.is_none() && !had_turn {
             match try_admit(board, patient, true, info, preference)? {
                 Admission::Now(slot) => return Ok(slot),
-                Admission::Later { had_turn: had } => had_turn = had,
+                Admission::Later {
+                    had_turn: had,
+                    joins: may_join,
+                } => (had_turn, joins) = (had, may_join),
                 Admission::Failing => unreachable!("it has waited"),
             }
         }
-        match is_ready {
+        match joins {
             true => {
                 // First join, then look for free slots, in a routing loaded
                 // after that: whoever frees or publishes one before is seen
@@ -214,6 +221,18 @@ pub(super) fn expired_without_backend(board: &Board, limit: Limit) -> Error {
     let why = status.explain(now());
     let error = limit.expired(&format!("for a backend: {why}"));
     error.caused_by(status.origin().cloned())
+}
+
+/// The same for this call, which may have waited for one backend alone.
+fn expired_in_wait(board: &Board, limit: Limit, info: &mut impl PickInfo) -> Error {
+    let routing = board.routing();
+    match (routing.picker.peek(), routing.picker.peek_for(info)) {
+        (Pick::Send(_), Pick::Wait) => {
+            let why = routing.status.explain_key(now());
+            limit.expired(&format!("for a backend: {why}"))
+        }
+        _ => expired_without_backend(board, limit),
+    }
 }
 
 fn unavailable(board: &Board, status: &ChannelStatus) -> Error {

@@ -196,7 +196,7 @@ impl Call {
         preference: &impl Preference,
     ) -> Result<Option<CallSlot>, Error> {
         let had_turn = match later {
-            Admission::Later { had_turn } => had_turn,
+            Admission::Later { had_turn, .. } => had_turn,
             Admission::Now(rested) => {
                 let_driver_read().await;
                 return Ok(Some(rested));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 
-use http::Request;
+use http::{HeaderName, Request};
 use tokio::{
     sync::Barrier,
     task::JoinSet,
@@ -19,7 +19,8 @@ use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
     routing::{
-        Backends, Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, RetrySettings, Rotation,
+        Backends, Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, RetrySettings, Ring,
+        RingHash, RingMember, Rotation,
     },
     transport::BackendCalls,
     transport::{
@@ -68,7 +69,7 @@ async fn call_and_rest(board: Arc<Board>, rest: Arc<Barrier>) {
     loop {
         let mut info = request();
         let slot = match try_admit(&board, false, true, &mut info, &AnyBackend) {
-            Ok(Admission::Later { had_turn }) => {
+            Ok(Admission::Later { had_turn, .. }) => {
                 wait(&board, false, had_turn, &mut info, &AnyBackend).await
             }
             Ok(Admission::Now(slot)) => Ok(slot),
@@ -149,10 +150,13 @@ async fn a_million_publications_lose_no_caller_that_waits() {
 
 /// As a call asks.
 async fn slot(board: &Board) -> CallSlot {
-    let mut info = request();
+    slot_for(board, request()).await
+}
+
+async fn slot_for(board: &Board, mut info: OutgoingRequest) -> CallSlot {
     match try_admit(board, false, true, &mut info, &AnyBackend).expect("no failure") {
         Admission::Now(slot) => slot,
-        Admission::Later { had_turn } => {
+        Admission::Later { had_turn, .. } => {
             let slot = wait(board, false, had_turn, &mut info, &AnyBackend).await;
             slot.expect("no failure")
         }
@@ -435,4 +439,119 @@ async fn an_http_error_counts_more_than_the_deadline_behind_it() {
             begun.elapsed()
         );
     }
+}
+
+const KEY: HeaderName = HeaderName::from_static("x-user");
+
+/// A ring of backends in these states. Those that are READY are `backends`.
+fn ring(
+    ring: &Arc<Ring>,
+    states: &[RingMember],
+    backends: &[ConnectionGroup],
+) -> Picker<ConnectionGroup> {
+    let choice = RingHash::new(Arc::clone(ring), states.into(), Some(KEY));
+    Picker::Ready {
+        backends: backends.into(),
+        choice: Choice::RingHash(choice),
+    }
+}
+
+/// A call with this key.
+fn keyed(key: &str) -> OutgoingRequest {
+    let request = Request::builder().header(KEY, key);
+    OutgoingRequest::new(request.body(Body::empty()).expect("a request"))
+}
+
+fn board(picker: Picker<ConnectionGroup>) -> Board {
+    let (status, settings) = (status(0), RetrySettings::default());
+    Board::new(status, picker, None, None, CALLERS, settings)
+}
+
+// K24
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_its_backend_takes_no_stream_of_another() {
+    // With one entry each, "a_0" and "b_0", the hashes of which tell them apart.
+    let of = Arc::new(Ring::new([("a", 1), ("b", 1)], 1, 2));
+    let board = board(Picker::Connecting);
+    let (a, _peer_a) = backend(&board, 0, 1).await;
+    let (b, _peer_b) = backend(&board, 1, 1).await;
+    let both = ring(
+        &of,
+        &[RingMember::Ready(0), RingMember::Ready(1)],
+        &[a.clone(), b.clone()],
+    );
+    board.publish(status(1), both, None, None);
+    let mut keys = (0..).map(|n| format!("user-{n}"));
+    let mut key_of = async |id| loop {
+        let key = keys.next().expect("endless");
+        if backends([&slot_for(&board, keyed(&key)).await]) == [id] {
+            return key;
+        }
+    };
+    let (of_a, of_b) = (key_of(0).await, key_of(1).await);
+
+    let without_a = ring(&of, &[RingMember::Connecting, RingMember::Ready(0)], &[b]);
+    board.publish(status(2), without_a, None, None);
+    let on_b = slot_for(&board, keyed(&of_b)).await;
+    let mut queued = pin!(slot_for(&board, keyed(&of_b)));
+    assert!(queued.as_mut().now_or_never().is_none(), "B is full");
+    let mut waiting = pin!(slot_for(&board, keyed(&of_a)));
+    assert!(waiting.as_mut().now_or_never().is_none(), "A is CONNECTING");
+    drop(on_b);
+    let on_b = soon(queued).await;
+    assert_eq!(backends([&on_b]), [1]);
+    drop(on_b);
+    assert!(waiting.as_mut().now_or_never().is_none(), "B is free");
+
+    let with_a = ring(&of, &[RingMember::Ready(0), RingMember::Failing], &[a]);
+    board.publish(status(3), with_a, None, None);
+    assert_eq!(backends([&soon(waiting).await]), [0]);
+}
+
+// K24
+/// The ring of one publication wakes those that wait by the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rings_that_change_lose_no_caller_that_waits() {
+    const ROUNDS: u64 = 20_000;
+    let of = Arc::new(Ring::new([("a", 1), ("b", 1), ("c", 1)], 10, 20));
+    let board = Arc::new(board(Picker::Connecting));
+    let (c, _peer) = backend(&board, 2, 1_000).await;
+    let only_c = [
+        RingMember::Connecting,
+        RingMember::Connecting,
+        RingMember::Ready(0),
+    ];
+    let barrier = Arc::new(Barrier::new(CALLERS + 1));
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (board, barrier) = (board.clone(), barrier.clone());
+        callers.spawn(async move {
+            for round in 0..ROUNDS {
+                slot_for(&board, keyed(&format!("{caller}-{round}"))).await;
+                barrier.wait().await;
+            }
+        });
+    }
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..ROUNDS {
+        for _ in 0..rng.u8(..3) {
+            let mut states = only_c;
+            for state in &mut states[..2] {
+                *state = [RingMember::Connecting, RingMember::Failing][rng.usize(..2)];
+            }
+            let backends = std::slice::from_ref(&c);
+            board.publish(status(2 * round), ring(&of, &states, backends), None, None);
+        }
+        let states = [
+            RingMember::Failing,
+            RingMember::Failing,
+            RingMember::Ready(0),
+        ];
+        let all_to_c = ring(&of, &states, std::slice::from_ref(&c));
+        board.publish(status(2 * round + 1), all_to_c, None, None);
+        if timeout(PATIENCE, barrier.wait()).await.is_err() {
+            panic!("a caller still waits in round {round}, though C is READY");
+        }
+    }
+    callers.join_all().await;
 }

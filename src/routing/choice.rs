@@ -3,6 +3,7 @@
 use super::{
     least_request::LeastRequest,
     pick_half::{First, PickHalf, PickInfo},
+    ring_hash::RingHash,
     rotation::Rotation,
     stride::Stride,
 };
@@ -16,6 +17,8 @@ pub(crate) enum Choice {
     LeastRequest(LeastRequest),
     /// That of `weighted_round_robin`, where weights make a difference.
     Stride(Stride),
+    /// That of `ring_hash_experimental`.
+    RingHash(RingHash),
 }
 
 /// The same of whichever it is.
@@ -25,12 +28,13 @@ macro_rules! of_each {
             Choice::Rotation($each) => $what,
             Choice::LeastRequest($each) => $what,
             Choice::Stride($each) => $what,
+            Choice::RingHash($each) => $what,
         }
     };
 }
 
 impl PickHalf for Choice {
-    fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
         of_each!(self, choice => choice.first(count, info))
     }
 
@@ -40,5 +44,25 @@ impl PickHalf for Choice {
 
     fn after(&self, first: usize, nth: usize, count: usize) -> usize {
         of_each!(self, choice => choice.after(first, nth, count))
+    }
+
+    fn peek_for(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
+        of_each!(self, choice => choice.peek_for(count, info))
+    }
+
+    fn next(&self, first: First, steps: &mut usize, count: usize) -> Option<usize> {
+        of_each!(self, choice => choice.next(first, steps, count))
+    }
+
+    fn may_wait(&self) -> bool {
+        of_each!(self, choice => choice.may_wait())
+    }
+
+    fn could_answer_differently(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::RingHash(old), Self::RingHash(new)) => old.could_answer_differently(new),
+            // A call that waits for a place on a ring has another policy now.
+            _ => self.may_wait(),
+        }
     }
 }

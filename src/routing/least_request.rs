@@ -36,7 +36,7 @@ impl LeastRequest {
 }
 
 impl PickHalf for LeastRequest {
-    fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
         let mut random = info.random();
         let mut backend = drawn(random, count);
         if count > 1 {
@@ -53,7 +53,7 @@ impl PickHalf for LeastRequest {
         }
         // The connection goes by the lower part of the number, and the backend by the upper.
         let round = random as usize;
-        First { backend, round }
+        Some(First { backend, round })
     }
 
     /// Any: the draws of the next call are not known.

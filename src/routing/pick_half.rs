@@ -5,22 +5,49 @@ use http::HeaderMap;
 /// How calls choose among READY backends, which are numbered from 0 in the order of the source.
 pub(crate) trait PickHalf {
     /// The backend that this call begins with, of `count`. Takes a turn, if the policy has turns.
-    fn first(&self, count: usize, info: &mut impl PickInfo) -> First;
+    /// None if the call is to wait for a backend that is not READY.
+    fn first(&self, count: usize, info: &mut impl PickInfo) -> Option<First>;
 
     /// Where the next call is likely to begin. Takes no turn.
     fn peek(&self, count: usize) -> First;
 
+    /// Where this call would begin. Takes no turn. None if the call is to wait for a backend that
+    /// is not READY.
+    fn peek_for(&self, count: usize, _info: &mut impl PickInfo) -> Option<First> {
+        Some(self.peek(count))
+    }
+
     /// The backend for a call that has found `first` full, and `nth - 1` others. For `nth` from 1
     /// to `count - 1` it names each of the others once.
     fn after(&self, first: usize, nth: usize, count: usize) -> usize;
+
+    /// The same, by how far the call has come. That begins with 1 step, and `next` adds to it. None
+    /// if all have been named.
+    #[inline(always)]
+    fn next(&self, first: First, steps: &mut usize, count: usize) -> Option<usize> {
+        let nth = *steps;
+        if nth >= count {
+            return None;
+        }
+        *steps += 1;
+        Some(self.after(first.backend, nth, count))
+    }
+
+    /// Whether calls may wait for a backend that is not READY. Then they do so in
+    /// TRANSIENT_FAILURE, too.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
+    /// Whether a call that waits for such a backend may be answered otherwise by `newer`.
+    fn could_answer_differently(&self, _newer: &Self) -> bool {
+        self.may_wait()
+    }
 }
 
 /// One call, as far as a policy may choose by it. Each answer is made when it is asked for, so a
 /// policy that asks nothing costs a call nothing.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "`round_robin` and `pick_first` ask nothing")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "no policy asks for the path"))]
 pub(crate) trait PickInfo {
     /// `/package.Service/Method`
     fn path(&self) -> &str;

@@ -16,8 +16,8 @@
 //! here changes, and rotation pays a comparison for it. What the policy knows of the backends is
 //! in its variant, which the balancer makes anew for each publication.
 //!
-//! A policy that lets a call wait, though a backend is READY, needs more: backends that are not
-//! READY in its variant, and another answer of `first`.
+//! A policy may let a call wait, though a backend is READY. It then also says which publication
+//! is to wake the call.
 
 use super::{
     choice::Choice,
@@ -62,8 +62,8 @@ pub(crate) struct Candidates<'a, C, P = Choice> {
     backends: &'a [C],
     choice: &'a P,
     first: First,
-    /// How many have been given.
-    given: usize,
+    /// How far the call has come: 0 before the first one.
+    steps: usize,
 }
 
 impl<C, P: PickHalf> Picker<C, P> {
@@ -75,48 +75,48 @@ impl<C, P: PickHalf> Picker<C, P> {
 
     /// What the next call would be answered. Takes no turn.
     pub(crate) fn peek(&self) -> Pick<'_, C, P> {
-        self.answer(P::peek)
+        self.answer(|choice, count| Some(choice.peek(count)))
+    }
+
+    /// The answer for this call, without taking its turn.
+    pub(crate) fn peek_for(&self, info: &mut impl PickInfo) -> Pick<'_, C, P> {
+        self.answer(|choice, count| choice.peek_for(count, info))
     }
 
     /// Inlined, or the first policy that does not rotate would cost all others a call of it.
     #[inline(always)]
-    fn answer(&self, first: impl FnOnce(&P, usize) -> First) -> Pick<'_, C, P> {
+    fn answer(&self, first: impl FnOnce(&P, usize) -> Option<First>) -> Pick<'_, C, P> {
         match self {
-            Self::Ready { backends, choice } => Pick::Send(Candidates {
-                first: first(choice, backends.len()),
-                backends,
-                choice,
-                given: 0,
-            }),
+            Self::Ready { backends, choice } => match first(choice, backends.len()) {
+                Some(first) => Pick::Send(Candidates {
+                    first,
+                    backends,
+                    choice,
+                    steps: 0,
+                }),
+                None => Pick::Wait,
+            },
             Self::Connecting => Pick::Wait,
             Self::Idle => Pick::Connect,
             Self::Failing => Pick::Fail,
             Self::Shutdown => Pick::Closed,
         }
     }
-}
-
-impl<C, P> Picker<C, P> {
-    /// All that calls are sent to.
-    pub(crate) fn backends(&self) -> &[C] {
-        match self {
-            Self::Ready { backends, .. } => backends,
-            Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => &[],
-        }
-    }
 
     /// Whether `newer`, published next after `self`, could let a call go on that
     /// `self` made wait: then all waiting calls are to be woken.
     ///
-    /// What waits in READY are calls that found every stream taken; what waits
-    /// in TRANSIENT_FAILURE are wait-for-ready calls.
+    /// Calls wait in READY if they found every stream taken, or if their policy has them wait for
+    /// one backend. In TRANSIENT_FAILURE wait-for-ready calls do.
     pub(crate) fn could_answer_differently(&self, newer: &Self) -> bool {
         match (self, newer) {
             (Self::Shutdown, _) => false,
             (_, Self::Shutdown) => true,
             // Whoever publishes hands their free streams to the calls in the
             // queue, in the order of arrival; waking all would be a race.
-            (Self::Ready { .. }, Self::Ready { .. }) => false,
+            (Self::Ready { choice, .. }, Self::Ready { choice: newer, .. }) => {
+                choice.could_answer_differently(newer)
+            }
             // Such a call waits for streams of backends that are gone.
             (Self::Ready { .. }, _) => true,
             (_, Self::Ready { .. }) => true,
@@ -127,6 +127,16 @@ impl<C, P> Picker<C, P> {
             (Self::Failing, Self::Failing) => false,
             // "Wait" is what it does already.
             (Self::Connecting | Self::Idle | Self::Failing, Self::Connecting) => false,
+        }
+    }
+}
+
+impl<C, P> Picker<C, P> {
+    /// All that calls are sent to.
+    pub(crate) fn backends(&self) -> &[C] {
+        match self {
+            Self::Ready { backends, .. } => backends,
+            Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => &[],
         }
     }
 }
@@ -142,13 +152,16 @@ impl<'a, C, P: PickHalf> Iterator for Candidates<'a, C, P> {
     type Item = &'a C;
 
     fn next(&mut self) -> Option<&'a C> {
-        let count = self.backends.len();
-        let at = match self.given {
-            0 => self.first.backend,
-            nth if nth < count => self.choice.after(self.first.backend, nth, count),
-            _ => return None,
+        let at = match self.steps {
+            0 => {
+                self.steps = 1;
+                self.first.backend
+            }
+            _ => {
+                let count = self.backends.len();
+                self.choice.next(self.first, &mut self.steps, count)?
+            }
         };
-        self.given += 1;
         self.backends.get(at)
     }
 }
@@ -309,11 +322,11 @@ mod tests {
     struct ByCall;
 
     impl PickHalf for ByCall {
-        fn first(&self, count: usize, info: &mut impl PickInfo) -> First {
+        fn first(&self, count: usize, info: &mut impl PickInfo) -> Option<First> {
             let shard = info.headers().get("x-shard");
             let shard = shard.map(|value| usize::from(value.as_bytes()[0] - b'0'));
             let shard = shard.unwrap_or_else(|| info.path().len());
-            First::of_turn(shard, count)
+            Some(First::of_turn(shard, count))
         }
 
         fn peek(&self, count: usize) -> First {

@@ -44,8 +44,8 @@ impl Rotation {
 }
 
 impl PickHalf for Rotation {
-    fn first(&self, count: usize, _info: &mut impl PickInfo) -> First {
-        First::of_turn(self.0.advance(), count)
+    fn first(&self, count: usize, _info: &mut impl PickInfo) -> Option<First> {
+        Some(First::of_turn(self.0.advance(), count))
     }
 
     fn peek(&self, count: usize) -> First {

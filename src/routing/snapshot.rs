@@ -158,13 +158,38 @@ impl ChannelStatus {
     /// Why no call can be sent, with the reasons of up to 3 backends, told as of
     /// `now`.
     pub(crate) fn explain(&self, now: Instant) -> String {
-        Explained { status: self, now }.to_string()
+        let text = match self.state {
+            ConnectivityState::Shutdown => "channel is closed",
+            ConnectivityState::Ready => "no backend with a free stream",
+            _ => "no healthy backend",
+        };
+        self.explained(text, false, now)
+    }
+
+    /// Why a call waits for one backend, though others are READY.
+    pub(crate) fn explain_key(&self, now: Instant) -> String {
+        let text = "the backend for the call's hash key is not READY";
+        self.explained(text, true, now)
+    }
+
+    fn explained(&self, text: &'static str, skips_ready: bool, now: Instant) -> String {
+        let status = self;
+        Explained {
+            status,
+            text,
+            skips_ready,
+            now,
+        }
+        .to_string()
     }
 
     /// Some backends that stand for all: as far as there are, each has another reason.
-    fn examples(&self) -> Vec<&BackendStatus> {
-        let backends = self.backends.iter().take(MAX_COMPARED);
-        let mut rest: Vec<_> = backends.map(|backend| &**backend).collect();
+    fn examples(&self, skips_ready: bool) -> Vec<&BackendStatus> {
+        let backends = self.backends.iter().map(|backend| &**backend);
+        let is_told =
+            |backend: &&BackendStatus| !(skips_ready && backend.state == ConnectivityState::Ready);
+        let backends = backends.filter(is_told).take(MAX_COMPARED);
+        let mut rest: Vec<_> = backends.collect();
         let mut examples: Vec<&BackendStatus> = Vec::with_capacity(NAMED_IN_TEXT);
         while examples.len() < NAMED_IN_TEXT && !rest.is_empty() {
             let is_new = |backend: &&BackendStatus| {
@@ -286,26 +311,28 @@ impl fmt::Display for BackendStatus {
 /// 10.0.0.2:50051 connect: connection refused (attempt 3, next in 2.1s)`
 struct Explained<'a> {
     status: &'a ChannelStatus,
+    /// The text before the backends.
+    text: &'static str,
+    skips_ready: bool,
     now: Instant,
 }
 
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, now } = self;
-        f.write_str(match status.state {
-            ConnectivityState::Shutdown => "channel is closed",
-            ConnectivityState::Ready => "no backend with a free stream",
-            _ => "no healthy backend",
-        })?;
+        let Self { status, now, .. } = self;
+        f.write_str(self.text)?;
         let mut separator = ": ";
         if let Some(cause) = &status.cause {
             write!(f, "{separator}{cause}")?;
             separator = "; ";
         }
-        for backend in status.examples() {
+        for backend in status.examples(self.skips_ready) {
             f.write_str(separator)?;
             backend.write_explained(f, *now)?;
             separator = "; ";
+        }
+        if self.skips_ready {
+            return Ok(());
         }
         match status.backends.len().saturating_sub(NAMED_IN_TEXT) {
             0 => Ok(()),

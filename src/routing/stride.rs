@@ -78,8 +78,8 @@ impl Stride {
 }
 
 impl PickHalf for Stride {
-    fn first(&self, _count: usize, _info: &mut impl PickInfo) -> First {
-        self.cursor.advance_past(|turn| self.find(turn))
+    fn first(&self, _count: usize, _info: &mut impl PickInfo) -> Option<First> {
+        Some(self.cursor.advance_past(|turn| self.find(turn)))
     }
 
     fn peek(&self, _count: usize) -> First {
@@ -139,7 +139,8 @@ mod tests {
     }
 
     fn first(stride: &Stride) -> First {
-        stride.first(stride.weights.len(), &mut ("/s/m", HeaderMap::new()))
+        let first = stride.first(stride.weights.len(), &mut ("/s/m", HeaderMap::new()));
+        first.expect("no call waits")
     }
 
     fn picks(stride: &Stride, n: usize) -> Vec<usize> {

@@ -17,8 +17,8 @@ use tonic_health_channel::{
 };
 use tracing::Level;
 
-/// The options of a config with health checks. Its interval is 50 ms, and it ejects each backend
-/// of which more than half of the calls fail.
+/// The options of a config with health checks. It looks every 50 ms, and ejects each backend of
+/// which more than half of the calls fail.
 struct Detection {
     max_percent: u32,
     base_time: &'static str,

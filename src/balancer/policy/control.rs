@@ -53,12 +53,13 @@ pub(super) trait ControlHalf {
     }
 
     /// The pick half: how calls choose among the READY backends, which come in the order of the
-    /// picker. `cursor` is the channel's.
+    /// picker. `all` are these and the others, in the order of the source. `cursor` is the channel's.
     fn choice<'a>(
-        &self,
+        &mut self,
         _now: Instant,
         cursor: &Arc<Cursor>,
         _ready: impl Iterator<Item = &'a BackendStatus>,
+        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         Choice::Rotation(Rotation::new(Arc::clone(cursor)))
     }

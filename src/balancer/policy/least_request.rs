@@ -24,10 +24,11 @@ impl LeastRequest {
 
 impl ControlHalf for LeastRequest {
     fn choice<'a>(
-        &self,
+        &mut self,
         _now: Instant,
         _cursor: &Arc<Cursor>,
         ready: impl Iterator<Item = &'a BackendStatus>,
+        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         let calls = ready.map(|backend| backend.calls.clone());
         Choice::LeastRequest(routing::LeastRequest::new(self.choices, calls))

@@ -17,8 +17,9 @@ mod control;
 mod least_request;
 mod pick_first;
 mod policy;
+mod ring_hash;
 mod round_robin;
 mod weighted_round_robin;
 
-pub(super) use control::{BackendView, Run};
+pub(super) use control::{BackendView, Decision, Run};
 pub(super) use policy::Policy;

@@ -7,6 +7,7 @@ use super::{
     control::{BackendView, ControlHalf, Decision, Properties},
     least_request::LeastRequest,
     pick_first::PickFirst,
+    ring_hash::RingHash,
     round_robin::RoundRobin,
     weighted_round_robin::WeightedRoundRobin,
 };
@@ -24,6 +25,7 @@ pub(in crate::balancer) enum Policy {
     PickFirst(PickFirst),
     LeastRequest(LeastRequest),
     WeightedRoundRobin(WeightedRoundRobin),
+    RingHash(RingHash),
 }
 
 /// The same of whichever policy it is.
@@ -34,6 +36,7 @@ macro_rules! of_each {
             Policy::PickFirst($each) => $what,
             Policy::LeastRequest($each) => $what,
             Policy::WeightedRoundRobin($each) => $what,
+            Policy::RingHash($each) => $what,
         }
     };
 }
@@ -47,7 +50,8 @@ impl Policy {
     /// The properties of a policy that a service config names.
     pub(in crate::balancer) fn properties(config: LeafPolicy<'_>) -> Properties {
         match config {
-            LeafPolicy::RoundRobin | LeafPolicy::RingHash(_) => RoundRobin::PROPERTIES,
+            LeafPolicy::RoundRobin => RoundRobin::PROPERTIES,
+            LeafPolicy::RingHash(_) => RingHash::PROPERTIES,
             LeafPolicy::PickFirst { .. } => PickFirst::PROPERTIES,
             LeafPolicy::LeastRequest(_) => LeastRequest::PROPERTIES,
             LeafPolicy::WeightedRoundRobin(_) => WeightedRoundRobin::PROPERTIES,
@@ -64,9 +68,7 @@ impl Policy {
         running: impl Iterator<Item = BackendId>,
     ) {
         match (&mut *self, config) {
-            (_, LeafPolicy::RoundRobin | LeafPolicy::RingHash(_)) => {
-                *self = Self::RoundRobin(RoundRobin);
-            }
+            (_, LeafPolicy::RoundRobin) => *self = Self::RoundRobin(RoundRobin),
             (_, LeafPolicy::LeastRequest(config)) => {
                 *self = Self::LeastRequest(LeastRequest::new(config));
             }
@@ -89,6 +91,10 @@ impl Policy {
                 let running = running.collect();
                 *self = Self::PickFirst(PickFirst::take_over(now, shuffle, running));
             }
+            (Self::RingHash(ring_hash), LeafPolicy::RingHash(config)) => {
+                ring_hash.configure(config)
+            }
+            (_, LeafPolicy::RingHash(config)) => *self = Self::RingHash(RingHash::new(config)),
         }
     }
 
@@ -126,11 +132,12 @@ impl Policy {
 
     /// See [`ControlHalf::choice`].
     pub(in crate::balancer) fn choice<'a>(
-        &self,
+        &mut self,
         now: Instant,
         cursor: &Arc<Cursor>,
         ready: impl Iterator<Item = &'a BackendStatus>,
+        all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        of_each!(self, policy => policy.choice(now, cursor, ready))
+        of_each!(self, policy => policy.choice(now, cursor, ready, all))
     }
 }

@@ -83,10 +83,11 @@ impl ControlHalf for WeightedRoundRobin {
     }
 
     fn choice<'a>(
-        &self,
+        &mut self,
         now: Instant,
         cursor: &Arc<Cursor>,
         ready: impl Iterator<Item = &'a BackendStatus>,
+        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         let weights = ready.map(|backend| backend.calls.weight_at(now, self.periods));
         let weights: Vec<_> = weights.collect();
