@@ -121,8 +121,8 @@ impl Kind {
         }
     }
 
-    /// The trailer in which it reports its load: as many calls a second as it could serve, at
-    /// full utilization, and the share of them that fails.
+    /// The trailer in which it reports its load. It says how many calls a second it could serve
+    /// at full utilization, and how many of them fail.
     fn report(&self) -> Result<MetadataMap> {
         let rps = 1.0 / self.takes.as_secs_f64();
         let report = LoadReport {

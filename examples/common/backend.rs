@@ -63,7 +63,7 @@ impl Control {
         self.stop.send_replace(true);
     }
 
-    /// What the server serves beside the greeter.
+    /// The health service, which the server has beside the greeter.
     pub(crate) fn health_service(&self) -> HealthService {
         self.service.clone()
     }
