@@ -75,14 +75,24 @@ impl<E> Effects<E> {
     }
 
     /// Both, this one first.
-    pub(super) fn and(mut self, mut next: Self) -> Self {
-        self.start.append(&mut next.start);
-        self.stop.append(&mut next.stop);
-        self.ejections.append(&mut next.ejections);
-        self.spared.append(&mut next.spared);
-        self.changed |= next.changed;
-        self.chooses_anew |= next.chooses_anew;
-        self.trouble |= next.trouble;
+    pub(super) fn and(mut self, next: Self) -> Self {
+        // Each by its name, so that none is forgotten that comes later.
+        let Self {
+            start,
+            stop,
+            ejections,
+            spared,
+            changed,
+            chooses_anew,
+            trouble,
+        } = next;
+        self.start.extend(start);
+        self.stop.extend(stop);
+        self.ejections.extend(ejections);
+        self.spared.extend(spared);
+        self.changed |= changed;
+        self.chooses_anew |= chooses_anew;
+        self.trouble |= trouble;
         self
     }
 }

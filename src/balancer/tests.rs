@@ -489,6 +489,36 @@ fn all_backends_down_is_transient_failure() {
     );
 }
 
+// D331
+#[test]
+fn an_update_of_weights_is_a_picker_and_nothing_else() {
+    let (mut machine, start) = (Machine::new(true, true), Instant::now());
+    let weighted = LoadBalancingPolicy::WeightedRoundRobin(Box::default());
+    for input in [
+        Input::Policy(weighted),
+        Input::Insert(1, "a"),
+        Input::Insert(2, "b"),
+        parse("0 ready a0"),
+        parse("1 ready b0"),
+    ] {
+        let effects = apply(&mut machine, start, input);
+        assert!(!effects.chooses_anew);
+    }
+    let next = machine.deadline().expect("the next update");
+    assert_eq!(next, start + Duration::from_secs(1));
+    let effects = machine.apply_policy(next);
+    assert!(effects.chooses_anew && !effects.changed);
+    assert!(effects.start.is_empty() && effects.stop.is_empty());
+    let picker = machine.picker(next, &Arc::new(Cursor::new(0)));
+    assert_eq!(
+        picker.expect("the channel is READY").backends(),
+        ["a0", "b0"]
+    );
+
+    let _ = apply(&mut machine, next, Input::Remove(2));
+    assert_eq!(machine.deadline(), None, "1 backend has all calls");
+}
+
 // R08
 #[test]
 fn ready_wins_then_connecting_then_idle() {
