@@ -375,7 +375,9 @@ impl BackendStatus {
 
     /// Whether an attempt is under way or waited for that may end its failure.
     fn is_attempted(&self) -> bool {
+        // An ejection lasts, however an attempt ends.
         self.state == ConnectivityState::TransientFailure
+            && self.ejection.is_none()
             && (self.connections == 0 || self.health == HealthStatus::Pending)
     }
 

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BackendId, BackendStatus, Backends, ChannelStatus};
+use super::{
+    BackendId, BackendStatus, Backends, ChannelStatus,
+    ejection::{DetectionMethod, Ejection, Outlier},
+};
 use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
@@ -109,6 +112,29 @@ fn an_attempt_that_is_due_is_being_made() {
         ..scene.refused("a")
     };
     scene.explains(&failing([trying]), 12, text);
+}
+
+#[test]
+fn a_call_waits_for_no_attempt_of_an_ejected_backend() {
+    let scene = Scene::new();
+    let refused = scene.refused("a");
+    let ejection = Ejection {
+        since: scene.start,
+        until: scene.start,
+        multiplier: 1,
+        outlier: Outlier {
+            method: DetectionMethod::SuccessRate,
+            percentage: 50.0,
+            bound: 90.0,
+            volume: 100,
+        },
+    };
+    let ejected = BackendStatus {
+        ejection: Some(Arc::new(ejection)),
+        ..refused.clone()
+    };
+    assert_eq!(failing([refused]).attempts().len(), 1);
+    assert!(failing([ejected]).attempts().is_empty());
 }
 
 #[test]

@@ -17,13 +17,17 @@ use crate::{
 /// Health checks find what a server knows of itself; this finds what its callers see. At the end
 /// of each [`interval`](Self::interval) the channel looks at how the calls of each backend ended,
 /// and ejects those that an algorithm names. An ejected backend keeps its connections and the
-/// calls in flight.
+/// calls in flight. [`BackendStatus::ejection`](crate::status::BackendStatus::ejection) says why
+/// it is ejected, and until when.
+///
+/// A call counts when its stream has ended. Calls that their caller drops do not count, nor do
+/// streams that the server refuses.
 ///
 /// Without an algorithm it does nothing; [`Default`] has both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct OutlierDetection {
-    /// `interval`: 10 s by default.
+    /// `interval`: 10 s by default. Less than 10 ms counts as 10 ms.
     pub interval: Duration,
     /// `baseEjectionTime`: how long the first ejection takes. 30 s by default. Each further one
     /// takes as much longer; each interval without one takes as much off.
