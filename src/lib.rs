@@ -50,6 +50,7 @@
 //! | name its backends | [`discover`] |
 //! | handle an error, or hand it on | [`Error`], [`ErrorKind`], [`Error::public_message`] |
 //! | retry and hedge calls | [`Channel`], [`channel::CallAttempts`], `docs/failures.md` |
+//! | choose how calls are spread over backends | [`service_config::LoadBalancingPolicy`], `docs/policies.md` |
 //! | pass deadlines on | [`deadline`] |
 //! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
 //!
@@ -144,6 +145,10 @@
 #[cfg(doctest)]
 #[doc = include_str!("../docs/failures.md")]
 struct Failures;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+struct Policies;
 
 mod balancer;
 mod call;

@@ -44,7 +44,8 @@ const AT_MOST: f64 = 0.85;
 /// because the attempt is in a box of its own, and the throttle reads how the response ends.
 const AT_MOST_WITH_POLICY: f64 = 1.035;
 /// A call of a channel with outlier detection, to one without, with `--check`: 2 counters more.
-const AT_MOST_WITH_DETECTION: f64 = 1.01;
+/// It is 1.009; the same binary counts up to 0.4 % more or less from run to run.
+const AT_MOST_WITH_DETECTION: f64 = 1.015;
 const BACKENDS: usize = 4;
 const CALLERS: u64 = 16;
 /// Calls of the two runs.

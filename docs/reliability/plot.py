@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Turns soak.csv, beside it, into the table of docs/reliability.md and a plot.
+"""Turns soak.csv and outliers.csv, beside it, into tables of docs/reliability.md and plots.
 
-The table goes between its two markers in the document:
+Each table goes between its two markers in the document:
 
     <!-- table: soak -->
     ...
@@ -17,13 +17,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "reliability.md"
 
+blue, red, grey = "#0072b2", "#d55e00", "#767676"
+
 WIDTH, PANEL, LEFT, TOP, STEP = 880, 120, 70, 40, 175
 # Rows of the table.
 ROWS = 10
 
 
-def samples():
-    with (HERE / "soak.csv").open() as file:
+def samples(name):
+    with (HERE / f"{name}.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     last = 0.0
     for row in rows:
@@ -46,9 +48,11 @@ def panel(rows, y, title, lines):
     for part in range(5):
         at = y + PANEL * (1 - part / 4)
         out.append(f'<path d="M{LEFT} {at:.1f}h{width}" stroke="#ddd"/>')
-        out.append(text(LEFT - 6, at + 4, f"{top * part / 4:,.0f}", 11, "end"))
-    for minute in range(0, int(end // 60) + 1, 2):
-        out.append(text(LEFT + width * minute * 60 / end, y + PANEL + 16, f"{minute} min", 11))
+        digits = 0 if top >= 4 else 1
+        out.append(text(LEFT - 6, at + 4, f"{top * part / 4:,.{digits}f}", 11, "end"))
+    unit, length, step = ("min", 60, 2) if end > 120 else ("s", 1, 5)
+    for time in range(0, int(end // length) + 1, step):
+        out.append(text(LEFT + width * time * length / end, y + PANEL + 16, f"{time} {unit}", 11))
     for colour, value in lines:
         points = " ".join(
             f'{LEFT + width * row["seconds"] / end:.1f},{y + PANEL * (1 - value(row) / top):.1f}'
@@ -58,9 +62,8 @@ def panel(rows, y, title, lines):
     return out
 
 
-def plot(rows):
-    blue, red, grey = "#0072b2", "#d55e00", "#767676"
-    panels = [
+def soak(rows):
+    return [
         (
             "calls a second (blue), and those that failed (red)",
             [
@@ -78,6 +81,22 @@ def plot(rows):
             [(blue, lambda row: row["tasks"]), (red, lambda row: row["ready"])],
         ),
     ]
+
+
+def outliers(rows):
+    return [
+        (
+            "calls that failed, in %",
+            [(red, lambda row: 100 * row["failed"] / max(row["calls"], 1))],
+        ),
+        (
+            "backends that are ejected (blue), outlier detection is in force (grey)",
+            [(grey, lambda row: row["detection"]), (blue, lambda row: row["ejected"])],
+        ),
+    ]
+
+
+def plot(rows, panels):
     height = TOP + STEP * len(panels)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -110,14 +129,30 @@ def table(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def outliers_table(rows):
+    """The share of failures in each part, and in the time in which the backend was ejected."""
+    start = next(row["seconds"] for row in rows if row["detection"])
+    parts = [
+        ("without detection", [row for row in rows if not row["detection"]]),
+        ("the first 2 intervals", [row for row in rows if start <= row["seconds"] < start + 2]),
+        ("after them", [row for row in rows if row["seconds"] >= start + 2]),
+    ]
+    lines = [["", "calls", "failed", "share"], ["---"] * 4]
+    for name, part in parts:
+        calls, failed = (sum(row[key] for row in part) for key in ("calls", "failed"))
+        lines.append([name, f"{calls:,.0f}", f"{failed:,.0f}", f"{100 * failed / calls:.2f} %"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main():
-    rows = samples()
     document = DOCUMENT.read_text()
-    marked = r"(<!-- table: soak -->\n).*?(<!-- end -->)"
-    made = table(rows)
-    document = re.sub(marked, lambda m: f"{m[1]}{made}\n{m[2]}", document, flags=re.DOTALL)
+    for name, made, panels in (("soak", table, soak), ("outliers", outliers_table, outliers)):
+        rows = samples(name)
+        marked = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        made = made(rows)
+        document = re.sub(marked, lambda m: f"{m[1]}{made}\n{m[2]}", document, flags=re.DOTALL)
+        (HERE / f"{name}.svg").write_text(plot(rows, panels(rows)))
     DOCUMENT.write_text(document)
-    (HERE / "soak.svg").write_text(plot(rows))
 
 
 if __name__ == "__main__":

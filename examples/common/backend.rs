@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use grpc_health_service::{DrainOptions, HealthHandle, HealthService, ServingStatus};
+use grpc_health_service::{Drain, DrainOptions, HealthHandle, HealthService, ServingStatus};
 use tokio::{net::TcpListener, select, sync::watch};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -61,6 +61,17 @@ impl Control {
     /// The server drains: clients hear NOT_SERVING, then it stops.
     pub(crate) fn shut_down(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// The health service, which the server has beside the greeter.
+    pub(crate) fn health_service(&self) -> HealthService {
+        self.service.clone()
+    }
+
+    /// Drains once the server is told to shut down, and then resolves.
+    pub(crate) fn drain(&self) -> Drain {
+        let stop = self.shutting_down();
+        self.health.drain_on(stop, DrainOptions::default())
     }
 
     fn shutting_down(&self) -> impl Future<Output = ()> + Send + use<> {

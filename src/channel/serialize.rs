@@ -13,7 +13,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::HealthStatus,
-    routing::{BackendId, BackendStatus, Backends, ChannelStatus},
+    routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
     transport::CallCounts,
     util::clock::now,
 };
@@ -29,7 +29,13 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(ConnectivityState, HealthStatus, CauseKind, BackendId);
+as_text!(
+    ConnectivityState,
+    HealthStatus,
+    CauseKind,
+    BackendId,
+    DetectionMethod
+);
 
 impl Serialize for Cause {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,7 +73,7 @@ impl Serialize for BackendStatus {
         });
         let next_attempt = self.next_attempt();
         let next_attempt = next_attempt.map(|at| at.saturating_duration_since(now).as_secs_f64());
-        let mut fields = serializer.serialize_struct("BackendStatus", 12)?;
+        let mut fields = serializer.serialize_struct("BackendStatus", 13)?;
         fields.serialize_field("id", &self.id())?;
         fields.serialize_field("label", self.label())?;
         fields.serialize_field("address", self.address())?;
@@ -80,6 +86,24 @@ impl Serialize for BackendStatus {
         fields.serialize_field("connections", &self.connections())?;
         fields.serialize_field("calls_in_flight", &self.calls_in_flight())?;
         fields.serialize_field("calls", &self.calls())?;
+        fields.serialize_field("ejection", &self.ejection())?;
+        fields.end()
+    }
+}
+
+/// `{"since": "2026-…", "until_in_seconds": 28.5, …}`.
+impl Serialize for Ejection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let now = now();
+        let until = self.until().saturating_duration_since(now);
+        let mut fields = serializer.serialize_struct("Ejection", 7)?;
+        fields.serialize_field("since", &past(now, self.since()))?;
+        fields.serialize_field("until_in_seconds", &until.as_secs_f64())?;
+        fields.serialize_field("multiplier", &self.multiplier())?;
+        fields.serialize_field("method", &self.method())?;
+        fields.serialize_field("percentage", &self.percentage())?;
+        fields.serialize_field("bound", &self.bound())?;
+        fields.serialize_field("volume", &self.volume())?;
         fields.end()
     }
 }

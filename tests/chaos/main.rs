@@ -10,6 +10,7 @@
 //!   netns    a network of its own, in which packets are lost
 //!   report   calls, failures, latency, memory and tasks over time
 //!   retries  kills alone, and a retry policy
+//!   outliers  one backend that fails half of its calls, and outlier detection
 //! ```
 //!
 //! ```sh
@@ -18,6 +19,7 @@
 //! cargo test --test chaos -- --seed 17                 # what has failed, again
 //! cargo test --test chaos -- --netns                   # Linux: trouble for packets
 //! cargo test --test chaos -- --retries                 # SIGKILL and a retry policy
+//! cargo test --test chaos -- --outliers                # a sick backend and outlier detection
 //! cargo test --test chaos -- --seconds 1200 --csv f    # a soak, with a table to plot
 //! ```
 //!
@@ -32,6 +34,7 @@
 mod backend;
 mod netns;
 mod node;
+mod outliers;
 mod report;
 mod retries;
 mod run;
@@ -60,6 +63,8 @@ struct Options {
     netns: bool,
     /// Kills alone, and a retry policy.
     retries: bool,
+    /// One backend that fails half of its calls, and outlier detection.
+    outliers: bool,
 }
 
 const USAGE: &str = "\
@@ -73,6 +78,9 @@ const USAGE: &str = "\
                namespaces for users; unshare, ip, tc and nft)
 --retries      one backend at a time is killed, and the channel has a retry policy; callers
                do not pause, and --rate, --csv and --netns have no effect
+--outliers     one backend says SERVING and fails half of its calls, and the channel detects
+               outliers; --quick keeps 20 backends and takes 12 seconds, and --rate and --netns
+               have no effect
 ";
 
 /// The exit code for what cannot be tried here; that of a test that is left out.
@@ -98,6 +106,7 @@ fn main() -> ExitCode {
     };
     if options.netns
         && !options.retries
+        && !options.outliers
         && let Err(error) = netns::enter()
     {
         return told(Err(error));
@@ -112,9 +121,10 @@ fn main() -> ExitCode {
             std::process::exit(1);
         }
     });
-    told(match options.retries {
-        true => block_on(retries::run(&options)),
-        false => block_on(run::run(&options)),
+    told(match (options.retries, options.outliers) {
+        (true, _) => block_on(retries::run(&options)),
+        (false, true) => block_on(outliers::run(&options)),
+        (false, false) => block_on(run::run(&options)),
     })
 }
 
@@ -152,11 +162,18 @@ impl Options {
             csv: None,
             netns: false,
             retries: false,
+            outliers: false,
         };
+        let mut is_quick = false;
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
                 options.backends = 6;
                 options.lasts = Duration::from_secs(20);
+                is_quick = true;
+                continue;
+            }
+            if argument == "--outliers" {
+                options.outliers = true;
                 continue;
             }
             if argument == "--netns" {
@@ -181,6 +198,10 @@ impl Options {
                 "--csv" => options.csv = Some(value.into()),
                 _ => return Err(format!("there is no option `{argument}`").into()),
             }
+        }
+        if is_quick && options.outliers {
+            options.backends = 20;
+            options.lasts = Duration::from_secs(12);
         }
         // A bit for each, and a majority that is well.
         if !(3..=60).contains(&options.backends) || options.rate == 0 {

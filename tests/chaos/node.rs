@@ -112,6 +112,11 @@ impl Node {
         Ok(node)
     }
 
+    /// Fails half of its calls from now on, and says SERVING.
+    pub(crate) async fn fall_sick(&mut self) -> Result<()> {
+        self.order("sick").await
+    }
+
     fn found_at(&self, place: Option<SocketAddr>) {
         if let Line::Front { upstream, .. } = &self.line {
             upstream.send_replace(place);

@@ -16,10 +16,11 @@ use super::{
 };
 
 /// They keep the rules, as the READMEs of the member crates do.
-const PLAIN_PAGES: [&str; 4] = [
+const PLAIN_PAGES: [&str; 5] = [
     "CONTRIBUTING.md",
     "docs/draining.md",
     "docs/failures.md",
+    "docs/policies.md",
     "fuzz/README.md",
 ];
 

@@ -325,6 +325,20 @@ fn another_config_loses_nothing() {
     world.has_ejected(&[2, 3]);
 }
 
+// D358
+#[test]
+fn the_members_of_a_subset_are_judged_among_themselves() {
+    let mut world = World::new(4);
+    // All have one address, so the first ones are the members.
+    let _ = world.policy(&round_robin().with_random_subsetting(2));
+    for id in 1..=4 {
+        world.fail(id);
+    }
+    let _ = world.sweep();
+    // Half of 2, and not half of 4.
+    world.has_ejected(&[1]);
+}
+
 // O20
 #[test]
 fn pick_first_ejects_none() {

@@ -1,7 +1,10 @@
 //! What is followed of a channel, as JSON.
 
 use serde_json::{Value, json};
-use testing::{Backend, by_hand, dead_addr, hello, quick_backoff, until_backends};
+use testing::{
+    Backend, balanced, by_hand, dead_addr, hello, quick_backoff, until_backends, within,
+};
+use tonic::Code;
 use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
 
 /// Takes what differs from run to run out of `status`, after a look at it.
@@ -23,6 +26,46 @@ fn without_times(mut status: Value) -> Value {
     assert!(failed.is_u64(), "{failed}");
     *failed = Value::Null;
     status
+}
+
+// D327
+#[tokio::test]
+async fn an_ejection_is_json() {
+    let [a, bad] = Backend::builder().start_each(["a", "b"]).await;
+    let config = r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+        "interval": "0.05s",
+        "failurePercentageEjection": {"threshold": 50, "minimumHosts": 1, "requestVolume": 1},
+        "childPolicy": [{"round_robin": {}}]
+    }}]}"#;
+    let config = config.parse().expect("valid");
+    let channel = balanced(&[&a, &bad], None).service_config(config).build();
+    bad.end_calls_with(Code::Unavailable);
+    let calls = async {
+        while channel.backends().iter().all(|b| b.ejection().is_none()) {
+            let _ = hello(&channel).await;
+        }
+    };
+    within("an ejection", calls).await;
+    let status = serde_json::to_value(&*channel.backends()[1]).expect("JSON");
+    let mut told = status["ejection"].clone();
+    let since = told["since"].take();
+    assert!(since.as_str().expect("a time").ends_with('Z'), "{since}");
+    let until = told["until_in_seconds"].take();
+    assert!(
+        (0.0..=30.0).contains(&until.as_f64().expect("a number")),
+        "{until}"
+    );
+    assert!(told["volume"].take().as_u64().expect("a number") > 0);
+    let expected = json!({
+        "since": null,
+        "until_in_seconds": null,
+        "multiplier": 1,
+        "method": "failure percentage",
+        "percentage": 100.0,
+        "bound": 50.0,
+        "volume": null,
+    });
+    assert_eq!(told, expected);
 }
 
 // D317
@@ -70,6 +113,7 @@ async fn statuses_and_events_are_json() {
         "connections": 1,
         "calls_in_flight": 0,
         "calls": {"started": 1, "succeeded": 1, "failed": 0, "cancelled": 0, "refused": 0},
+        "ejection": null,
     });
     assert_eq!(without_times(a.clone()), expected);
     let error = json!({"kind": "connect", "text": "connection refused", "at": null});

@@ -7,7 +7,7 @@ use std::{
 
 use testing::{
     Backend, GREETER, Pending, WatchScript, balanced, call, outcome, refusal, request, spread,
-    start, until, until_backends,
+    start, until, until_backends, within,
 };
 use tonic::{Code, Request, Response};
 use tonic_health_channel::{
@@ -126,6 +126,37 @@ async fn users_of_an_unhealthy_backend_are_served_by_the_next_ones() {
     until_backends(&channel, &[Ready; 3]).await;
     assert_eq!(homes(&channel).await, before);
     assert_eq!(a.connections(), 1);
+}
+
+// K20
+#[tokio::test]
+async fn users_of_an_ejected_backend_are_served_by_the_next_ones() {
+    let [a, b, c] = Backend::builder().start_each(NAMES).await;
+    let config = r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+        "interval": "0.05s", "baseEjectionTime": "0.2s", "maxEjectionPercent": 34,
+        "failurePercentageEjection": {"threshold": 50, "minimumHosts": 1, "requestVolume": 3},
+        "childPolicy": [{"ring_hash_experimental": {"requestHashHeader": "x-user"}}]}}]}"#;
+    let builder = balanced(&[&a, &b, &c], None);
+    let channel = builder
+        .service_config(config.parse().expect("valid"))
+        .build();
+    until_backends(&channel, &[Ready; 3]).await;
+    let before = homes(&channel).await;
+    let user = user_of(&before, "B");
+
+    b.end_calls_with(Code::Unavailable);
+    let served_elsewhere = async {
+        loop {
+            if let Ok(reply) = call(&channel, of_user(user, "you")).await {
+                return reply.into_inner().backend;
+            }
+        }
+    };
+    assert_ne!(within("an ejection", served_elsewhere).await, "B");
+
+    b.end_calls_with(Code::Ok);
+    until_backends(&channel, &[Ready; 3]).await;
+    assert_eq!(homes(&channel).await, before);
 }
 
 // K24
