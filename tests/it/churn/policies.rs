@@ -1,5 +1,5 @@
-//! Policies of service configs, and limits of the builder, for attempts. They are drawn beside the
-//! script, which stays as it is.
+//! Policies of service configs, for attempts and for balancing, and limits of the builder. They
+//! are drawn beside the script, which stays as it is.
 
 use fastrand::Rng;
 
@@ -22,6 +22,18 @@ pub(super) struct Policies {
     attempts: Option<Attempts>,
     /// `maxTokens` of the throttle.
     tokens: Option<u32>,
+    balancing: Balancing,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Balancing {
+    #[default]
+    RoundRobin,
+    LeastRequest,
+    /// Backends report nothing, so calls take turns.
+    WeightedRoundRobin,
+    /// Calls have no header to go by, so each goes by chance.
+    RingHash,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +60,7 @@ impl Limits {
 
 impl Policies {
     /// Draws policies for the configs of a script. A config that stays in force at the end does
-    /// not hedge: the last calls go by strict turns.
+    /// not hedge, and does not draw backends: the last calls go by strict turns.
     pub(super) fn put_in(rng: &mut Rng, volleys: &mut [Vec<Step>]) {
         let hedges = !volleys.iter().flatten().any(|s| *s == Step::PanicConfigs);
         for step in volleys.iter_mut().flatten() {
@@ -74,6 +86,12 @@ impl Policies {
         Self {
             attempts,
             tokens: (rng.u8(..3) == 0).then(|| rng.u32(1..=20)),
+            balancing: match rng.u8(..6) {
+                0 if hedges => Balancing::LeastRequest,
+                1 => Balancing::WeightedRoundRobin,
+                2 if hedges => Balancing::RingHash,
+                _ => Balancing::RoundRobin,
+            },
         }
     }
 
@@ -110,6 +128,19 @@ impl Policies {
                 )
             }
         })
+    }
+
+    /// As a part of the config.
+    pub(super) fn balancing(self) -> String {
+        let policy = match self.balancing {
+            Balancing::RoundRobin => r#""round_robin": {}"#,
+            Balancing::LeastRequest => r#""least_request_experimental": {}"#,
+            Balancing::WeightedRoundRobin => {
+                r#""weighted_round_robin": {"weightUpdatePeriod": "0.1s"}"#
+            }
+            Balancing::RingHash => r#""ring_hash_experimental": {}"#,
+        };
+        format!(r#""loadBalancingConfig": [{{{policy}}}]"#)
     }
 
     /// As a part of the config.

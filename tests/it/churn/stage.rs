@@ -446,7 +446,7 @@ fn update(word: Word) -> Update {
 }
 
 fn json(config: Config) -> String {
-    let mut fields = vec![r#""loadBalancingConfig": [{"round_robin": {}}]"#.to_owned()];
+    let mut fields = vec![config.policies.balancing()];
     if let Some(service) = config.service {
         let name = SERVICES[service];
         fields.push(format!(
