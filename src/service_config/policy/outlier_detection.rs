@@ -181,16 +181,10 @@ impl SuccessRateEjection {
     fn read(field: &Field<'_>) -> Result<Self, Error> {
         let (config, default) = (field.object()?, Self::default());
         Ok(Self {
-            stdev_factor: config
-                .optional("stdevFactor", uint32)?
-                .unwrap_or(default.stdev_factor),
+            stdev_factor: number(&config, "stdevFactor", default.stdev_factor)?,
             enforcement_percentage: enforcement(&config)?,
-            minimum_hosts: config
-                .optional("minimumHosts", uint32)?
-                .unwrap_or(default.minimum_hosts),
-            request_volume: config
-                .optional("requestVolume", uint32)?
-                .unwrap_or(default.request_volume),
+            minimum_hosts: number(&config, "minimumHosts", default.minimum_hosts)?,
+            request_volume: number(&config, "requestVolume", default.request_volume)?,
             only_below_percentage: config
                 .optional("onlyBelowPercentage", percentage)?
                 .unwrap_or(default.only_below_percentage),
@@ -222,12 +216,8 @@ impl FailurePercentageEjection {
                 .optional("threshold", percentage)?
                 .unwrap_or(default.threshold),
             enforcement_percentage: enforcement(&config)?,
-            minimum_hosts: config
-                .optional("minimumHosts", uint32)?
-                .unwrap_or(default.minimum_hosts),
-            request_volume: config
-                .optional("requestVolume", uint32)?
-                .unwrap_or(default.request_volume),
+            minimum_hosts: number(&config, "minimumHosts", default.minimum_hosts)?,
+            request_volume: number(&config, "requestVolume", default.request_volume)?,
         })
     }
 
@@ -242,6 +232,11 @@ impl FailurePercentageEjection {
             ("requestVolume", write::integer(self.request_volume)),
         ])
     }
+}
+
+fn number(config: &Object<'_>, key: &str, default: u32) -> Result<u32, Error> {
+    let number = config.optional(key, uint32)?;
+    Ok(number.unwrap_or(default))
 }
 
 fn enforcement(config: &Object<'_>) -> Result<u32, Error> {
