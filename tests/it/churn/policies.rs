@@ -23,6 +23,7 @@ pub(super) struct Policies {
     /// `maxTokens` of the throttle.
     tokens: Option<u32>,
     balancing: Balancing,
+    around: Around,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,17 @@ enum Balancing {
     WeightedRoundRobin,
     /// Calls have no header to go by, so each goes by chance.
     RingHash,
+}
+
+/// A policy around that one. Neither changes which backends have calls here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Around {
+    #[default]
+    Nothing,
+    /// It looks at each backend often, and none has the calls to be judged.
+    OutlierDetection,
+    /// As many as there are.
+    Subset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +104,11 @@ impl Policies {
                 2 if hedges => Balancing::RingHash,
                 _ => Balancing::RoundRobin,
             },
+            around: match rng.u8(..4) {
+                0 => Around::OutlierDetection,
+                1 => Around::Subset,
+                _ => Around::Nothing,
+            },
         }
     }
 
@@ -139,6 +156,19 @@ impl Policies {
                 r#""weighted_round_robin": {"weightUpdatePeriod": "0.1s"}"#
             }
             Balancing::RingHash => r#""ring_hash_experimental": {}"#,
+        };
+        let policy = match self.around {
+            Around::Nothing => policy.to_owned(),
+            Around::OutlierDetection => format!(
+                r#""outlier_detection_experimental": {{"interval": "0.02s",
+                "successRateEjection": {{"requestVolume": 1000000}},
+                "failurePercentageEjection": {{"requestVolume": 1000000}},
+                "childPolicy": [{{{policy}}}]}}"#
+            ),
+            Around::Subset => format!(
+                r#""random_subsetting_experimental": {{"subsetSize": 100,
+                "childPolicy": [{{{policy}}}]}}"#
+            ),
         };
         format!(r#""loadBalancingConfig": [{{{policy}}}]"#)
     }
