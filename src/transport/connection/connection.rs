@@ -85,10 +85,25 @@ pub(super) struct Shared {
 
 /// `h2` closes when no handle of its own is left either, and those that are parked wait for a
 /// peer that may say nothing more.
+///
+/// The driver may have seen the ends of streams, and have no connection any more to tell of them.
 impl Drop for Shared {
     fn drop(&mut self) {
-        let parked = self.streams.lock().take_all_parked();
+        let mut streams = self.streams.lock();
+        let parked = streams.take_all_parked();
+        let freed = streams.take_freed();
+        drop(streams);
         drop(parked);
+        self.leave_calls(freed.calls);
+    }
+}
+
+impl Shared {
+    fn leave_calls(&self, calls: usize) {
+        self.context.calls.leave(calls);
+        if let Some(limits) = &self.context.limits {
+            (0..calls).for_each(|_| limits.leave());
+        }
     }
 }
 
@@ -390,10 +405,7 @@ impl Connection {
 
     /// So many calls fewer.
     pub(super) fn leave_calls(&self, calls: usize) {
-        self.0.context.calls.leave(calls);
-        if let Some(limits) = &self.0.context.limits {
-            (0..calls).for_each(|_| limits.leave());
-        }
+        self.0.leave_calls(calls);
     }
 
     pub(super) fn release_slot(&self) {

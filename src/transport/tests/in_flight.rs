@@ -4,7 +4,7 @@ use super::{
     BackendContext, Peer, Queue, alone, connected_as, context, data, frame, open, read, soon,
     streaming, unary,
 };
-use crate::transport::{BackendCalls, Connection, OutgoingRequest, Recorded};
+use crate::transport::{BackendCalls, CallLimits, Connection, Endpoint, OutgoingRequest, Recorded};
 
 async fn counted() -> (BackendCalls, Connection, Peer) {
     let calls = BackendCalls::new(Recorded::COUNTS);
@@ -46,6 +46,39 @@ async fn a_call_is_in_flight_from_its_slot_to_the_end_of_its_body() {
         .expect("the stream is open");
     read(&mut body).await.expect("a body");
     assert_eq!(calls.in_flight(), 0, "though the body lives");
+}
+
+/// The driver has seen the end of the stream, and not yet what follows from it, when another
+/// thread takes the answer and lets go of the connection.
+#[tokio::test(start_paused = true)]
+async fn the_last_call_of_a_connection_that_is_let_go_of_is_not_in_flight() {
+    let (calls, connection, mut peer) = counted().await;
+    let last = open(&connection, unary("")).await;
+    peer.next_call().await;
+    assert_eq!(calls.in_flight(), 1);
+    assert!(connection.lock_streams().on_reset(1), "the stream is open");
+    drop(connection);
+    drop(last);
+    assert_eq!(calls.in_flight(), 0);
+}
+
+/// The same, for the place that it has among the calls that an endpoint allows.
+#[tokio::test(start_paused = true)]
+async fn the_last_call_of_a_connection_leaves_its_place_to_the_next_connection() {
+    let endpoint = Endpoint::from_static("http://a").concurrency_limit(1);
+    let context = BackendContext {
+        limits: CallLimits::of(&endpoint),
+        ..alone()
+    };
+    let (connection, mut peer) = connected_as(context.clone()).await;
+    let (next, _its_peer) = connected_as(context).await;
+    let last = open(&connection, unary("")).await;
+    peer.next_call().await;
+    assert!(next.admit().is_none(), "1 call at a time");
+    assert!(connection.lock_streams().on_reset(1), "the stream is open");
+    drop(connection);
+    drop(last);
+    assert!(next.admit().is_some());
 }
 
 #[tokio::test(start_paused = true)]
