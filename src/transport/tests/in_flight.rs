@@ -48,8 +48,8 @@ async fn a_call_is_in_flight_from_its_slot_to_the_end_of_its_body() {
     assert_eq!(calls.in_flight(), 0, "though the body lives");
 }
 
-/// The driver has seen the end of the stream, and not yet what follows from it, when another
-/// thread takes the answer and lets go of the connection.
+/// The driver has seen the end of the stream, and has not acted on it yet. Then another thread
+/// takes the answer, and lets go of the connection.
 #[tokio::test(start_paused = true)]
 async fn the_last_call_of_a_connection_that_is_let_go_of_is_not_in_flight() {
     let (calls, connection, mut peer) = counted().await;
