@@ -32,6 +32,9 @@ pub(crate) async fn serve(
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
+        // As tonic's server has it. Calls that end by their deadline while their request still
+        // comes in are no attack.
+        .max_local_error_reset_streams(None)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .serve_connection(TokioIo::new(socket), service);
     pin!(connection);
