@@ -32,8 +32,7 @@ pub(crate) async fn serve(
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        // As tonic's server has it. Calls that end by their deadline while their request still
-        // comes in are no attack.
+        // As tonic's server has it. A call may end by its deadline while its request comes in.
         .max_local_error_reset_streams(None)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .serve_connection(TokioIo::new(socket), service);
