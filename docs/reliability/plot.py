@@ -43,7 +43,9 @@ def text(x, y, words, size=12, anchor="middle", extra=""):
 def panel(rows, y, title, lines):
     """One panel; `lines` are pairs of a colour and the value of a row."""
     width, end = WIDTH - LEFT - 30, rows[-1]["seconds"]
-    top = max(value(row) for _, value in lines for row in rows) * 1.1 or 1.0
+    most = max(value(row) for _, value in lines for row in rows)
+    # A grid of whole tenths for what is at most 1.
+    top = 1.2 if 0 < most <= 1 else most * 1.1 or 1.0
     out = [text(LEFT, y - 10, title, 13, "start", 'font-weight="bold"')]
     for part in range(5):
         at = y + PANEL * (1 - part / 4)
