@@ -53,15 +53,12 @@ impl RingHash {
         let min = min.unwrap_or(default.min_ring_size);
         let max = max.unwrap_or(default.max_ring_size);
         if min > max {
-            let (min, rule) = (
-                config.get("minRingSize"),
-                "must not be more than maxRingSize",
-            );
-            return Err(match min.is_present() {
-                true => min.rejected(format_args!("{rule}, {max}")),
+            let field = config.get("minRingSize");
+            return Err(match field.is_present() {
+                true => field.rejected(format_args!("must not be more than maxRingSize, {max}")),
                 false => {
-                    let rule = format!("must not be less than minRingSize, {}", 1024);
-                    config.get("maxRingSize").rejected(rule)
+                    let field = config.get("maxRingSize");
+                    field.rejected(format_args!("must not be less than minRingSize, {min}"))
                 }
             });
         }

@@ -246,7 +246,7 @@ async fn a_full_backend_passes_a_call_on_and_has_the_next() {
         backend.release();
     }
     for held in others.into_iter().chain([first]) {
-        outcome(held).await.expect("it was in nobody's way");
+        outcome(held).await.expect("it has a stream of its own");
     }
     let back = call(&channel, of_user(user, "you")).await;
     assert_eq!(back.expect("B is free").into_inner().backend, "B");
