@@ -191,23 +191,26 @@ impl OutgoingRequest {
     /// Keeps the body for attempts to come, as far as the budget of `held` allows. A body
     /// that is [whole](Self::prefetch) already counts in `held`, one that streams by itself.
     pub(crate) fn keep(&mut self, budget: &Arc<ReplayBudget>, held: &mut Held) -> bool {
-        self.rest = match std::mem::replace(&mut self.rest, Rest::Gone) {
-            Rest::More(next, body) => {
-                let mut chunks = Vec::from_iter(self.first.take());
-                let mut trailers = None;
-                match next.map(|next| next.into_data()) {
-                    None => {}
-                    Some(Ok(data)) => chunks.push(data),
-                    Some(Err(frame)) => trailers = frame.into_trailers().ok(),
-                }
-                Rest::Kept(Box::new(Replay::new(budget, chunks, trailers, body)))
-            }
-            rest => rest,
-        };
-        match &self.rest {
-            Rest::Kept(replay) => replay.is_kept(),
-            _ => held.grow(self.ready_bytes()),
+        if !matches!(self.rest, Rest::More(..)) {
+            return match &self.rest {
+                Rest::Kept(replay) => replay.is_kept(),
+                _ => held.grow(self.ready_bytes()),
+            };
         }
+        let Rest::More(next, body) = std::mem::replace(&mut self.rest, Rest::Gone) else {
+            unreachable!("it has more");
+        };
+        let mut chunks = Vec::from_iter(self.first.take());
+        let mut trailers = None;
+        match next.map(|next| next.into_data()) {
+            None => {}
+            Some(Ok(data)) => chunks.push(data),
+            Some(Err(frame)) => trailers = frame.into_trailers().ok(),
+        }
+        let replay = Replay::new(budget, chunks, trailers, body);
+        let is_kept = replay.is_kept();
+        self.rest = Rest::Kept(Box::new(replay));
+        is_kept
     }
 
     /// The same request, for the attempt with this number, beside this one. Only of one that is
@@ -397,13 +400,13 @@ impl OutgoingRequest {
     }
 
     fn look_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let mut body = match std::mem::replace(&mut self.rest, Rest::Gone) {
-            Rest::Unknown(body) => body,
-            // An attempt that could not be sent has looked at it before.
-            known => {
-                self.rest = known;
-                return Ok(());
-            }
+        // A policy has looked at it, or an attempt that could not be sent. A known rest stays
+        // where it is, because to move it costs as much as the look.
+        if !matches!(self.rest, Rest::Unknown(_)) {
+            return Ok(());
+        }
+        let Rest::Unknown(mut body) = std::mem::replace(&mut self.rest, Rest::Gone) else {
+            unreachable!("it was not looked at");
         };
         let limit = &mut self.limit;
         self.rest = match poll_body(&mut body, limit, cx)? {
