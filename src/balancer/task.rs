@@ -65,6 +65,7 @@ pub(crate) fn new(
     let mut machine = Balancer::new(settings.eager, config.is_some());
     machine.expect_backends_within(now(), settings.first_backends_timeout);
     machine.count_calls(settings.count_calls);
+    machine.set_levels(settings.levels.clone(), fastrand::u64(..));
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine
@@ -331,10 +332,11 @@ impl Worker {
                 id,
                 label,
                 endpoint,
+                attributes,
             }) => {
-                let address = endpoint.address().into();
+                let (id, address) = (BackendId(id), endpoint.address().into());
                 self.machine
-                    .on_insert(now(), BackendId(id), label, address, *endpoint)
+                    .on_insert(now(), id, label, address, *endpoint, attributes)
             }
             FromSource::Changed(BackendChange::Remove { id }) => {
                 self.machine.on_remove(now(), BackendId(id))
@@ -474,6 +476,14 @@ impl Worker {
             }
             self.log.ejection(&change);
         }
+        for (id, in_panic) in effects.panic_gates {
+            if let Some(running) = self.subchannels.get(&id) {
+                running.gate.set_in_panic(in_panic);
+            }
+        }
+        for priority in effects.panics {
+            self.log.panic(&priority);
+        }
         for (label, spared) in effects.spared {
             self.log.spared(&label, &spared);
         }
@@ -501,6 +511,7 @@ impl Worker {
             endpoint,
             calls,
             is_ejected,
+            in_panic,
             not_before,
         }: Start<Endpoint>,
     ) {
@@ -516,7 +527,7 @@ impl Worker {
         let backoff = endpoint.get_connect_backoff();
         let backoff = backoff.unwrap_or(&self.settings.backoff).clone();
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
-        let running = RunningSubchannel::new(stop, is_ejected);
+        let running = RunningSubchannel::new(stop, is_ejected, in_panic);
         let spec = Spec {
             id,
             label,
