@@ -1,4 +1,4 @@
-//! What a source says of a backend besides its endpoint.
+//! A source says this of a backend besides its endpoint.
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
-    /// What the application says of levels. `seed` is for what is left to chance.
+    /// The options of the application. `seed` is for what is left to chance.
     pub(crate) fn set_levels(&mut self, settings: LevelSettings, seed: u64) {
         self.levels = Levels::new(settings, seed);
     }

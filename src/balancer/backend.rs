@@ -38,7 +38,7 @@ pub(super) struct Backend<E, C> {
     pub(super) is_new: bool,
 }
 
-/// What a source says of a backend that does not make its connection.
+/// The words of a source about a backend that do not make its connection.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) id: BackendId,

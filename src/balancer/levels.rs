@@ -1,5 +1,5 @@
-//! Which share of the calls the backends of a priority and of a locality have, by Envoy's rules
-//! ("Priority levels", "Panic threshold" and "Zone aware routing" in its documentation).
+//! The shares of calls that priorities and localities have, by Envoy's rules: "Priority levels",
+//! "Panic threshold" and "Zone aware routing" in its documentation.
 //!
 //! ```text
 //!   priority 0, near ──┐ as far as healthy backends × 140 % suffice
@@ -30,7 +30,7 @@ pub(super) struct Level {
     distance: u32,
 }
 
-/// What the application says of levels.
+/// The options of the application about levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LevelSettings {
     /// Where this channel is.

@@ -297,7 +297,7 @@ mod tests {
 
         refused(
             r#"[{"uri": "http://a:1", "weight": 0}]"#,
-            "invalid value: integer `0`, expected a weight of at least 1 at line 1 column 35",
+            "invalid value: integer `0`, expected a nonzero u32 at line 1 column 34",
         );
         refused(
             r#"[{"weight": 2}]"#,
@@ -310,7 +310,7 @@ mod tests {
         );
         refused(
             r#"[{"uri": "a:1"}]"#,
-            "endpoint `a:1`: there is no scheme; write `http://host:port` at line 1 column 14",
+            "endpoint `a:1`: there is no scheme; write `http://host:port` at line 1 column 15",
         );
     }
 
