@@ -114,8 +114,8 @@ impl Subset {
     }
 }
 
-/// The place of a backend in the order: as an exponential variable whose rate is the weight, in
-/// bits that are in the order of the numbers. The lowest of several is each of them as often as
+/// The place of a backend in the order: an exponential variable whose rate is the weight. Its bits
+/// are in the order of the numbers. The lowest of several is each of them as often as
 /// its weight says. With equal weights it is the order of the hashes.
 fn weighted(hash: u64, weight: NonZeroU32) -> u64 {
     const ALL: f64 = 18_446_744_073_709_551_616.0;

@@ -92,7 +92,7 @@ fn with_too_few_everywhere_calls_go_by_the_number_of_backends() {
 }
 
 // N12
-/// Two priorities that bear 98 % of the calls together, of which the first is in panic.
+/// 2 priorities that bear 98 % of the calls together, of which the first is in panic.
 #[test]
 fn a_priority_in_panic_keeps_the_load_of_its_healthy_backends() {
     let (loads, panics) = loads(THRESHOLD, &[(100, 5), (100, 65)]);

@@ -1,5 +1,5 @@
-//! The rules of `ring_hash_experimental` (gRFC A42, A61): every backend is connected to, and the
-//! ring is made of their hash keys (gRFC A76) or addresses, by their weights.
+//! The rules of `ring_hash_experimental` (gRFC A42, A61): every backend is connected to. The ring
+//! is made of their hash keys (gRFC A76) or addresses, by their weights.
 
 use std::{mem, num::NonZeroU32, sync::Arc, time::Instant};
 
