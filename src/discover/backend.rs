@@ -81,8 +81,8 @@ impl Backend {
     /// `ring_hash_experimental` (gRFC A76) and in `random_subsetting_experimental`. Its address by
     /// default.
     ///
-    /// A key that outlives the address, such as the name of a pod in a StatefulSet, keeps the
-    /// calls of that place on the ring when the pod moves.
+    /// A key that outlives the address is the name of a pod in a StatefulSet, for example. When the
+    /// pod moves, it keeps its place on the ring, and with it its calls.
     pub fn hash_key(mut self, key: impl Into<String>) -> Self {
         self.attributes.hash_key = Some(key.into().into());
         self

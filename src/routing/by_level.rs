@@ -1,4 +1,4 @@
-//! The pick half of a channel whose backends are of several priorities or localities: first the
+//! The pick half of a channel whose backends are of several priorities or localities. First the
 //! level of a call is chosen, and then the policy chooses a backend of that level.
 //!
 //! ```text

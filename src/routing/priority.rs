@@ -1,4 +1,4 @@
-//! What users see of a priority.
+//! A priority, as users see it.
 
 use std::fmt;
 
