@@ -50,11 +50,14 @@ impl Locality {
     /// How far the backends of `other` are from here: the number of this locality's known fields
     /// from the first on that differs. 0 is the same place.
     pub(crate) fn distance(&self, other: Option<&Self>) -> u32 {
-        let fields = |of: &Self| [of.region.clone(), of.zone.clone(), of.sub_zone.clone()];
-        let theirs = other.map(fields).unwrap_or_default();
-        let named = fields(self).into_iter().zip(theirs);
+        let theirs = other.map(Self::fields).unwrap_or_default();
+        let named = self.fields().into_iter().zip(theirs);
         let named = named.filter(|(ours, _)| !ours.is_empty());
         named.skip_while(|(ours, theirs)| ours == theirs).count() as u32
+    }
+
+    fn fields(&self) -> [&str; 3] {
+        [&self.region, &self.zone, &self.sub_zone]
     }
 }
 
