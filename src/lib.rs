@@ -208,7 +208,7 @@ pub mod status {
         channel::watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
         error::{Cause, CauseKind, escape_peer_text},
         routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
-        transport::CallCounts,
+        transport::{CallCounts, Silence},
     };
 }
 

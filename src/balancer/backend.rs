@@ -97,6 +97,7 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             connections: report.connections,
             calls,
             ejection: None,
+            silence: None,
         };
         Self {
             current,
@@ -243,22 +244,27 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     }
 
     /// The report of the subchannel, health included, or TRANSIENT_FAILURE while the backend is
-    /// ejected (gRFC A50, A61). Health and ejection come together here and nowhere else. The table
-    /// of all combinations is in `docs/architecture.md`.
+    /// ejected (gRFC A50, A61) or silent. Health, ejection and silence come together here and
+    /// nowhere else. The table of all combinations is in `docs/architecture.md`.
     fn effective(&self) -> (Report, Option<C>) {
         let Reported { report, connection } = &self.reported;
-        match &self.ejection {
-            None => (report.clone(), connection.clone()),
-            Some(ejection) => {
-                let cause = Cause::new(CauseKind::Ejected, ejection.to_string());
-                let report = Report {
-                    state: TransientFailure,
-                    cause: Some(cause),
-                    ..report.clone()
-                };
-                (report, None)
-            }
-        }
+        let cause = match (&self.ejection, &report.silence) {
+            (None, None) => return (report.clone(), connection.clone()),
+            (Some(ejection), _) => Cause::new(CauseKind::Ejected, ejection.to_string()),
+            (None, Some(silence)) => Cause::new(CauseKind::Silent, silence.to_string()),
+        };
+        let report = Report {
+            state: TransientFailure,
+            cause: Some(cause),
+            ..report.clone()
+        };
+        (report, None)
+    }
+
+    /// Where the probes of a silent backend go.
+    pub(super) fn probed(&self) -> Option<&C> {
+        let connection = self.reported.connection.as_ref();
+        connection.filter(|_| self.status.is_probed())
     }
 
     /// Whether anything is different now.
@@ -282,6 +288,7 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             connections: report.connections,
             calls: old.calls.clone(),
             ejection: self.ejection.clone(),
+            silence: report.silence,
         };
         self.failing = report.cause.is_some();
 
@@ -332,6 +339,7 @@ pub(super) fn initial_report(runs: bool) -> Report {
         attempt: 0,
         next_attempt: None,
         connections: 0,
+        silence: None,
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// Backends count how calls end.
     pub(crate) count_calls: bool,
     pub(crate) retries: RetrySettings,
+    /// When a backend is silent, if that is asked for.
+    pub(crate) silence: Option<Duration>,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }

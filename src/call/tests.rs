@@ -176,6 +176,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        silence: None,
     };
     let serve = async {
         let theirs = dials.recv().await.expect("a dial");

@@ -63,6 +63,7 @@ impl ChannelBuilder {
             tell_backend: self.tell_backend,
             count_calls: self.count_calls,
             retries: self.retries,
+            silence: self.silence,
             credentials: self.credentials.map(|credentials| match plaintext {
                 true => credentials.over_plaintext(),
                 false => credentials,

@@ -361,6 +361,7 @@ mod tests {
             connections: 0,
             calls: BackendCalls::default(),
             ejection: None,
+            silence: None,
         })
     }
 

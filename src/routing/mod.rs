@@ -31,7 +31,7 @@ pub(crate) use ejection::Outlier;
 pub use ejection::{DetectionMethod, Ejection};
 pub(crate) use least_request::LeastRequest;
 pub(crate) use pick_half::{PickHalf, PickInfo};
-pub(crate) use picker::{Candidates, Pick, Picker};
+pub(crate) use picker::{Candidates, Pick, Picker, Probes};
 pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;
 pub(crate) use ring::Ring;

@@ -44,6 +44,7 @@ impl Scene {
             connections: 0,
             calls: BackendCalls::default(),
             ejection: None,
+            silence: None,
         }
     }
 

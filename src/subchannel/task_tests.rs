@@ -78,6 +78,7 @@ impl Rig {
                 credentials: None,
                 limits: None,
                 keepalive_throttle: KeepaliveThrottle::default(),
+                silence: None,
             },
             reports,
         };

@@ -108,10 +108,13 @@ impl ControlHalf for RingHash {
         all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         let ring = self.ring(all.clone());
-        let mut ready = 0_u32..;
+        let (mut ready, mut silent) = (0_u32.., 0_u32..);
         let member = |backend: &BackendStatus| match backend.state {
             Ready => ready.next().map_or(RingMember::Failing, RingMember::Ready),
             Connecting | Idle => RingMember::Connecting,
+            TransientFailure if backend.is_probed() => silent
+                .next()
+                .map_or(RingMember::Failing, RingMember::Silent),
             TransientFailure | ConnectivityState::Shutdown => RingMember::Failing,
         };
         let members = all.map(member).collect();
@@ -149,6 +152,7 @@ mod tests {
             connections: 0,
             calls: BackendCalls::default(),
             ejection: None,
+            silence: None,
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
     keepalive_throttle::KeepaliveThrottle,
     last_use::LastUse,
     queue::{Queue, Ticket},
+    silence::{Silence, SilenceRule},
     slots::Slots,
     stage::Stage,
     streams::{Left, Parked, Streams},
@@ -66,6 +67,8 @@ pub(crate) struct BackendContext {
     pub(crate) limits: Option<Arc<CallLimits>>,
     /// How much less often it is sent PINGs than its endpoint says.
     pub(crate) keepalive_throttle: KeepaliveThrottle,
+    /// When its connections are silent, if that is asked for.
+    pub(crate) silence: Option<Arc<SilenceRule>>,
 }
 
 pub(super) struct Shared {
@@ -81,6 +84,8 @@ pub(super) struct Shared {
     pub(super) driver: Mutex<Option<Waker>>,
     pub(super) last_use: LastUse,
     pub(super) config: ConnectionConfig,
+    /// While it is silent.
+    pub(super) silence: Mutex<Option<Silence>>,
 }
 
 /// `h2` closes when no handle of its own is left either, and those that are parked wait for a
@@ -152,6 +157,7 @@ impl Connection {
             driver: Mutex::default(),
             last_use: LastUse::start(now()),
             config,
+            silence: Mutex::default(),
         }))
     }
 
@@ -189,17 +195,19 @@ impl Connection {
             None => self.0.slots.take(),
             Some(limits) => limits.take(&self.0.slots, self),
         };
-        taken.then(|| CallSlot {
+        taken.map(|attempt| CallSlot {
             connection: self.clone(),
             owner: SlotOwner::Held,
             stream: None,
-            attempt: Attempt::Silent,
+            attempt,
         })
     }
 
-    /// Gives free slots to calls that wait.
+    /// Gives free slots to calls that wait. That of a probe is not for another balancer, which
+    /// would keep it without a call.
     pub(crate) fn serve_queue(&self) {
-        let reserved = self.0.door.serve(|| match self.admit_held() {
+        let held = || (!self.0.slots.is_silent()).then(|| self.admit_held())?;
+        let reserved = self.0.door.serve(|| match held() {
             Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
@@ -426,7 +434,7 @@ impl CallSlot {
             connection,
             owner: SlotOwner::Watch,
             stream: None,
-            attempt: Attempt::Silent,
+            attempt: Attempt::NONE,
         }
     }
 
@@ -456,20 +464,32 @@ impl CallSlot {
     /// Its stream is open. From now on the wire says when the slot is free.
     pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
         self.stream = Some(stream);
-        self.attempt = self.connection.0.context.calls.start();
+        self.attempt.add(self.connection.0.context.calls.start());
     }
 
     /// Whether it is asked how its attempt ends, and does not know yet.
     #[inline]
     pub(in crate::transport) fn wants_outcome(&self) -> bool {
-        self.attempt != Attempt::Silent
+        self.attempt.is_recorded()
     }
 
     /// Its attempt has ended so. The first word counts.
     #[inline]
     pub(in crate::transport) fn end(&mut self, outcome: CallOutcome) {
-        if let Attempt::Open = std::mem::take(&mut self.attempt) {
-            self.connection.0.context.calls.record(outcome);
+        let attempt = std::mem::take(&mut self.attempt);
+        if attempt != Attempt::NONE {
+            self.end_attempt(attempt, outcome);
+        }
+    }
+
+    #[cold]
+    fn end_attempt(&self, attempt: Attempt, outcome: CallOutcome) {
+        let Shared { context, slots, .. } = &*self.connection.0;
+        if attempt.has_any_of(Attempt::OPEN) {
+            context.calls.record(outcome);
+        }
+        if attempt.has_any_of(Attempt::PROBE) && slots.end_probe() {
+            self.connection.serve_queue();
         }
     }
 

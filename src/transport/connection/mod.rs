@@ -25,6 +25,7 @@ mod load_weight;
 mod offers;
 mod queue;
 mod reservation;
+mod silence;
 mod slots;
 mod stage;
 mod streams;
@@ -47,6 +48,8 @@ pub(crate) use load_weight::{LoadRules, WeightPeriods};
 pub(super) use offers::Offers;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use reservation::Reservation;
+pub use silence::Silence;
+pub(crate) use silence::SilenceRule;
 pub(crate) use stage::Stage;
 #[cfg(any(test, fuzzing))]
 pub(super) use streams::Left;

@@ -121,6 +121,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        silence: None,
     }
 }
 
