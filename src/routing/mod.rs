@@ -19,6 +19,8 @@ mod retry_throttle;
 mod ring;
 mod ring_hash;
 mod rotation;
+#[cfg(test)]
+mod silent_tests;
 mod snapshot;
 mod standstill;
 mod stride;

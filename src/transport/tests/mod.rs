@@ -21,6 +21,7 @@ mod options;
 mod pump;
 mod readiness;
 mod reservation;
+mod silence;
 mod tcp;
 mod wire;
 
