@@ -93,7 +93,7 @@ pub(crate) struct Publication<C> {
     pub(crate) backends: Arc<[Arc<BackendStatus>]>,
     /// What the READY ones have for calls, in the same order.
     pub(crate) ready: Vec<C>,
-    /// What the silent ones have for probes, in the same order.
+    /// The same of the silent ones, for probes.
     pub(crate) silent: Vec<C>,
 }
 

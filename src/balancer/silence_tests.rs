@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    backend::{Backend, Reported, RunningSubchannels, initial_report},
     effects::{Effects, SubchannelId},
     machine::{Balancer, Publication},
 };
@@ -10,10 +11,10 @@ use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{NotChecked, NotServing},
-    routing::{BackendId, BackendStatus},
+    routing::{BackendId, BackendStatus, DetectionMethod, Ejection, Outlier},
     service_config::LoadBalancingPolicy,
     subchannel::Report,
-    transport::Silence,
+    transport::{BackendCalls, Silence},
 };
 
 type Name = &'static str;
@@ -47,13 +48,11 @@ impl World {
         let mut machine = Balancer::new(true, true);
         let _ = machine.on_policy(now, policy.parts(), 0);
         let mut world = Self { now, machine };
-        for id in 0..backends {
-            let label = NAMES[id].into();
-            let id = BackendId(id as u64);
-            let _ = world
-                .machine
-                .on_insert(now, id, label, NAMES[id.0 as usize].into(), "e");
-            let _ = world.machine.apply_policy(now);
+        for (id, name) in (0..).zip(&NAMES[..backends]) {
+            let (label, address) = ((*name).into(), (*name).into());
+            let machine = &mut world.machine;
+            let _ = machine.on_insert(now, BackendId(id), label, address, "e");
+            let _ = machine.apply_policy(now);
         }
         for id in 0..backends as u64 {
             let _ = world.hear(id, report(Ready));
@@ -186,4 +185,48 @@ fn a_replacement_does_not_wait_for_the_end_of_a_silence() {
     assert!(effects.stop.is_empty(), "it is READY");
     let effects = world.fall_silent(0);
     assert_eq!(effects.stop, [SubchannelId(0)]);
+}
+
+// D378
+#[test]
+fn an_ejection_keeps_probes_away_too() {
+    let now = Instant::now();
+    let id = BackendId(0);
+    let mut running = RunningSubchannels::default();
+    let subchannel = running.create("a".into(), "e");
+    let from = subchannel.id;
+    let calls = BackendCalls::default();
+    let mut backend = Backend::new(now, id, "a".into(), subchannel, initial_report(true), calls);
+    let silence = Some(silence(now));
+    let reported = Reported {
+        report: Report {
+            silence,
+            ..report(Ready)
+        },
+        connection: Some("connection"),
+    };
+    let _ = backend.on_report(now, from, reported);
+    assert_eq!(backend.probed(), Some(&"connection"));
+
+    let ejection = Ejection {
+        since: now,
+        until: now,
+        multiplier: 1,
+        outlier: Outlier {
+            method: DetectionMethod::SuccessRate,
+            percentage: 50.0,
+            bound: 75.0,
+            volume: 100,
+        },
+    };
+    let _ = backend.set_ejection(now, Some(ejection.into()));
+    assert_eq!((backend.probed(), backend.connection), (None, None));
+    let (cause, _) = backend.status.last_error().expect("a reason");
+    assert_eq!(cause.kind(), CauseKind::Ejected);
+    assert!(backend.status.silence().is_some(), "it is told as well");
+
+    let _ = backend.set_ejection(now, None);
+    assert_eq!(backend.probed(), Some(&"connection"));
+    let (cause, _) = backend.status.last_error().expect("a reason");
+    assert_eq!(cause.kind(), CauseKind::Silent);
 }

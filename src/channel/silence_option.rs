@@ -29,9 +29,10 @@ impl ChannelBuilder {
     ///   is silent.
     /// - A slow handler is not silent, as its server answers the PING.
     ///
-    /// Choose it above the slowest round trip, and below half of the calls' deadlines. Calls that
-    /// end before the PING, with no other in flight, are no reason to send it. Values below 10 ms
-    /// are 10 ms, which a busy scheduler may need.
+    /// Choose it above the slowest round trip, and below half of the calls' deadlines. A PING waits
+    /// behind what is being sent, so large requests on a slow link need more. If all calls
+    /// end before the PING is due, it is not sent. Less than 10 ms counts as
+    /// 10 ms, which a busy scheduler may need, and is 1 WARN.
     ///
     /// Servers count PINGs (gRFC A8). Those in Go, Java and C++ forgive 2 until they next send
     /// HEADERS or DATA, and end the connection over more. So a connection sends 2 of them between

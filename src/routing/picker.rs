@@ -234,7 +234,7 @@ impl<C, P: PickHalf> Picker<C, P> {
             (Self::Connecting | Self::Failing | Self::FailingAndSilent { .. }, Self::Idle) => true,
             (Self::Idle, Self::Idle) => false,
             (Self::Connecting | Self::Idle, Self::Failing | Self::FailingAndSilent { .. }) => true,
-            // A call that waits in both is no probe: a PING finds the end of a silence, too.
+            // A call that waits does not become a probe: a PING finds the end of a silence, too.
             (
                 Self::Failing | Self::FailingAndSilent { .. },
                 Self::Failing | Self::FailingAndSilent { .. },

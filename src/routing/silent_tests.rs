@@ -142,7 +142,7 @@ fn by_key(states: [RingMember; 3], key: Name) -> (Option<Name>, Option<Name>) {
         *number = u32::try_from(backends.len()).expect("there are 3");
         backends.push(key);
     }
-    let ring = Arc::new(Ring::new(KEYS.map(|key| (key, 1)).into_iter(), 50, 100));
+    let ring = Arc::new(Ring::new(KEYS.map(|key| (key, 1)), 50, 100));
     let choice = RingHash::new(ring, members.into(), Some(HEADER));
     let picker = Picker::ready(ready, Choice::RingHash(choice), silent);
     let mut call = drawing();
@@ -161,7 +161,7 @@ fn by_key(states: [RingMember; 3], key: Name) -> (Option<Name>, Option<Name>) {
 // D377
 #[test]
 fn on_a_ring_the_probe_of_a_backend_is_a_call_with_its_key() {
-    let ring = Ring::new(KEYS.map(|key| (key, 1)).into_iter(), 50, 100);
+    let ring = Ring::new(KEYS.map(|key| (key, 1)), 50, 100);
     for key in ["u", "v", "w", "x", "y", "z"] {
         let (start, mut steps) = (ring.entry(XxHash64::oneshot(0, key.as_bytes())), 0);
         let order: Vec<_> = std::iter::from_fn(|| ring.next_member(start, &mut steps)).collect();

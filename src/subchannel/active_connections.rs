@@ -33,7 +33,7 @@ pub(super) struct ActiveConnections {
 struct Silences {
     /// If that is asked for.
     rule: Option<Arc<SilenceRule>>,
-    /// What was told last.
+    /// The last one that was told.
     told: Option<Silence>,
 }
 
@@ -209,7 +209,7 @@ impl ActiveConnections {
 }
 
 impl Silences {
-    /// What is to be told of these connections, once that is something new.
+    /// The silence of these connections, once it is another than was told.
     ///
     /// # Cancel safety
     ///

@@ -370,7 +370,7 @@ async fn call(connection: &Connection) -> impl Sized {
     let mut request = OutgoingRequest::new(request.expect("a request"));
     request.prefetch().await.expect("a sound body");
     let slot = connection.admit().expect("a slot");
-    slot.open(&mut request).ok().expect("an open stream")
+    slot.open(&mut request).expect("an open stream")
 }
 
 // D168

@@ -94,7 +94,7 @@ pub struct CallCounts {
     pub refused: u64,
 }
 
-/// What follows from the end of an attempt: [`OPEN`](Self::OPEN) or
+/// The consequences of the end of an attempt: [`OPEN`](Self::OPEN) or
 /// [`REPORTING`](Self::REPORTING), and perhaps [`PROBE`](Self::PROBE). In 1 byte, so that an
 /// attempt from which nothing follows costs a comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

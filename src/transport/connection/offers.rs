@@ -20,7 +20,7 @@ impl Connection {
     }
 
     /// Takes back the slots here that are among these offers and not taken, for the next
-    /// calls that wait: a program may never poll again what they were offered to.
+    /// calls that wait. A program may never poll again what they were offered to.
     pub(in crate::transport) fn pass_on(&self, offers: Offers) {
         let here = |slot: &CallSlot| slot.connection() == self;
         let reserved_here = |slot: &Reserved| slot.as_ref().is_ok_and(here);

@@ -15,7 +15,7 @@ pub(super) struct Pings {
     read_activity: ReadActivity,
 }
 
-/// What has come since the driver's last poll.
+/// The signs of life since the driver's last poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
     /// Any byte.

@@ -9,8 +9,8 @@
 //!                                       Listening, Resting ◄── a byte ── Silent
 //! ```
 //!
-//! A connection without calls may rest for as long as it likes: the quiet time counts from the
-//! last byte, or from when calls are in flight without a gap. A PING asks for an answer by itself.
+//! A connection without calls may rest for as long as it likes. The quiet time counts from the last
+//! byte, or from the moment from which calls are in flight without a gap. A PING asks for an answer by itself.
 //! So an answer that does not come makes the connection silent, also if its calls have ended.
 //!
 //! Servers of gRPC count PINGs, and forget them when they send HEADERS or DATA. Those in Go, Java
@@ -60,7 +60,7 @@ struct SentPings {
     is_on_its_way: bool,
 }
 
-/// What has come since the last poll, and whether a call is in flight.
+/// The signs of life since the last poll, and whether a call is in flight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) has_calls: bool,
@@ -69,7 +69,7 @@ pub(super) struct Seen {
     pub(super) has_pong: bool,
 }
 
-/// What follows.
+/// The consequence of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Action {
@@ -159,7 +159,7 @@ impl SentPings {
         self.is_on_its_way &= !seen.has_pong;
     }
 
-    /// One that is on its way serves for another.
+    /// A PING that is on its way serves for another.
     fn on_sent(&mut self, now: Instant) {
         if !self.is_on_its_way {
             self.is_on_its_way = true;

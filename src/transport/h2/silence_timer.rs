@@ -1,5 +1,4 @@
-//! What finds out that the peer of a connection is silent: the clock and the timer of
-//! [`Quiet`].
+//! The clock and the timer of [`Quiet`], which says when the peer of a connection is silent.
 
 use std::{
     future::Future,
@@ -72,8 +71,8 @@ impl SilenceTimer {
         self.timer = None;
     }
 
-    /// A clock that is ahead is not enough: sockets are read before timers fire, so a timer
-    /// leaves no byte unseen that has come in time.
+    /// A clock that is ahead is not enough. Sockets are read before timers fire, so a timer leaves
+    /// no byte unseen that has come in time.
     fn is_over(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         let deadline = deadline.into();
         let timer = self

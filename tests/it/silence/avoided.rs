@@ -195,7 +195,6 @@ async fn a_slow_handler_is_not_avoided() {
     outcome(held).await.expect("an answer");
 }
 
-/// A clock that jumps is no silence of a socket.
 // D375
 #[tokio::test(start_paused = true)]
 async fn a_paused_clock_makes_no_peer_silent() {
@@ -255,7 +254,7 @@ async fn pick_first_goes_on_to_the_next_address() {
     outcome(held).await.expect("its stream goes on");
 }
 
-/// What a policy makes of a silent backend: calls go to the others, and later to all.
+/// With each policy calls go to the others but for a probe, and later to all.
 async fn check_policy(policy: &str) {
     let rig = Rig::with_policy(["a", "b", "c"], policy).await;
     until_backends(&rig.channel, &[Ready; 3]).await;

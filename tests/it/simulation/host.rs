@@ -75,7 +75,7 @@ impl Simulated {
         Self::with_unit(number, UNIT)
     }
 
-    /// Whose calls take up to 15 times as long as `unit`.
+    /// The same, and its calls take up to 15 times as long as `unit`.
     pub(super) fn with_unit(number: usize, unit: Duration) -> Self {
         let calls = Arc::<Mutex<Vec<u64>>>::default();
         let noted = calls.clone();

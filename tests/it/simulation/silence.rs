@@ -1,4 +1,5 @@
-//! What a channel that looks for silence must and must not avoid, in time that is made.
+//! A channel that looks for silence avoids a backend that is cut off, and no other. In time that is
+//! made.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use testing::{
     fleet::{Fault, Host, Result},
     greeter::{HelloRequest, greeter_client::GreeterClient},
 };
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, interval_at};
 use tonic::{Code, Request};
 use tonic_health_channel::{
     Channel,
@@ -70,14 +71,13 @@ impl Rig {
 
     /// Calls at the pace until then, and then the end of all of them.
     async fn call_until(&mut self, end: Instant, calls: &mut FuturesUnordered<Call>) {
+        let mut ticks = interval_at(Instant::now() + self.pace, self.pace);
         while Instant::now() < end {
             calls.push(self.call());
-            let pause = sleep(self.pace);
-            tokio::pin!(pause);
             loop {
                 tokio::select! {
                     biased;
-                    () = &mut pause => break,
+                    _ = ticks.tick() => break,
                     Some(()) = calls.next() => {}
                 }
             }
@@ -185,7 +185,7 @@ async fn slow(seed: u64) -> Result<()> {
             false => LIMIT * 20,
         };
         calls.push(rig.call());
-        sleep_until(began + pause * number).await;
+        interval_at(began + pause * number, LIMIT).tick().await;
     }
     tokio::select! {
         biased;

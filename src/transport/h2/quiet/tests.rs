@@ -1,3 +1,5 @@
+//! Scripts of bytes, PINGs and calls, in milliseconds.
+
 use std::time::{Duration, Instant};
 
 use super::{Action, PING_PAUSE, Quiet, Seen};
