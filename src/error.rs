@@ -444,6 +444,9 @@ pub enum CauseKind {
     /// The backend is ejected, because more of its calls fail than of those of the others (gRFC
     /// A50).
     Ejected,
+    /// The connection is up, and brings no bytes: see
+    /// [`BackendStatus::silence`](crate::status::BackendStatus::silence).
+    Silent,
     /// The source of backends reported an error.
     NameResolver,
     /// There is no backend to connect to.
@@ -557,6 +560,7 @@ impl fmt::Display for CauseKind {
             Self::Disconnected => "disconnected",
             Self::Health => "health check",
             Self::Ejected => "ejected by outlier detection",
+            Self::Silent => "silent",
             Self::NameResolver => "name resolver error",
             Self::ServiceConfig => "service config error",
             Self::NoBackends => "no backends",

@@ -212,7 +212,7 @@ pub mod status {
             BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection,
             PriorityStatus,
         },
-        transport::CallCounts,
+        transport::{CallCounts, Silence},
     };
 }
 

@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 63] = [
+const PURE: [&str; 64] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -82,6 +82,7 @@ const PURE: [&str; 63] = [
     "src/transport/connection/unread.rs",
     "src/transport/exchange/message_limit.rs",
     "src/transport/exchange/quote.rs",
+    "src/transport/h2/quiet.rs",
     "src/transport/h2/wire/frames.rs",
     "src/transport/h2/wire/machine.rs",
     "src/transport/h2/wire/rates.rs",
@@ -121,7 +122,7 @@ const SPAWNS: [&str; 7] = [
 ];
 
 /// Where one may sleep, or wait for the first of several things.
-const WAITS: [&str; 28] = [
+const WAITS: [&str; 29] = [
     "src/balancer/inputs.rs",
     "src/balancer/source_with_retry.rs",
     "src/balancer/task.rs",
@@ -146,6 +147,7 @@ const WAITS: [&str; 28] = [
     "src/transport/h2/close_timeout.rs",
     "src/transport/h2/driver.rs",
     "src/transport/h2/keepalive.rs",
+    "src/transport/h2/silence_timer.rs",
     "src/transport/h2/windows.rs",
     "src/transport/h2/write_timeout.rs",
     "src/transport/io/tls/handshake.rs",
@@ -683,7 +685,7 @@ const MODULES: [(&str, &str); 7] = [
     (
         "status",
         "BackendEvent BackendId BackendStatus BackendWatch Backends CallCounts Cause CauseKind \
-         ChannelStatus DetectionMethod Ejection PriorityStatus StateWatch StatusWatch \
+         ChannelStatus DetectionMethod Ejection PriorityStatus Silence StateWatch StatusWatch \
          escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns soak.csv and outliers.csv, beside it, into tables of docs/reliability.md and plots.
+"""Turns soak.csv, outliers.csv and silence.csv, beside it, into tables of docs/reliability.md and plots.
 
 Each table goes between its two markers in the document:
 
@@ -98,6 +98,22 @@ def outliers(rows):
     ]
 
 
+def silence(rows):
+    return [
+        (
+            "calls a second that are late, without the option (grey) and with it (red)",
+            [
+                (grey, lambda row: row["late_off"] / row["length"]),
+                (red, lambda row: row["late_on"] / row["length"]),
+            ],
+        ),
+        (
+            "backends that are paused (grey), and silent (blue)",
+            [(grey, lambda row: row["paused"]), (blue, lambda row: row["silent"])],
+        ),
+    ]
+
+
 def plot(rows, panels):
     height = TOP + STEP * len(panels)
     out = [
@@ -146,9 +162,38 @@ def outliers_table(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def silence_table(_):
+    """The figures of both channels, which are in a file of their own."""
+    head = [
+        "`silence`", "calls", "late", "p50", "p99", "p99.9", "avoided after, median", "at most",
+        "by mistake",
+    ]
+    lines = [head, ["---"] * len(head)]
+    with (HERE / "silence.summary.csv").open() as file:
+        for row in csv.DictReader(file):
+            is_on = row["silence_ms"] != "0"
+            times = [f'{float(row[key]):,.1f} ms' for key in ("p50_ms", "p99_ms", "p999_ms")]
+            avoided = [row["avoided_median_ms"] + " ms", row["avoided_max_ms"] + " ms"]
+            lines.append(
+                [
+                    f'{row["silence_ms"]} ms' if is_on else "off",
+                    f'{int(row["calls"]):,}',
+                    f'{int(row["late"]):,}',
+                    *times,
+                    *(avoided if is_on else ["–", "–"]),
+                    row["mistakes"] if is_on else "–",
+                ]
+            )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main():
     document = DOCUMENT.read_text()
-    for name, made, panels in (("soak", table, soak), ("outliers", outliers_table, outliers)):
+    for name, made, panels in (
+        ("soak", table, soak),
+        ("outliers", outliers_table, outliers),
+        ("silence", silence_table, silence),
+    ):
         rows = samples(name)
         marked = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         made = made(rows)

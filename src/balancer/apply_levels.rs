@@ -99,13 +99,16 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             Some(shares) => backends_of(shares, &self.levels, members.clone()),
             None => Vec::new(),
         };
-        if groups.len() < 2 {
-            let is_part = |status: &&BackendStatus| match groups.first() {
-                // No other level takes calls, so calls do not wait for its backends either.
-                Some(group) => group.backends.iter().any(|(_, of)| of.id == status.id),
-                None => true,
-            };
-            return self.policy.choice(now, 0, cursor, members.filter(is_part));
+        // Silent backends are numbered over all levels, by which a policy alone cannot go.
+        let has_silent = members.clone().any(BackendStatus::is_probed);
+        match &*groups {
+            [] => return self.policy.choice(now, 0, cursor, members),
+            // No other level takes calls, so calls do not wait for its backends either.
+            [only] if !has_silent => {
+                let statuses = only.backends.iter().map(|(_, status)| *status);
+                return self.policy.choice(now, only.level, cursor, statuses);
+            }
+            _ => {}
         }
         let has_share = groups.iter().any(|group| group.share > 0);
         let levels = groups.iter().map(|group| {

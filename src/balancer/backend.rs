@@ -112,6 +112,7 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             ejection: None,
             takes_calls: false,
             attributes: Arc::new(named.attributes),
+            silence: None,
         };
         Self {
             current,
@@ -285,21 +286,29 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     }
 
     /// The report of the subchannel, health included, or TRANSIENT_FAILURE while the backend is
-    /// ejected (gRFC A50, A61); and the connection, if calls go there. Health, ejection and panic
-    /// come together here and nowhere else. The table of all combinations is in
+    /// ejected (gRFC A50, A61) or silent; and the connection, if calls go there. Health, ejection,
+    /// silence and panic come together here and nowhere else. The table of all combinations is in
     /// `docs/architecture.md`.
     fn effective(&self) -> (Report, Option<C>) {
         let Reported { report, connection } = &self.reported;
-        let report = match &self.ejection {
-            None => report.clone(),
-            Some(ejection) => Report {
-                state: TransientFailure,
-                cause: Some(Cause::new(CauseKind::Ejected, ejection.to_string())),
-                ..report.clone()
-            },
+        let cause = match (&self.ejection, &report.silence) {
+            (Some(ejection), _) => Some(Cause::new(CauseKind::Ejected, ejection.to_string())),
+            (None, Some(silence)) => Some(Cause::new(CauseKind::Silent, silence.to_string())),
+            (None, None) => None,
         };
+        let mut report = report.clone();
+        if cause.is_some() {
+            report.state = TransientFailure;
+            report.cause = cause;
+        }
         let takes_calls = report.state == Ready || self.in_panic;
         (report, connection.clone().filter(|_| takes_calls))
+    }
+
+    /// The target of the probes of a silent backend.
+    pub(super) fn probed(&self) -> Option<&C> {
+        let connection = self.reported.connection.as_ref();
+        connection.filter(|_| self.status.is_probed())
     }
 
     /// Whether anything is different now.
@@ -325,6 +334,7 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             ejection: self.ejection.clone(),
             takes_calls: connection.is_some(),
             attributes: Arc::clone(&old.attributes),
+            silence: report.silence,
         };
         self.failing = report.cause.is_some();
         self.is_new &= matches!(report.state, Connecting | Idle);
@@ -376,6 +386,7 @@ pub(super) fn initial_report(runs: bool) -> Report {
         attempt: 0,
         next_attempt: None,
         connections: 0,
+        silence: None,
     }
 }
 

@@ -99,6 +99,8 @@ pub(crate) struct Publication<C> {
     /// They are the READY ones, and in panic others.
     pub(crate) ready: Vec<C>,
     pub(crate) priorities: Arc<[PriorityStatus]>,
+    /// The same of the silent ones, for probes.
+    pub(crate) silent: Vec<C>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -435,14 +437,19 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// A picker over the backends that are READY now, if the channel is.
     pub(crate) fn picker(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Option<Picker<C>> {
-        (self.state() == Ready).then(|| Picker::Ready {
-            backends: self.ready().collect(),
-            choice: self.choice(now, cursor),
+        (self.state() == Ready).then(|| {
+            let (ready, silent) = (self.ready().collect(), self.silent().collect());
+            Picker::ready(ready, self.choice(now, cursor), silent)
         })
     }
 
     fn ready(&self) -> impl Iterator<Item = C> {
         self.backends.values().filter_map(|b| b.connection.clone())
+    }
+
+    fn silent(&self) -> impl Iterator<Item = C> {
+        let backends = self.backends.values();
+        backends.filter_map(|backend| backend.probed().cloned())
     }
 
     /// What calls and users are to see from now on.
@@ -454,6 +461,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             backends,
             ready: self.ready().collect(),
             priorities: self.priorities(),
+            silent: self.silent().collect(),
         }
     }
 
@@ -528,14 +536,11 @@ impl<C> Publication<C> {
     /// Its two halves: what users see, and what calls use.
     pub(crate) fn split(self, generation: u64, choice: Choice) -> (ChannelStatus, Picker<C>) {
         let picker = match self.state {
-            Ready => Picker::Ready {
-                backends: self.ready.into(),
-                choice,
-            },
+            Ready => Picker::ready(self.ready, choice, self.silent),
             Connecting => Picker::Connecting,
             Idle => Picker::Idle,
             TransientFailure if choice.may_wait() => Picker::Connecting,
-            TransientFailure => Picker::Failing,
+            TransientFailure => Picker::failing(self.silent),
             Shutdown => Picker::Shutdown,
         };
         let status = ChannelStatus {

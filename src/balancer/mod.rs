@@ -29,6 +29,8 @@ mod policy;
 mod publish_throttle;
 mod running_subchannel;
 mod settings;
+#[cfg(test)]
+mod silence_tests;
 mod source_with_retry;
 mod subset;
 mod task;

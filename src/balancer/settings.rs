@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) retries: RetrySettings,
     /// Where this channel is, and how calls are shared among priorities.
     pub(crate) levels: LevelSettings,
+    /// When a backend is silent, if that is asked for.
+    pub(crate) silence: Option<Duration>,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }

@@ -38,7 +38,7 @@ use crate::{
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
     transport::{
         AnsweredBy, BackendCalls, BackendContext, CallLimits, ConnectionGroup, Endpoint,
-        KeepaliveThrottle,
+        KeepaliveThrottle, SilenceRule,
     },
     util::{
         clock::now,
@@ -481,6 +481,7 @@ impl Worker {
                 credentials: self.settings.credentials.clone(),
                 limits,
                 keepalive_throttle: KeepaliveThrottle::default(),
+                silence: self.settings.silence.map(SilenceRule::new),
             },
             reports: self.reports_in.clone(),
         };

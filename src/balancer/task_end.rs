@@ -56,6 +56,7 @@ impl TaskEnd {
             None => "the task of this backend was dropped".to_owned(),
         };
         Report {
+            silence: None,
             state: ConnectivityState::TransientFailure,
             health: HealthStatus::NotChecked,
             cause: Some(Cause::new(CauseKind::Connect, text)),

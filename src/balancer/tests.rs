@@ -109,6 +109,7 @@ fn number(word: &str) -> u64 {
 
 fn report(state: ConnectivityState, health: HealthStatus, cause: Option<Cause>) -> Report {
     Report {
+        silence: None,
         state,
         health,
         cause,
@@ -1639,6 +1640,7 @@ impl Walk {
         let connection = ["c", "d"][self.rng.usize(..2)];
         let text = ["x", "y"][self.rng.usize(..2)];
         let report = Report {
+            silence: None,
             state,
             health: [NotChecked, Pending][self.rng.usize(..2)],
             cause: (state == TransientFailure).then(|| Cause::new(CauseKind::Connect, text)),

@@ -11,7 +11,7 @@ use tonic::body::Body;
 
 use crate::{
     error::{Error, ErrorKind},
-    routing::{Board, Candidates, ChannelStatus, Pick, PickInfo},
+    routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Picker, Probes},
     transport::{
         CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, ResponseBody, Ticket,
         limit_after, sooner,
@@ -24,6 +24,9 @@ use crate::{
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot>;
+
+    /// A slot of a probe on one of these silent backends, if there is one now.
+    fn probe(&self, probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot>;
 
     /// The call goes out on this slot, which is given back. A caller that lent it would keep it
     /// in the future of every call.
@@ -43,6 +46,10 @@ impl Preference for AnyBackend {
     fn admit(&self, mut candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         let round = candidates.round();
         candidates.find_map(|backend| backend.admit(round))
+    }
+
+    fn probe(&self, mut probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot> {
+        probes.find_map(|backend| backend.admit(0))
     }
 
     #[inline(always)]
@@ -79,21 +86,77 @@ pub(super) fn try_admit(
         false => routing.picker.pick(info),
         true => routing.picker.peek_for(info),
     };
-    let (had_turn, joins) = match pick {
-        Pick::Send(candidates) if !overtakes => {
-            if let Some(slot) = preference.admit(candidates) {
-                return Ok(Admission::Now(slot));
-            }
-            (true, true)
-        }
-        Pick::Send(_) => (false, true),
-        Pick::Wait | Pick::Connect => (false, false),
-        Pick::Fail if patient => (false, false),
-        Pick::Fail if !has_waited => return Ok(Admission::Failing),
-        Pick::Fail => return Err(unavailable(board, &routing.status)),
-        Pick::Closed => return Err(board.closed()),
+    let asking = Asking {
+        board,
+        picker: &routing.picker,
+        status: &routing.status,
+        patient,
+        has_waited,
+        overtakes,
     };
-    Ok(Admission::Later { had_turn, joins })
+    asking.take(pick, info, preference)
+}
+
+/// A call that asks for a slot.
+struct Asking<'a> {
+    board: &'a Board,
+    picker: &'a Picker<ConnectionGroup>,
+    status: &'a ChannelStatus,
+    patient: bool,
+    has_waited: bool,
+    overtakes: bool,
+}
+
+impl Asking<'_> {
+    #[inline(always)]
+    fn take(
+        self,
+        pick: Pick<'_, ConnectionGroup>,
+        info: &mut impl PickInfo,
+        preference: &impl Preference,
+    ) -> Result<Admission, Error> {
+        let Self {
+            board,
+            status,
+            patient,
+            has_waited,
+            overtakes,
+            ..
+        } = self;
+        let (had_turn, joins) = match pick {
+            Pick::Send(candidates) if !overtakes => {
+                if let Some(slot) = preference.admit(candidates) {
+                    return Ok(Admission::Now(slot));
+                }
+                (true, true)
+            }
+            Pick::Send(_) => (false, true),
+            Pick::Probe(probes) => return self.probe(probes, info, preference),
+            Pick::Wait | Pick::Connect => (false, false),
+            Pick::Fail if patient => (false, false),
+            Pick::Fail if !has_waited => return Ok(Admission::Failing),
+            Pick::Fail => return Err(unavailable(board, status)),
+            Pick::Closed => return Err(board.closed()),
+        };
+        Ok(Admission::Later { had_turn, joins })
+    }
+
+    /// The call is a probe, or goes on to those that are READY.
+    #[cold]
+    fn probe(
+        self,
+        probes: Probes<'_, ConnectionGroup>,
+        info: &mut impl PickInfo,
+        preference: &impl Preference,
+    ) -> Result<Admission, Error> {
+        match preference.probe(probes) {
+            Some(slot) => Ok(Admission::Now(slot)),
+            None => {
+                let pick = self.picker.pick_past_probes(info);
+                self.take(pick, info, preference)
+            }
+        }
+    }
 }
 
 /// A slot on a READY backend's connection, as soon as there is one.
@@ -156,7 +219,7 @@ pub(super) async fn wait(
                 let routing = board.routing();
                 serve_queue(match had_turn {
                     true => routing.picker.peek(),
-                    false => routing.picker.pick(info),
+                    false => routing.picker.pick_past_probes(info),
                 });
             }
             false => ticket = None,
@@ -187,7 +250,7 @@ async fn taken(board: &Board, ticket: &mut Ticket<CallSlot>) -> CallSlot {
 pub(super) fn ask(board: &Board, patient: bool) -> Result<bool, Error> {
     let routing = board.routing();
     match routing.picker.peek() {
-        Pick::Send(_) => return Ok(true),
+        Pick::Send(_) | Pick::Probe(_) => return Ok(true),
         Pick::Wait => {}
         Pick::Connect => board.wake(),
         Pick::Fail if patient => {}

@@ -24,12 +24,12 @@ use super::{
     admission::{Admission, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    retry::{FailedResponse, OVER, admit_untried, has_failed, throttled},
+    retry::{FailedResponse, OVER, admit_untried, has_failed, probe_first, throttled},
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error},
-    routing::{Board, Candidates, RetryThrottle},
+    routing::{Board, Candidates, Probes, RetryThrottle},
     service_config::HedgingPolicy,
     transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
     util::{clock::now, lock::lock},
@@ -246,6 +246,10 @@ impl Tried {
 impl Preference for &mut Tried {
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         admit_untried(&lock(&self.all), candidates)
+    }
+
+    fn probe(&self, probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot> {
+        probe_first(&lock(&self.all), probes)
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {

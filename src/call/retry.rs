@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     error::{CallAttempts, Error, ErrorKind, FailedAttempt, sanitize_peer_text},
-    routing::{BackendId, Board, Candidates, Pick, RetryThrottle},
+    routing::{BackendId, Board, Candidates, Pick, Probes, RetryThrottle},
     service_config::{AttemptPolicy, RetryPolicy},
     transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
 };
@@ -358,6 +358,19 @@ pub(super) fn admit_untried(
     all.find_map(|group| group.admit(round))
 }
 
+/// A slot of a probe. An attempt that follows another is one only where no backend is READY, and
+/// of a silent backend that is none of `tried`.
+pub(super) fn probe_first(
+    tried: &[u64],
+    mut probes: Probes<'_, ConnectionGroup>,
+) -> Option<CallSlot> {
+    if !tried.is_empty() && !probes.are_all() {
+        return None;
+    }
+    let is_new = |group: &&ConnectionGroup| !tried.contains(&group.first().backend());
+    probes.find_map(|group| is_new(&group).then(|| group.admit(0))?)
+}
+
 /// Backends that have had an attempt of this call come after all others.
 struct Tried<'a> {
     before: Vec<u64>,
@@ -392,6 +405,10 @@ impl Preference for &mut Tried<'_> {
         }
     }
 
+    fn probe(&self, probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot> {
+        probe_first(&self.before, probes)
+    }
+
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
         // An attempt that no backend has looked at goes elsewhere, too.
         self.end();
@@ -411,6 +428,10 @@ struct Throttled<'a>(Option<&'a Arc<RetryThrottle>>);
 impl Preference for Throttled<'_> {
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         AnyBackend.admit(candidates)
+    }
+
+    fn probe(&self, probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot> {
+        AnyBackend.probe(probes)
     }
 
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot {

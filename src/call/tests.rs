@@ -14,13 +14,16 @@ use tokio::{
 use tonic::{Code, body::Body};
 use tower_service::Service;
 
-use super::admission::{Admission, AnyBackend, try_admit, wait};
+use super::{
+    admission::{Admission, AnyBackend, try_admit, wait},
+    retry::probe_first,
+};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
     routing::{
-        Backends, Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, RetrySettings, Ring,
-        RingHash, RingMember, Rotation,
+        Backends, Board, ChannelStatus, Choice, Cursor, Pick, PickInfo, Picker, RetrySettings,
+        Ring, RingHash, RingMember, Rotation,
     },
     transport::BackendCalls,
     transport::{
@@ -177,6 +180,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        silence: None,
     };
     let serve = async {
         let theirs = dials.recv().await.expect("a dial");
@@ -555,4 +559,55 @@ async fn rings_that_change_lose_no_caller_that_waits() {
         }
     }
     callers.join_all().await;
+}
+
+/// The backend whose probe a call is that is offered one, if it has tried these.
+fn probed(picker: &Picker<ConnectionGroup>, tried: &[u64]) -> Option<u64> {
+    let offered = (0..1_000).find_map(|_| match picker.pick(&mut request()) {
+        Pick::Probe(probes) => Some(probe_first(tried, probes)),
+        _ => None,
+    });
+    let slot = offered.expect("a probe is offered by chance");
+    slot.map(|slot| slot.connection().backend())
+}
+
+// D376
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_follows_another_is_a_probe_only_where_none_is_ready() {
+    let board = board(Picker::Connecting);
+    let (well, _first) = backend(&board, 0, 1).await;
+    let (silent, _second) = backend(&board, 1, 1).await;
+    let (other, _third) = backend(&board, 2, 1).await;
+    let rotation = Choice::Rotation(Rotation::new(Arc::new(Cursor::new(0))));
+    let some = Picker::ready(vec![well], rotation, vec![silent.clone()]);
+    assert_eq!(probed(&some, &[]), Some(1));
+    assert_eq!(probed(&some, &[0]), None);
+    let all = Picker::failing(vec![silent, other]);
+    assert!(probed(&all, &[]).is_some());
+    assert_eq!(probed(&all, &[1]), Some(2));
+    assert_eq!(probed(&all, &[1, 2]), None);
+}
+
+// D376
+#[tokio::test(start_paused = true)]
+async fn calls_fail_where_each_silent_backend_has_its_probe() {
+    let board = board(Picker::Connecting);
+    // With 1 stream, as one that is silent admits 1 call.
+    let (first, _peer) = backend(&board, 0, 1).await;
+    let (second, _other) = backend(&board, 1, 1).await;
+    board.publish(status(1), Picker::failing(vec![first, second]), None, None);
+    let ask = |patient| try_admit(&board, patient, true, &mut request(), &AnyBackend);
+    let probes = [(); 2].map(|()| match ask(false) {
+        Ok(Admission::Now(slot)) => slot,
+        _ => panic!("a probe of each"),
+    });
+    let mut ids = backends(&probes);
+    ids.sort_unstable();
+    assert_eq!(ids, [0, 1]);
+    let failed = ask(false).err().expect("both have theirs");
+    assert_eq!(failed.kind(), ErrorKind::Unavailable);
+    let Ok(Admission::Later { joins, .. }) = ask(true) else {
+        panic!("a patient call waits");
+    };
+    assert!(!joins, "for another routing, and not for a stream");
 }

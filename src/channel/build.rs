@@ -64,6 +64,7 @@ impl ChannelBuilder {
             count_calls: self.count_calls,
             retries: self.retries,
             levels: self.levels,
+            silence: self.silence,
             credentials: self.credentials.map(|credentials| match plaintext {
                 true => credentials.over_plaintext(),
                 false => credentials,

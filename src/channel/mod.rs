@@ -21,6 +21,7 @@ mod ready_backends;
 mod runtime;
 #[cfg(feature = "serde")]
 mod serialize;
+mod silence_option;
 mod target;
 mod template;
 pub(crate) mod watch;

@@ -55,7 +55,7 @@ type Item = Result<Change<BackendId, BackendConnection>, Infallible>;
 /// waits, first come first served,
 ///
 /// - while the server allows no more streams than are open,
-/// - while the backend is unhealthy,
+/// - while the backend is unhealthy or [silent](crate::status::BackendStatus::silence),
 ///
 /// and fails for good once the connection takes no new streams: it was lost, or the
 /// server said GOAWAY, or the channel has let go of it. A stream that is kept for a

@@ -18,7 +18,7 @@ use crate::{
         BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection,
         PriorityStatus,
     },
-    transport::CallCounts,
+    transport::{CallCounts, Silence},
     util::clock::now,
 };
 
@@ -78,7 +78,7 @@ impl Serialize for BackendStatus {
         });
         let next_attempt = self.next_attempt();
         let next_attempt = next_attempt.map(|at| at.saturating_duration_since(now).as_secs_f64());
-        let mut fields = serializer.serialize_struct("BackendStatus", 18)?;
+        let mut fields = serializer.serialize_struct("BackendStatus", 19)?;
         fields.serialize_field("id", &self.id())?;
         fields.serialize_field("label", self.label())?;
         fields.serialize_field("address", self.address())?;
@@ -93,6 +93,7 @@ impl Serialize for BackendStatus {
         fields.serialize_field("calls_in_flight", &self.calls_in_flight())?;
         fields.serialize_field("calls", &self.calls())?;
         fields.serialize_field("ejection", &self.ejection())?;
+        fields.serialize_field("silence", &self.silence())?;
         fields.serialize_field("weight", &self.weight())?;
         fields.serialize_field("priority", &self.priority())?;
         fields.serialize_field("locality", &self.locality())?;
@@ -138,6 +139,16 @@ impl Serialize for Ejection {
         fields.serialize_field("percentage", &self.percentage())?;
         fields.serialize_field("bound", &self.bound())?;
         fields.serialize_field("volume", &self.volume())?;
+        fields.end()
+    }
+}
+
+/// `{"since": "2026-…", "text": "the peer has sent no bytes for 2s, …"}`.
+impl Serialize for Silence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Silence", 2)?;
+        fields.serialize_field("since", &past(now(), self.since()))?;
+        fields.serialize_field("text", &self.to_string())?;
         fields.end()
     }
 }

@@ -62,6 +62,10 @@ impl PickHalf for Choice {
         of_each!(self, choice => choice.key(info))
     }
 
+    fn probe(&self, silent: usize, count: usize, info: &mut impl PickInfo) -> Option<usize> {
+        of_each!(self, choice => choice.probe(silent, count, info))
+    }
+
     fn may_wait(&self) -> bool {
         of_each!(self, choice => choice.may_wait())
     }

@@ -10,7 +10,7 @@
 //! count is the backend's own, over all its connections. It goes on from picker to picker, and
 //! while the backend is not READY.
 
-use super::pick_half::{First, PickHalf, PickInfo, in_rotation};
+use super::pick_half::{First, PickHalf, PickInfo, drawn, in_rotation};
 use crate::transport::BackendCalls;
 
 /// The least loaded of some backends that are drawn.
@@ -64,11 +64,6 @@ impl PickHalf for LeastRequest {
     fn after(&self, first: usize, nth: usize, count: usize) -> usize {
         in_rotation(first, nth, count)
     }
-}
-
-/// The backend of `count` that a random number stands for.
-fn drawn(random: u64, count: usize) -> usize {
-    ((u128::from(random) * count as u128) >> 64) as usize
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ mod retry_throttle;
 mod ring;
 mod ring_hash;
 mod rotation;
+#[cfg(test)]
+mod silent_tests;
 mod snapshot;
 mod standstill;
 mod stride;
@@ -34,7 +36,7 @@ pub(crate) use ejection::Outlier;
 pub use ejection::{DetectionMethod, Ejection};
 pub(crate) use least_request::LeastRequest;
 pub(crate) use pick_half::{PickHalf, PickInfo};
-pub(crate) use picker::{Candidates, Pick, Picker};
+pub(crate) use picker::{Candidates, Pick, Picker, Probes};
 pub use priority::PriorityStatus;
 pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;

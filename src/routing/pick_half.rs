@@ -38,6 +38,12 @@ pub(crate) trait PickHalf {
         None
     }
 
+    /// Which of the `silent` backends, in the order of the source, would have this call, if all of
+    /// them were READY beside the `count` others. None if it would not be a silent one.
+    fn probe(&self, silent: usize, count: usize, info: &mut impl PickInfo) -> Option<usize> {
+        in_turn(silent, count, info)
+    }
+
     /// Whether calls may wait for a backend that is not READY. Then they do so in
     /// TRANSIENT_FAILURE, too.
     fn may_wait(&self) -> bool {
@@ -100,6 +106,17 @@ impl First {
         };
         Self { backend, round }
     }
+}
+
+/// For [`PickHalf::probe`]: each has its share of the calls, by chance.
+pub(super) fn in_turn(silent: usize, count: usize, info: &mut impl PickInfo) -> Option<usize> {
+    let drawn = drawn(info.random(), silent + count);
+    (drawn < silent).then_some(drawn)
+}
+
+/// The backend of `count` that a random number stands for.
+pub(super) fn drawn(random: u64, count: usize) -> usize {
+    ((u128::from(random) * count as u128) >> 64) as usize
 }
 
 /// For [`PickHalf::after`]: those that follow `first`, then those before it.

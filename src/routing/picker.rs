@@ -21,7 +21,7 @@
 
 use super::{
     choice::Choice,
-    pick_half::{First, PickHalf, PickInfo},
+    pick_half::{First, PickHalf, PickInfo, in_turn},
 };
 
 /// What the channel can do for a call, by its connectivity state.
@@ -33,10 +33,21 @@ pub(crate) enum Picker<C, P = Choice> {
         backends: Box<[C]>,
         choice: P,
     },
+    /// The same, and some backends are silent: each is sent probes, at the rate at which it would
+    /// have calls.
+    ReadyAndSilent {
+        backends: Box<[C]>,
+        choice: P,
+        silent: Box<[C]>,
+    },
     Connecting,
     Idle,
     /// TRANSIENT_FAILURE. Why, says the status published with this picker.
     Failing,
+    /// The same, and some backends are silent: each is sent probes.
+    FailingAndSilent {
+        silent: Box<[C]>,
+    },
     Shutdown,
 }
 
@@ -45,6 +56,8 @@ pub(crate) enum Picker<C, P = Choice> {
 pub(crate) enum Pick<'a, C, P = Choice> {
     /// Try these, in this order.
     Send(Candidates<'a, C, P>),
+    /// Try these silent backends. Then do as [`Picker::pick_past_probes`] says.
+    Probe(Probes<'a, C>),
     /// Wait for a picker that could say something else.
     Wait,
     /// Wake the channel, then wait.
@@ -66,11 +79,99 @@ pub(crate) struct Candidates<'a, C, P = Choice> {
     steps: usize,
 }
 
+/// Silent backends that a call may be the probe of, each once.
+#[derive(Debug)]
+pub(crate) struct Probes<'a, C> {
+    silent: &'a [C],
+    first: usize,
+    steps: usize,
+    /// How many to try.
+    count: usize,
+    /// No backend is READY.
+    all: bool,
+}
+
+impl<C, P> Picker<C, P> {
+    /// Of a channel that is READY.
+    pub(crate) fn ready(backends: Vec<C>, choice: P, silent: Vec<C>) -> Self {
+        let backends = backends.into();
+        match silent.is_empty() {
+            true => Self::Ready { backends, choice },
+            false => Self::ReadyAndSilent {
+                backends,
+                choice,
+                silent: silent.into(),
+            },
+        }
+    }
+
+    /// Of a channel in TRANSIENT_FAILURE.
+    pub(crate) fn failing(silent: Vec<C>) -> Self {
+        match silent.is_empty() {
+            true => Self::Failing,
+            false => Self::FailingAndSilent {
+                silent: silent.into(),
+            },
+        }
+    }
+}
+
 impl<C, P: PickHalf> Picker<C, P> {
     /// The answer for one call. Takes one turn, however many of the candidates the call goes
     /// on to try.
     pub(crate) fn pick(&self, info: &mut impl PickInfo) -> Pick<'_, C, P> {
+        match self {
+            Self::Ready { backends, choice } => {
+                Self::send(backends, choice, choice.first(backends.len(), info))
+            }
+            Self::ReadyAndSilent { .. } | Self::FailingAndSilent { .. } => self.pick_probing(info),
+            Self::Connecting => Pick::Wait,
+            Self::Idle => Pick::Connect,
+            Self::Failing => Pick::Fail,
+            Self::Shutdown => Pick::Closed,
+        }
+    }
+
+    /// The same for a call that is not to be a probe, or has found no backend that admits it as
+    /// one.
+    pub(crate) fn pick_past_probes(&self, info: &mut impl PickInfo) -> Pick<'_, C, P> {
         self.answer(|choice, count| choice.first(count, info))
+    }
+
+    #[cold]
+    fn pick_probing(&self, info: &mut impl PickInfo) -> Pick<'_, C, P> {
+        match self.probes(info) {
+            Some(probes) => Pick::Probe(probes),
+            None => self.pick_past_probes(info),
+        }
+    }
+
+    /// The silent backend that would have this call, if it were READY. Where none is, any of them.
+    fn probes(&self, info: &mut impl PickInfo) -> Option<Probes<'_, C>> {
+        let (silent, first, count, all) = match self {
+            Self::ReadyAndSilent {
+                backends,
+                choice,
+                silent,
+            } => {
+                let first = choice.probe(silent.len(), backends.len(), info)?;
+                (silent, first, 1, false)
+            }
+            Self::FailingAndSilent { silent } => {
+                let first = in_turn(silent.len(), 0, info)?;
+                (silent, first, silent.len(), true)
+            }
+            Self::Ready { .. } | Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => {
+                return None;
+            }
+        };
+        Some(Probes {
+            silent,
+            first,
+            steps: 0,
+            count,
+            all,
+        })
     }
 
     /// What the next call would be answered. Takes no turn.
@@ -87,19 +188,27 @@ impl<C, P: PickHalf> Picker<C, P> {
     #[inline(always)]
     fn answer(&self, first: impl FnOnce(&P, usize) -> Option<First>) -> Pick<'_, C, P> {
         match self {
-            Self::Ready { backends, choice } => match first(choice, backends.len()) {
-                Some(first) => Pick::Send(Candidates {
-                    first,
-                    backends,
-                    choice,
-                    steps: 0,
-                }),
-                None => Pick::Wait,
-            },
+            Self::Ready { backends, choice }
+            | Self::ReadyAndSilent {
+                backends, choice, ..
+            } => Self::send(backends, choice, first(choice, backends.len())),
             Self::Connecting => Pick::Wait,
             Self::Idle => Pick::Connect,
-            Self::Failing => Pick::Fail,
+            Self::Failing | Self::FailingAndSilent { .. } => Pick::Fail,
             Self::Shutdown => Pick::Closed,
+        }
+    }
+
+    #[inline(always)]
+    fn send<'a>(backends: &'a [C], choice: &'a P, first: Option<First>) -> Pick<'a, C, P> {
+        match first {
+            Some(first) => Pick::Send(Candidates {
+                first,
+                backends,
+                choice,
+                steps: 0,
+            }),
+            None => Pick::Wait,
         }
     }
 
@@ -114,30 +223,62 @@ impl<C, P: PickHalf> Picker<C, P> {
             (_, Self::Shutdown) => true,
             // Whoever publishes hands their free streams to the calls in the
             // queue, in the order of arrival; waking all would be a race.
-            (Self::Ready { choice, .. }, Self::Ready { choice: newer, .. }) => {
-                choice.could_answer_differently(newer)
-            }
+            (
+                Self::Ready { choice, .. } | Self::ReadyAndSilent { choice, .. },
+                Self::Ready { choice: newer, .. } | Self::ReadyAndSilent { choice: newer, .. },
+            ) => choice.could_answer_differently(newer),
             // Such a call waits for streams of backends that are gone.
-            (Self::Ready { .. }, _) => true,
-            (_, Self::Ready { .. }) => true,
+            (Self::Ready { .. } | Self::ReadyAndSilent { .. }, _) => true,
+            (_, Self::Ready { .. } | Self::ReadyAndSilent { .. }) => true,
             // It has not woken the channel yet, or must wake it again.
-            (Self::Connecting | Self::Failing, Self::Idle) => true,
+            (Self::Connecting | Self::Failing | Self::FailingAndSilent { .. }, Self::Idle) => true,
             (Self::Idle, Self::Idle) => false,
-            (Self::Connecting | Self::Idle, Self::Failing) => true,
-            (Self::Failing, Self::Failing) => false,
+            (Self::Connecting | Self::Idle, Self::Failing | Self::FailingAndSilent { .. }) => true,
+            // A call that waits does not become a probe: a PING finds the end of a silence, too.
+            (
+                Self::Failing | Self::FailingAndSilent { .. },
+                Self::Failing | Self::FailingAndSilent { .. },
+            ) => false,
             // "Wait" is what it does already.
-            (Self::Connecting | Self::Idle | Self::Failing, Self::Connecting) => false,
+            (
+                Self::Connecting | Self::Idle | Self::Failing | Self::FailingAndSilent { .. },
+                Self::Connecting,
+            ) => false,
         }
     }
 }
 
 impl<C, P> Picker<C, P> {
-    /// All that calls are sent to.
+    /// All that calls are sent to, probes aside.
     pub(crate) fn backends(&self) -> &[C] {
         match self {
-            Self::Ready { backends, .. } => backends,
-            Self::Connecting | Self::Idle | Self::Failing | Self::Shutdown => &[],
+            Self::Ready { backends, .. } | Self::ReadyAndSilent { backends, .. } => backends,
+            Self::Connecting
+            | Self::Idle
+            | Self::Failing
+            | Self::FailingAndSilent { .. }
+            | Self::Shutdown => &[],
         }
+    }
+}
+
+impl<C> Probes<'_, C> {
+    /// Whether no backend is READY.
+    pub(crate) fn are_all(&self) -> bool {
+        self.all
+    }
+}
+
+impl<'a, C> Iterator for Probes<'a, C> {
+    type Item = &'a C;
+
+    fn next(&mut self) -> Option<&'a C> {
+        if self.steps == self.count {
+            return None;
+        }
+        let at = (self.first + self.steps) % self.silent.len();
+        self.steps += 1;
+        self.silent.get(at)
     }
 }
 

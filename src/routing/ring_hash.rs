@@ -5,7 +5,7 @@
 //!   values of the header, joined by "," ──XXH64──► entry of the ring, and of its backend:
 //!       READY               the call takes it
 //!       CONNECTING, IDLE    the call waits
-//!       TRANSIENT_FAILURE   the same with the next entry
+//!       TRANSIENT_FAILURE   the same with the next entry; if it is silent, perhaps as its probe
 //! ```
 //!
 //! A call without the header takes the first READY backend from a random entry. A backend that
@@ -17,7 +17,7 @@ use http::HeaderName;
 use twox_hash::XxHash64;
 
 use super::{
-    pick_half::{First, PickHalf, PickInfo},
+    pick_half::{First, PickHalf, PickInfo, in_turn},
     ring::Ring,
 };
 
@@ -39,6 +39,8 @@ pub(crate) enum RingMember {
     Connecting,
     /// Calls pass it.
     Failing,
+    /// The same, but for a probe. With its number among those that are silent.
+    Silent(u32),
 }
 
 impl RingHash {
@@ -80,11 +82,25 @@ impl RingHash {
             match self.members[member] {
                 RingMember::Ready(backend) => return Some(first_at(backend, start)),
                 RingMember::Connecting => return None,
-                RingMember::Failing => {}
+                RingMember::Failing | RingMember::Silent(_) => {}
             }
         }
         // There is a READY backend, or this would not be asked.
         Some(first_at(0, start))
+    }
+
+    /// The silent backend to which calls with this hash would go.
+    fn probe_by_key(&self, hash: u64) -> Option<usize> {
+        let start = self.ring.entry(hash);
+        let mut steps = 0;
+        while let Some(member) = self.ring.next_member(start, &mut steps) {
+            match self.members[member] {
+                RingMember::Silent(backend) => return Some(backend as usize),
+                RingMember::Ready(_) | RingMember::Connecting => return None,
+                RingMember::Failing => {}
+            }
+        }
+        None
     }
 
     /// The backend of a call without a key that has drawn this number.
@@ -125,6 +141,14 @@ impl PickHalf for RingHash {
     /// Any: the key of the next call is not known.
     fn peek(&self, _count: usize) -> First {
         self.at_random(0)
+    }
+
+    /// The backend of the call's key. Another would get a key that is not its own.
+    fn probe(&self, silent: usize, count: usize, info: &mut impl PickInfo) -> Option<usize> {
+        match self.hash(info) {
+            Some(hash) => self.probe_by_key(hash),
+            None => in_turn(silent, count, info),
+        }
     }
 
     /// There are no turns.

@@ -27,7 +27,7 @@ use crate::{
     error::{Cause, Origin},
     health::HealthStatus,
     service_config::ServiceConfig,
-    transport::{BackendCalls, CallCounts, ConnectionGroup},
+    transport::{BackendCalls, CallCounts, ConnectionGroup, Silence},
 };
 
 /// What a call needs: the picker, the rules, and the status they were made with.
@@ -106,6 +106,7 @@ pub struct BackendStatus {
     /// It has something for calls, and they go there.
     pub(crate) takes_calls: bool,
     pub(crate) attributes: Arc<Attributes>,
+    pub(crate) silence: Option<Silence>,
 }
 
 /// How many backends an error text names before it only counts the rest. All of them are in
@@ -245,6 +246,7 @@ impl BackendStatus {
             connections: 0,
             calls: BackendCalls::default(),
             ejection: None,
+            silence: None,
             takes_calls: state == ConnectivityState::Ready,
             attributes: Arc::default(),
         }
@@ -268,7 +270,7 @@ impl BackendStatus {
     }
 
     /// Its state: that of its connection with its health, or TRANSIENT_FAILURE while it is
-    /// [ejected](Self::ejection).
+    /// [ejected](Self::ejection) or [silent](Self::silence).
     pub fn state(&self) -> ConnectivityState {
         self.state
     }
@@ -327,6 +329,22 @@ impl BackendStatus {
     /// its [`health`](Self::health) SERVING.
     pub fn ejection(&self) -> Option<&Ejection> {
         self.ejection.as_deref()
+    }
+
+    /// That it sends nothing, while calls and a PING wait for an answer. Only if the channel
+    /// [looks for it](crate::ChannelBuilder::silence).
+    ///
+    /// [`state`](Self::state) is then TRANSIENT_FAILURE, and [`last_error`](Self::last_error)
+    /// names the silence, unless the backend is also [ejected](Self::ejection). New calls avoid
+    /// it, but for 1 probe at a time. Its connections are kept, and everything else is told as it
+    /// is.
+    pub fn silence(&self) -> Option<&Silence> {
+        self.silence.as_ref()
+    }
+
+    /// Whether probes go to it, and no other calls.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.silence.is_some() && self.ejection.is_none() && !self.takes_calls
     }
 
     /// The weight that its source gives it; see
@@ -451,9 +469,10 @@ impl BackendStatus {
 
     /// Whether an attempt is under way or waited for that may end its failure.
     fn is_attempted(&self) -> bool {
-        // An ejection lasts, however an attempt ends.
+        // An ejection lasts, however an attempt ends, and so does a silence.
         self.state == ConnectivityState::TransientFailure
             && self.ejection.is_none()
+            && self.silence.is_none()
             && (self.connections == 0 || self.health == HealthStatus::Pending)
     }
 

@@ -9,7 +9,9 @@ use tracing::warn;
 use crate::{
     error::{Cause, CauseKind},
     health::HealthRpc,
-    transport::{BackendContext, Connection, ConnectionGroup, Endpoint, Stage, dial},
+    transport::{
+        BackendContext, Connection, ConnectionGroup, Endpoint, Silence, SilenceRule, Stage, dial,
+    },
     util::clock::or_pending,
 };
 
@@ -24,6 +26,15 @@ pub(super) struct ActiveConnections {
     extras: Vec<Extra>,
     /// The dial of one more.
     dialling: Option<BoxFuture<'static, Result<Connection, Cause>>>,
+    silences: Silences,
+}
+
+/// Whether all connections for calls are silent.
+struct Silences {
+    /// If that is asked for.
+    rule: Option<Arc<SilenceRule>>,
+    /// The last one that was told.
+    told: Option<Silence>,
 }
 
 /// The connection without which there is none, and the health RPCs.
@@ -55,6 +66,8 @@ pub(super) enum ConnectionEvent {
     Dialled(Result<Connection, Cause>),
     /// The extra one at this place takes no new streams any more.
     ExtraLost(usize, Cause),
+    /// All connections for calls are silent from now on, or no longer.
+    Silence(Option<Silence>),
 }
 
 impl ActiveConnections {
@@ -66,6 +79,10 @@ impl ActiveConnections {
         context: BackendContext,
         checked: bool,
     ) -> Result<Self, Cause> {
+        let silences = Silences {
+            rule: context.silence.clone(),
+            told: None,
+        };
         let first = dial(endpoint.clone(), context.clone()).await?;
         let narrow = matches!(*first.stage().borrow(), Stage::Open { limit: 0 | 1 });
         let calls = match checked && narrow {
@@ -85,6 +102,7 @@ impl ActiveConnections {
             first: First::new(calls, first, checked),
             extras: Vec::new(),
             dialling: None,
+            silences,
         })
     }
 
@@ -169,7 +187,15 @@ impl ActiveConnections {
             first,
             extras,
             dialling,
+            silences,
         } = self;
+        let calls: Vec<_> = match &silences.rule {
+            None => Vec::new(),
+            Some(_) => {
+                let extras = extras.iter().map(|extra| extra.connection.clone());
+                [first.calls.clone()].into_iter().chain(extras).collect()
+            }
+        };
         select! {
             // Those that end together end with their backend, which then is not to
             // look for another first one among them.
@@ -177,8 +203,37 @@ impl ActiveConnections {
             (at, why) = first_to_end(extras) => ConnectionEvent::ExtraLost(at, why),
             why = first.lost() => ConnectionEvent::Lost(why),
             outcome = dialled(dialling) => ConnectionEvent::Dialled(outcome),
+            silence = silences.next(&calls) => ConnectionEvent::Silence(silence),
         }
     }
+}
+
+impl Silences {
+    /// The silence of these connections, once it is another than was told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is missed.
+    async fn next(&mut self, connections: &[Connection]) -> Option<Silence> {
+        let Some(rule) = &self.rule else {
+            return pending().await;
+        };
+        loop {
+            let silence = of_all(connections);
+            if silence != self.told {
+                self.told.clone_from(&silence);
+                return silence;
+            }
+            rule.changed().await;
+        }
+    }
+}
+
+/// The last silence to begin, if all of them are silent.
+fn of_all(connections: &[Connection]) -> Option<Silence> {
+    let silences = connections.iter().map(Connection::silence);
+    let silences: Option<Vec<_>> = silences.collect();
+    silences?.into_iter().max_by_key(Silence::since)
 }
 
 impl First {

@@ -37,6 +37,7 @@ use crate::{
     connectivity::ConnectivityState,
     error::Cause,
     health::{Action, Ended, HealthOptions, HealthStatus, Watch, effective},
+    transport::Silence,
     util::backoff::{Backoff, BackoffConfig, next_start},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Subchannel {
     /// Why the last connection ended, until the next is READY. No failure: calls
     /// wait.
     lost: Option<Cause>,
+    /// While all connections for calls are silent.
+    silence: Option<Silence>,
     backoff: Backoff,
     config: Config,
     control: Control,
@@ -138,6 +141,8 @@ pub(crate) struct Report {
     pub(crate) next_attempt: Option<Instant>,
     /// How many connections calls can have, whenever they may use them.
     pub(crate) connections: usize,
+    /// It is READY, and sends nothing.
+    pub(crate) silence: Option<Silence>,
 }
 
 impl Subchannel {
@@ -153,6 +158,7 @@ impl Subchannel {
             raw: Raw::Connecting { started: now },
             failure: None,
             lost: None,
+            silence: None,
             backoff: Backoff::new(config.backoff.clone(), rng.u64(..)),
             config,
             control,
@@ -214,6 +220,7 @@ impl Subchannel {
             }
         };
         self.lost = Some(cause);
+        self.silence = None;
         let at = next_start(now, dialled, Duration::ZERO);
         let rests = self.control.rests_when_lost;
         let dial = match rests {
@@ -253,6 +260,14 @@ impl Subchannel {
     /// An extra connection ended, or the server said that it will.
     pub(crate) fn on_extra_lost(&mut self) {
         self.with_extras(ExtraConnections::on_lost);
+    }
+
+    /// All connections for calls are silent from now on, or no longer. Neither is lost for that.
+    pub(crate) fn on_silence(&mut self, silence: Option<Silence>) {
+        match self.raw {
+            Raw::Connected { .. } => self.silence = silence,
+            Raw::Connecting { .. } | Raw::HeldBack { .. } | Raw::Backoff { .. } => {}
+        }
     }
 
     /// See [`Watch::on_response`].
@@ -342,11 +357,14 @@ impl Subchannel {
                 watch.and_then(Watch::next_attempt),
             ),
         };
+        let state = match &self.failure {
+            Some(_) => ConnectivityState::TransientFailure,
+            None => effective(self.raw.state(), watch),
+        };
+        let is_ready = state == ConnectivityState::Ready;
         Report {
-            state: match &self.failure {
-                Some(_) => ConnectivityState::TransientFailure,
-                None => effective(self.raw.state(), watch),
-            },
+            state,
+            silence: self.silence.clone().filter(|_| is_ready),
             health: match (watch, &self.control.health) {
                 (Some(watch), _) => watch.status(),
                 (None, HealthCheck::Disabled) => HealthStatus::Disabled,

@@ -194,6 +194,7 @@ impl<I: Copy> Task<I> {
                 connections.remove(at);
                 self.machine.on_extra_lost();
             }
+            ConnectionEvent::Silence(silence) => self.machine.on_silence(silence),
         }
         Effects::default()
     }
@@ -259,6 +260,7 @@ impl<I: Copy> Task<I> {
             self.spec.gate.set_ready(connections.calls(), ready);
         }
         self.log_change(&report);
+        self.log_silence(&report);
         let connections = self.connections.as_ref();
         let message = ReportMessage {
             from: self.spec.id,
@@ -274,6 +276,36 @@ impl<I: Copy> Task<I> {
         self.spec.gate.clear();
         if let Some(connections) = self.connections.take() {
             connections.stop_new_calls();
+        }
+    }
+
+    /// A silence that begins or ends is for operators, too.
+    fn log_silence(&mut self, now: &Report) {
+        let before = self.sent.as_ref().and_then(|sent| sent.silence.as_ref());
+        let began = now.silence.as_ref().filter(|_| before.is_none());
+        let ended = before.filter(|_| now.silence.is_none());
+        if began.is_none() && ended.is_none() {
+            return;
+        }
+        let (channel, backend) = names(&self.spec);
+        let is_demoted = spend(&mut self.log, channel, backend) == LogDecision::Demote;
+        match began {
+            Some(why) if is_demoted => debug!(target: BACKEND, channel, backend, %why, "silent"),
+            Some(why) => warn!(
+                target: BACKEND,
+                channel,
+                backend,
+                %why,
+                "the backend is silent; new calls avoid it but for 1 probe at a time"
+            ),
+            None if is_demoted => debug!(target: BACKEND, channel, backend, "no longer silent"),
+            None => info!(
+                target: BACKEND,
+                channel,
+                backend,
+                state = %now.state,
+                "the backend is no longer silent"
+            ),
         }
     }
 

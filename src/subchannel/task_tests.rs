@@ -13,11 +13,12 @@ use tokio::{
 
 use super::{CallGate, Config, Control, HealthCheck, ReportMessage, Spec, run};
 use crate::{
+    connectivity::ConnectivityState,
     health::HealthOptions,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
         BackendCalls, BackendContext, CallSlot, Connection, ConnectionGroup, KeepaliveThrottle,
-        Queue,
+        OutgoingRequest, Queue, SilenceRule,
         tests::{Call, Peer, dialled_endpoint, soon},
     },
     util::backoff::BackoffConfig,
@@ -44,6 +45,15 @@ impl Rig {
     }
 
     fn with(connections: usize, health: HealthCheck, limit: u32) -> Self {
+        Self::looking(None, connections, health, limit)
+    }
+
+    fn looking(
+        silence: Option<Arc<SilenceRule>>,
+        connections: usize,
+        health: HealthCheck,
+        limit: u32,
+    ) -> Self {
         let connections = NonZeroUsize::new(connections).expect("at least one");
         let (endpoint, dials) = dialled_endpoint();
         let (reports, sent) = mpsc::channel(8);
@@ -78,6 +88,7 @@ impl Rig {
                 credentials: None,
                 limits: None,
                 keepalive_throttle: KeepaliveThrottle::default(),
+                silence,
             },
             reports,
         };
@@ -306,6 +317,60 @@ async fn more_connections_are_dialled_one_by_one_and_with_backoff() {
     let connections = rig.has(3).await;
     let calls = connections.as_slice().iter().map(Connection::admit);
     assert!(calls.into_iter().all(|call| call.is_some()));
+}
+
+// D379
+#[tokio::test(start_paused = true)]
+async fn a_backend_is_silent_if_all_its_connections_are() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let rule = SilenceRule::new(LIMIT);
+    let mut rig = Rig::looking(Some(rule), 2, HealthCheck::Off, 100);
+    rig.tells("CONNECTING not checked").await;
+    let (mut peers, mut group) = (Vec::new(), None);
+    for connections in 1..=2 {
+        let io = rig.dialled().await;
+        // It is not polled after that, as if its process was stopped.
+        let peer = soon(server::Builder::new().handshake::<_, Bytes>(io)).await;
+        peers.push(peer.expect("a client"));
+        group = Some(rig.has(connections).await);
+    }
+    let group = group.expect("2 reports");
+    let [first, second] = group.as_slice() else {
+        panic!("2 connections");
+    };
+    let _call = call(first).await;
+    while first.silence().is_none() {
+        tokio::task::yield_now().await;
+        tokio::time::advance(LIMIT / 10).await;
+    }
+    assert!(rig.sent.try_recv().is_err(), "the other is not silent");
+    let probe = first.admit().expect("a probe");
+    for round in 0..2 {
+        let slot = group.admit(round).expect("a slot");
+        assert!(slot.connection() == second, "the first has its probe");
+    }
+    drop(probe);
+
+    let _other = call(second).await;
+    let message = soon(rig.sent.recv()).await.expect("a report");
+    let silence = message.report.silence.expect("both are silent");
+    assert_eq!(silence, second.silence().expect("it was the last"));
+    assert_eq!(message.report.state, ConnectivityState::Ready);
+    assert_eq!(message.report.connections, 2);
+
+    tokio::spawn(async move { while peers[1].accept().await.is_some() {} });
+    let message = soon(rig.sent.recv()).await.expect("a report");
+    assert_eq!(message.report.silence, None);
+    assert!(first.silence().is_some());
+}
+
+/// A call that has no answer yet.
+async fn call(connection: &Connection) -> impl Sized {
+    let request = http::Request::post("/s/m").body(tonic::body::Body::empty());
+    let mut request = OutgoingRequest::new(request.expect("a request"));
+    request.prefetch().await.expect("a sound body");
+    let slot = connection.admit().expect("a slot");
+    slot.open(&mut request).expect("an open stream")
 }
 
 // D168

@@ -37,11 +37,11 @@ mod io;
 pub(crate) mod tests;
 mod words;
 
-pub use connection::{AnsweredBy, CallCounts, RequestInfo};
+pub use connection::{AnsweredBy, CallCounts, RequestInfo, Silence};
 pub(crate) use connection::{
     BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
     ConnectionGroup, KeepaliveThrottle, LoadRules, Outcomes, Queue, Recorded, Reservation,
-    Reserved, Stage, Ticket, WeakConnection, WeightPeriods,
+    Reserved, SilenceRule, Stage, Ticket, WeakConnection, WeightPeriods,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

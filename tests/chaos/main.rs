@@ -11,6 +11,7 @@
 //!   report   calls, failures, latency, memory and tasks over time
 //!   retries  kills alone, and a retry policy
 //!   outliers  one backend that fails half of its calls, and outlier detection
+//!   silence  backends that are paused, and a channel that looks for silence
 //! ```
 //!
 //! ```sh
@@ -20,6 +21,7 @@
 //! cargo test --test chaos -- --netns                   # Linux: trouble for packets
 //! cargo test --test chaos -- --retries                 # SIGKILL and a retry policy
 //! cargo test --test chaos -- --outliers                # a sick backend and outlier detection
+//! cargo test --test chaos -- --silence                 # SIGSTOP, with `silence` and without
 //! cargo test --test chaos -- --seconds 1200 --csv f    # a soak, with a table to plot
 //! ```
 //!
@@ -38,6 +40,7 @@ mod outliers;
 mod report;
 mod retries;
 mod run;
+mod silence;
 
 use std::{
     path::{Path, PathBuf},
@@ -65,6 +68,8 @@ struct Options {
     retries: bool,
     /// One backend that fails half of its calls, and outlier detection.
     outliers: bool,
+    /// Backends that are paused, and a channel that looks for silence.
+    silence: bool,
 }
 
 const USAGE: &str = "\
@@ -81,6 +86,9 @@ const USAGE: &str = "\
 --outliers     one backend says SERVING and fails half of its calls, and the channel detects
                outliers; --quick keeps 20 backends and takes 12 seconds, and --rate and --netns
                have no effect
+--silence      one backend at a time is paused, for a channel that looks for silence and for one
+               that does not; --quick keeps 20 backends and takes 12 seconds. The figures are in
+               FILE.summary.csv, too; --netns has no effect
 ";
 
 /// The exit code for what cannot be tried here; that of a test that is left out.
@@ -107,6 +115,7 @@ fn main() -> ExitCode {
     if options.netns
         && !options.retries
         && !options.outliers
+        && !options.silence
         && let Err(error) = netns::enter()
     {
         return told(Err(error));
@@ -121,10 +130,11 @@ fn main() -> ExitCode {
             std::process::exit(1);
         }
     });
-    told(match (options.retries, options.outliers) {
-        (true, _) => block_on(retries::run(&options)),
-        (false, true) => block_on(outliers::run(&options)),
-        (false, false) => block_on(run::run(&options)),
+    told(match options {
+        Options { retries: true, .. } => block_on(retries::run(&options)),
+        Options { outliers: true, .. } => block_on(outliers::run(&options)),
+        Options { silence: true, .. } => block_on(silence::run(&options)),
+        _ => block_on(run::run(&options)),
     })
 }
 
@@ -163,6 +173,7 @@ impl Options {
             netns: false,
             retries: false,
             outliers: false,
+            silence: false,
         };
         let mut is_quick = false;
         while let Some(argument) = arguments.next() {
@@ -174,6 +185,10 @@ impl Options {
             }
             if argument == "--outliers" {
                 options.outliers = true;
+                continue;
+            }
+            if argument == "--silence" {
+                options.silence = true;
                 continue;
             }
             if argument == "--netns" {
@@ -199,7 +214,7 @@ impl Options {
                 _ => return Err(format!("there is no option `{argument}`").into()),
             }
         }
-        if is_quick && options.outliers {
+        if is_quick && (options.outliers || options.silence) {
             options.backends = 20;
             options.lasts = Duration::from_secs(12);
         }

@@ -17,9 +17,10 @@ use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{self, *},
-    routing::{BackendId, BackendStatus, Choice, Cursor, Pick, PickInfo},
+    routing::{BackendId, BackendStatus, Choice, Cursor, Pick, PickInfo, Picker},
     service_config::{LoadBalancingPolicy, RingHash},
     subchannel::Report,
+    transport::Silence,
 };
 
 type Name = &'static str;
@@ -174,6 +175,7 @@ impl World {
             attempt: 0,
             next_attempt: None,
             connections: usize::from(connected),
+            silence: None,
         };
         let (now, from) = (self.now, self.subchannel(id));
         let connection = connected.then_some(id);
@@ -455,4 +457,34 @@ fn pick_first_begins_with_the_first_level() {
     let effects = world.done(effects);
     let started: Vec<_> = effects.start.iter().map(|start| start.backend.0).collect();
     assert!(!started.is_empty() && !started.contains(&1), "{started:?}");
+}
+
+// D435
+#[test]
+fn a_silent_backend_counts_as_failed_and_gets_probes() {
+    let mut world = World::new(LevelSettings::default());
+    for (id, priority) in [(1, 0), (2, 0), (3, 1)] {
+        let _ = world.insert(id, of_priority(priority));
+        world.ready(id);
+    }
+    let (now, from) = (world.now, world.subchannel(1));
+    let silence = Silence {
+        since: now,
+        limit: Duration::from_secs(1),
+    };
+    let report = Report {
+        state: Ready,
+        health: Serving,
+        cause: None,
+        attempt: 0,
+        next_attempt: None,
+        connections: 1,
+        silence: Some(silence),
+    };
+    let effects = world.machine.on_report(now, from, report, Some(1));
+    let _ = world.done(effects);
+    assert_eq!(world.loads(), [70, 30]);
+    assert_eq!(world.machine.publication().silent, [1]);
+    let picker = world.machine.picker(world.now, &world.cursor);
+    assert!(matches!(picker, Some(Picker::ReadyAndSilent { .. })));
 }

@@ -184,6 +184,7 @@ impl World {
 
 fn report(state: ConnectivityState, health: HealthStatus, cause: Option<Cause>) -> Report {
     Report {
+        silence: None,
         state,
         health,
         cause,

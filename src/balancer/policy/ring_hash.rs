@@ -114,10 +114,13 @@ impl ControlHalf for RingHash {
         members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         let ring = self.ring(level, members.clone());
-        let mut ready = 0_u32..;
+        let (mut ready, mut silent) = (0_u32.., 0_u32..);
         let member = |backend: &BackendStatus| match backend.state {
             _ if backend.takes_calls => ready.next().map_or(RingMember::Failing, RingMember::Ready),
             Connecting | Idle => RingMember::Connecting,
+            TransientFailure if backend.is_probed() => silent
+                .next()
+                .map_or(RingMember::Failing, RingMember::Silent),
             Ready | TransientFailure | ConnectivityState::Shutdown => RingMember::Failing,
         };
         let members = members.map(member).collect();

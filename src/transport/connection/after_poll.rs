@@ -11,10 +11,11 @@ use super::{
     connection::Connection,
     deadlines::DeadlineKey,
     held_body::HeldBody,
+    silence::Silence,
     streams::{Received, StreamTable},
     unread::{Hoard, UnreadCap},
 };
-use crate::transport::words::body;
+use crate::{transport::words::body, util::lock::lock};
 
 /// What the driver does after a poll of `h2`.
 pub(in crate::transport) struct AfterPoll {
@@ -75,6 +76,29 @@ impl Connection {
             self.serve_queue();
         }
         after
+    }
+
+    /// Whether a call waits for bytes of the peer's.
+    pub(in crate::transport) fn has_open_calls(&self) -> bool {
+        self.lock_streams().has_open()
+    }
+
+    /// The peer is silent, or no longer. The slots know it at once, and then its backend.
+    pub(in crate::transport) fn set_silence(&self, silence: Option<Silence>) {
+        let is_silent = silence.is_some();
+        *lock(&self.0.silence) = silence;
+        self.0.slots.set_silent(is_silent);
+        if let Some(rule) = &self.0.context.silence {
+            rule.on_changed();
+        }
+        if !is_silent {
+            self.serve_queue();
+        }
+    }
+
+    /// Whether the peer is silent, and since when.
+    pub(crate) fn silence(&self) -> Option<Silence> {
+        lock(&self.0.silence).clone()
     }
 
     /// The connection is over, and all its streams.

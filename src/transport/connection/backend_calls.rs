@@ -94,16 +94,39 @@ pub struct CallCounts {
     pub refused: u64,
 }
 
-/// Whether the end of an attempt is to be recorded.
+/// The consequences of the end of an attempt: [`OPEN`](Self::OPEN) or
+/// [`REPORTING`](Self::REPORTING), and perhaps [`PROBE`](Self::PROBE). In 1 byte, so that an
+/// attempt from which nothing follows costs a comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Attempt {
-    /// No: no stream is open, its outcome is recorded already, or nothing asks for it.
-    #[default]
-    Silent,
-    /// Its outcome, as soon as it is known, and its load.
-    Open,
-    /// Its load alone.
-    Reporting,
+pub(super) struct Attempt(u8);
+
+impl Attempt {
+    /// Nothing: no stream is open, its outcome is recorded already, or nothing asks for it.
+    pub(super) const NONE: Self = Self(0);
+    /// Its outcome is recorded as soon as it is known, and its load.
+    pub(super) const OPEN: Self = Self(1);
+    /// Its load alone is recorded.
+    pub(super) const REPORTING: Self = Self(2);
+    /// It is the probe of a silent connection.
+    pub(super) const PROBE: Self = Self(4);
+
+    /// This follows, too.
+    #[inline]
+    pub(super) fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether any of this follows.
+    #[inline]
+    pub(super) const fn has_any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether its outcome or its load is recorded.
+    #[inline]
+    pub(super) const fn is_recorded(self) -> bool {
+        self.has_any_of(Self(Self::OPEN.0 | Self::REPORTING.0))
+    }
 }
 
 impl Recorded {
@@ -183,16 +206,16 @@ impl BackendCalls {
     pub(super) fn start(&self) -> Attempt {
         let recorded = self.recorded();
         if recorded == Recorded::NONE {
-            return Attempt::Silent;
+            return Attempt::NONE;
         }
         if !recorded.has_any_of(Recorded::OUTCOMES) {
-            return Attempt::Reporting;
+            return Attempt::REPORTING;
         }
         self.0.started.fetch_add(1, Relaxed);
-        Attempt::Open
+        Attempt::OPEN
     }
 
-    /// Once for each attempt that is [open](Attempt::Open).
+    /// Once for each attempt that is [open](Attempt::OPEN).
     #[cold]
     pub(super) fn record(&self, outcome: CallOutcome) {
         let count = match outcome {
@@ -350,32 +373,32 @@ mod tests {
     #[test]
     fn outcomes_that_are_not_asked_for_are_not_counted() {
         let calls = BackendCalls::default();
-        assert_eq!(calls.start(), Attempt::Silent);
+        assert_eq!(calls.start(), Attempt::NONE);
         assert_eq!(calls.counts(), None);
     }
 
     #[test]
     fn what_is_recorded_is_said_at_run_time() {
         let calls = BackendCalls::default();
-        assert_eq!(calls.start(), Attempt::Silent);
+        assert_eq!(calls.start(), Attempt::NONE);
         calls.set_recorded(Recorded::OUTLIERS);
-        assert_eq!(calls.start(), Attempt::Open);
+        assert_eq!(calls.start(), Attempt::OPEN);
         assert_eq!(calls.counts(), None, "the application did not ask");
         calls.set_recorded(Recorded::NONE);
-        assert_eq!(calls.start(), Attempt::Silent);
+        assert_eq!(calls.start(), Attempt::NONE);
     }
 
     #[test]
     fn load_is_asked_for_by_its_rules_whatever_else_is() {
         let calls = BackendCalls::default();
         calls.set_load_rules(Some(Arc::new(LoadRules::new(1.0, [].into_iter()))));
-        assert_eq!(calls.start(), Attempt::Reporting);
+        assert_eq!(calls.start(), Attempt::REPORTING);
         calls.set_recorded(Recorded::COUNTS);
-        assert_eq!(calls.start(), Attempt::Open);
+        assert_eq!(calls.start(), Attempt::OPEN);
         calls.set_recorded(Recorded::NONE);
-        assert_eq!(calls.start(), Attempt::Reporting);
+        assert_eq!(calls.start(), Attempt::REPORTING);
         calls.set_load_rules(None);
-        assert_eq!(calls.start(), Attempt::Silent);
+        assert_eq!(calls.start(), Attempt::NONE);
         calls.set_recorded(Recorded::COUNTS);
         assert_eq!(calls.counts().expect("asked for").started, 1);
     }
@@ -403,7 +426,7 @@ mod tests {
             CallOutcome::Cancelled,
             CallOutcome::Refused,
         ] {
-            assert_eq!(calls.start(), Attempt::Open);
+            assert_eq!(calls.start(), Attempt::OPEN);
             calls.record(outcome);
         }
         let expected = CallCounts {
@@ -421,7 +444,7 @@ mod tests {
     fn what_says_nothing_of_the_backend_is_no_outcome() {
         let calls = BackendCalls::new(Recorded::OUTLIERS);
         for outcome in [CallOutcome::Cancelled, CallOutcome::Refused] {
-            assert_eq!(calls.start(), Attempt::Open);
+            assert_eq!(calls.start(), Attempt::OPEN);
             calls.record(outcome);
         }
         assert_eq!(calls.outcomes(), Outcomes::default());

@@ -15,6 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    backend_calls::Attempt,
     connection::{Connection, WeakConnection},
     slots::Slots,
 };
@@ -60,14 +61,18 @@ impl CallLimits {
     ///
     /// One lock holds both, because a slot that is taken and then given back for the
     /// bound's sake would be seen by nobody who waits.
-    pub(super) fn take(self: &Arc<Self>, slots: &Slots, connection: &Connection) -> bool {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        slots: &Slots,
+        connection: &Connection,
+    ) -> Option<Attempt> {
         let mut state = self.lock();
         if self.concurrency.is_some_and(|limit| state.running >= limit) {
-            return false;
+            return None;
         }
         let Some((limit, duration)) = self.rate else {
             let taken = slots.take();
-            state.running += usize::from(taken);
+            state.running += usize::from(taken.is_some());
             return taken;
         };
         let now = Instant::now();
@@ -82,10 +87,10 @@ impl CallLimits {
             if !is_timed {
                 self.serve_at(ends, connection);
             }
-            return false;
+            return None;
         }
         let taken = slots.take();
-        if taken {
+        if taken.is_some() {
             state.running += 1;
             state.period = Some((ends, left - 1));
         }

@@ -23,6 +23,7 @@ use super::{
     keepalive_throttle::KeepaliveThrottle,
     last_use::LastUse,
     queue::{Queue, Ticket},
+    silence::{Silence, SilenceRule},
     slots::Slots,
     stage::Stage,
     streams::{Left, Parked, Streams},
@@ -66,6 +67,8 @@ pub(crate) struct BackendContext {
     pub(crate) limits: Option<Arc<CallLimits>>,
     /// How much less often it is sent PINGs than its endpoint says.
     pub(crate) keepalive_throttle: KeepaliveThrottle,
+    /// When its connections are silent, if that is asked for.
+    pub(crate) silence: Option<Arc<SilenceRule>>,
 }
 
 pub(super) struct Shared {
@@ -81,6 +84,8 @@ pub(super) struct Shared {
     pub(super) driver: Mutex<Option<Waker>>,
     pub(super) last_use: LastUse,
     pub(super) config: ConnectionConfig,
+    /// While it is silent.
+    pub(super) silence: Mutex<Option<Silence>>,
 }
 
 /// `h2` closes when no handle of its own is left either, and those that are parked wait for a
@@ -128,13 +133,6 @@ enum SlotOwner {
     Call,
 }
 
-/// How many slots had been offered at one moment: by the channel's queue, and by the
-/// connection's own.
-pub(in crate::transport) struct Offers {
-    to_calls: u64,
-    reserved: u64,
-}
-
 /// A slot for a call that is yet to be made, or why there is none any more.
 pub(crate) type Reserved = Result<CallSlot, Cause>;
 
@@ -159,6 +157,7 @@ impl Connection {
             driver: Mutex::default(),
             last_use: LastUse::start(now()),
             config,
+            silence: Mutex::default(),
         }))
     }
 
@@ -196,17 +195,19 @@ impl Connection {
             None => self.0.slots.take(),
             Some(limits) => limits.take(&self.0.slots, self),
         };
-        taken.then(|| CallSlot {
+        taken.map(|attempt| CallSlot {
             connection: self.clone(),
             owner: SlotOwner::Held,
             stream: None,
-            attempt: Attempt::Silent,
+            attempt,
         })
     }
 
-    /// Gives free slots to calls that wait.
+    /// Gives free slots to calls that wait. That of a probe is not for another balancer, which
+    /// would keep it without a call.
     pub(crate) fn serve_queue(&self) {
-        let reserved = self.0.door.serve(|| match self.admit_held() {
+        let held = || (!self.0.slots.is_silent()).then(|| self.admit_held())?;
+        let reserved = self.0.door.serve(|| match held() {
             Some(slot) => Some(Ok(slot)),
             None => self.0.stage.borrow().ended().cloned().map(Err),
         });
@@ -214,28 +215,6 @@ impl Connection {
         if self.0.context.queue.serve(|| self.admit()) || reserved {
             self.wake_driver();
         }
-    }
-
-    /// The offers so far, if there is a slot that is offered and not taken.
-    pub(in crate::transport) fn offers(&self) -> Option<Offers> {
-        let Shared { door, context, .. } = &*self.0;
-        (door.has_offers() || context.queue.has_offers()).then(|| Offers {
-            to_calls: context.queue.offers(),
-            reserved: door.offers(),
-        })
-    }
-
-    /// Takes back the slots here that are among these offers and not taken, for the next
-    /// calls that wait: a program may never poll again what they were offered to.
-    pub(in crate::transport) fn pass_on(&self, offers: Offers) {
-        let here = |slot: &CallSlot| slot.connection() == self;
-        let reserved_here = |slot: &Reserved| slot.as_ref().is_ok_and(here);
-        let reserved = self.0.door.take_back(offers.reserved, reserved_here);
-        let slots = self.0.context.queue.take_back(offers.to_calls, here);
-        slots
-            .into_iter()
-            .chain(reserved.into_iter().flatten())
-            .for_each(CallSlot::give_back_unused);
     }
 
     /// Has this task polled again when a slot is offered, or a deadline is earlier.
@@ -455,7 +434,7 @@ impl CallSlot {
             connection,
             owner: SlotOwner::Watch,
             stream: None,
-            attempt: Attempt::Silent,
+            attempt: Attempt::NONE,
         }
     }
 
@@ -485,20 +464,32 @@ impl CallSlot {
     /// Its stream is open. From now on the wire says when the slot is free.
     pub(in crate::transport) fn set_stream(&mut self, stream: u32) {
         self.stream = Some(stream);
-        self.attempt = self.connection.0.context.calls.start();
+        self.attempt.add(self.connection.0.context.calls.start());
     }
 
     /// Whether it is asked how its attempt ends, and does not know yet.
     #[inline]
     pub(in crate::transport) fn wants_outcome(&self) -> bool {
-        self.attempt != Attempt::Silent
+        self.attempt.is_recorded()
     }
 
     /// Its attempt has ended so. The first word counts.
     #[inline]
     pub(in crate::transport) fn end(&mut self, outcome: CallOutcome) {
-        if let Attempt::Open = std::mem::take(&mut self.attempt) {
-            self.connection.0.context.calls.record(outcome);
+        let attempt = std::mem::take(&mut self.attempt);
+        if attempt != Attempt::NONE {
+            self.end_attempt(attempt, outcome);
+        }
+    }
+
+    #[cold]
+    fn end_attempt(&self, attempt: Attempt, outcome: CallOutcome) {
+        let Shared { context, slots, .. } = &*self.connection.0;
+        if attempt.has_any_of(Attempt::OPEN) {
+            context.calls.record(outcome);
+        }
+        if attempt.has_any_of(Attempt::PROBE) && slots.end_probe() {
+            self.connection.serve_queue();
         }
     }
 
@@ -558,13 +549,6 @@ impl CallSlot {
     pub(in crate::transport) fn set_body(&self, body: Weak<dyn HeldBody>) {
         if let Some(stream) = self.stream {
             self.connection.lock_streams().set_body(stream, body);
-        }
-    }
-
-    /// Drops it. No call was made, so none counts against the endpoint's rate.
-    fn give_back_unused(self) {
-        if let Some(limits) = &self.connection.0.context.limits {
-            limits.refund();
         }
     }
 

@@ -270,6 +270,12 @@ impl StreamTable {
         is_settled.then(|| stream.came.frames())
     }
 
+    /// Whether a call waits for the end of its stream.
+    pub(in crate::transport) fn has_open(&self) -> bool {
+        let mut streams = self.streams.iter();
+        streams.any(|stream| !stream.is_over && !stream.is_left)
+    }
+
     /// What calls have of the peer's DATA.
     pub(in crate::transport) fn received(&self) -> Vec<Received> {
         let streams = self.streams.iter();

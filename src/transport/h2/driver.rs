@@ -8,10 +8,9 @@ use std::{
 
 use h2::Reason;
 use tokio::time::{self, Instant, Sleep};
-use tracing::warn;
 
 use super::{
-    close_timeout::CloseTimeout, keepalive::Keepalive, windows::Windows, wire::Http2Connection,
+    close_timeout::CloseTimeout, liveness::Liveness, windows::Windows, wire::Http2Connection,
     write_timeout::WriteTimeout,
 };
 use crate::{
@@ -21,9 +20,6 @@ use crate::{
         words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
     },
 };
-
-/// The target of what is logged here; see the crate's documentation.
-const BACKEND: &str = "tonic_health_channel::backend";
 
 /// What a server says in the GOAWAY for it (gRFC A8).
 const TOO_MANY_PINGS: &str = "too_many_pings";
@@ -36,7 +32,7 @@ pub(super) struct Driver {
     /// None once it has resolved: dropped at once, so that its socket closes.
     h2: Option<Http2Connection>,
     /// None once it has been told of too many PINGs, too.
-    keepalive: Option<Keepalive>,
+    liveness: Option<Box<Liveness>>,
     close_timeout: CloseTimeout,
     write_timeout: WriteTimeout,
     /// What streams may send ahead of their readers.
@@ -67,10 +63,10 @@ impl Future for Driver {
         let why = match outcome {
             Poll::Ready(outcome) => self.end_of_h2(outcome, &connection),
             Poll::Pending => match self.follow_peer(cx, &connection) {
-                Poll::Ready(why) => why,
-                Poll::Pending => {
+                Err(why) => why,
+                Ok(came) => {
                     self.expire_streams(cx, &connection);
-                    ready!(self.drive_keepalive(cx, &connection))
+                    ready!(self.drive_liveness(cx, came, &connection))
                 }
             },
         };
@@ -82,14 +78,14 @@ impl Future for Driver {
 impl Driver {
     pub(super) fn new(
         h2: Http2Connection,
-        keepalive: Option<Keepalive>,
+        liveness: Option<Box<Liveness>>,
         write_timeout: WriteTimeout,
         windows: Windows,
         connection: &Connection,
     ) -> Self {
         Self {
             h2: Some(h2),
-            keepalive,
+            liveness,
             close_timeout: CloseTimeout::default(),
             write_timeout,
             windows,
@@ -163,8 +159,16 @@ impl Driver {
     }
 
     /// Takes over what the peer has done to streams, and what it says of new ones: its limit,
-    /// or a GOAWAY. Ready with the reason if the connection is to be closed for that.
-    fn follow_peer(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Cause> {
+    /// or a GOAWAY. How much DATA has come.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the connection is to be closed.
+    fn follow_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+    ) -> Result<usize, Cause> {
         self.was_busy = connection.calls_in_flight() > 1;
         let after = connection.follow_streams();
         if after.polls_again || (after.asks_peer && self.ask_peer(connection)) {
@@ -180,23 +184,23 @@ impl Driver {
         }
         let blocked = self.write_timeout.poll(cx, after.blocked_since);
         if let Poll::Ready(why) = blocked {
-            return Poll::Ready(Cause::new(CauseKind::Disconnected, why));
+            return Err(Cause::new(CauseKind::Disconnected, why));
         }
         let Some(error) = end_of(connection.send()) else {
             if let Some(h2) = &self.h2 {
                 connection.set_limit(h2.max_concurrent_send_streams());
             }
-            return Poll::Pending;
+            return Ok(after.came);
         };
         self.calm_down(&error, connection);
         let why = disconnected(&error);
         // The peer broke the protocol and every stream has failed. If the GOAWAY has to
         // wait, it is for one who does not read.
         if error.is_library() {
-            return Poll::Ready(why);
+            return Err(why);
         }
         connection.close_to_new_streams(Stage::Draining(why));
-        Poll::Pending
+        Ok(after.came)
     }
 
     /// Has the peer acknowledge SETTINGS that change nothing, to see that it reads. A PING
@@ -225,12 +229,17 @@ impl Driver {
         self.deadline = None;
     }
 
-    /// Sends PINGs to a silent peer. The reason if it does not answer.
-    fn drive_keepalive(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Cause> {
-        let Some(keepalive) = &mut self.keepalive else {
+    /// Sends PINGs to a peer that sends nothing. The reason if the connection ends for that.
+    fn drive_liveness(
+        &mut self,
+        cx: &mut Context<'_>,
+        came: usize,
+        connection: &Connection,
+    ) -> Poll<Cause> {
+        let Some(liveness) = &mut self.liveness else {
             return Poll::Pending;
         };
-        let why = ready!(keepalive.poll(cx, connection.has_streams()));
+        let why = ready!(liveness.poll(cx, came, connection));
         Poll::Ready(Cause::new(CauseKind::Disconnected, why))
     }
 
@@ -262,18 +271,9 @@ impl Driver {
         let is_about_pings = is_from_peer(error)
             && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
             && error.to_string().contains(TOO_MANY_PINGS);
-        // The keepalive of a connection that takes no new streams is not missed.
-        if let Some(keepalive) = self.keepalive.take_if(|_| is_about_pings)
-            && keepalive.calm_down()
-        {
-            warn!(
-                target: BACKEND,
-                channel = connection.channel(),
-                backend = connection.address(),
-                interval = ?keepalive.interval(),
-                "the server closed the connection for too_many_pings; the keepalive interval is \
-                 doubled"
-            );
+        // PINGs on a connection that takes no new streams are not missed.
+        if let Some(liveness) = self.liveness.take_if(|_| is_about_pings) {
+            liveness.calm_down(connection);
         }
     }
 }

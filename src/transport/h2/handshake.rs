@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 
 use super::{
     driver::Driver,
-    keepalive::Keepalive,
     limits::{builder, has_settings, max_frame_size},
+    liveness::Liveness,
     windows::Windows,
     wire::WireIo,
     write_timeout::WriteTimeout,
@@ -57,13 +57,7 @@ pub(in crate::transport) async fn handshake(
             error => first_bytes.blame(error.as_ref()),
         });
     }
-    let keepalive = Keepalive::new(
-        &endpoint.keepalive,
-        &context.keepalive_throttle,
-        read_activity,
-        h2.ping_pong(),
-        endpoint.uses_sockets(),
-    );
+    let liveness = Liveness::new(endpoint, &context, read_activity, h2.ping_pong());
     let connection = Connection::new(
         send,
         h2.max_concurrent_send_streams(),
@@ -73,7 +67,7 @@ pub(in crate::transport) async fn handshake(
     );
     let write_timeout = WriteTimeout::new(endpoint.write_timeout, endpoint.uses_sockets());
     let windows = Windows::new(&endpoint.http2);
-    let driver = Driver::new(h2, keepalive, write_timeout, windows, &connection);
+    let driver = Driver::new(h2, liveness, write_timeout, windows, &connection);
     connection.executor().spawn(driver);
     Ok(connection)
 }

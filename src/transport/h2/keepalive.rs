@@ -20,24 +20,19 @@ use std::{
     time::Duration,
 };
 
-use h2::{Ping, PingPong};
 use tokio::time::{self, Instant, Sleep};
 
+use super::pings::{Heard, Pings};
 use crate::{
-    transport::{connection::KeepaliveThrottle, endpoint::KeepaliveOptions, io::ReadActivity},
+    transport::{connection::KeepaliveThrottle, endpoint::KeepaliveOptions},
     util::real_time::RealTime,
 };
 
 /// The keepalive of one connection. Polled by its driver, after each poll of `h2`.
 pub(super) struct Keepalive {
-    ping_pong: PingPong,
-    keepalive_throttle: KeepaliveThrottle,
-    /// How often the interval was doubled before it was this connection's.
-    doublings: u32,
     interval: Duration,
     timeout: Duration,
     while_idle: bool,
-    read_activity: ReadActivity,
     last_read: Instant,
     state: State,
     timer: Pin<Box<Sleep>>,
@@ -56,35 +51,18 @@ enum State {
 }
 
 impl Keepalive {
-    /// `None` if the endpoint asks for none.
-    pub(super) fn new(
-        options: &KeepaliveOptions,
-        keepalive_throttle: &KeepaliveThrottle,
-        read_activity: ReadActivity,
-        ping_pong: Option<PingPong>,
-        is_socket: bool,
-    ) -> Option<Self> {
-        let doublings = keepalive_throttle.doublings();
+    /// `None` if the endpoint asks for none. The interval is doubled so often.
+    pub(super) fn new(options: &KeepaliveOptions, doublings: u32, is_socket: bool) -> Option<Self> {
         let interval = KeepaliveThrottle::lengthen(options.interval?, doublings);
         Some(Self {
-            ping_pong: ping_pong?,
-            keepalive_throttle: keepalive_throttle.clone(),
-            doublings,
             interval,
             timeout: options.timeout,
             while_idle: options.while_idle,
-            read_activity,
             last_read: Instant::now(),
             state: State::Waiting,
             timer: Box::pin(time::sleep(interval)),
             real_time: is_socket.then(RealTime::default),
         })
-    }
-
-    /// The backend says that PINGs come too often. Whether that is new, and changes
-    /// anything.
-    pub(super) fn calm_down(&self) -> bool {
-        self.keepalive_throttle.double(self.doublings)
     }
 
     /// The time between the last sign of life and a PING.
@@ -93,10 +71,17 @@ impl Keepalive {
     }
 
     /// Resolves to the reason why the connection is over, if the peer is gone.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, has_streams: bool) -> Poll<String> {
-        if self.read_activity.take() {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        has_streams: bool,
+        heard: Heard,
+        pings: &mut Pings,
+    ) -> Poll<String> {
+        if heard.has_read {
             self.last_read = Instant::now();
         }
+        let mut is_answered = heard.has_pong;
         let may_ping = has_streams || self.while_idle;
         loop {
             self.state = match self.state {
@@ -108,7 +93,8 @@ impl Keepalive {
                         self.wait()
                     } else if !may_ping {
                         State::Dormant
-                    } else if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
+                    } else if pings.send() {
+                        is_answered = false;
                         self.expect_answer(later(Instant::now(), self.timeout));
                         State::Pinged { at: Instant::now() }
                     } else {
@@ -116,10 +102,9 @@ impl Keepalive {
                         return Poll::Pending;
                     }
                 }
-                State::Pinged { at } => match self.ping_pong.poll_pong(cx) {
-                    Poll::Ready(Ok(_)) => self.wait(),
-                    Poll::Ready(Err(_)) => return Poll::Pending,
-                    Poll::Pending => {
+                State::Pinged { at } => match is_answered {
+                    true => self.wait(),
+                    false => {
                         ready!(self.timer.as_mut().poll(cx));
                         if let Some(real_time) = &mut self.real_time {
                             ready!(real_time.poll_over(cx));

@@ -21,6 +21,7 @@ mod options;
 mod pump;
 mod readiness;
 mod reservation;
+mod silence;
 mod tcp;
 mod wire;
 
@@ -121,6 +122,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        silence: None,
     }
 }
 

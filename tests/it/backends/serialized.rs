@@ -157,6 +157,7 @@ async fn statuses_and_events_are_json() {
         "calls_in_flight": 0,
         "calls": {"started": 1, "succeeded": 1, "failed": 0, "cancelled": 0, "refused": 0},
         "ejection": null,
+        "silence": null,
         "weight": 1,
         "priority": 0,
         "locality": null,

@@ -32,6 +32,9 @@ use super::{
 type Update = Result<Option<ServiceConfig>, Error>;
 type Naming = Result<Change<&'static str, Endpoint>, Infallible>;
 
+/// Of some seeds. No server is as slow, however busy the machine is.
+const SILENCE: Duration = Duration::from_secs(2);
+
 pub(super) struct Stage {
     journal: Journal,
     narrow: bool,
@@ -100,7 +103,8 @@ impl Stage {
             .max_call_attempts(NonZeroU32::new(self.attempts.max_attempts).expect("1 to 5"))
             .retry_buffer_per_call(self.attempts.buffer_per_call)
             .retry_buffer(self.attempts.buffer)
-            .connections_per_backend(NonZeroUsize::new(self.connections).expect("1 to 3"));
+            .connections_per_backend(NonZeroUsize::new(self.connections).expect("1 to 3"))
+            .silence(seed.is_multiple_of(3).then_some(SILENCE));
         let channel = self.hooks.credentials(builder).build();
         let nothing = Truth {
             number: 0,

@@ -1,6 +1,7 @@
 //! Peers that withhold: bytes, ends, attention. None of them has done anything that
 //! HTTP/2 forbids.
 
+mod avoided;
 mod crowds;
 mod half_open;
 mod slow;

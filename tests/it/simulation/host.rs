@@ -72,6 +72,11 @@ pub(super) struct Simulated {
 
 impl Simulated {
     pub(super) fn start(number: usize) -> Self {
+        Self::with_unit(number, UNIT)
+    }
+
+    /// The same, and its calls take up to 15 times as long as `unit`.
+    pub(super) fn with_unit(number: usize, unit: Duration) -> Self {
         let calls = Arc::<Mutex<Vec<u64>>>::default();
         let noted = calls.clone();
         let note = move |number| {
@@ -79,7 +84,7 @@ impl Simulated {
             Ok(())
         };
         let network = Network::new();
-        let backend = Backend::builder(GreeterServer::new(Numbered { note, unit: UNIT }))
+        let backend = Backend::builder(GreeterServer::new(Numbered { note, unit }))
             .in_network(&network, &format!("host-{number}.test"))
             .health(SERVICE, Serving)
             .start();

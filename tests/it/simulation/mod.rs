@@ -15,6 +15,7 @@
 //! ```
 
 mod host;
+mod silence;
 
 use std::{
     env,
