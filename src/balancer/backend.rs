@@ -286,8 +286,8 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     }
 
     /// The report of the subchannel, health included, or TRANSIENT_FAILURE while the backend is
-    /// ejected (gRFC A50, A61) or silent; and the connection, if calls go there. Health, ejection,
-    /// silence and panic come together here and nowhere else. The table of all combinations is in
+    /// ejected (gRFC A50, A61) or silent. With it comes the connection, if calls go there. Health,
+    /// ejection, silence and panic come together here and nowhere else. The table of all combinations is in
     /// `docs/architecture.md`.
     fn effective(&self) -> (Report, Option<C>) {
         let Reported { report, connection } = &self.reported;
