@@ -14,6 +14,7 @@ mod http_error;
 mod live;
 mod message_limit;
 mod open;
+mod prefixes;
 mod quote;
 mod replay;
 mod request;
