@@ -159,14 +159,15 @@ const POLICIES: [&str; 4] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 12] = [
+const EDGES: [(&str, &str); 13] = [
     (
         "channel",
-        "balancer call discover routing transport service_config health connectivity util error",
+        "balancer call discover routing transport service_config health metrics connectivity util \
+         error",
     ),
     (
         "call",
-        "routing deadline transport service_config util error",
+        "routing deadline transport service_config metrics util error",
     ),
     (
         "balancer",
@@ -180,7 +181,8 @@ const EDGES: [(&str, &str); 12] = [
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config util error"),
     ("deadline", "transport util"),
-    ("transport", "pb util error"),
+    ("transport", "metrics pb util error"),
+    ("metrics", "util error"),
     ("service_config", "error"),
     ("util", "error"),
     ("lib", "*"),
@@ -657,7 +659,7 @@ const ROOT: [&str; 15] = [
 ];
 
 /// The modules with what they export. `tonic::transport::channel` has the first of `channel`.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 8] = [
     (
         "channel",
         "Channel ClientTlsConfig Endpoint Change ResponseFuture \
@@ -670,6 +672,11 @@ const MODULES: [(&str, &str); 7] = [
         "Dns File List Push RefreshHandle dns file list push",
     ),
     ("health", "HealthStatus OnNotFound OnUnimplemented"),
+    (
+        "metrics",
+        "Counter CustomLabel Histogram Instrument InstrumentKind Label Meter Metrics Observed \
+         Prometheus UpDown",
+    ),
     (
         "service_config",
         "HedgingPolicy MethodConfig RetryPolicy RetryThrottling \

@@ -47,8 +47,8 @@ pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor, USERINFO, hide_userinfo};
 pub(crate) use exchange::{
-    Deadline, Failed, Held, Limit, OutgoingRequest, ReplayBudget, ResponseBody, SendError,
-    limit_after, sooner, timeout_header,
+    Deadline, Failed, Held, Limit, MessageBytes, OutgoingRequest, ReplayBudget, ResponseBody,
+    SendError, limit_after, sooner, timeout_header,
 };
 #[cfg(fuzzing)]
 pub(crate) use h2::check_wire;

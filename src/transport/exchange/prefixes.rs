@@ -38,3 +38,47 @@ impl Prefixes {
         }
     }
 }
+
+/// Adds up the sizes of the messages in a body that comes in pieces: as they are on the wire,
+/// without their prefixes. A message counts with the last byte of its prefix.
+#[derive(Debug, Default)]
+pub(crate) struct MessageBytes {
+    prefixes: Prefixes,
+    total: u64,
+}
+
+impl MessageBytes {
+    /// Takes note of the next piece of the body.
+    pub(crate) fn add(&mut self, mut piece: &[u8]) {
+        while let Some(size) = self.prefixes.next(&mut piece) {
+            self.total += u64::from(size);
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MessageBytes;
+
+    // M06
+    #[test]
+    fn sizes_add_up_wherever_frames_end() {
+        let body = [
+            &[1, 0, 0, 0, 7][..],
+            &[0xff; 7],
+            &[0; 5],
+            &[0, 0, 0, 1, 0],
+            &[0xff; 256],
+        ];
+        let body = body.concat();
+        for length in 1..=body.len() {
+            let mut bytes = MessageBytes::default();
+            body.chunks(length).for_each(|piece| bytes.add(piece));
+            assert_eq!(bytes.total(), 7 + 256, "in pieces of {length} bytes");
+        }
+    }
+}
