@@ -148,6 +148,10 @@
 struct Failures;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/observing.md")]
+struct Observing;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 struct Policies;
 

@@ -171,9 +171,12 @@ const EDGES: [(&str, &str); 13] = [
     ),
     (
         "balancer",
-        "subchannel discover routing transport service_config health connectivity util error",
+        "subchannel discover routing transport service_config health metrics connectivity util error",
     ),
-    ("subchannel", "health transport connectivity util error"),
+    (
+        "subchannel",
+        "health transport metrics connectivity util error",
+    ),
     (
         "routing",
         "health transport service_config connectivity error",
@@ -182,7 +185,7 @@ const EDGES: [(&str, &str); 13] = [
     ("discover", "transport service_config util error"),
     ("deadline", "transport util"),
     ("transport", "metrics pb util error"),
-    ("metrics", "util error"),
+    ("metrics", "connectivity util error"),
     ("service_config", "error"),
     ("util", "error"),
     ("lib", "*"),

@@ -22,6 +22,7 @@ mod idle;
 mod in_turn;
 mod inputs;
 mod machine;
+mod observed;
 mod outliers;
 mod policy;
 mod publish_throttle;

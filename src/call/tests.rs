@@ -18,6 +18,7 @@ use super::admission::{Admission, AnyBackend, try_admit, wait};
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
+    metrics::BackendMeter,
     routing::{
         Backends, Board, ChannelStatus, Choice, Cursor, PickInfo, Picker, RetrySettings, Ring,
         RingHash, RingMember, Rotation,
@@ -176,6 +177,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        meter: BackendMeter::default(),
     };
     let serve = async {
         let theirs = dials.recv().await.expect("a dial");

@@ -66,6 +66,7 @@ impl ChannelBuilder {
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,
+            recorder,
             count_calls: self.count_calls,
             retries: self.retries,
             credentials: self.credentials.map(|credentials| match plaintext {

@@ -31,17 +31,26 @@
 //!   reports, effects, dials ──────► BackendMeter, HealthMeter ──► handles   for each event
 //! ```
 
+mod backend;
 mod call;
+mod events;
+mod health;
 mod instrument;
 mod instruments;
 mod meter;
 mod methods;
 mod names;
+mod outages;
 mod prometheus;
 mod recorder;
 mod settings;
 
+pub(crate) use backend::BackendMeter;
+#[cfg(feature = "_tls-any")]
+pub(crate) use backend::HandshakeRecord;
 pub(crate) use call::{CallRecord, HedgeRecords, SentBytes, WaitRecord};
+pub(crate) use events::EventMeter;
+pub(crate) use health::{BackendView, HealthMeter};
 pub use instrument::{Instrument, InstrumentKind};
 pub use meter::{Counter, Histogram, Label, Meter, Observed, UpDown};
 pub(crate) use methods::CallMeters;

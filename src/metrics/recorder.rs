@@ -1,20 +1,27 @@
 //! The meter of one channel: series are resolved here, and the code of the application that is
 //! behind them is contained.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    any::Any,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use tracing::error;
 
 use super::{
     instrument::Instrument,
-    meter::{Counter, Histogram, Label, Meter, UpDown},
+    meter::{Counter, Histogram, Label, Meter, Observed, UpDown},
     names,
     settings::{MethodFilter, Metrics},
 };
-use crate::util::contained::{Contained, contained};
+use crate::util::{
+    contained::{Contained, contained},
+    lock::lock,
+};
 
 /// The target of what is logged here; see the crate's documentation.
 const CHANNEL: &str = "tonic_health_channel::channel";
@@ -23,14 +30,90 @@ const CHANNEL: &str = "tonic_health_channel::channel";
 pub(crate) struct Recorder {
     settings: Contained<Metrics>,
     target: Arc<str>,
+    recorded: HashSet<&'static str>,
+    /// The series of what is rare, by their instrument.
+    rare: Mutex<HashMap<&'static str, HashMap<Vec<Label>, Rare>>>,
+}
+
+/// The most series of an instrument that are kept for what is rare. Others are asked for each
+/// time: labels of a churning source do not fill the memory.
+const MAX_RARE: usize = 2_000;
+
+/// A series of what is rare.
+#[derive(Clone)]
+enum Rare {
+    Count(Arc<Count>),
+    Level(Arc<Level>),
+    Spread(Arc<Spread>),
 }
 
 impl Recorder {
     pub(crate) fn new(settings: Metrics, target: impl Into<Arc<str>>) -> Arc<Self> {
+        let is_recorded = |instrument: &&&'static Instrument| {
+            let name = instrument.name;
+            if settings.disabled.contains(name) {
+                return false;
+            }
+            let by_meter = || contained(|| settings.meter.is_enabled(instrument));
+            settings.enabled.contains(name) || by_meter().unwrap_or(false)
+        };
+        let recorded = Instrument::all().iter().filter(is_recorded);
         Arc::new(Self {
+            recorded: recorded.map(|instrument| instrument.name).collect(),
             settings: Contained::new(settings),
             target: target.into(),
+            rare: Mutex::default(),
         })
+    }
+
+    /// Adds 1 to a counter.
+    pub(super) fn add(&self, instrument: &'static Instrument, labels: &[Given<'_>]) {
+        let make = || Rare::Count(Arc::new(self.count(instrument, labels)));
+        if let Some(Rare::Count(count)) = self.rare(instrument, labels, make) {
+            count.add(1);
+        }
+    }
+
+    /// Adds `by` to a level.
+    pub(super) fn shift(&self, instrument: &'static Instrument, labels: &[Given<'_>], by: i64) {
+        let make = || Rare::Level(Arc::new(self.level(instrument, labels)));
+        if let Some(Rare::Level(level)) = self.rare(instrument, labels, make) {
+            level.add(by);
+        }
+    }
+
+    /// Records a value of a histogram.
+    pub(super) fn record(&self, instrument: &'static Instrument, labels: &[Given<'_>], value: f64) {
+        let make = || Rare::Spread(Arc::new(self.spread(instrument, labels)));
+        if let Some(Rare::Spread(spread)) = self.rare(instrument, labels, make) {
+            spread.record(value);
+        }
+    }
+
+    /// A series that is kept, if the instrument is recorded.
+    fn rare(
+        &self,
+        instrument: &'static Instrument,
+        labels: &[Given<'_>],
+        make: impl FnOnce() -> Rare,
+    ) -> Option<Rare> {
+        if !self.records(instrument) {
+            return None;
+        }
+        let labels = self.labels(instrument, labels);
+        let known =
+            |rare: &HashMap<_, HashMap<_, Rare>>| rare.get(instrument.name)?.get(&labels).cloned();
+        if let Some(series) = known(&lock(&self.rare)) {
+            return Some(series);
+        }
+        // The code of the application is not called behind a lock.
+        let series = make();
+        let mut rare = lock(&self.rare);
+        let rare = rare.entry(instrument.name).or_default();
+        if rare.len() < MAX_RARE {
+            rare.insert(labels, series.clone());
+        }
+        Some(series)
     }
 
     pub(super) fn method_filter(&self) -> Option<&MethodFilter> {
@@ -39,12 +122,7 @@ impl Recorder {
 
     /// Whether `instrument` is recorded.
     pub(super) fn records(&self, instrument: &'static Instrument) -> bool {
-        let settings = &*self.settings;
-        if settings.disabled.contains(instrument.name) {
-            return false;
-        }
-        settings.enabled.contains(instrument.name)
-            || contained(|| settings.meter.is_enabled(instrument)).unwrap_or(false)
+        self.recorded.contains(instrument.name)
     }
 
     /// Whether the optional label `key` is asked for.
@@ -72,6 +150,22 @@ impl Recorder {
             meter.histogram(instrument, labels)
         });
         Spread(made)
+    }
+
+    /// Has `source` read at each collection until the result is dropped.
+    pub(super) fn observe(
+        &self,
+        instrument: &'static Instrument,
+        labels: &[Given<'_>],
+        source: Arc<dyn Observed>,
+    ) -> Observation {
+        if !self.records(instrument) {
+            return Observation(None);
+        }
+        let labels = self.labels(instrument, labels);
+        let meter = &self.settings.meter;
+        let made = contained(|| Contained::new(meter.observe(instrument, &labels, source)));
+        Observation(made.map_err(|panic| tell(instrument, &panic)).ok())
     }
 
     fn make<T: ?Sized>(
@@ -173,6 +267,10 @@ impl Spread {
         }
     }
 }
+
+/// A value that is read at each collection while this lives, if it is recorded.
+#[expect(dead_code, reason = "it is held for its drop")]
+pub(super) struct Observation(Option<Contained<Box<dyn Any + Send + Sync>>>);
 
 #[cfg(test)]
 mod tests {

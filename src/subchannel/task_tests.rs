@@ -14,6 +14,7 @@ use tokio::{
 use super::{CallGate, Config, Control, HealthCheck, ReportMessage, Spec, run};
 use crate::{
     health::HealthOptions,
+    metrics::BackendMeter,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
         BackendCalls, BackendContext, CallSlot, Connection, ConnectionGroup, KeepaliveThrottle,
@@ -78,6 +79,7 @@ impl Rig {
                 credentials: None,
                 limits: None,
                 keepalive_throttle: KeepaliveThrottle::default(),
+                meter: BackendMeter::default(),
             },
             reports,
         };

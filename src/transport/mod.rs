@@ -40,8 +40,8 @@ mod words;
 pub use connection::{AnsweredBy, CallCounts, RequestInfo};
 pub(crate) use connection::{
     BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
-    ConnectionGroup, KeepaliveThrottle, LoadRules, Outcomes, Queue, Recorded, Reservation,
-    Reserved, Stage, Ticket, WeakConnection, WeightPeriods,
+    ConnectionGroup, KeepaliveThrottle, LoadRules, NoWeight, Outcomes, Queue, Recorded,
+    Reservation, Reserved, Stage, Ticket, WeakConnection, WeightPeriods,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;

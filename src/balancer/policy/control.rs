@@ -52,6 +52,11 @@ pub(super) trait ControlHalf {
         None
     }
 
+    /// The weights of the last [choice](Self::choice), if it went by weights. Once, for metrics.
+    fn take_weights(&mut self) -> Option<WeightUpdate> {
+        None
+    }
+
     /// The pick half: how calls choose among the READY backends, which come in the order of the
     /// picker. `all` are these and the others, in the order of the source. `cursor` is the channel's.
     fn choice<'a>(
@@ -63,6 +68,15 @@ pub(super) trait ControlHalf {
     ) -> Choice {
         Choice::Rotation(Rotation::new(Arc::clone(cursor)))
     }
+}
+
+/// The weights by which a choice was made (gRFC A78).
+#[derive(Debug, PartialEq)]
+pub(in crate::balancer) struct WeightUpdate {
+    /// Of each READY backend, 0 without a usable one.
+    pub(in crate::balancer) weights: Vec<f64>,
+    pub(in crate::balancer) not_yet_usable: usize,
+    pub(in crate::balancer) stale: usize,
 }
 
 /// The properties of a policy, whatever its backends do.

@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::control::{BackendView, ControlHalf, Decision, Run};
+use super::control::{BackendView, ControlHalf, Decision, Run, WeightUpdate};
 use crate::{
     connectivity::ConnectivityState::Ready,
     routing::{BackendStatus, Choice, Cursor, Rotation, Stride},
     service_config,
-    transport::{LoadRules, WeightPeriods},
+    transport::{LoadRules, NoWeight, WeightPeriods},
     util::instant,
 };
 
@@ -30,6 +30,8 @@ pub(in crate::balancer) struct WeightedRoundRobin {
     update_period: Duration,
     /// While at least 2 backends are READY: when the weights are looked at again.
     next_update: Option<Instant>,
+    /// The weights of the last choice, for metrics.
+    last_update: Option<WeightUpdate>,
 }
 
 impl WeightedRoundRobin {
@@ -47,6 +49,7 @@ impl WeightedRoundRobin {
             },
             update_period: config.weight_update_period,
             next_update: None,
+            last_update: None,
         }
     }
 }
@@ -89,12 +92,32 @@ impl ControlHalf for WeightedRoundRobin {
         ready: impl Iterator<Item = &'a BackendStatus>,
         _all: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        let weights = ready.map(|backend| backend.calls.weight_at(now, self.periods));
+        let (mut not_yet_usable, mut stale) = (0, 0);
+        let weights = ready.map(|backend| {
+            let weight = backend.calls.weight_at(now, self.periods);
+            weight.unwrap_or_else(|why| {
+                match why {
+                    NoWeight::NotYetUsable => not_yet_usable += 1,
+                    NoWeight::Stale => stale += 1,
+                }
+                0.0
+            })
+        });
         let weights: Vec<_> = weights.collect();
-        match Stride::new(&weights, Arc::clone(cursor)) {
+        let choice = match Stride::new(&weights, Arc::clone(cursor)) {
             Some(stride) => Choice::Stride(stride),
             None => Choice::Rotation(Rotation::new(Arc::clone(cursor))),
-        }
+        };
+        self.last_update = Some(WeightUpdate {
+            weights,
+            not_yet_usable,
+            stale,
+        });
+        choice
+    }
+
+    fn take_weights(&mut self) -> Option<WeightUpdate> {
+        self.last_update.take()
     }
 }
 

@@ -11,10 +11,14 @@ use super::{
     connection::Connection,
     deadlines::DeadlineKey,
     held_body::HeldBody,
+    stage::Stage,
     streams::{Received, StreamTable},
     unread::{Hoard, UnreadCap},
 };
-use crate::transport::words::body;
+use crate::{
+    error::{Cause, CauseKind},
+    transport::words::{body, disconnect::SHUTDOWN},
+};
 
 /// What the driver does after a poll of `h2`.
 pub(in crate::transport) struct AfterPoll {
@@ -75,6 +79,18 @@ impl Connection {
             self.serve_queue();
         }
         after
+    }
+
+    /// It is the outcome of its dial.
+    pub(in crate::transport) fn on_dialled(&self) {
+        self.0.context.meter.on_dialled(self.0.config.secure);
+    }
+
+    /// Its backend has no more use for it: takes no new streams from now on. Its streams go on.
+    pub(crate) fn stop_new_calls(&self) {
+        let why = Cause::new(CauseKind::Disconnected, "the subchannel was stopped");
+        let why = why.with_disconnect_error(SHUTDOWN);
+        self.close_to_new_streams(Stage::Draining(why));
     }
 
     /// The connection is over, and all its streams.

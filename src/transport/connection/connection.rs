@@ -28,7 +28,8 @@ use super::{
     streams::{Left, Parked, Streams},
 };
 use crate::{
-    error::{Cause, CauseKind},
+    error::Cause,
+    metrics::BackendMeter,
     transport::{
         endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
@@ -66,6 +67,8 @@ pub(crate) struct BackendContext {
     pub(crate) limits: Option<Arc<CallLimits>>,
     /// How much less often it is sent PINGs than its endpoint says.
     pub(crate) keepalive_throttle: KeepaliveThrottle,
+    /// By what it is recorded; each connection has a clone of its own.
+    pub(crate) meter: BackendMeter,
 }
 
 pub(super) struct Shared {
@@ -253,13 +256,6 @@ impl Connection {
         lock(&self.0.driver)
     }
 
-    /// Its backend has no more use for it: takes no new streams from now on. What
-    /// runs on it goes on.
-    pub(crate) fn stop_new_calls(&self) {
-        let why = Cause::new(CauseKind::Disconnected, "the subchannel was stopped");
-        self.close_to_new_streams(Stage::Draining(why));
-    }
-
     /// Lets calls use the connection, or not. What runs on it goes on.
     pub(crate) fn set_pickable(&self, pickable: bool) {
         self.0.slots.set_pickable(pickable);
@@ -339,6 +335,7 @@ impl Connection {
     /// Takes no new streams from now on, for the reason in `stage`.
     pub(in crate::transport) fn close_to_new_streams(&self, stage: Stage) {
         self.0.slots.close_to_new_streams();
+        self.0.context.meter.on_ended(stage.ended());
         self.0.stage.send_if_modified(|current| {
             let moves_down = matches!(
                 (&*current, &stage),

@@ -51,7 +51,7 @@ use super::{
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
-use crate::transport::BackendCalls;
+use crate::{metrics::BackendMeter, transport::BackendCalls};
 
 const ADDRESS: &str = "backend.test:50051";
 
@@ -121,6 +121,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         credentials: None,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
+        meter: BackendMeter::default(),
     }
 }
 

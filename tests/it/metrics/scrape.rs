@@ -1,6 +1,6 @@
 //! The numbers in the text of a meter.
 
-use testing::{Backend, GREETER, balanced};
+use testing::{Backend, GREETER, balanced, within};
 use tonic_health_channel::{
     Channel, ChannelBuilder,
     metrics::{Metrics, Prometheus},
@@ -64,4 +64,19 @@ pub(super) fn sum(prometheus: &Prometheus, name: &str, labels: &[(&str, &str)]) 
 pub(super) fn ended(prometheus: &Prometheus, status: &str) -> [f64; 2] {
     let labels = [("grpc_status", status)];
     [CALLS, ATTEMPTS].map(|name| sum(prometheus, name, &labels))
+}
+
+/// Awaits that this is their sum.
+pub(super) async fn until_sum(
+    prometheus: &Prometheus,
+    name: &str,
+    labels: &[(&str, &str)],
+    expected: f64,
+) {
+    let reached = async {
+        while sum(prometheus, name, labels) != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(&format!("{name} with {labels:?} to be {expected}"), reached).await;
 }
