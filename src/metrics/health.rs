@@ -124,7 +124,8 @@ impl HealthMeter {
             self.end_outage(now, id, "removed");
             if let Some(Known { label, view, .. }) = self.backends.remove(&id) {
                 self.count(&label, view, -1);
-                if self.tells_backends {
+                let has_label = |known: &Known| known.label == label;
+                if self.tells_backends && !self.backends.values().any(has_label) {
                     self.outages.retain(|(backend, _), _| *backend != label);
                 }
             }

@@ -162,8 +162,9 @@ impl CallMeters {
     #[cold]
     fn learn_place(&self, place: [usize; 4], generated: &GrpcMethod<'_>) -> Arc<PerMethod> {
         let text = format!("{}/{}", generated.service(), generated.method());
-        let mut methods = lock(&self.methods);
-        let method = self.learn(&mut methods, &text);
+        let method = self.learn(&text);
+        // The lock keeps one thread from undoing what another has added.
+        let _locked = lock(&self.methods);
         let mut known = Known::clone(&self.known.load());
         if known.by_place.len() < MAX_PLACES {
             known.by_place.insert(place, Arc::clone(&method));
@@ -174,9 +175,9 @@ impl CallMeters {
 
     #[cold]
     fn learn_path(&self, path: &str) -> Arc<PerMethod> {
-        let mut methods = lock(&self.methods);
-        let method = self.learn(&mut methods, path);
+        let method = self.learn(path);
         if !Arc::ptr_eq(&method, &self.other) {
+            let _locked = lock(&self.methods);
             let mut known = Known::clone(&self.known.load());
             let path = Arc::clone(&method.method);
             known.by_path.insert(path, Arc::clone(&method));
@@ -185,17 +186,23 @@ impl CallMeters {
         method
     }
 
-    fn learn(&self, methods: &mut HashMap<Arc<str>, Arc<PerMethod>>, text: &str) -> Arc<PerMethod> {
-        if let Some(method) = methods.get(text) {
-            return Arc::clone(method);
+    fn learn(&self, text: &str) -> Arc<PerMethod> {
+        let known = |methods: &HashMap<_, _>| match methods.get(text) {
+            Some(method) => Some(Arc::clone(method)),
+            None if methods.len() >= MAX_METHODS => Some(Arc::clone(&self.other)),
+            None => None,
+        };
+        if let Some(method) = known(&lock(&self.methods)) {
+            return method;
         }
-        if methods.len() >= MAX_METHODS {
-            return Arc::clone(&self.other);
-        }
+        // The code of the application is not called behind a lock.
         let text: Arc<str> = text.into();
         let method = PerMethod::new(&self.recorder, &self.waits, Arc::clone(&text));
-        methods.insert(text, Arc::clone(&method));
-        method
+        let mut methods = lock(&self.methods);
+        known(&methods).unwrap_or_else(|| {
+            methods.insert(text, Arc::clone(&method));
+            method
+        })
     }
 }
 
