@@ -41,6 +41,17 @@ impl ConnectivityState {
         best
     }
 
+    /// As metrics call it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::TransientFailure => "transient_failure",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
     fn rank(self) -> u8 {
         match self {
             Self::Ready => 0,

@@ -421,6 +421,8 @@ pub struct Cause {
     text: Arc<str>,
     /// What the chain of an error leads to that this is the reason of.
     origin: Option<Origin>,
+    /// Of a connection that has ended (gRFC A94).
+    disconnect_error: &'static str,
 }
 
 impl PartialEq for Cause {
@@ -529,6 +531,7 @@ impl Cause {
             kind,
             text,
             origin: None,
+            disconnect_error: "unknown",
         }
     }
 
@@ -539,6 +542,18 @@ impl Cause {
 
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+
+    /// The same with what metrics call it.
+    pub(crate) fn with_disconnect_error(self, disconnect_error: &'static str) -> Self {
+        Self {
+            disconnect_error,
+            ..self
+        }
+    }
+
+    pub(crate) fn disconnect_error(&self) -> &'static str {
+        self.disconnect_error
     }
 
     /// Which part of the way it is about.

@@ -52,6 +52,7 @@
 //! | retry and hedge calls | [`Channel`], [`channel::CallAttempts`], `docs/failures.md` |
 //! | choose how calls are spread over backends | [`service_config::LoadBalancingPolicy`], `docs/policies.md` |
 //! | pass deadlines on | [`deadline`] |
+//! | measure calls, connections and health | [`metrics`], `docs/observing.md` |
 //! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
 //!
 //! # Features
@@ -147,6 +148,10 @@
 struct Failures;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/observing.md")]
+struct Observing;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 struct Policies;
 
@@ -159,6 +164,7 @@ pub mod deadline;
 pub mod discover;
 mod error;
 pub mod health;
+pub mod metrics;
 mod pb;
 mod routing;
 pub mod service_config;

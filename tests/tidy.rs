@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 64] = [
+const PURE: [&str; 65] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -81,6 +81,7 @@ const PURE: [&str; 64] = [
     "src/transport/connection/streams.rs",
     "src/transport/connection/unread.rs",
     "src/transport/exchange/message_limit.rs",
+    "src/transport/exchange/prefixes.rs",
     "src/transport/exchange/quote.rs",
     "src/transport/h2/quiet.rs",
     "src/transport/h2/wire/frames.rs",
@@ -165,20 +166,25 @@ const POLICIES: [&str; 4] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 12] = [
+const EDGES: [(&str, &str); 13] = [
     (
         "channel",
-        "balancer call discover routing transport service_config health connectivity attributes util error",
+        "balancer call discover routing transport service_config health metrics connectivity \
+         attributes util error",
     ),
     (
         "call",
-        "routing deadline transport service_config util error",
+        "routing deadline transport service_config metrics util error",
     ),
     (
         "balancer",
-        "subchannel discover routing transport service_config health connectivity attributes util error",
+        "subchannel discover routing transport service_config health metrics connectivity \
+         attributes util error",
     ),
-    ("subchannel", "health transport connectivity util error"),
+    (
+        "subchannel",
+        "health transport metrics connectivity util error",
+    ),
     (
         "routing",
         "health transport service_config connectivity attributes error",
@@ -186,7 +192,8 @@ const EDGES: [(&str, &str); 12] = [
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config attributes util error"),
     ("deadline", "transport util"),
-    ("transport", "pb util error"),
+    ("transport", "metrics pb util error"),
+    ("metrics", "connectivity util error"),
     ("service_config", "error"),
     ("util", "error"),
     ("lib", "*"),
@@ -663,7 +670,7 @@ const ROOT: [&str; 15] = [
 ];
 
 /// The modules with what they export. `tonic::transport::channel` has the first of `channel`.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 8] = [
     (
         "channel",
         "Channel ClientTlsConfig Endpoint Change ResponseFuture \
@@ -676,6 +683,11 @@ const MODULES: [(&str, &str); 7] = [
         "Backend Dns File List Locality Push RefreshHandle dns file list push",
     ),
     ("health", "HealthStatus OnNotFound OnUnimplemented"),
+    (
+        "metrics",
+        "Counter CustomLabel Histogram Instrument InstrumentKind Label Meter Metrics Observed \
+         Prometheus UpDown",
+    ),
     (
         "service_config",
         "HedgingPolicy MethodConfig RetryPolicy RetryThrottling \

@@ -1,5 +1,5 @@
 //! The instructions of a unary call in the client, counted by callgrind. It is this crate's
-//! channel beside tonic's, with a retry policy, and with outlier detection.
+//! channel beside tonic's, with a retry policy, with outlier detection, and with metrics.
 //!
 //! ```sh
 //! cargo bench --bench instructions -- --check
@@ -25,7 +25,7 @@ use std::{
 
 use common::{
     Error, Result,
-    channels::{connect_ours, connect_ours_by},
+    channels::{connect_ours, connect_ours_as, connect_ours_by},
     frames::PAYLOAD,
     greeter::{HelloRequest, greeter_client::GreeterClient},
     process::{Kind, Servers, take_role},
@@ -37,6 +37,10 @@ use tonic::{
     codegen::StdError,
     transport::{self, Endpoint},
 };
+use tonic_health_channel::{
+    ChannelBuilder,
+    metrics::{Metrics, Prometheus},
+};
 
 /// Ours to `balance_list`, with `--check`. It is 0.68, and 0.72 without optimisation.
 const AT_MOST: f64 = 0.85;
@@ -46,6 +50,8 @@ const AT_MOST_WITH_POLICY: f64 = 1.035;
 /// A call of a channel with outlier detection, to one without, with `--check`: 2 counters more.
 /// It is 1.007.
 const AT_MOST_WITH_DETECTION: f64 = 1.015;
+/// A call of a channel that records metrics, to one without, with `--check`.
+const AT_MOST_WITH_METRICS: f64 = 1.15;
 /// Replies come in other batches each time, which is up to 0.4 % of a call.
 const ROUNDS: usize = 3;
 const BACKENDS: usize = 4;
@@ -56,6 +62,7 @@ const CALLS: [u64; 2] = [500, 2_500];
 const OURS: &str = "ours";
 const OURS_RETRY: &str = "ours, retry policy";
 const OURS_DETECTION: &str = "ours, outlier detection";
+const OURS_METRICS: &str = "ours, metrics";
 const BALANCE_LIST: &str = "balance_list";
 /// As in the example of gRFC A6.
 const RETRY_POLICY: &str = r#", "methodConfig": [{"name": [{}], "retryPolicy": {
@@ -95,16 +102,18 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let servers = Servers::start(Kind::Lean, BACKENDS, None)?;
-    let [ours, theirs, retry, detection] = medians(&servers)?;
+    let [ours, theirs, retry, detection, metrics] = medians(&servers)?;
     let ratio = ours / theirs;
     println!("instructions of a call: {OURS} {ours:.0}, {BALANCE_LIST} {theirs:.0}, {ratio:.2}");
     let policy = retry / ours;
     println!("instructions of a call: {OURS_RETRY} {retry:.0}, {policy:.3} of {OURS}");
     let counting = detection / ours;
     println!("instructions of a call: {OURS_DETECTION} {detection:.0}, {counting:.3} of {OURS}");
+    let recording = metrics / ours;
+    println!("instructions of a call: {OURS_METRICS} {metrics:.0}, {recording:.3} of {OURS}");
     if let Some(path) = csv {
         let table = format!(
-            "channel,instructions\n{OURS},{ours:.0}\n\"{OURS_RETRY}\",{retry:.0}\n\"{OURS_DETECTION}\",{detection:.0}\n{BALANCE_LIST},{theirs:.0}\n"
+            "channel,instructions\n{OURS},{ours:.0}\n\"{OURS_RETRY}\",{retry:.0}\n\"{OURS_DETECTION}\",{detection:.0}\n\"{OURS_METRICS}\",{metrics:.0}\n{BALANCE_LIST},{theirs:.0}\n"
         );
         fs::write(path, table)?;
     }
@@ -119,12 +128,17 @@ fn main() -> Result<()> {
         let text = format!("detection costs {counting:.3}; at most {AT_MOST_WITH_DETECTION}");
         return Err(text.into());
     }
+    if check && recording > AT_MOST_WITH_METRICS {
+        let text = format!("metrics cost {recording:.3}; at most {AT_MOST_WITH_METRICS}");
+        return Err(text.into());
+    }
     Ok(())
 }
 
 /// Of each side the median of some rounds, in which the sides take turns.
-fn medians(servers: &Servers) -> Result<[f64; 4]> {
-    let mut sides = [OURS, BALANCE_LIST, OURS_RETRY, OURS_DETECTION].map(|side| (side, Vec::new()));
+fn medians(servers: &Servers) -> Result<[f64; 5]> {
+    let sides = [OURS, BALANCE_LIST, OURS_RETRY, OURS_DETECTION, OURS_METRICS];
+    let mut sides = sides.map(|side| (side, Vec::new()));
     for _ in 0..ROUNDS {
         for (side, counts) in &mut sides {
             counts.push(per_call(side, servers)?);
@@ -173,6 +187,12 @@ fn be_client(side: &str, calls: u64, uris: &[String]) -> Result<()> {
             }
             OURS_DETECTION => {
                 let channel = connect_ours_by(DETECTION, uris, 1, |endpoint| endpoint).await?;
+                make(channel, calls).await
+            }
+            OURS_METRICS => {
+                let metrics = Metrics::new(Prometheus::new());
+                let build = |builder: ChannelBuilder| builder.metrics(metrics);
+                let channel = connect_ours_as("", uris, 1, |endpoint| endpoint, build).await?;
                 make(channel, calls).await
             }
             _ => make(connect_theirs(uris)?, calls).await,

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use tonic::transport;
-use tonic_health_channel::{Channel, ConnectivityState, Endpoint, discover};
+use tonic_health_channel::{Channel, ChannelBuilder, ConnectivityState, Endpoint, Error, discover};
 
 use super::{
     GREETER, Result,
@@ -138,13 +138,24 @@ pub(crate) async fn connect_ours_by(
     connections: usize,
     options: impl Fn(Endpoint) -> Endpoint,
 ) -> Result<Channel> {
+    connect_ours_as(more, uris, connections, options, Ok).await
+}
+
+/// The same as `build` has the builder.
+pub(crate) async fn connect_ours_as(
+    more: &str,
+    uris: &[String],
+    connections: usize,
+    options: impl Fn(Endpoint) -> Endpoint,
+    build: impl FnOnce(ChannelBuilder) -> std::result::Result<ChannelBuilder, Error>,
+) -> Result<Channel> {
     let config = format!(r#"{{"healthCheckConfig": {{"serviceName": "{GREETER}"}}{more}}}"#);
     let endpoints = uris.iter().cloned().map(Endpoint::from_shared);
     let endpoints = endpoints.collect::<std::result::Result<Vec<_>, _>>()?;
     let ours = Channel::balance(discover::list(endpoints.into_iter().map(options))?)
         .service_config(config.parse()?)
-        .connections_per_backend(NonZeroUsize::try_from(connections)?)
-        .build();
+        .connections_per_backend(NonZeroUsize::try_from(connections)?);
+    let ours = build(ours)?.build();
     let all_ready = |status: &tonic_health_channel::status::ChannelStatus| {
         let ready = |state| state == ConnectivityState::Ready;
         status.backends().len() == uris.len()

@@ -4,10 +4,19 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tracing::{debug, error, field::display, info, warn};
 
-use super::{effects::EjectionChange, outliers::Spared, task_end::RESTART};
+use super::{
+    effects::{EjectionChange, SubchannelId},
+    machine::Balancer,
+    outliers::Spared,
+    policy::WeightUpdate,
+    settings::Settings,
+    source_with_retry::FromSource,
+    task_end::RESTART,
+};
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
+    metrics::{EventMeter, HealthMeter},
     routing::{ChannelStatus, PriorityStatus},
     util::{
         clock::now,
@@ -22,17 +31,74 @@ const CHANNEL: &str = "tonic_health_channel::channel";
 const DISCOVER: &str = "tonic_health_channel::discover";
 const SERVICE_CONFIG: &str = "tonic_health_channel::service_config";
 
-/// The log of one channel.
+/// The log of one channel, and the metrics of the same events.
 pub(super) struct ChannelLog {
     channel: Arc<str>,
     budget: LogBudget,
+    events: EventMeter,
+    health: Option<HealthMeter>,
 }
 
 impl ChannelLog {
-    pub(super) fn new(channel: Arc<str>) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let recorder = settings.recorder.as_ref();
+        let mut health = recorder.map(HealthMeter::new);
+        if let (true, Some(health)) = (settings.eager, &mut health) {
+            health.on_channel(now(), ConnectivityState::Connecting);
+        }
         Self {
-            channel,
+            channel: Arc::clone(&settings.name),
             budget: LogBudget::default(),
+            events: EventMeter::new(recorder),
+            health,
+        }
+    }
+
+    /// A subchannel has reported, and the machine knows.
+    pub(super) fn reported<E, C>(&mut self, machine: &Balancer<E, C>, from: SubchannelId) {
+        if let Some(health) = &mut self.health {
+            machine.record_reported(now(), from, health);
+        }
+    }
+
+    /// All that the machine knows is about to be published, with this state.
+    pub(super) fn publishes<E, C>(
+        &mut self,
+        machine: &mut Balancer<E, C>,
+        state: ConnectivityState,
+    ) {
+        self.chooses_anew(machine);
+        if let Some(health) = &mut self.health {
+            let now = now();
+            machine.record_all(now, health);
+            health.on_channel(now, state);
+        }
+    }
+
+    /// The policy has made a choice, perhaps by weights.
+    pub(super) fn chooses_anew<E, C>(&self, machine: &mut Balancer<E, C>) {
+        if let Some(WeightUpdate {
+            weights,
+            not_yet_usable,
+            stale,
+        }) = machine.take_weights()
+        {
+            self.events.on_weights(&weights, not_yet_usable, stale);
+        }
+    }
+
+    pub(super) fn source_said(&self, said: &FromSource) {
+        match said {
+            FromSource::Changed(_) => self.events.on_source(false),
+            FromSource::Failed { .. } | FromSource::Panicked(_) => self.events.on_source(true),
+            FromSource::Ended => {}
+        }
+    }
+
+    /// Of `None` the source of configs has ended.
+    pub(super) fn config_came<T, E>(&self, update: Option<&Result<T, E>>) {
+        if let Some(update) = update {
+            self.events.on_config(update.is_ok());
         }
     }
 
@@ -82,6 +148,9 @@ impl ChannelLog {
             }
             return;
         };
+        if !change.goes_on {
+            self.events.on_outlier(ejection.method().label(), None);
+        }
         let reason = display(ejection);
         let lasts = ejection.until().saturating_duration_since(ejection.since());
         let multiplier = ejection.multiplier();
@@ -117,6 +186,8 @@ impl ChannelLog {
     pub(super) fn spared(&self, backend: &str, spared: &Spared) {
         let channel = &*self.channel;
         let (reason, why) = (display(spared.outlier), spared.why);
+        let method = spared.outlier.method.label();
+        self.events.on_outlier(method, Some(&why.to_string()));
         debug!(target: BACKEND, channel, backend, reason, %why, "the backend is an outlier and not ejected");
     }
 

@@ -24,6 +24,7 @@ mod in_turn;
 mod inputs;
 mod levels;
 mod machine;
+mod observed;
 mod outliers;
 mod policy;
 mod publish_throttle;

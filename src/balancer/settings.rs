@@ -6,6 +6,7 @@ use super::{config_updates::ConfigUpdates, health_choice::HealthChoice, levels::
 use crate::{
     discover::RefreshHandle,
     health::HealthOptions,
+    metrics::Recorder,
     routing::RetrySettings,
     service_config::ServiceConfig,
     transport::{CallCredentials, Endpoint},
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) silence: Option<Duration>,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
+    /// By what backends are recorded, if they are.
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 impl Settings {

@@ -33,6 +33,7 @@ use crate::{
     connectivity::ConnectivityState,
     discover::{BackendChange, BackendChanges},
     error::{Cause, CauseKind},
+    metrics::BackendMeter,
     routing::{BackendId, Board, Command, Cursor, End},
     service_config::ServiceConfig,
     subchannel::{self, Config, Control, HealthCheck, ReportMessage, Spec},
@@ -64,7 +65,7 @@ pub(crate) fn new(
     machine.expect_backends_within(now(), settings.first_backends_timeout);
     machine.count_calls(settings.count_calls);
     machine.set_levels(settings.levels.clone(), fastrand::u64(..));
-    let name = settings.name.clone();
+    let log = ChannelLog::new(&settings);
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine
         .publication()
@@ -110,7 +111,7 @@ pub(crate) fn new(
             in_turn: InTurn::default(),
         },
         reports_in,
-        log: ChannelLog::new(name),
+        log,
     };
     worker.adopt(config);
     if worker.settings.eager {
@@ -271,6 +272,7 @@ impl Worker {
                 running.connections.clone_from(&connections);
             }
             let effects = self.machine.on_report(now, from, report, connections);
+            self.log.reported(&self.machine, from);
             changed |= self.apply(effects);
         }
         if changed {
@@ -327,6 +329,7 @@ impl Worker {
     }
 
     fn take_name(&mut self, named: FromSource) -> bool {
+        self.log.source_said(&named);
         let effects = match named {
             FromSource::Changed(BackendChange::Insert {
                 id,
@@ -459,6 +462,7 @@ impl Worker {
         let backoff = backoff.unwrap_or(&self.settings.backoff).clone();
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
         let running = RunningSubchannel::new(stop, is_ejected, in_panic);
+        let meter = BackendMeter::new(self.settings.recorder.as_ref(), &label);
         let spec = Spec {
             id,
             label,
@@ -482,6 +486,7 @@ impl Worker {
                 limits,
                 keepalive_throttle: KeepaliveThrottle::default(),
                 silence: self.settings.silence.map(SilenceRule::new),
+                meter,
             },
             reports: self.reports_in.clone(),
         };
@@ -498,6 +503,7 @@ impl Worker {
         let choice = self.machine.choice(now(), &self.cursor);
         let publication = self.machine.publication();
         let (status, picker) = publication.split(self.generation, choice);
+        self.log.publishes(&mut self.machine, status.state());
         self.publish_throttle
             .on_published(now(), status.backends().len());
         let before = self.board.routing().status.state();
@@ -515,6 +521,7 @@ impl Worker {
             && let Some(picker) = self.machine.picker(now(), &self.cursor)
         {
             self.board.publish_picker(picker);
+            self.log.chooses_anew(&mut self.machine);
         }
     }
 }

@@ -5,22 +5,35 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::{select, time::Instant};
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use crate::{
     error::{Error, ErrorKind},
+    metrics::WaitRecord,
     routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Picker, Probes},
     transport::{
-        CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, ResponseBody, Ticket,
+        CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, SendError, Ticket,
         limit_after, sooner,
     },
     util::clock::now,
 };
 
+/// A body of a response, on its way to its box.
+pub(super) trait Frames:
+    http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static
+{
+}
+
+impl<B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static> Frames for B {}
+
 /// The ways in which the attempts of one policy differ from those of another. Above all, it
 /// chooses among the backends that are offered.
+///
+/// The hooks that do nothing here are for what is [recorded](super::metered) of a call. They cost
+/// nothing where they stay so.
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot>;
@@ -33,9 +46,23 @@ pub(super) trait Preference: Send {
     fn on_slot(&mut self, slot: CallSlot) -> CallSlot;
 
     /// Puts the body of the response into its box.
-    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+    fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
         Body::new
     }
+
+    /// An attempt begins, or the next because no backend has looked at the request (`again`).
+    #[inline(always)]
+    fn begin(&mut self, _request: &mut OutgoingRequest, _again: bool) {}
+
+    /// The call has to wait for a backend.
+    #[inline(always)]
+    fn on_wait(&self) -> Option<WaitRecord> {
+        None
+    }
+
+    /// The attempt has no response.
+    #[inline(always)]
+    fn on_failed(&mut self, _error: &SendError) {}
 }
 
 /// The first that has a free slot.

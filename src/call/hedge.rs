@@ -21,17 +21,19 @@ use tokio::select;
 use tonic::body::Body;
 
 use super::{
-    admission::{Admission, Preference, try_admit},
+    admission::{Admission, Frames, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
+    metered::{Metered, record_end},
     retry::{FailedResponse, OVER, admit_untried, has_failed, probe_first, throttled},
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error},
+    metrics::{CallRecord, HedgeRecords},
     routing::{Board, Candidates, Probes, RetryThrottle},
     service_config::HedgingPolicy,
-    transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
+    transport::{CallSlot, ConnectionGroup, Held},
     util::{clock::now, lock::lock},
 };
 
@@ -61,6 +63,7 @@ impl Call {
         board: &Board,
         policy: Arc<HedgingPolicy>,
         throttle: Option<Arc<RetryThrottle>>,
+        mut record: Option<&mut CallRecord>,
     ) -> Result<Response<Body>, Error> {
         let settings = board.retries();
         let mut hedges = Hedges::new(&policy, settings.max_attempts, now());
@@ -70,7 +73,9 @@ impl Call {
         let tokens = throttle.map(|throttle| &**throttle);
         self.request.set_previous_attempts(0);
         // An error of the request itself is that of every attempt.
-        self.request.prefetch().await?;
+        self.look_ahead(record.as_deref_mut()).await?;
+        let records = record.and_then(CallRecord::hedges);
+        let records = records.as_ref();
         let mut held = Held::none(board.replay_budget());
         if !self.request.keep(board.replay_budget(), &mut held) {
             hedges.on_not_kept();
@@ -80,7 +85,8 @@ impl Call {
         let mut last: Option<FailedResponse> = None;
         loop {
             while hedges.due().is_some_and(|due| due <= now()) && hedges.is_allowed(tokens) {
-                match self.start(board, &tried, attempts.made() + 1, running.is_empty()) {
+                let number = attempts.made() + 1;
+                match self.start(board, &tried, number, running.is_empty(), records) {
                     Some(attempt) => {
                         attempts.begin();
                         hedges.on_started(now());
@@ -151,6 +157,7 @@ impl Call {
         tried: &Tried,
         number: u32,
         is_alone: bool,
+        records: Option<&HedgeRecords>,
     ) -> Option<Running<'a>> {
         let mut tried = tried.clone();
         let slot = match is_alone {
@@ -163,11 +170,14 @@ impl Call {
         };
         let mut call = self.fork(number);
         call.request.set_previous_attempts(number - 1);
+        let mut record = records.map(HedgeRecords::fork);
         Some(Box::pin(async move {
+            let preference = Metered::new(&mut tried, record.as_mut());
             let outcome = match slot {
-                None => call.attempt(board, &mut tried).await,
-                Some(slot) => call.attempt_on(slot, board, &mut tried).await,
+                None => call.attempt(board, preference).await,
+                Some(slot) => call.attempt_on(slot, board, preference).await,
             };
+            record_end(record.as_mut(), &outcome);
             Ended {
                 number,
                 backend: tried.last,
@@ -182,16 +192,18 @@ impl Call {
         &mut self,
         slot: CallSlot,
         board: &Board,
-        tried: &mut Tried,
+        mut preference: Metered<'_, &mut Tried>,
     ) -> Result<Response<Body>, Error> {
+        preference.begin(&mut self.request, false);
         if slot.connection().has_rested() {
             let_driver_read().await;
         }
-        match self.send_on(slot, &mut &mut *tried).await {
+        match self.send_on(slot, &mut preference).await {
             Ok(response) => Ok(response),
             Err(error) => {
+                preference.on_failed(&error);
                 self.is_repeated(board, error)?;
-                self.attempt(board, tried).await
+                self.attempt(board, preference.again()).await
             }
         }
     }
@@ -259,7 +271,7 @@ impl Preference for &mut Tried {
         slot
     }
 
-    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+    fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
         let throttle = self.throttle.as_ref();
         move |body| throttled(body, throttle)
     }

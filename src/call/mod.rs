@@ -23,7 +23,9 @@ mod admission;
 mod attempt_tests;
 mod attempts;
 mod driving;
+mod final_status;
 mod hedge;
+mod metered;
 #[cfg(test)]
 mod outcome_tests;
 mod retry;

@@ -11,25 +11,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderName, Response};
 use http_body::{Body as _, Frame};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
 use super::{
-    admission::{AnyBackend, Preference},
+    admission::{AnyBackend, Frames, Preference},
     attempts::{Failure, Pushback, Retries, Stop},
+    final_status::status_of,
+    metered::{Metered, record_end},
     rules::AttemptRules,
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error, ErrorKind, FailedAttempt, sanitize_peer_text},
+    metrics::CallRecord,
     routing::{BackendId, Board, Candidates, Pick, Probes, RetryThrottle},
     service_config::{AttemptPolicy, RetryPolicy},
-    transport::{CallSlot, ConnectionGroup, Held, ResponseBody},
+    transport::{CallSlot, ConnectionGroup, Held},
 };
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// In how many milliseconds a server wants the next attempt.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -44,12 +45,21 @@ impl Call {
     /// Sends the request by its policy, if it has one, and tells the throttle how it ends.
     ///
     /// In a box, for calls without rules for attempts have no use for it.
-    pub(super) fn run_attempts<'a>(&'a mut self, board: &'a Board, rules: AttemptRules) -> Run<'a> {
+    pub(super) fn run_attempts<'a>(
+        &'a mut self,
+        board: &'a Board,
+        rules: AttemptRules,
+        record: Option<&'a mut CallRecord>,
+    ) -> Run<'a> {
         let AttemptRules { policy, throttle } = rules;
         match policy {
-            None => Box::pin(self.attempt_once(board, throttle)),
-            Some(AttemptPolicy::Retry(policy)) => Box::pin(self.retry(board, policy, throttle)),
-            Some(AttemptPolicy::Hedging(policy)) => Box::pin(self.hedge(board, policy, throttle)),
+            None => Box::pin(self.attempt_once(board, throttle, record)),
+            Some(AttemptPolicy::Retry(policy)) => {
+                Box::pin(self.retry(board, policy, throttle, record))
+            }
+            Some(AttemptPolicy::Hedging(policy)) => {
+                Box::pin(self.hedge(board, policy, throttle, record))
+            }
         }
     }
 
@@ -57,8 +67,13 @@ impl Call {
         &mut self,
         board: &Board,
         throttle: Option<Arc<RetryThrottle>>,
+        mut record: Option<&mut CallRecord>,
     ) -> Result<Response<Body>, Error> {
-        let response = self.attempt(board, Throttled(throttle.as_ref())).await?;
+        if record.is_some() {
+            self.look_ahead(record.as_deref_mut()).await?;
+        }
+        let throttled = Throttled(throttle.as_ref());
+        let response = self.attempt(board, Metered::new(throttled, record)).await?;
         tell_headers(&response, throttle.as_ref());
         Ok(response)
     }
@@ -68,16 +83,19 @@ impl Call {
         board: &Board,
         policy: Arc<RetryPolicy>,
         throttle: Option<Arc<RetryThrottle>>,
+        mut record: Option<&mut CallRecord>,
     ) -> Result<Response<Body>, Error> {
         self.request.set_previous_attempts(0);
         // A fault of the request is one of every attempt.
-        self.request.prefetch().await?;
+        self.look_ahead(record.as_deref_mut()).await?;
         let mut held = Held::none(board.replay_budget());
         let is_kept = self.request.keep(board.replay_budget(), &mut held);
         let mut attempts = CallAttempts::default();
         let mut tried = Tried::new(throttle.as_ref());
         attempts.begin();
-        let mut outcome = self.attempt(board, &mut tried).await;
+        let preference = Metered::new(&mut tried, record.as_deref_mut());
+        let mut outcome = self.attempt(board, preference).await;
+        record_end(record.as_deref_mut(), &outcome);
         // In its place: to move a response costs as much as to look at it.
         if let Ok(response) = &mut outcome
             && !has_failed(response)
@@ -93,6 +111,7 @@ impl Call {
             retries,
             attempts,
             tried,
+            record,
         };
         // Boxed, for most calls have one attempt.
         Box::pin(self.retry_after(board, FailedResponse::of(outcome), retrying)).await
@@ -126,7 +145,10 @@ impl Call {
                 return Err(error.naming_attempts(retrying.attempts, OVER));
             }
             retrying.attempts.begin();
-            let mut outcome = self.attempt(board, &mut retrying.tried).await;
+            let Retrying { tried, record, .. } = &mut retrying;
+            let preference = Metered::new(tried, record.as_deref_mut());
+            let mut outcome = self.attempt(board, preference).await;
+            record_end(record.as_deref_mut(), &outcome);
             if let Ok(response) = &mut outcome
                 && !has_failed(response)
             {
@@ -219,12 +241,6 @@ fn tell_headers(response: &Response<Body>, throttle: Option<&Arc<RetryThrottle>>
     }
 }
 
-/// The status in headers that are all there is, or in trailers.
-fn status_of(headers: &HeaderMap) -> Code {
-    let status = headers.get(GRPC_STATUS);
-    status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
-}
-
 /// Whether headers say that the attempt failed, and are all there is.
 pub(super) fn has_failed(response: &Response<Body>) -> bool {
     response.body().is_end_stream() && status_of(response.headers()) != Code::Ok
@@ -238,6 +254,7 @@ struct Retrying<'a> {
     retries: Retries,
     attempts: CallAttempts,
     tried: Tried<'a>,
+    record: Option<&'a mut CallRecord>,
 }
 
 impl Retrying<'_> {
@@ -416,7 +433,7 @@ impl Preference for &mut Tried<'_> {
         slot
     }
 
-    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+    fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
         let throttle = self.throttle;
         move |body| throttled(body, throttle)
     }
@@ -438,7 +455,7 @@ impl Preference for Throttled<'_> {
         slot
     }
 
-    fn wrap(&self) -> impl FnOnce(ResponseBody) -> Body + Send {
+    fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
         let throttle = self.0;
         move |body| throttled(body, throttle)
     }
@@ -446,7 +463,7 @@ impl Preference for Throttled<'_> {
 
 /// The body, which tells the throttle of its end if there is one.
 #[inline(always)]
-pub(super) fn throttled(body: ResponseBody, throttle: Option<&Arc<RetryThrottle>>) -> Body {
+pub(super) fn throttled<B: Frames>(body: B, throttle: Option<&Arc<RetryThrottle>>) -> Body {
     match throttle {
         None => Body::new(body),
         Some(throttle) => Body::new(ThrottledBody {
@@ -457,12 +474,12 @@ pub(super) fn throttled(body: ResponseBody, throttle: Option<&Arc<RetryThrottle>
 }
 
 /// Tells the throttle when a response ends with OK.
-struct ThrottledBody {
-    body: ResponseBody,
+struct ThrottledBody<B> {
+    body: B,
     throttle: Arc<RetryThrottle>,
 }
 
-impl http_body::Body for ThrottledBody {
+impl<B: Frames> http_body::Body for ThrottledBody<B> {
     type Data = Bytes;
     type Error = Status;
 

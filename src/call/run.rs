@@ -62,14 +62,14 @@ impl Call {
             None => Box::pin(self.wait_for_config(board)).await?,
         };
         if let Some(rules) = self.apply_method_config(rules)? {
-            return self.run_attempts(board, rules).await;
+            return self.run_attempts(board, rules, None).await;
         }
         self.attempt(board, AnyBackend).await
     }
 
     /// Waits for the first service config: before that nobody knows the rules for
     /// this call.
-    async fn wait_for_config(&mut self, board: &Board) -> Result<MethodRules, Error> {
+    pub(super) async fn wait_for_config(&mut self, board: &Board) -> Result<MethodRules, Error> {
         let patient = self.is_patient();
         let path = self.request.path().to_owned();
         if !patient && matches!(board.routing().picker.peek(), Pick::Fail) {
@@ -98,7 +98,10 @@ impl Call {
     /// # Errors
     ///
     /// The call has no time at all.
-    fn apply_method_config(&mut self, rules: MethodRules) -> Result<Option<AttemptRules>, Error> {
+    pub(super) fn apply_method_config(
+        &mut self,
+        rules: MethodRules,
+    ) -> Result<Option<AttemptRules>, Error> {
         self.wait_for_ready = self.wait_for_ready.or(rules.wait_for_ready);
         self.request.limit_response(rules.max_response);
         if let Some(max) = rules.max_request {
@@ -120,6 +123,7 @@ impl Call {
         board: &Board,
         mut preference: impl Preference,
     ) -> Result<Response<Body>, Error> {
+        preference.begin(&mut self.request, false);
         loop {
             let slot = match self.try_admit(board, &preference)? {
                 Admission::Now(slot) if !slot.connection().has_rested() => slot,
@@ -131,7 +135,11 @@ impl Call {
             };
             match self.send_on(slot, &mut preference).await {
                 Ok(response) => return Ok(response),
-                Err(error) => self.is_repeated(board, error)?,
+                Err(error) => {
+                    preference.on_failed(&error);
+                    self.is_repeated(board, error)?;
+                    preference.begin(&mut self.request, true);
+                }
             }
         }
     }
@@ -208,6 +216,7 @@ impl Call {
         };
         let patient = self.is_patient();
         let stood_still = board.standstill().is_on();
+        let recorded = preference.on_wait();
         let slot = admit(
             board,
             patient,
@@ -216,7 +225,11 @@ impl Call {
             preference,
             &mut self.deadline,
         );
-        match slot.await {
+        let slot = slot.await;
+        if let Some(recorded) = recorded {
+            recorded.end_with(&slot);
+        }
+        match slot {
             // It waited for an attempt that was made before the call.
             Err(error)
                 if stood_still && !self.has_waited && error.kind() == ErrorKind::Unavailable =>

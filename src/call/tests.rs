@@ -21,6 +21,7 @@ use super::{
 use crate::{
     connectivity::ConnectivityState,
     error::ErrorKind,
+    metrics::BackendMeter,
     routing::{
         Backends, Board, ChannelStatus, Choice, Cursor, Pick, PickInfo, Picker, RetrySettings,
         Ring, RingHash, RingMember, Rotation,
@@ -181,6 +182,7 @@ async fn backend(board: &Board, backend: u64, streams: u32) -> (ConnectionGroup,
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
         silence: None,
+        meter: BackendMeter::default(),
     };
     let serve = async {
         let theirs = dials.recv().await.expect("a dial");

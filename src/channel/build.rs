@@ -12,6 +12,7 @@ use super::{
 use crate::{
     balancer::{self, HealthChoice, Settings},
     error::Error,
+    metrics::{CallMeters, Recorder},
 };
 
 /// How long [`ChannelBuilder::connect`] waits.
@@ -31,6 +32,9 @@ impl ChannelBuilder {
     pub fn build(self) -> Channel {
         let plaintext = self.allow_plaintext_credentials;
         let updates_disabled = self.config_updates_disabled;
+        let target = self.canonical_target();
+        let recorder = self.metrics.map(|metrics| Recorder::new(metrics, target));
+        let meters = recorder.as_ref().map(CallMeters::new);
         let Backends {
             changes,
             source,
@@ -40,6 +44,7 @@ impl ChannelBuilder {
         } = self.backends;
         let config_updates = self.config_updates.or(config_updates);
         let config_updates = config_updates.filter(|_| !updates_disabled);
+        let name = self.name.or(self.default_name);
         let settings = Settings {
             backoff: self.backoff,
             health_choice: HealthChoice {
@@ -48,7 +53,7 @@ impl ChannelBuilder {
                 has_options: self.health.is_some() && config_updates.is_none(),
                 is_disabled: self.health_disabled,
             },
-            name: self.name.unwrap_or_else(|| source.to_owned()).into(),
+            name: name.unwrap_or_else(|| source.to_owned()).into(),
             source,
             first_backends_timeout: self.first_backends_timeout,
             template_timeout: timeout,
@@ -61,6 +66,7 @@ impl ChannelBuilder {
             idle_timeout: self.idle_timeout,
             max_waiting_calls: self.max_waiting_calls,
             tell_backend: self.tell_backend,
+            recorder,
             count_calls: self.count_calls,
             retries: self.retries,
             levels: self.levels,
@@ -87,7 +93,7 @@ impl ChannelBuilder {
             }
             None => self.executor.spawn(worker),
         }
-        Channel::new_on(board, commands_in, self.defaults)
+        Channel::new_on(board, commands_in, self.defaults, meters)
     }
 }
 

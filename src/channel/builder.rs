@@ -19,6 +19,7 @@ use crate::{
     call::Defaults,
     discover::{self, BackendChanges, RefreshHandle, assign_ids},
     health::HealthOptions,
+    metrics::Metrics,
     routing::RetrySettings,
     service_config::ServiceConfig,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
@@ -43,8 +44,13 @@ const FIRST_BACKENDS_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct ChannelBuilder {
     pub(super) backends: Backends,
     pub(super) made_of: MadeOf,
-    /// For the log.
+    /// For the log, and where there is no target for metrics.
     pub(super) name: Option<String>,
+    /// For the log, without that.
+    pub(super) default_name: Option<String>,
+    /// The name of its backends for metrics, in gRPC's canonical form.
+    pub(super) target: Option<String>,
+    pub(super) metrics: Option<Metrics>,
     pub(super) first_backends_timeout: Option<Duration>,
     pub(super) service_config: Option<ServiceConfig>,
     pub(super) config_updates: Option<ConfigUpdates>,
@@ -231,6 +237,9 @@ impl ChannelBuilder {
             backends,
             made_of: MadeOf::Source,
             name: None,
+            default_name: None,
+            target: None,
+            metrics: None,
             first_backends_timeout: Some(FIRST_BACKENDS_TIMEOUT),
             service_config: None,
             config_updates: None,
@@ -259,12 +268,14 @@ impl ChannelBuilder {
 
     /// The same, called so in the log unless [`name`](Self::name) says otherwise.
     pub(super) fn named(mut self, name: &str) -> Self {
-        self.name.get_or_insert_with(|| name.to_owned());
+        self.default_name = Some(name.to_owned());
         self
     }
 
     /// What the channel is called in its log lines (field `channel`). By default its target,
     /// the backend's address, or the type of its source.
+    ///
+    /// The metrics of a channel without a target call it `channel:///name`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

@@ -19,6 +19,7 @@ use crate::{
     call::{Call, Defaults, wait_within},
     connectivity::ConnectivityState,
     error::Error,
+    metrics::{CallMeters, CallRecord},
     routing::{Backends, Board, ChannelStatus, Command},
 };
 
@@ -166,6 +167,8 @@ pub struct Channel {
 struct Alive {
     board: Arc<Board>,
     commands: mpsc::UnboundedSender<Command>,
+    /// By what its calls are recorded, if they are.
+    meters: Option<Arc<CallMeters>>,
 }
 
 impl Channel {
@@ -173,9 +176,14 @@ impl Channel {
         board: Arc<Board>,
         commands: mpsc::UnboundedSender<Command>,
         defaults: Defaults,
+        meters: Option<Arc<CallMeters>>,
     ) -> Self {
         Self {
-            alive: Arc::new(Alive { board, commands }),
+            alive: Arc::new(Alive {
+                board,
+                commands,
+                meters,
+            }),
             defaults,
         }
     }
@@ -351,11 +359,20 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let alive = self.alive.clone();
+        if let Some(meters) = &self.alive.meters {
+            let record = CallRecord::begin(meters, request.uri().path(), request.extensions());
+            return metered(alive, Call::new(request, self.defaults), record);
+        }
         let mut call = Call::new(request, self.defaults);
         // The call is borrowed where it stands: passed on by value, the future
         // would have room for it twice.
         ResponseFuture::new(async move { call.send(&alive.board).await })
     }
+}
+
+/// A future of its own, so that calls without a record have no room for one.
+fn metered(alive: Arc<Alive>, mut call: Call, mut record: CallRecord) -> ResponseFuture {
+    ResponseFuture::new(async move { call.send_metered(&alive.board, &mut record).await })
 }
 
 impl fmt::Debug for Channel {

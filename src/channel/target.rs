@@ -103,6 +103,9 @@ impl Channel {
     /// ```
     pub fn target_with(target: &str, template: Endpoint) -> Result<ChannelBuilder, Error> {
         let mut builder = Self::over_target(target, template.clone())?.named(target);
+        if let Ok(parsed) = Target::parse(target) {
+            builder.target = parsed.canonical();
+        }
         builder.backends.timeout = template.call_timeout();
         builder.made_of = MadeOf::Target {
             target: target.to_owned(),
@@ -182,7 +185,9 @@ impl Channel {
             (dns, configs)
         };
         let refresh = dns.refresh_handle();
+        let name = format!("dns:///{}", dns.name());
         let mut builder = Self::balance(dns);
+        builder.target = Some(name);
         builder.backends.trouble = Some(refresh);
         #[cfg(feature = "hickory")]
         if let Some(configs) = configs {
@@ -212,6 +217,23 @@ impl<'a> Target<'a> {
                 name: target,
             }),
         }
+    }
+
+    /// In gRPC's canonical form. A URI has no path. None for several addresses.
+    fn canonical(&self) -> Option<String> {
+        Some(match self {
+            Self::Dns { server, name } => format!("dns://{}/{name}", server.unwrap_or_default()),
+            Self::Addresses(_) => return None,
+            Self::File(path) => format!("file://{path}"),
+            Self::Passthrough(name) => format!("passthrough:///{name}"),
+            Self::Uri(uri) => match uri.split_once("://") {
+                Some((scheme @ ("http" | "https"), rest)) => {
+                    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                    format!("{scheme}://{}", &rest[..end])
+                }
+                _ => (*uri).to_owned(),
+            },
+        })
     }
 
     /// What to write in place of a list of backends.
@@ -391,6 +413,30 @@ mod tests {
             for server in ["1.1.1.1", "1.1.1.1:5353", "[::1]:53", "[::1]"] {
                 let target = format!("dns://{server}/host");
                 assert!(Channel::target(&target).is_ok(), "{target}");
+            }
+        }
+    }
+
+    // M05
+    #[test]
+    fn metrics_call_a_channel_by_its_canonical_target() {
+        for (target, canonical) in [
+            ("shop:50051", "dns:///shop:50051"),
+            ("dns:shop:50051", "dns:///shop:50051"),
+            ("dns:///shop", "dns:///shop"),
+            ("http://shop:50051/path?query", "http://shop:50051"),
+            ("file:///etc/backends.json", "file:///etc/backends.json"),
+            ("file:/etc/backends.json", "file:///etc/backends.json"),
+            ("passthrough:shop:1", "passthrough:///shop:1"),
+            ("unix:/run/shop.sock", "unix:/run/shop.sock"),
+            ("ipv4:10.0.0.1:1,10.0.0.2:1", "balance:///"),
+        ] {
+            let builder = Channel::target(target).expect(target);
+            assert_eq!(builder.canonical_target(), canonical);
+            let named = builder.name("orders").canonical_target();
+            match canonical {
+                "balance:///" => assert_eq!(named, "channel:///orders"),
+                _ => assert_eq!(named, canonical),
             }
         }
     }

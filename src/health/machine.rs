@@ -88,6 +88,8 @@ pub(crate) struct Ended {
     pub(crate) kind: EndKind,
     /// The gRPC code and message, for people.
     pub(crate) text: String,
+    /// As metrics call it.
+    pub(crate) reason: &'static str,
 }
 
 /// The ends that differ for the machine.

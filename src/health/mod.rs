@@ -29,9 +29,7 @@ mod tests;
 mod verdict;
 mod watch;
 
-#[cfg(test)]
-pub(crate) use action::Rpc;
-pub(crate) use action::{Action, Notice};
+pub(crate) use action::{Action, Notice, Rpc};
 #[cfg(test)]
 pub(crate) use machine::EndKind;
 pub(crate) use machine::{Ended, Watch, effective};

@@ -31,13 +31,29 @@ pub enum HealthStatus {
 
 impl HealthStatus {
     /// Reads `HealthCheckResponse.ServingStatus`.
-    pub(super) fn from_number(number: i32) -> Self {
+    pub(crate) fn from_number(number: i32) -> Self {
         match number {
             0 => Self::Unknown,
             1 => Self::Serving,
             2 => Self::NotServing,
             3 => Self::ServiceUnknown,
             number => Self::Unrecognized(number),
+        }
+    }
+
+    /// As metrics call it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::NotChecked => "not_checked",
+            Self::Disabled => "disabled",
+            Self::Pending => "pending",
+            Self::Serving => "serving",
+            Self::NotServing => "not_serving",
+            Self::Unknown => "unknown",
+            Self::ServiceUnknown => "service_unknown",
+            Self::Unrecognized(_) => "unrecognized",
+            Self::Failed => "failed",
+            Self::Unimplemented => "unimplemented",
         }
     }
 }

@@ -125,6 +125,7 @@ fn ended(text: &str) -> Ended {
             _ => EndKind::Other,
         },
         text: text.to_owned(),
+        reason: "status",
     }
 }
 

@@ -132,7 +132,30 @@ impl Ended {
         if kind == EndKind::NotFound {
             text += &format!(" (asked for {service:?})");
         }
-        Self { kind, text }
+        Self {
+            kind,
+            text,
+            reason: reason(status),
+        }
+    }
+}
+
+/// Why an RPC has failed, as metrics call it. The errors of tonic's decoder have no type.
+fn reason(status: &Status) -> &'static str {
+    match Error::of(status).map(|error| (error.kind(), error.code())) {
+        Some((ErrorKind::Credentials, _)) => return "credentials",
+        Some((ErrorKind::Unavailable, _) | (ErrorKind::CallFailed, Code::Unavailable)) => {
+            return "disconnected";
+        }
+        Some(_) | None => {}
+    }
+    let has = |text| status.message().contains(text);
+    match status.code() {
+        Code::Unimplemented => "unimplemented",
+        Code::NotFound => "not_found",
+        Code::OutOfRange if has("message length too large") => "too_large",
+        Code::Internal if has("failed to decode Protobuf") || has("protocol error:") => "malformed",
+        _ => "status",
     }
 }
 
@@ -188,5 +211,38 @@ impl Service<Request<Body>> for OneCall {
                 Some(encoding) => Err(not_offered(encoding)),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::reason;
+    use crate::{Error, ErrorKind};
+
+    // D410
+    #[test]
+    fn each_status_has_a_reason() {
+        let ours = |kind| Status::from(Error::new(kind, "ours"));
+        for (status, expected) in [
+            (ours(ErrorKind::Credentials), "credentials"),
+            (ours(ErrorKind::Unavailable), "disconnected"),
+            (Status::unavailable("the server's own"), "status"),
+            (Status::ok(""), "status"),
+            (Status::unimplemented(""), "unimplemented"),
+            (Status::not_found(""), "not_found"),
+            (
+                Status::out_of_range("Error, decoded message length too large: found 100 bytes"),
+                "too_large",
+            ),
+            (
+                Status::internal("failed to decode Protobuf message"),
+                "malformed",
+            ),
+            (Status::internal("the server's own"), "status"),
+        ] {
+            assert_eq!(reason(&status), expected, "{status}");
+        }
     }
 }

@@ -121,6 +121,16 @@ impl fmt::Display for Outlier {
     }
 }
 
+impl DetectionMethod {
+    /// As metrics call it (gRFC A91).
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
+        }
+    }
+}
+
 /// `success rate`, `failure percentage`.
 impl fmt::Display for DetectionMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

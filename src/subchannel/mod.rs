@@ -8,7 +8,9 @@
 mod active_connections;
 mod call_gate;
 mod extra_connections;
+mod input;
 mod machine;
+mod metered;
 mod task;
 #[cfg(test)]
 mod task_tests;

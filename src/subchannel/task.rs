@@ -14,7 +14,9 @@ use tracing::{debug, error, field::display, info, warn};
 use super::{
     active_connections::{ActiveConnections, ConnectionEvent, dialled},
     call_gate::CallGate,
+    input::Input,
     machine::{Config, Control, Effects, Report, Subchannel},
+    metered::HealthRecord,
 };
 use crate::{
     connectivity::ConnectivityState,
@@ -64,6 +66,7 @@ pub(crate) async fn run<I: Copy>(mut spec: Spec<I>, stop: oneshot::Receiver<()>)
     let (machine, effects) =
         Subchannel::start(now(), spec.not_before, spec.config.clone(), control);
     let mut task = Task {
+        record: HealthRecord::new(&spec.context.meter),
         spec,
         machine,
         dialling: None,
@@ -87,14 +90,7 @@ struct Task<I> {
     real_time: RealTime,
     sent: Option<Report>,
     log: LogBudget,
-}
-
-enum Input {
-    Dialled(Result<ActiveConnections, Cause>),
-    Connection(ConnectionEvent),
-    Control(Control),
-    Health(Option<Event>),
-    Deadline,
+    record: HealthRecord,
 }
 
 impl<I: Copy> Task<I> {
@@ -129,7 +125,9 @@ impl<I: Copy> Task<I> {
                 }
                 () = self.real_time.sleep_until(deadline, guards_io) => Input::Deadline,
             };
+            self.record.on_input(&input);
             let effects = self.take(now(), input);
+            self.record.on_effects(&effects);
             self.apply(effects);
         }
     }

@@ -15,6 +15,7 @@ use super::{CallGate, Config, Control, HealthCheck, ReportMessage, Spec, run};
 use crate::{
     connectivity::ConnectivityState,
     health::HealthOptions,
+    metrics::BackendMeter,
     pb::{HealthCheckRequest, HealthCheckResponse},
     transport::{
         BackendCalls, BackendContext, CallSlot, Connection, ConnectionGroup, KeepaliveThrottle,
@@ -89,6 +90,7 @@ impl Rig {
                 limits: None,
                 keepalive_throttle: KeepaliveThrottle::default(),
                 silence,
+                meter: BackendMeter::default(),
             },
             reports,
         };

@@ -179,7 +179,14 @@ fn feed(
         Response(status) => subchannel.on_health_response(now, status),
         Ended(kind) => {
             let text = String::from("OK");
-            subchannel.on_health_ended(now, Ended { kind, text })
+            subchannel.on_health_ended(
+                now,
+                Ended {
+                    kind,
+                    text,
+                    reason: "status",
+                },
+            )
         }
         Checked(status) => subchannel.on_checked(now, Ok(status)),
         Deadline => subchannel.on_deadline(now),
@@ -1150,6 +1157,7 @@ fn a_deadline_for_an_answer_is_told_from_a_pause() {
     let ended = Ended {
         kind: EndKind::Other,
         text: "why not".to_owned(),
+        reason: "status",
     };
     let _ = subchannel.on_health_ended(now, ended);
     assert!(subchannel.deadline().is_some(), "the next Watch");

@@ -57,8 +57,16 @@ pub(crate) async fn dial(endpoint: Endpoint, context: BackendContext) -> Result<
     };
     let outcome = match timeout_io(deadline, endpoint.uses_sockets(), attempt).await {
         Some(outcome) => outcome,
-        None => Err(format!("no connection within {deadline:?}: {progress}").into()),
+        None => {
+            #[cfg(feature = "_tls-any")]
+            context.meter.on_dial_timeout();
+            Err(format!("no connection within {deadline:?}: {progress}").into())
+        }
     };
+    match &outcome {
+        Ok(connection) => connection.on_dialled(),
+        Err(_) => context.meter.on_dial_failed(),
+    }
     outcome.map_err(|failure| failure.into_cause(CauseKind::Connect))
 }
 
@@ -185,7 +193,10 @@ impl<'a> Layers<'a> {
             Some(client) => {
                 let address = endpoint.address();
                 progress.set(format!("waiting for the TLS handshake with {address}"));
-                client.handshake(io, endpoint.uses_sockets()).await?
+                let record = self.context.meter.begin_handshake();
+                client
+                    .handshake(io, endpoint.uses_sockets(), record)
+                    .await?
             }
             None => io,
         };

@@ -40,15 +40,15 @@ mod words;
 pub use connection::{AnsweredBy, CallCounts, RequestInfo, Silence};
 pub(crate) use connection::{
     BackendCalls, BackendContext, CallCredentials, CallLimits, CallSlot, Connection,
-    ConnectionGroup, KeepaliveThrottle, LoadRules, Outcomes, Queue, Recorded, Reservation,
-    Reserved, SilenceRule, Stage, Ticket, WeakConnection, WeightPeriods,
+    ConnectionGroup, KeepaliveThrottle, LoadRules, NoWeight, Outcomes, Queue, Recorded,
+    Reservation, Reserved, SilenceRule, Stage, Ticket, WeakConnection, WeightPeriods,
 };
 pub(crate) use dial::dial;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{BoxTask, Executor, USERINFO, hide_userinfo};
 pub(crate) use exchange::{
-    Deadline, Failed, Held, Limit, OutgoingRequest, ReplayBudget, ResponseBody, SendError,
-    limit_after, sooner, timeout_header,
+    Deadline, Failed, Held, Limit, MessageBytes, OutgoingRequest, ReplayBudget, ResponseBody,
+    SendError, limit_after, sooner, timeout_header,
 };
 #[cfg(fuzzing)]
 pub(crate) use h2::check_wire;

@@ -24,6 +24,7 @@ mod forwarded;
 mod health;
 mod hostile;
 mod lost;
+mod metrics;
 mod outliers;
 mod ready_backends;
 mod shutdown;

@@ -13,6 +13,7 @@ use tonic_health_channel::{
     Channel,
     ConnectivityState::{Ready, TransientFailure},
     ServiceConfig,
+    metrics::{Metrics, Prometheus},
     status::{BackendEvent, CauseKind, DetectionMethod, Ejection},
 };
 use tracing::Level;
@@ -469,4 +470,38 @@ async fn refused_streams_do_not_count() {
     until_ejected(&channel, 2).await;
     assert!(refusing.calls() > 2);
     assert_eq!(ejection(&channel, 1), None);
+}
+
+// D414
+#[tokio::test]
+async fn ejections_are_recorded_with_their_method() {
+    let [a, b, bad] = three().await;
+    let meter = Prometheus::new();
+    let metrics = Metrics::new(meter.clone()).enable([
+        "grpc.lb.outlier_detection.ejections_enforced",
+        "grpc.lb.outlier_detection.ejections_unenforced",
+    ]);
+    let detection = Detection {
+        max_percent: 33,
+        ..DETECTION
+    };
+    let builder = balanced(&[&a, &b, &bad], None).service_config(detection.config());
+    let channel = builder.metrics(metrics).expect("known names").build();
+    until_backends(&channel, &[Ready; 3]).await;
+    bad.end_calls_with(Code::Internal);
+    until_ejected(&channel, 2).await;
+    let labels = "grpc_target=\"balance:///\",\
+                  grpc_lb_outlier_detection_detection_method=\"failure_percentage\"";
+    let enforced = format!("grpc_lb_outlier_detection_ejections_enforced_total{{{labels}}} 1");
+    assert!(meter.render().lines().any(|line| line == enforced));
+    let ejected = "state=\"transient_failure\",health=\"serving\"} 1";
+    assert!(meter.render().contains(ejected), "{}", meter.render());
+
+    // 1 of 3 is as many as may be.
+    b.end_calls_with(Code::Internal);
+    let reason = "unenforced_reason=\"max_ejection_overflow\"";
+    call_until(&channel, "an outlier that is spared", |_| {
+        meter.render().contains(reason)
+    })
+    .await;
 }

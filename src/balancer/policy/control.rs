@@ -53,6 +53,11 @@ pub(super) trait ControlHalf {
         None
     }
 
+    /// The weights of the last [choice](Self::choice), if it went by weights. Once, for metrics.
+    fn take_weights(&mut self) -> Option<WeightUpdate> {
+        None
+    }
+
     /// The pick half: how calls choose among those of these backends that take calls. They come in
     /// the order of the source, which is that of the picker. With levels it is asked for each, by
     /// its number. `cursor` is that of the level.
@@ -65,6 +70,15 @@ pub(super) trait ControlHalf {
     ) -> Choice {
         Choice::Rotation(Rotation::new(Arc::clone(cursor)))
     }
+}
+
+/// The weights by which a choice was made (gRFC A78).
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::balancer) struct WeightUpdate {
+    /// Of each READY backend, 0 without a usable one.
+    pub(in crate::balancer) weights: Vec<f64>,
+    pub(in crate::balancer) not_yet_usable: usize,
+    pub(in crate::balancer) stale: usize,
 }
 
 /// The properties of a policy, whatever its backends do.

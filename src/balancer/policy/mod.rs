@@ -21,5 +21,5 @@ mod ring_hash;
 mod round_robin;
 mod weighted_round_robin;
 
-pub(super) use control::{BackendView, Decision, Run};
+pub(super) use control::{BackendView, Decision, Run, WeightUpdate};
 pub(super) use policy::Policy;

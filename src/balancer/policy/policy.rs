@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    control::{BackendView, ControlHalf, Decision, Properties},
+    control::{BackendView, ControlHalf, Decision, Properties, WeightUpdate},
     least_request::LeastRequest,
     pick_first::PickFirst,
     ring_hash::RingHash,
@@ -128,6 +128,11 @@ impl Policy {
     /// See [`ControlHalf::load_rules`].
     pub(in crate::balancer) fn load_rules(&self) -> Option<&Arc<LoadRules>> {
         of_each!(self, policy => policy.load_rules())
+    }
+
+    /// See [`ControlHalf::take_weights`].
+    pub(in crate::balancer) fn take_weights(&mut self) -> Option<WeightUpdate> {
+        of_each!(self, policy => policy.take_weights())
     }
 
     /// See [`ControlHalf::choice`].

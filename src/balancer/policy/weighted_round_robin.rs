@@ -16,12 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::control::{BackendView, ControlHalf, Decision, Run};
+use super::control::{BackendView, ControlHalf, Decision, Run, WeightUpdate};
 use crate::{
     connectivity::ConnectivityState::Ready,
     routing::{BackendStatus, Choice, Cursor, Rotation, Stride},
     service_config,
-    transport::{LoadRules, WeightPeriods},
+    transport::{LoadRules, NoWeight, WeightPeriods},
     util::instant,
 };
 
@@ -32,6 +32,8 @@ pub(in crate::balancer) struct WeightedRoundRobin {
     update_period: Duration,
     /// While at least 2 backends are READY: when the weights are looked at again.
     next_update: Option<Instant>,
+    /// The weights of the last choice, for metrics.
+    last_update: Option<WeightUpdate>,
 }
 
 impl WeightedRoundRobin {
@@ -49,6 +51,7 @@ impl WeightedRoundRobin {
             },
             update_period: config.weight_update_period,
             next_update: None,
+            last_update: None,
         }
     }
 }
@@ -59,6 +62,7 @@ impl ControlHalf for WeightedRoundRobin {
         now: Instant,
         backends: impl ExactSizeIterator<Item = BackendView>,
     ) -> Decision {
+        self.last_update = None;
         let ready = backends.filter(|backend| backend.state == Ready).take(2);
         let has_choice = ready.count() == 2;
         let is_due = self.next_update.is_some_and(|next| next <= now);
@@ -92,17 +96,37 @@ impl ControlHalf for WeightedRoundRobin {
         members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         let ready = members.filter(|backend| backend.takes_calls);
+        let (mut not_yet_usable, mut stale) = (0, 0);
+        let mut of_load = |backend: &BackendStatus| {
+            let weight = backend.calls.weight_at(now, self.periods);
+            weight.unwrap_or_else(|why| {
+                match why {
+                    NoWeight::NotYetUsable => not_yet_usable += 1,
+                    NoWeight::Stale => stale += 1,
+                }
+                0.0
+            })
+        };
         let weights: Vec<_> = ready
             .map(|backend| Weight {
-                of_load: backend.calls.weight_at(now, self.periods),
+                of_load: of_load(backend),
                 of_source: backend.weight(),
             })
             .collect();
         let weights = combined(&weights);
-        match Stride::new(&weights, Arc::clone(cursor)) {
+        let choice = match Stride::new(&weights, Arc::clone(cursor)) {
             Some(stride) => Choice::Stride(stride),
             None => Choice::Rotation(Rotation::new(Arc::clone(cursor))),
-        }
+        };
+        let update = self.last_update.get_or_insert_default();
+        update.weights.extend(weights);
+        update.not_yet_usable += not_yet_usable;
+        update.stale += stale;
+        choice
+    }
+
+    fn take_weights(&mut self) -> Option<WeightUpdate> {
+        self.last_update.take()
     }
 }
 

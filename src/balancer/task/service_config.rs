@@ -20,6 +20,7 @@ impl Worker {
         &mut self,
         update: Option<Result<Option<ServiceConfig>, String>>,
     ) -> bool {
+        self.log.config_came(update.as_ref());
         match update {
             Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
             Some(Err(error)) => {

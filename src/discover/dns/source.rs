@@ -125,6 +125,11 @@ pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
 
 /// Options count if they are set before the source is polled.
 impl Dns {
+    /// The name that is looked up, with its port.
+    pub(crate) fn name(&self) -> String {
+        self.options.target.to_string()
+    }
+
     /// The time from one lookup to the next, unless the first failed: at least this,
     /// whoever asks. 30 s by default, as in gRPC; less than 100 ms counts as 100 ms, and is one WARN.
     pub fn min_interval(mut self, interval: Duration) -> Self {

@@ -12,10 +12,15 @@ use super::{
     deadlines::DeadlineKey,
     held_body::HeldBody,
     silence::Silence,
+    stage::Stage,
     streams::{Received, StreamTable},
     unread::{Hoard, UnreadCap},
 };
-use crate::{transport::words::body, util::lock::lock};
+use crate::{
+    error::{Cause, CauseKind},
+    transport::words::{body, disconnect::SHUTDOWN},
+    util::lock::lock,
+};
 
 /// What the driver does after a poll of `h2`.
 pub(in crate::transport) struct AfterPoll {
@@ -99,6 +104,18 @@ impl Connection {
     /// Whether the peer is silent, and since when.
     pub(crate) fn silence(&self) -> Option<Silence> {
         lock(&self.0.silence).clone()
+    }
+
+    /// It is the outcome of its dial.
+    pub(in crate::transport) fn on_dialled(&self) {
+        self.0.context.meter.on_dialled(self.0.config.secure);
+    }
+
+    /// Its backend has no more use for it: takes no new streams from now on. Its streams go on.
+    pub(crate) fn stop_new_calls(&self) {
+        let why = Cause::new(CauseKind::Disconnected, "the subchannel was stopped");
+        let why = why.with_disconnect_error(SHUTDOWN);
+        self.close_to_new_streams(Stage::Draining(why));
     }
 
     /// The connection is over, and all its streams.

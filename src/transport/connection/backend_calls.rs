@@ -17,7 +17,7 @@ use tonic::Code;
 use super::{
     backend_load::BackendLoad,
     load_report::Unreadable,
-    load_weight::{LoadRules, WeightPeriods},
+    load_weight::{LoadRules, NoWeight, WeightPeriods},
 };
 
 /// Counts the calls of one backend, over all its connections. A `Watch` does not count.
@@ -250,8 +250,8 @@ impl BackendCalls {
         self.0.load.on_ready();
     }
 
-    /// The weight of the backend by the load that it reports; 0 if none is usable.
-    pub(crate) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> f64 {
+    /// The weight of the backend by the load that it reports.
+    pub(crate) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> Result<f64, NoWeight> {
         self.0.load.weight_at(now, periods)
     }
 

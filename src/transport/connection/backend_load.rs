@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::{
     load_report::{self, Unreadable},
-    load_weight::{LoadRules, LoadWeight, WeightPeriods},
+    load_weight::{LoadRules, LoadWeight, NoWeight, WeightPeriods},
 };
 use crate::util::lock::lock;
 
@@ -79,12 +79,11 @@ impl BackendLoad {
         }
     }
 
-    /// The weight that calls go by now; 0 if none is usable.
-    pub(super) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> f64 {
+    /// The weight that calls go by now.
+    pub(super) fn weight_at(&self, now: Instant, periods: WeightPeriods) -> Result<f64, NoWeight> {
         let mut state = self.lock();
-        state
-            .as_mut()
-            .map_or(0.0, |state| state.weight.at(now, periods))
+        let state = state.as_mut().ok_or(NoWeight::NotYetUsable)?;
+        state.weight.at(now, periods)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {
@@ -128,12 +127,12 @@ mod tests {
         let load = BackendLoad::default();
         load.set_rules(rules());
         assert_eq!(load.record(now, &report()), Ok(()));
-        assert_eq!(load.weight_at(now, AT_ONCE), 20.0);
+        assert_eq!(load.weight_at(now, AT_ONCE), Ok(20.0));
         let garbage = load.record(now, &trailers("!"));
         assert_eq!(garbage, Err(Unreadable::NotBase64));
         assert_eq!(load.record(now, &trailers("!")), Ok(()), "it was told");
         assert_eq!(load.record(now, &HeaderMap::new()), Ok(()));
-        assert_eq!(load.weight_at(now, AT_ONCE), 20.0);
+        assert_eq!(load.weight_at(now, AT_ONCE), Ok(20.0));
     }
 
     #[test]
@@ -142,13 +141,17 @@ mod tests {
         let load = BackendLoad::default();
         assert_eq!(load.record(now, &trailers("!")), Ok(()), "it is not read");
         assert_eq!(load.record(now, &report()), Ok(()));
-        assert_eq!(load.weight_at(now, AT_ONCE), 0.0);
+        assert_eq!(load.weight_at(now, AT_ONCE), Err(NoWeight::NotYetUsable));
         load.set_rules(rules());
         load.record(now, &report()).expect("a report");
         load.set_rules(rules());
-        assert_eq!(load.weight_at(now, AT_ONCE), 20.0, "other rules keep it");
+        assert_eq!(
+            load.weight_at(now, AT_ONCE),
+            Ok(20.0),
+            "other rules keep it"
+        );
         load.set_rules(None);
         load.set_rules(rules());
-        assert_eq!(load.weight_at(now, AT_ONCE), 0.0);
+        assert_eq!(load.weight_at(now, AT_ONCE), Err(NoWeight::NotYetUsable));
     }
 }

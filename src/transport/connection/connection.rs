@@ -29,7 +29,8 @@ use super::{
     streams::{Left, Parked, Streams},
 };
 use crate::{
-    error::{Cause, CauseKind},
+    error::Cause,
+    metrics::BackendMeter,
     transport::{
         endpoint::{BoundExecutor, ConnectionConfig},
         words::h2_error,
@@ -69,6 +70,8 @@ pub(crate) struct BackendContext {
     pub(crate) keepalive_throttle: KeepaliveThrottle,
     /// When its connections are silent, if that is asked for.
     pub(crate) silence: Option<Arc<SilenceRule>>,
+    /// By what it is recorded; each connection has a clone of its own.
+    pub(crate) meter: BackendMeter,
 }
 
 pub(super) struct Shared {
@@ -232,13 +235,6 @@ impl Connection {
         lock(&self.0.driver)
     }
 
-    /// Its backend has no more use for it: takes no new streams from now on. What
-    /// runs on it goes on.
-    pub(crate) fn stop_new_calls(&self) {
-        let why = Cause::new(CauseKind::Disconnected, "the subchannel was stopped");
-        self.close_to_new_streams(Stage::Draining(why));
-    }
-
     /// Lets calls use the connection, or not. What runs on it goes on.
     pub(crate) fn set_pickable(&self, pickable: bool) {
         self.0.slots.set_pickable(pickable);
@@ -318,6 +314,7 @@ impl Connection {
     /// Takes no new streams from now on, for the reason in `stage`.
     pub(in crate::transport) fn close_to_new_streams(&self, stage: Stage) {
         self.0.slots.close_to_new_streams();
+        self.0.context.meter.on_ended(stage.ended());
         self.0.stage.send_if_modified(|current| {
             let moves_down = matches!(
                 (&*current, &stage),

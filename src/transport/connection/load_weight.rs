@@ -29,6 +29,15 @@ pub(crate) struct WeightPeriods {
     pub(crate) expiration: Duration,
 }
 
+/// Why a backend has no weight that may be used (gRFC A78).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoWeight {
+    /// It has reported none, or its blackout lasts.
+    NotYetUsable,
+    /// The last report is too old.
+    Stale,
+}
+
 /// The reports of a backend so far.
 #[derive(Debug, Default)]
 pub(super) struct LoadWeight {
@@ -121,20 +130,20 @@ impl LoadWeight {
         self.non_empty_since = None;
     }
 
-    /// The weight that it has now; 0 if none is usable.
-    pub(super) fn at(&mut self, now: Instant, periods: WeightPeriods) -> f64 {
-        let Some(last_updated) = self.last_updated else {
-            return 0.0;
-        };
+    /// The weight that it has now.
+    pub(super) fn at(&mut self, now: Instant, periods: WeightPeriods) -> Result<f64, NoWeight> {
+        let last_updated = self.last_updated.ok_or(NoWeight::NotYetUsable)?;
         if now.saturating_duration_since(last_updated) >= periods.expiration {
             self.non_empty_since = None;
-            return 0.0;
+            return Err(NoWeight::Stale);
         }
         let is_usable = periods.blackout.is_zero()
             || self
                 .non_empty_since
                 .is_some_and(|since| now.saturating_duration_since(since) >= periods.blackout);
-        if is_usable { self.weight } else { 0.0 }
+        is_usable
+            .then_some(self.weight)
+            .ok_or(NoWeight::NotYetUsable)
     }
 }
 
@@ -318,7 +327,8 @@ mod tests {
         #[track_caller]
         fn has(&mut self, second: u32, weight: f64) {
             let now = self.start + SECOND * second;
-            assert_eq!(self.weight.at(now, self.periods), weight, "at {second} s");
+            let at = self.weight.at(now, self.periods).unwrap_or(0.0);
+            assert_eq!(at, weight, "at {second} s");
         }
     }
 

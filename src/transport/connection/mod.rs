@@ -44,7 +44,7 @@ pub(super) use deadlines::DeadlineKey;
 pub(crate) use group::ConnectionGroup;
 pub(super) use held_body::{HeldBody, Progress};
 pub(crate) use keepalive_throttle::KeepaliveThrottle;
-pub(crate) use load_weight::{LoadRules, WeightPeriods};
+pub(crate) use load_weight::{LoadRules, NoWeight, WeightPeriods};
 pub(super) use offers::Offers;
 pub(crate) use queue::{Queue, Ticket};
 pub(crate) use reservation::Reservation;

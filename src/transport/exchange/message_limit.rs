@@ -1,13 +1,7 @@
-//! The messages of a gRPC body, as far as their prefixes tell.
-//!
-//! A body is a sequence of messages, each behind five bytes: one that says
-//! whether it is compressed, and four with its length, big-endian (gRPC over
-//! HTTP2, "Length-Prefixed-Message"). A frame of HTTP/2 may end anywhere, within
-//! a prefix too, and may bring many messages.
+//! The bound on each message of a body.
 
+use super::prefixes::Prefixes;
 use crate::error::{Error, ErrorKind};
-
-const PREFIX: usize = 5;
 
 /// Looks for a message that is too large, in a body that comes in pieces.
 ///
@@ -15,11 +9,7 @@ const PREFIX: usize = 5;
 #[derive(Debug)]
 pub(super) struct MessageLimit {
     max: u32,
-    /// The prefix at hand, of which `known` bytes have come.
-    prefix: [u8; PREFIX],
-    known: u8,
-    /// What is still to come of the message behind the last whole prefix.
-    to_come: u32,
+    prefixes: Prefixes,
 }
 
 /// A message is larger than the limit.
@@ -34,9 +24,7 @@ impl MessageLimit {
     pub(super) fn new(max: u32) -> Self {
         Self {
             max,
-            prefix: [0; PREFIX],
-            known: 0,
-            to_come: 0,
+            prefixes: Prefixes::default(),
         }
     }
 
@@ -49,32 +37,10 @@ impl MessageLimit {
     /// completes the prefix of a message too large, and knows nothing of what
     /// comes after that.
     pub(super) fn check(&mut self, mut piece: &[u8]) -> Result<(), TooLarge> {
-        loop {
-            let skipped = piece.len().min(self.to_come as usize);
-            self.to_come -= skipped as u32;
-            piece = &piece[skipped..];
-            let Some((byte, rest)) = piece.split_first() else {
-                return Ok(());
-            };
-            self.prefix[usize::from(self.known)] = *byte;
-            self.known += 1;
-            piece = rest;
-            if usize::from(self.known) == PREFIX {
-                self.known = 0;
-                self.to_come = self.size_within_limit()?;
-            }
-        }
-    }
-
-    fn size_within_limit(&self) -> Result<u32, TooLarge> {
-        let [_compressed, length @ ..] = self.prefix;
-        let size = u32::from_be_bytes(length);
-        match size <= self.max {
-            true => Ok(size),
-            false => Err(TooLarge {
-                size,
-                max: self.max,
-            }),
+        let max = self.max;
+        match std::iter::from_fn(|| self.prefixes.next(&mut piece)).find(|size| *size > max) {
+            Some(size) => Err(TooLarge { size, max }),
+            None => Ok(()),
         }
     }
 }

@@ -8,24 +8,28 @@
 //! ```
 
 mod body;
+mod counted_body;
 mod deadline;
 mod headers;
 mod http_error;
 mod live;
 mod message_limit;
 mod open;
+mod prefixes;
 mod quote;
 mod replay;
 mod request;
 mod request_body;
 mod response;
 mod send;
+mod sent_bytes;
 mod shared_live;
 pub(crate) mod timeout_header;
 
 pub(crate) use body::ResponseBody;
 pub(crate) use deadline::{Deadline, Limit, limit_after, sooner};
 pub(crate) use open::SendError;
+pub(crate) use prefixes::MessageBytes;
 pub(crate) use replay::{Held, ReplayBudget};
 pub(crate) use request::OutgoingRequest;
 #[cfg(test)]

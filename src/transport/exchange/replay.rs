@@ -17,7 +17,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker, ready},
 };
@@ -28,7 +28,7 @@ use http_body::Frame;
 use tokio::sync::Notify;
 use tonic::{Status, body::Body};
 
-use super::request_body::poll_contained;
+use super::{counted_body::CountedBody, prefixes::MessageBytes, request_body::poll_contained};
 use crate::util::{contained::Contained, lock::lock};
 
 /// A chunk up to this size is copied out of the buffer it came in. tonic's codec takes one of
@@ -114,6 +114,8 @@ pub(super) struct Replay {
     attempt: u32,
     /// The number of the reader that this attempt has had last.
     reader: Option<u64>,
+    /// Adds up what its readers read, where that is asked for.
+    sent: Option<Arc<AtomicU64>>,
 }
 
 struct Shared {
@@ -209,6 +211,7 @@ impl Replay {
             }),
             attempt: FIRST,
             reader: None,
+            sent: None,
         }
     }
 
@@ -218,11 +221,17 @@ impl Replay {
             shared: Arc::clone(&self.shared),
             attempt,
             reader: None,
+            sent: None,
         }
     }
 
+    /// The next reader adds up the bytes of its messages in `sent`.
+    pub(super) fn count(&mut self, sent: &Arc<AtomicU64>) {
+        self.sent = Some(Arc::clone(sent));
+    }
+
     /// The body from its beginning. The reader that this attempt had before reads no more.
-    pub(super) fn read(&mut self) -> Body {
+    pub(super) fn read(&mut self) -> Contained<Body> {
         self.revoke();
         let mut kept = lock(&self.shared.kept);
         let number = kept.next_reader;
@@ -234,10 +243,14 @@ impl Replay {
         });
         drop(kept);
         self.reader = Some(number);
-        Body::new(Reader {
+        let body = Contained::new(Body::new(Reader {
             shared: Arc::clone(&self.shared),
             number,
-        })
+        }));
+        match &self.sent {
+            None => body,
+            Some(sent) => CountedBody::of(body, MessageBytes::default(), Arc::clone(sent)),
+        }
     }
 
     /// The reader of this attempt reads no more, and its stream is reset if that is still open.

@@ -68,8 +68,8 @@ pub(crate) struct OutgoingRequest {
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
-    first: Option<Bytes>,
-    rest: Rest,
+    pub(super) first: Option<Bytes>,
+    pub(super) rest: Rest,
     limit: Option<MessageLimit>,
     /// Of each message of the response, in bytes.
     max_response: Option<u32>,
@@ -87,7 +87,7 @@ struct Sent {
 }
 
 /// What follows the first frame.
-enum Rest {
+pub(super) enum Rest {
     /// Not looked at: [`OutgoingRequest::prefetch`] has not run.
     Unknown(Contained<Body>),
     /// Nothing: the request is whole, and can be sent again.
@@ -382,7 +382,7 @@ impl OutgoingRequest {
                 self.limit.take(),
             )),
             Rest::Kept(mut replay) => {
-                let body = Contained::new(replay.read());
+                let body = replay.read();
                 self.rest = Rest::Kept(replay);
                 let limit = self.limit.as_ref().map(MessageLimit::restarted);
                 Some(RequestBodyPump::new(

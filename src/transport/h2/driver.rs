@@ -17,7 +17,10 @@ use crate::{
     error::{Cause, CauseKind},
     transport::{
         connection::{Connection, Offers, Stage, WeakConnection},
-        words::h2_error::{disconnected, end_of, is_from_peer, why_ended},
+        words::{
+            disconnect::{SHUTDOWN, timed_out},
+            h2_error::{disconnected, end_of, is_from_peer, why_ended},
+        },
     },
 };
 
@@ -184,7 +187,7 @@ impl Driver {
         }
         let blocked = self.write_timeout.poll(cx, after.blocked_since);
         if let Poll::Ready(why) = blocked {
-            return Err(Cause::new(CauseKind::Disconnected, why));
+            return Err(timed_out(why));
         }
         let Some(error) = end_of(connection.send()) else {
             if let Some(h2) = &self.h2 {
@@ -240,7 +243,7 @@ impl Driver {
             return Poll::Pending;
         };
         let why = ready!(liveness.poll(cx, came, connection));
-        Poll::Ready(Cause::new(CauseKind::Disconnected, why))
+        Poll::Ready(timed_out(why))
     }
 
     /// Why `h2` has ended the connection.
@@ -283,8 +286,8 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if let (Some(_), Some(connection)) = (self.h2.take(), self.handle.upgrade()) {
             let why = "the connection's runtime has ended";
-            connection
-                .close_to_new_streams(Stage::Closed(Cause::new(CauseKind::Disconnected, why)));
+            let why = Cause::new(CauseKind::Disconnected, why).with_disconnect_error(SHUTDOWN);
+            connection.close_to_new_streams(Stage::Closed(why));
             connection.end_streams();
         }
     }

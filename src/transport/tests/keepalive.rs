@@ -8,7 +8,7 @@ use super::{
     BackendContext, Endpoint, KeepaliveThrottle, alone, closes, open, read, soon, unary,
     wire::{WINDOW_UPDATE, Wire, wire_frame, wired, wired_by},
 };
-use crate::transport::Connection;
+use crate::{error::Cause, transport::Connection};
 
 const MANY: u32 = 100;
 
@@ -60,6 +60,7 @@ async fn a_silent_peer_with_a_stream_is_sent_one_ping_at_a_time() {
     assert!(connection.stage().borrow().ended().is_none());
 }
 
+// M16
 #[tokio::test(start_paused = true)]
 async fn a_ping_without_an_answer_closes_the_connection_and_says_so() {
     let (connection, mut wire) = wired_with(every_minute).await;
@@ -68,6 +69,9 @@ async fn a_ping_without_an_answer_closes_the_connection_and_says_so() {
     let started = Instant::now();
     let why = closes(&connection).await;
     assert_about(started.elapsed(), seconds(10));
+    let stage = connection.stage();
+    let error = stage.borrow().ended().map(Cause::disconnect_error);
+    assert_eq!(error, Some("connection timed out"));
     assert_eq!(
         why,
         "disconnected: keepalive ping failed to receive ACK within timeout: the peer sent no bytes \

@@ -52,7 +52,7 @@ use super::{
     exchange::Exchange,
     io::{BoxIo, Connector, Io},
 };
-use crate::transport::BackendCalls;
+use crate::{metrics::BackendMeter, transport::BackendCalls};
 
 const ADDRESS: &str = "backend.test:50051";
 
@@ -123,6 +123,7 @@ fn context(queue: &Arc<Queue<CallSlot>>) -> BackendContext {
         limits: None,
         keepalive_throttle: KeepaliveThrottle::default(),
         silence: None,
+        meter: BackendMeter::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use tonic::{Code, Status};
 
-use super::io_error;
+use super::{disconnect::disconnect_error, io_error};
 use crate::error::{Cause, CauseKind, Origin, sanitize_peer_text};
 
 /// What the reader of frames says of one that is not there whole.
@@ -71,7 +71,8 @@ pub(in crate::transport) fn disconnected(error: &h2::Error) -> Cause {
         false => describe_h2(error),
     };
     let origin = error.get_io().map(|io| Origin::new(reduced_io(io)));
-    Cause::new(CauseKind::Disconnected, why).caused_by(origin)
+    let cause = Cause::new(CauseKind::Disconnected, why).caused_by(origin);
+    cause.with_disconnect_error(disconnect_error(error))
 }
 
 /// What `h2` keeps of an IO error: the kind and the text.

@@ -11,12 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{Error, pki_types::ServerName},
+    rustls::{Error, HandshakeKind, pki_types::ServerName},
 };
 
 use super::prepared::{H2, Prepared};
 use crate::{
     error::Origin,
+    metrics::HandshakeRecord,
     transport::{
         io::{
             connector::BoxIo,
@@ -25,7 +26,7 @@ use crate::{
         words::{
             failure::Failure,
             io_error,
-            tls::{error::describe_tls, offered::Offered},
+            tls::{error::describe_tls, handshake_result::handshake_result, offered::Offered},
         },
     },
     util::{contained::Contained, real_time::timeout_io},
@@ -48,6 +49,7 @@ impl Client {
         self,
         plain: BoxIo,
         is_socket: bool,
+        record: HandshakeRecord<'_>,
     ) -> Result<BoxIo, Failure> {
         let (plain, first_bytes) = SniffedIo::new(plain);
         let connector = TlsConnector::from(self.prepared.rustls.clone());
@@ -55,17 +57,35 @@ impl Client {
         let config = &self.prepared.config;
         let outcome = match config.timeout {
             None => handshake.await,
-            Some(timeout) => timeout_io(timeout, is_socket, handshake)
-                .await
-                .ok_or_else(|| format!("the TLS handshake took longer than {timeout:?}"))?,
+            Some(timeout) => match timeout_io(timeout, is_socket, handshake).await {
+                Some(outcome) => outcome,
+                None => {
+                    record.end("HANDSHAKE_TIMEOUT", "");
+                    return Err(format!("the TLS handshake took longer than {timeout:?}").into());
+                }
+            },
         };
         let offered = self.prepared.offered;
-        let stream = outcome.map_err(|error| {
-            let text = blame(&error, &first_bytes, offered);
-            Failure::new(text, Origin::of(Contained::new(error.into())))
-        })?;
+        let stream = match outcome {
+            Ok(stream) => stream,
+            Err(error) => {
+                record.end(handshake_result(&error), "");
+                let text = blame(&error, &first_bytes, offered);
+                let origin = Origin::of(Contained::new(error.into()));
+                return Err(Failure::new(text, origin));
+            }
+        };
         let agreed = stream.get_ref().1.alpn_protocol() == Some(H2);
-        match agreed || config.assume_http2 {
+        let agreed = agreed || config.assume_http2;
+        let resumed = match stream.get_ref().1.handshake_kind() {
+            Some(HandshakeKind::Resumed) => "RESUMED_HANDSHAKE",
+            _ => "FULL_HANDSHAKE",
+        };
+        match agreed {
+            true => record.end("SUCCESS", resumed),
+            false => record.end("NO_APPLICATION_PROTOCOL", resumed),
+        }
+        match agreed {
             true => Ok(Box::new(Secured { stream, offered })),
             false => Err(
                 "TLS handshake failed: the server did not select HTTP/2 (missing selected ALPN \

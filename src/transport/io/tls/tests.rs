@@ -23,7 +23,10 @@ use tokio_rustls::{
 };
 
 use super::{Certificate, ClientTlsConfig, Identity, Prepared, TlsReload, handshake::Client};
-use crate::transport::{endpoint::Endpoint, words::failure::Failure};
+use crate::{
+    metrics::BackendMeter,
+    transport::{endpoint::Endpoint, words::failure::Failure},
+};
 
 fn signed() -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().expect("a key");
@@ -150,7 +153,11 @@ async fn a_reset_does_not_hide_the_reason_that_came_before_it() {
         .expect("a config");
 
     let server = asking(&own).accept(far).into_fallible();
-    let (secured, turned_away) = tokio::join!(client.handshake(Box::new(io), false), server);
+    let meter = BackendMeter::default();
+    let (secured, turned_away) = tokio::join!(
+        client.handshake(Box::new(io), false, meter.begin_handshake()),
+        server
+    );
     let mut secured = secured.expect("the client has done its part");
     let (_, _held_open) = turned_away.expect_err("it has no certificate");
     broken.store(true, Relaxed);
@@ -195,7 +202,13 @@ async fn shake_hands(prepared: Prepared, server: TlsAcceptor) -> Result<(), Fail
     let name = prepared.name.clone().expect("it is in the config");
     let prepared = Arc::new(prepared);
     let client = Client { prepared, name };
-    let client = async { client.handshake(Box::new(near), false).await.map(drop) };
+    let meter = BackendMeter::default();
+    let client = async {
+        client
+            .handshake(Box::new(near), false, meter.begin_handshake())
+            .await
+            .map(drop)
+    };
     let (outcome, _) = tokio::join!(client, server.accept(far));
     outcome
 }

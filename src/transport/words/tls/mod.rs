@@ -6,6 +6,7 @@
 mod alert;
 mod certificate;
 pub(in crate::transport) mod error;
+pub(in crate::transport) mod handshake_result;
 mod names;
 pub(in crate::transport) mod offered;
 mod protocol;

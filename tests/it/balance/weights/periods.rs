@@ -9,7 +9,10 @@ use testing::{
         until_ready_backends,
     },
 };
-use tonic_health_channel::Channel;
+use tonic_health_channel::{
+    Channel,
+    metrics::{Metrics, Prometheus},
+};
 
 use super::fleet::{Fleet, at_once, pass, weighted};
 
@@ -38,6 +41,49 @@ async fn weights_count_after_the_blackout() {
     assert!(!is_weighted(&fleet, &channel).await);
     pass(SECOND * 2).await;
     assert!(is_weighted(&fleet, &channel).await);
+}
+
+// D413
+#[tokio::test(start_paused = true)]
+async fn updates_of_weights_are_recorded() {
+    let (fleet, builder) = Fleet::start(&["A", "B"]).await;
+    let config = weighted(r#""blackoutPeriod": "10s", "weightExpirationPeriod": "60s""#);
+    let meter = Prometheus::new();
+    let metrics = Metrics::new(meter.clone()).enable([
+        "grpc.lb.wrr.rr_fallback",
+        "grpc.lb.wrr.endpoint_weight_not_yet_usable",
+        "grpc.lb.wrr.endpoint_weight_stale",
+        "grpc.lb.wrr.endpoint_weights",
+    ]);
+    let builder = builder.metrics(metrics).expect("known names");
+    let channel = builder.service_config(config).build();
+    until_ready_backends(&channel, 2).await;
+    let weights = "grpc_lb_wrr_endpoint_weights_bucket{grpc_target=\"balance:///\",le=";
+    let has = |what: &str| meter.render().lines().any(|line| line.starts_with(what));
+    let value = |series: &str| {
+        let text = meter.render();
+        let line = text.lines().find(|line| line.starts_with(series));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.map_or(0, |value| value.parse::<u64>().expect("a number"))
+    };
+    let names = ["rr_fallback", "endpoint_weight_not_yet_usable"];
+    let early = names.map(|name| value(&format!("grpc_lb_wrr_{name}_total")));
+    assert!(early[0] > 0 && early[1] >= early[0], "{early:?}");
+    assert!(!has("grpc_lb_wrr_endpoint_weight_stale"));
+    fleet.load("A").is(10.0, 1.0);
+    fleet.load("B").is(10.0, 0.1);
+    is_weighted(&fleet, &channel).await;
+    pass(SECOND * 20).await;
+    let zeros = value(&format!("{weights}\"0\"}}"));
+    let fallbacks = value("grpc_lb_wrr_rr_fallback_total");
+    pass(SECOND * 10).await;
+    assert_eq!(value(&format!("{weights}\"0\"}}")), zeros, "all are usable");
+    assert_eq!(value("grpc_lb_wrr_rr_fallback_total"), fallbacks);
+    let [low, high] = ["16", "128"].map(|le| value(&format!("{weights}\"{le}\"}}")));
+    assert!(low > zeros && high > low, "10 and 100: {}", meter.render());
+    pass(SECOND * 60).await;
+    assert!(has("grpc_lb_wrr_endpoint_weight_stale"));
+    assert!(value("grpc_lb_wrr_rr_fallback_total") > fallbacks);
 }
 
 // W11

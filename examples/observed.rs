@@ -1,0 +1,126 @@
+//! Metrics of a channel over 2 backends that flip, on a port that Prometheus scrapes.
+//!
+//! It calls, takes a backend's health away and gives it back, and reads the port as Prometheus
+//! does. With `--stay` it goes on until Ctrl-C.
+//!
+//! ```text
+//! $ cargo run --example observed
+//! metrics: http://127.0.0.1:40123/metrics
+//! calls with OK: 20
+//! backends READY and SERVING: 2, then 1, then 2
+//! backend A was out for 0.21 s, because of its health
+//! connections that are open: 2
+//! ```
+//!
+//! Exits with 1 if a number is another than it has to be.
+
+mod common;
+
+use std::{env, time::Duration};
+
+use axum::Router;
+use common::{
+    Result,
+    backend::{self, GREETER, GreeterService},
+    greeter::{HelloRequest, greeter_client::GreeterClient},
+};
+use grpc_health_service::ServingStatus::{NotServing, Serving};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::Ready,
+    metrics::{Metrics, Prometheus},
+};
+
+const CALLS: usize = 20;
+const IN_USE: &str = r#"tonic_health_channel_backends{grpc_target="channel:///shop",state="ready",health="serving"}"#;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let prometheus = Prometheus::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?;
+    println!("metrics: http://{port}/metrics");
+    let router = Router::new().route_service("/metrics", prometheus.clone());
+    tokio::spawn(async { axum::serve(listener, router).await });
+
+    let (a, control) = backend::start(GreeterService::new("A".into())).await?;
+    let (b, _other) = backend::start(GreeterService::new("B".into())).await?;
+    let metrics = Metrics::new(prometheus).enable(["grpc.subchannel.open_connections"]);
+    let channel = Channel::list([a, b])?
+        .health_check(GREETER)
+        .name("shop")
+        .metrics(metrics)?
+        .build();
+    until_ready(&channel, 2).await;
+    let mut client = GreeterClient::new(channel.clone());
+    for _ in 0..CALLS {
+        client.say_hello(HelloRequest::default()).await?;
+    }
+    let calls = r#"grpc_client_call_duration_seconds_count{grpc_method="demo.v1.Greeter/SayHello",grpc_target="channel:///shop",grpc_status="OK"}"#;
+    println!(
+        "calls with OK: {}",
+        expect(port, calls, CALLS as f64).await?
+    );
+
+    let mut in_use = vec![expect(port, IN_USE, 2.0).await?];
+    control.set(None, NotServing);
+    until_ready(&channel, 1).await;
+    in_use.push(expect(port, IN_USE, 1.0).await?);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    control.set(None, Serving);
+    until_ready(&channel, 2).await;
+    in_use.push(expect(port, IN_USE, 2.0).await?);
+    let [before, between, after] = in_use[..] else {
+        return Err("3 numbers".into());
+    };
+    println!("backends READY and SERVING: {before}, then {between}, then {after}");
+
+    let out = r#"tonic_health_channel_backend_not_ready_time_seconds_total{grpc_target="channel:///shop",cause="health"}"#;
+    let seconds = scrape(port, out).await?.ok_or("no outage")?;
+    if !(0.2..10.0).contains(&seconds) {
+        return Err(format!("an outage of {seconds} s").into());
+    }
+    println!("backend A was out for {seconds:.2} s, because of its health");
+    let open = r#"grpc_subchannel_open_connections{grpc_target="channel:///shop"}"#;
+    println!(
+        "connections that are open: {}",
+        expect(port, open, 2.0).await?
+    );
+    if env::args().any(|word| word == "--stay") {
+        tokio::signal::ctrl_c().await?;
+    }
+    Ok(())
+}
+
+async fn until_ready(channel: &Channel, number: usize) {
+    let mut status = channel.watch_status();
+    let ready = status.wait_for(|status| {
+        let all = status.backends().iter();
+        all.filter(|backend| backend.state() == Ready).count() == number
+    });
+    ready.await;
+}
+
+/// The value of this series, which has to be `expected`.
+async fn expect(port: std::net::SocketAddr, series: &str, expected: f64) -> Result<f64> {
+    match scrape(port, series).await? {
+        Some(value) if value == expected => Ok(value),
+        value => Err(format!("{series} is {value:?}, and not {expected}").into()),
+    }
+}
+
+/// The value of this series, as Prometheus reads it.
+async fn scrape(port: std::net::SocketAddr, series: &str) -> Result<Option<f64>> {
+    let mut server = TcpStream::connect(port).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {port}\r\nconnection: close\r\n\r\n");
+    server.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer).await?;
+    let mut lines = answer.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series));
+    Ok(value.map(|value| value.trim().parse()).transpose()?)
+}

@@ -1,0 +1,256 @@
+//! A call that is recorded: the same steps, with a record of what they lead to.
+//!
+//! ```text
+//!   send_metered ──► config ──► attempt ──► headers ──► MeteredBody ──► status
+//!                      │          │ again?    └─ a status: the end        └─ the end
+//!                      └──────────┴─ an error: the end
+//! ```
+//!
+//! A call of a channel without metrics takes none of this: it has another future, and its hooks
+//! are those of [`Preference`], which do nothing.
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as _, Frame};
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    admission::{AnyBackend, Frames, Preference},
+    final_status::status_of,
+    rules::MethodRules,
+    run::Call,
+};
+use crate::{
+    error::Error,
+    metrics::{CallRecord, SentBytes, WaitRecord},
+    routing::{Board, Candidates, Probes},
+    transport::{CallSlot, ConnectionGroup, MessageBytes, OutgoingRequest, SendError},
+};
+
+impl Call {
+    /// As [`send`](Self::send), and `record` has what becomes of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call, which `record` tells when it is dropped.
+    pub(crate) async fn send_metered(
+        &mut self,
+        board: &Board,
+        record: &mut CallRecord,
+    ) -> Result<Response<Body>, Error> {
+        let outcome = self.send_recorded(board, record).await;
+        if !record.is_empty() {
+            match outcome {
+                Err(error) => {
+                    record.end(error.code());
+                    return Err(error);
+                }
+                Ok(response) if response.body().is_end_stream() => {
+                    record.end(status_of(response.headers()));
+                    return Ok(response);
+                }
+                // Its attempts are recorded by themselves.
+                Ok(response) => {
+                    let wrap = |body| Body::new(MeteredBody::new(body, record.take()));
+                    return Ok(response.map(wrap));
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn send_recorded(
+        &mut self,
+        board: &Board,
+        record: &mut CallRecord,
+    ) -> Result<Response<Body>, Error> {
+        board.mark_active();
+        let rules = match MethodRules::on(board, self.request.path()) {
+            Some(rules) => rules,
+            None => {
+                let waits = record.begin_wait();
+                let rules = Box::pin(self.wait_for_config(board)).await;
+                waits.into_iter().for_each(|waits| waits.end_with(&rules));
+                record.on_waited();
+                rules?
+            }
+        };
+        if let Some(rules) = self.apply_method_config(rules)? {
+            return self.run_attempts(board, rules, Some(record)).await;
+        }
+        // The messages of the request are counted, so it is looked at first.
+        self.look_ahead(Some(record)).await?;
+        self.attempt(board, Metered::new(AnyBackend, Some(record)))
+            .await
+    }
+
+    /// Takes from the body of the request what is ready. Without it there is a failed attempt.
+    pub(super) async fn look_ahead(
+        &mut self,
+        record: Option<&mut CallRecord>,
+    ) -> Result<(), Error> {
+        let outcome = self.request.prefetch().await;
+        if let (Err(_), Some(record)) = (&outcome, record) {
+            record.begin_attempt(SentBytes::Whole(0));
+        }
+        outcome
+    }
+}
+
+/// A preference whose attempts are recorded, if there is a record.
+pub(super) struct Metered<'a, P> {
+    preference: P,
+    record: Option<&'a mut CallRecord>,
+    /// By what the messages of the request are counted.
+    sent: Option<SentBytes>,
+    /// The attempt that begins next sends the request again.
+    is_again: bool,
+}
+
+impl<'a, P: Preference> Metered<'a, P> {
+    pub(super) fn new(preference: P, record: Option<&'a mut CallRecord>) -> Self {
+        Self {
+            preference,
+            record,
+            sent: None,
+            is_again: false,
+        }
+    }
+
+    /// The same, and what begins next sends the request again, because no backend has looked at it.
+    pub(super) fn again(mut self) -> Self {
+        self.is_again = true;
+        self
+    }
+}
+
+impl<P: Preference> Preference for Metered<'_, P> {
+    #[inline(always)]
+    fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
+        self.preference.admit(candidates)
+    }
+
+    fn probe(&self, probes: Probes<'_, ConnectionGroup>) -> Option<CallSlot> {
+        self.preference.probe(probes)
+    }
+
+    #[inline(always)]
+    fn on_slot(&mut self, slot: CallSlot) -> CallSlot {
+        if let Some(record) = &mut self.record {
+            record.on_slot();
+        }
+        self.preference.on_slot(slot)
+    }
+
+    /// Headers that are all there is leave the record where it is: another attempt may follow.
+    fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
+        let record = &mut self.record;
+        let wrap = self.preference.wrap();
+        move |body: B| {
+            let record = match record {
+                Some(record) if !body.is_end_stream() => record.take(),
+                _ => CallRecord::default(),
+            };
+            wrap(MeteredBody::new(body, record))
+        }
+    }
+
+    fn begin(&mut self, request: &mut OutgoingRequest, again: bool) {
+        if let Some(record) = &mut self.record {
+            let sent = request.count_sent(self.sent.take());
+            self.sent = Some(sent.clone());
+            match again || mem::take(&mut self.is_again) {
+                false => record.begin_attempt(sent),
+                true => record.begin_transparent_retry(sent),
+            }
+        }
+    }
+
+    fn on_wait(&self) -> Option<WaitRecord> {
+        self.record.as_ref()?.begin_wait()
+    }
+
+    fn on_failed(&mut self, error: &SendError) {
+        if let Some(record) = &mut self.record {
+            match error {
+                SendError::Unsent => record.end_attempt(Code::Unavailable, false),
+                SendError::Refused(error) => record.end_attempt(error.code(), false),
+                SendError::Failed(failed) => record.end_attempt(failed.error.code(), true),
+            }
+        }
+    }
+}
+
+/// Ends the attempt of `record` as `outcome` says, unless its body does.
+pub(super) fn record_end(record: Option<&mut CallRecord>, outcome: &Result<Response<Body>, Error>) {
+    if let Some(record) = record {
+        match outcome {
+            Err(error) => record.end_attempt(error.code(), true),
+            Ok(response) if response.body().is_end_stream() => {
+                record.end_attempt(status_of(response.headers()), true);
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+/// A body with the record of its call, which ends with it.
+struct MeteredBody<B> {
+    body: B,
+    record: CallRecord,
+    received: MessageBytes,
+}
+
+impl<B: Frames> MeteredBody<B> {
+    fn new(body: B, record: CallRecord) -> Self {
+        Self {
+            body,
+            record,
+            received: MessageBytes::default(),
+        }
+    }
+
+    fn end(&mut self, status: Code) {
+        self.record.set_received(self.received.total());
+        self.record.end(status);
+    }
+}
+
+impl<B: Frames> http_body::Body for MeteredBody<B> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => self.received.add(data),
+                (None, Some(trailers)) => self.end(status_of(trailers)),
+                (None, None) => {}
+            },
+            Some(Err(status)) => self.end(status.code()),
+            None => self.end(Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Given up before its end: CANCELLED, with what has come until then.
+impl<B> Drop for MeteredBody<B> {
+    fn drop(&mut self) {
+        self.record.set_received(self.received.total());
+    }
+}
