@@ -13,7 +13,7 @@ use tonic::{Status, body::Body};
 use crate::{
     error::{Error, ErrorKind},
     metrics::WaitRecord,
-    routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Picker, Probes},
+    routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Probes},
     transport::{
         CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, SendError, Ticket,
         limit_after, sooner,
@@ -113,77 +113,53 @@ pub(super) fn try_admit(
         false => routing.picker.pick(info),
         true => routing.picker.peek_for(info),
     };
-    let asking = Asking {
-        board,
-        picker: &routing.picker,
-        status: &routing.status,
-        patient,
-        has_waited,
-        overtakes,
+    let (had_turn, joins) = match pick {
+        Pick::Send(candidates) if !overtakes => {
+            if let Some(slot) = preference.admit(candidates) {
+                return Ok(Admission::Now(slot));
+            }
+            (true, true)
+        }
+        Pick::Send(_) => (false, true),
+        Pick::Probe(probes) => {
+            return match preference.probe(probes) {
+                Some(slot) => Ok(Admission::Now(slot)),
+                None => admit_past_probes(board, patient, has_waited, info, preference),
+            };
+        }
+        Pick::Wait | Pick::Connect => (false, false),
+        Pick::Fail if patient => (false, false),
+        Pick::Fail if !has_waited => return Ok(Admission::Failing),
+        Pick::Fail => return Err(unavailable(board, &routing.status)),
+        Pick::Closed => return Err(board.closed()),
     };
-    asking.take(pick, info, preference)
+    Ok(Admission::Later { had_turn, joins })
 }
 
-/// A call that asks for a slot.
-struct Asking<'a> {
-    board: &'a Board,
-    picker: &'a Picker<ConnectionGroup>,
-    status: &'a ChannelStatus,
+/// The answer for a call that is not a probe, though backends are silent. Apart from
+/// [`try_admit`], which is on the path of every call.
+#[cold]
+#[inline(never)]
+fn admit_past_probes(
+    board: &Board,
     patient: bool,
     has_waited: bool,
-    overtakes: bool,
-}
-
-impl Asking<'_> {
-    #[inline(always)]
-    fn take(
-        self,
-        pick: Pick<'_, ConnectionGroup>,
-        info: &mut impl PickInfo,
-        preference: &impl Preference,
-    ) -> Result<Admission, Error> {
-        let Self {
-            board,
-            status,
-            patient,
-            has_waited,
-            overtakes,
-            ..
-        } = self;
-        let (had_turn, joins) = match pick {
-            Pick::Send(candidates) if !overtakes => {
-                if let Some(slot) = preference.admit(candidates) {
-                    return Ok(Admission::Now(slot));
-                }
-                (true, true)
-            }
-            Pick::Send(_) => (false, true),
-            Pick::Probe(probes) => return self.probe(probes, info, preference),
-            Pick::Wait | Pick::Connect => (false, false),
-            Pick::Fail if patient => (false, false),
-            Pick::Fail if !has_waited => return Ok(Admission::Failing),
-            Pick::Fail => return Err(unavailable(board, status)),
-            Pick::Closed => return Err(board.closed()),
-        };
-        Ok(Admission::Later { had_turn, joins })
-    }
-
-    /// The call is a probe, or goes on to those that are READY.
-    #[cold]
-    fn probe(
-        self,
-        probes: Probes<'_, ConnectionGroup>,
-        info: &mut impl PickInfo,
-        preference: &impl Preference,
-    ) -> Result<Admission, Error> {
-        match preference.probe(probes) {
-            Some(slot) => Ok(Admission::Now(slot)),
-            None => {
-                let pick = self.picker.pick_past_probes(info);
-                self.take(pick, info, preference)
-            }
-        }
-    }
+    info: &mut impl PickInfo,
+    preference: &impl Preference,
+) -> Result<Admission, Error> {
+    let routing = board.routing();
+    let had_turn = match routing.picker.pick_past_probes(info) {
+        Pick::Send(candidates) => match preference.admit(candidates) {
+            Some(slot) => return Ok(Admission::Now(slot)),
+            None => true,
+        },
+        Pick::Fail if !patient && !has_waited => return Ok(Admission::Failing),
+        Pick::Fail if !patient => return Err(unavailable(board, &routing.status)),
+        Pick::Closed => return Err(board.closed()),
+        Pick::Wait | Pick::Connect | Pick::Fail | Pick::Probe(_) => false,
+    };
+    let joins = had_turn;
+    Ok(Admission::Later { had_turn, joins })
 }
 
 /// A slot on a READY backend's connection, as soon as there is one.
