@@ -50,8 +50,9 @@ const AT_MOST_WITH_POLICY: f64 = 1.035;
 /// A call of a channel with outlier detection, to one without, with `--check`: 2 counters more.
 /// It is 1.007.
 const AT_MOST_WITH_DETECTION: f64 = 1.015;
-/// A call of a channel that records metrics, to one without, with `--check`.
-const AT_MOST_WITH_METRICS: f64 = 1.15;
+/// A call of a channel that records metrics, to one without, with `--check`. It is 1.075: 2 clocks,
+/// a look-up, 5 numbers, and a future of more than 1 KiB.
+const AT_MOST_WITH_METRICS: f64 = 1.09;
 /// Replies come in other batches each time, which is up to 0.4 % of a call.
 const ROUNDS: usize = 3;
 const BACKENDS: usize = 4;

@@ -273,5 +273,6 @@ class More:
             **SIDES,
             "ours, retry policy": "… with a retry policy and throttling",
             "ours, outlier detection": "… with outlier detection",
+            "ours, metrics": "… with metrics",
         }
         return head, [[titles[name], f"{count:,.0f}"] for name, count in self.instructions.items()]

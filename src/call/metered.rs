@@ -91,6 +91,7 @@ impl Call {
     }
 
     /// Takes from the body of the request what is ready. Without it there is a failed attempt.
+    #[inline(always)]
     pub(super) async fn look_ahead(
         &mut self,
         record: Option<&mut CallRecord>,
@@ -149,18 +150,21 @@ impl<P: Preference> Preference for Metered<'_, P> {
     }
 
     /// Headers that are all there is leave the record where it is: another attempt may follow.
+    /// Without a record the body has no layer for one.
+    #[inline(always)]
     fn wrap<B: Frames>(&mut self) -> impl FnOnce(B) -> Body + Send {
-        let record = &mut self.record;
-        let wrap = self.preference.wrap();
-        move |body: B| {
-            let record = match record {
-                Some(record) if !body.is_end_stream() => record.take(),
-                _ => CallRecord::default(),
-            };
-            wrap(MeteredBody::new(body, record))
+        let Self {
+            preference, record, ..
+        } = self;
+        move |body: B| match record {
+            Some(record) if !body.is_end_stream() => {
+                preference.wrap()(MeteredBody::new(body, record.take()))
+            }
+            _ => preference.wrap()(body),
         }
     }
 
+    #[inline(always)]
     fn begin(&mut self, request: &mut OutgoingRequest, again: bool) {
         if let Some(record) = &mut self.record {
             let sent = request.count_sent(self.sent.take());
@@ -172,10 +176,12 @@ impl<P: Preference> Preference for Metered<'_, P> {
         }
     }
 
+    #[inline(always)]
     fn on_wait(&self) -> Option<WaitRecord> {
         self.record.as_ref()?.begin_wait()
     }
 
+    #[inline(always)]
     fn on_failed(&mut self, error: &SendError) {
         if let Some(record) = &mut self.record {
             match error {
@@ -188,6 +194,7 @@ impl<P: Preference> Preference for Metered<'_, P> {
 }
 
 /// Ends the attempt of `record` as `outcome` says, unless its body does.
+#[inline(always)]
 pub(super) fn record_end(record: Option<&mut CallRecord>, outcome: &Result<Response<Body>, Error>) {
     if let Some(record) = record {
         match outcome {
