@@ -63,6 +63,13 @@ use support::{
 };
 use transport::BackendCalls;
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "a bench uses a part, and is compiled with `cfg(test)`"
+)]
+#[path = "../src/routing/by_level.rs"]
+mod by_level;
 #[path = "../src/routing/choice.rs"]
 mod choice;
 #[allow(

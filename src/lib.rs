@@ -150,6 +150,7 @@ struct Failures;
 #[doc = include_str!("../docs/policies.md")]
 struct Policies;
 
+mod attributes;
 mod balancer;
 mod call;
 pub mod channel;
@@ -207,7 +208,10 @@ pub mod status {
     pub use crate::{
         channel::watch::{BackendEvent, BackendWatch, StateWatch, StatusWatch},
         error::{Cause, CauseKind, escape_peer_text},
-        routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
+        routing::{
+            BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection,
+            PriorityStatus,
+        },
         transport::CallCounts,
     };
 }

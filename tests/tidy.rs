@@ -26,7 +26,7 @@ use std::{
 use structure::Structure;
 
 /// Files of rules: no async, no IO, no clock, no chance but from a seed.
-const PURE: [&str; 58] = [
+const PURE: [&str; 63] = [
     "crates/grpc-health/src/grid.rs",
     "crates/grpc-health/src/text.rs",
     "crates/grpc-health/src/watch/lines.rs",
@@ -37,12 +37,15 @@ const PURE: [&str; 58] = [
     "crates/health-service/src/registry.rs",
     "crates/health-service/src/thresholds.rs",
     "crates/testing/src/deadline.rs",
+    "src/attributes.rs",
+    "src/balancer/apply_levels.rs",
     "src/balancer/apply_policy.rs",
     "src/balancer/backend.rs",
     "src/balancer/config.rs",
     "src/balancer/effects.rs",
     "src/balancer/ejections.rs",
     "src/balancer/idle.rs",
+    "src/balancer/levels.rs",
     "src/balancer/machine.rs",
     "src/balancer/outliers.rs",
     "src/balancer/policy/control.rs",
@@ -60,11 +63,13 @@ const PURE: [&str; 58] = [
     "src/health/flood.rs",
     "src/health/machine.rs",
     "src/health/verdict.rs",
+    "src/routing/by_level.rs",
     "src/routing/choice.rs",
     "src/routing/ejection.rs",
     "src/routing/least_request.rs",
     "src/routing/pick_half.rs",
     "src/routing/picker.rs",
+    "src/routing/priority.rs",
     "src/routing/retry_throttle.rs",
     "src/routing/ring.rs",
     "src/routing/ring_hash.rs",
@@ -161,7 +166,7 @@ const POLICIES: [&str; 4] = [
 const EDGES: [(&str, &str); 12] = [
     (
         "channel",
-        "balancer call discover routing transport service_config health connectivity util error",
+        "balancer call discover routing transport service_config health connectivity attributes util error",
     ),
     (
         "call",
@@ -169,15 +174,15 @@ const EDGES: [(&str, &str); 12] = [
     ),
     (
         "balancer",
-        "subchannel discover routing transport service_config health connectivity util error",
+        "subchannel discover routing transport service_config health connectivity attributes util error",
     ),
     ("subchannel", "health transport connectivity util error"),
     (
         "routing",
-        "health transport service_config connectivity error",
+        "health transport service_config connectivity attributes error",
     ),
     ("health", "transport connectivity pb util error"),
-    ("discover", "transport service_config util error"),
+    ("discover", "transport service_config attributes util error"),
     ("deadline", "transport util"),
     ("transport", "pb util error"),
     ("service_config", "error"),
@@ -666,7 +671,7 @@ const MODULES: [(&str, &str); 7] = [
     ("deadline", "Deadline from stamp"),
     (
         "discover",
-        "Dns File List Push RefreshHandle dns file list push",
+        "Backend Dns File List Locality Push RefreshHandle dns file list push",
     ),
     ("health", "HealthStatus OnNotFound OnUnimplemented"),
     (
@@ -678,7 +683,8 @@ const MODULES: [(&str, &str); 7] = [
     (
         "status",
         "BackendEvent BackendId BackendStatus BackendWatch Backends CallCounts Cause CauseKind \
-         ChannelStatus DetectionMethod Ejection StateWatch StatusWatch escape_peer_text",
+         ChannelStatus DetectionMethod Ejection PriorityStatus StateWatch StatusWatch \
+         escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),
 ];

@@ -61,6 +61,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.is_overdue |= is_overdue;
         let mut effects = self.sweep_outliers(now);
         effects = effects.and(self.run_by_policy(now));
+        effects = effects.and(self.share_among_levels(now));
         effects.changed |= grace_over || is_overdue;
         effects
     }
@@ -86,7 +87,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
                 && only.as_ref().is_none_or(|only| only.contains(id));
             match (runs, self.running.has(backend)) {
                 (true, false) => {
-                    let start = self.running.start(&backend.status, &backend.current);
+                    let start = self.running.start(backend, &backend.current);
                     effects.start.push(start);
                     if let Some(outliers) = &mut self.outliers {
                         outliers.begin(*id, backend.outcomes());
@@ -108,12 +109,17 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
     /// Asks the policy about the backends that it may use.
     fn decide(&mut self, now: Instant) -> Decision {
         let all = self.backends.values();
+        let level = |backend: &Backend<E, C>| self.levels.of(&backend.status.attributes);
         let Some(subset) = &mut self.subset else {
-            return self.policy.decide(now, all.map(Backend::view));
+            let views = all.map(|backend| backend.view(level(backend)));
+            return self.policy.decide(now, views);
         };
-        let addresses = all.clone();
-        subset.update(addresses.map(|backend| (backend.status.id, &backend.status.address)));
-        let members = all.map(Backend::view).filter(|view| subset.has(view.id));
+        let leveled = all
+            .clone()
+            .map(|backend| (level(backend), &*backend.status));
+        subset.update(leveled);
+        let members = all.map(|backend| backend.view(level(backend)));
+        let members = members.filter(|view| subset.has(view.id));
         let members: Vec<BackendView> = members.collect();
         self.policy.decide(now, members.into_iter())
     }
@@ -143,13 +149,11 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
 
     /// What the states of the backends that the policy may use amount to.
     pub(super) fn aggregate(&self) -> ConnectivityState {
-        let all = self.backends.values();
-        let state = |backend: &Backend<E, C>| backend.status.state;
-        let Some(subset) = &self.subset else {
-            return self.policy.aggregate(all.map(state));
-        };
-        let members = all.filter(|backend| subset.has(backend.status.id));
-        let states: Vec<_> = members.map(state).collect();
+        if self.subset.is_none() {
+            let all = self.backends.values();
+            return self.policy.aggregate(all.map(Self::state_for_calls));
+        }
+        let states: Vec<_> = self.members().map(Self::state_for_calls).collect();
         self.policy.aggregate(states.into_iter())
     }
 }

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Instant};
 
 use super::{
     effects::{Effects, Start, SubchannelId},
+    levels::Level,
     policy::BackendView,
 };
 use crate::{
+    attributes::Attributes,
     connectivity::ConnectivityState::{Connecting, Idle, Ready, TransientFailure},
     error::{Cause, CauseKind},
     health::HealthStatus,
@@ -25,14 +27,26 @@ pub(super) struct Backend<E, C> {
     pub(super) status: Arc<BackendStatus>,
     /// That report named a cause, which then is the status's last error.
     failing: bool,
-    /// There is one exactly while the status is READY.
+    /// There is one exactly while it takes calls: it is READY, or in panic.
     pub(super) connection: Option<C>,
     /// The last report of `current`.
     reported: Reported<C>,
     ejection: Option<Arc<Ejection>>,
+    /// Its priority is in panic: it takes calls while it is connected, whatever its state is.
+    in_panic: bool,
+    /// It has been neither READY nor failed since it runs.
+    pub(super) is_new: bool,
 }
 
-/// A report, and what came with it if it is READY.
+/// The words of a source about a backend that do not make its connection.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) id: BackendId,
+    pub(super) label: Arc<str>,
+    pub(super) attributes: Attributes,
+}
+
+/// A report, and what came with it if it is connected.
 #[derive(Debug)]
 pub(super) struct Reported<C> {
     pub(super) report: Report,
@@ -78,15 +92,14 @@ pub(super) struct Shown {
 impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     pub(super) fn new(
         now: Instant,
-        id: BackendId,
-        label: Arc<str>,
+        named: Named,
         current: Subchannel<E>,
         report: Report,
         calls: BackendCalls,
     ) -> Self {
         let status = BackendStatus {
-            id,
-            label,
+            id: named.id,
+            label: named.label,
             address: Arc::clone(&current.address),
             state: report.state,
             health: report.health,
@@ -97,6 +110,8 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             connections: report.connections,
             calls,
             ejection: None,
+            takes_calls: false,
+            attributes: Arc::new(named.attributes),
         };
         Self {
             current,
@@ -106,14 +121,29 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             connection: None,
             reported: Reported::without_connection(report),
             ejection: None,
+            in_panic: false,
+            is_new: true,
         }
     }
 
+    /// Its source gives it these now. Whether they are others.
+    pub(super) fn set_attributes(&mut self, attributes: &Attributes) -> bool {
+        if *self.status.attributes == *attributes {
+            return false;
+        }
+        self.status = Arc::new(BackendStatus {
+            attributes: Arc::new(attributes.clone()),
+            ..(*self.status).clone()
+        });
+        true
+    }
+
     /// The view that a policy gets.
-    pub(super) fn view(&self) -> BackendView {
+    pub(super) fn view(&self, level: Level) -> BackendView {
         BackendView {
             id: self.status.id,
             state: self.status.state,
+            level,
             is_ipv6: self.status.address.starts_with('['),
         }
     }
@@ -190,6 +220,16 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
         }
     }
 
+    /// Its priority is in panic from now on, or it is no longer. Whether that is another.
+    pub(super) fn set_in_panic(&mut self, now: Instant, in_panic: bool) -> bool {
+        let is_other = self.in_panic != in_panic;
+        self.in_panic = in_panic;
+        if is_other {
+            self.update_status(now);
+        }
+        is_other
+    }
+
     /// Makes the pending subchannel the current one, if that is due.
     fn promote(&mut self, now: Instant) -> Shown {
         let promoted = self.pending.take_if(|pending| {
@@ -230,6 +270,8 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
         self.current.not_before = reported.next_attempt.filter(|_| is_held_back);
         // As in a policy that ends with IDLE.
         self.ejection = None;
+        self.in_panic = false;
+        self.is_new = true;
         ids.into_iter()
             .flatten()
             .filter_map(|id| running.stop(id))
@@ -243,22 +285,21 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
     }
 
     /// The report of the subchannel, health included, or TRANSIENT_FAILURE while the backend is
-    /// ejected (gRFC A50, A61). Health and ejection come together here and nowhere else. The table
-    /// of all combinations is in `docs/architecture.md`.
+    /// ejected (gRFC A50, A61); and the connection, if calls go there. Health, ejection and panic
+    /// come together here and nowhere else. The table of all combinations is in
+    /// `docs/architecture.md`.
     fn effective(&self) -> (Report, Option<C>) {
         let Reported { report, connection } = &self.reported;
-        match &self.ejection {
-            None => (report.clone(), connection.clone()),
-            Some(ejection) => {
-                let cause = Cause::new(CauseKind::Ejected, ejection.to_string());
-                let report = Report {
-                    state: TransientFailure,
-                    cause: Some(cause),
-                    ..report.clone()
-                };
-                (report, None)
-            }
-        }
+        let report = match &self.ejection {
+            None => report.clone(),
+            Some(ejection) => Report {
+                state: TransientFailure,
+                cause: Some(Cause::new(CauseKind::Ejected, ejection.to_string())),
+                ..report.clone()
+            },
+        };
+        let takes_calls = report.state == Ready || self.in_panic;
+        (report, connection.clone().filter(|_| takes_calls))
     }
 
     /// Whether anything is different now.
@@ -282,8 +323,11 @@ impl<E: PartialEq, C: Clone + PartialEq> Backend<E, C> {
             connections: report.connections,
             calls: old.calls.clone(),
             ejection: self.ejection.clone(),
+            takes_calls: connection.is_some(),
+            attributes: Arc::clone(&old.attributes),
         };
         self.failing = report.cause.is_some();
+        self.is_new &= matches!(report.state, Connecting | Idle);
 
         // Equal statuses stay one `Arc`, although another connection is a change.
         let mut changed = self.connection != connection;
@@ -359,11 +403,13 @@ impl RunningSubchannels {
         id
     }
 
-    pub(super) fn start<E: Clone>(
+    pub(super) fn start<E: Clone, C>(
         &mut self,
-        backend: &BackendStatus,
+        backend: &Backend<E, C>,
         subchannel: &Subchannel<E>,
     ) -> Start<E> {
+        let in_panic = backend.in_panic;
+        let backend = &backend.status;
         self.owners.insert(subchannel.id, backend.id);
         Start {
             id: subchannel.id,
@@ -372,6 +418,7 @@ impl RunningSubchannels {
             endpoint: subchannel.endpoint.clone(),
             calls: backend.calls.clone(),
             is_ejected: backend.ejection.is_some(),
+            in_panic,
             not_before: subchannel.not_before,
         }
     }

@@ -8,7 +8,7 @@ use super::{effects::EjectionChange, outliers::Spared, task_end::RESTART};
 use crate::{
     connectivity::ConnectivityState,
     error::Cause,
-    routing::ChannelStatus,
+    routing::{ChannelStatus, PriorityStatus},
     util::{
         clock::now,
         contained::contained,
@@ -91,6 +91,24 @@ impl ChannelLog {
             }
             false => {
                 warn!(target: BACKEND, channel, backend, reason, ?lasts, multiplier, "the backend is ejected")
+            }
+        }
+    }
+
+    /// In panic calls go to backends that are known to be unwell.
+    pub(super) fn panic(&mut self, status: &PriorityStatus) {
+        let is_spent = self.is_spent();
+        let (channel, priority) = (&*self.channel, status.priority());
+        let (healthy, total) = (status.healthy(), status.total());
+        match (is_spent, status.is_in_panic()) {
+            (true, in_panic) => {
+                debug!(target: CHANNEL, channel, priority, healthy, total, in_panic, "panic of a priority")
+            }
+            (false, true) => {
+                warn!(target: CHANNEL, channel, priority, healthy, total, "the priority is in panic: calls go to all of its backends")
+            }
+            (false, false) => {
+                info!(target: CHANNEL, channel, priority, healthy, total, "the priority is not in panic any more")
             }
         }
     }

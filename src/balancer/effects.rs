@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::outliers::Spared;
 use crate::{
-    routing::{BackendId, Ejection},
+    routing::{BackendId, Ejection, PriorityStatus},
     transport::BackendCalls,
 };
 
@@ -23,6 +23,11 @@ pub(crate) struct Effects<E> {
     pub(crate) ejections: Vec<EjectionChange>,
     /// Outliers that are not ejected, each with its label.
     pub(crate) spared: Vec<(Arc<str>, Spared)>,
+    /// Whether calls go to the connections of these subchannels whatever their state is, from
+    /// now on.
+    pub(crate) panic_gates: Vec<(SubchannelId, bool)>,
+    /// The priorities whose panic begins or ends.
+    pub(crate) panics: Vec<PriorityStatus>,
     /// [`Balancer::publication`] would differ from what it was before.
     pub(crate) changed: bool,
     /// [`Balancer::picker`] would differ, though nothing else would.
@@ -42,6 +47,8 @@ pub(crate) struct Start<E> {
     pub(crate) calls: BackendCalls,
     /// Its backend is ejected: calls do not use its connections.
     pub(crate) is_ejected: bool,
+    /// Its priority is in panic: calls use its connections whatever its state is.
+    pub(crate) in_panic: bool,
     /// The first dial waits until then.
     pub(crate) not_before: Option<Instant>,
 }
@@ -68,6 +75,8 @@ impl<E> Effects<E> {
             stop: Vec::new(),
             ejections: Vec::new(),
             spared: Vec::new(),
+            panic_gates: Vec::new(),
+            panics: Vec::new(),
             changed,
             chooses_anew: false,
             trouble: false,
@@ -82,6 +91,8 @@ impl<E> Effects<E> {
             stop,
             ejections,
             spared,
+            panic_gates,
+            panics,
             changed,
             chooses_anew,
             trouble,
@@ -90,6 +101,8 @@ impl<E> Effects<E> {
         self.stop.extend(stop);
         self.ejections.extend(ejections);
         self.spared.extend(spared);
+        self.panic_gates.extend(panic_gates);
+        self.panics.extend(panics);
         self.changed |= changed;
         self.chooses_anew |= chooses_anew;
         self.trouble |= trouble;

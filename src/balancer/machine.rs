@@ -32,17 +32,20 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, Reported, RunningSubchannels, initial_report},
+    backend::{Backend, Named, Reported, RunningSubchannels, initial_report},
     effects::{Effects, Start, SubchannelId},
+    levels::{LevelSettings, Levels},
     outliers::Outliers,
     policy::Policy,
     subset::Subset,
 };
 use crate::{
+    attributes::Attributes,
     connectivity::ConnectivityState::{self, Connecting, Idle, Ready, Shutdown, TransientFailure},
     error::{Cause, CauseKind},
     routing::{
         BackendId, BackendStatus, Backends, ChannelStatus, Choice, Cursor, PickHalf, Picker,
+        PriorityStatus,
     },
     subchannel::Report,
     transport::{BackendCalls, Outcomes, Recorded},
@@ -76,6 +79,7 @@ pub(crate) struct Balancer<E, C> {
     counts_calls: bool,
     /// The policy has backends ejected that do worse than the others.
     pub(super) outliers: Option<Outliers>,
+    pub(super) levels: Levels,
     /// By id, which is the order in which the source named them: ids grow.
     pub(super) backends: BTreeMap<BackendId, Backend<E, C>>,
     pub(super) running: RunningSubchannels,
@@ -91,8 +95,10 @@ pub(crate) struct Publication<C> {
     /// In the order of the source. A backend that did not change since the last
     /// publication is the same `Arc`.
     pub(crate) backends: Arc<[Arc<BackendStatus>]>,
-    /// What the READY ones have for calls, in the same order.
+    /// What those that take calls have for them, in the same order.
+    /// They are the READY ones, and in panic others.
     pub(crate) ready: Vec<C>,
+    pub(crate) priorities: Arc<[PriorityStatus]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +152,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             emptied_until: None,
             counts_calls: false,
             outliers: None,
+            levels: Levels::new(LevelSettings::default(), 0),
             backends: BTreeMap::new(),
             running: RunningSubchannels::default(),
             runs_all: false,
@@ -190,8 +197,8 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.backends.values().map(Backend::wanted)
     }
 
-    /// The source names a backend, or names it again: then only a different
-    /// `endpoint` means anything.
+    /// The source names a backend, or names it again: then only what is different means
+    /// anything. Another endpoint is another connection, and other attributes are not.
     pub(crate) fn on_insert(
         &mut self,
         now: Instant,
@@ -199,11 +206,17 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         label: Arc<str>,
         address: Arc<str>,
         endpoint: E,
+        attributes: Attributes,
     ) -> Effects<E> {
         if self.phase == ChannelPhase::Closed {
             return Effects::none();
         }
         let mut effects = Effects::changed(self.mark_source_healthy());
+        if let Some(backend) = self.backends.get_mut(&id) {
+            self.levels.remove(&backend.status.attributes);
+            self.levels.add(&attributes);
+            effects.changed |= backend.set_attributes(&attributes);
+        }
         match self.backends.get_mut(&id) {
             Some(backend) if *backend.wanted() == endpoint => return effects,
             // The source is back at what is in use: forget the replacement.
@@ -222,9 +235,15 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let Some(backend) = self.backends.get_mut(&id) else {
             let calls = BackendCalls::new(self.recorded());
             calls.set_load_rules(self.policy.load_rules().cloned());
-            let backend = Backend::new(now, id, label, subchannel, report, calls);
+            let named = Named {
+                id,
+                label,
+                attributes,
+            };
+            self.levels.add(&named.attributes);
+            let backend = Backend::new(now, named, subchannel, report, calls);
             if starts {
-                let start = self.running.start(&backend.status, &backend.current);
+                let start = self.running.start(&backend, &backend.current);
                 effects.start.push(start);
                 if let Some(outliers) = &mut self.outliers {
                     outliers.begin(id, Outcomes::default());
@@ -237,7 +256,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         };
         let shown = backend.replace(now, subchannel, report);
         if starts {
-            let start = self.running.start(&backend.status, backend.newest());
+            let start = self.running.start(backend, backend.newest());
             effects.start.push(start);
         }
         self.take_shown(id, shown, &mut effects);
@@ -252,6 +271,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let mut effects = Effects::changed(self.mark_source_healthy());
         if let Some(backend) = self.backends.remove(&id) {
             effects.changed = true;
+            self.levels.remove(&backend.status.attributes);
             if let Some(outliers) = &mut self.outliers {
                 outliers.forget(id);
             }
@@ -376,7 +396,6 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             debug_assert!(false, "READY comes with a connection");
             report.state = Connecting;
         }
-        let connection = connection.filter(|_| report.state == Ready);
         // One that nobody stopped cannot be in SHUTDOWN, which does not count.
         if report.state != Shutdown {
             let shown = backend.on_report(now, from, Reported { report, connection });
@@ -392,7 +411,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let pending = backend.pending.as_ref().map(|pending| &pending.subchannel);
         let mut all = [Some(&backend.current), pending].into_iter().flatten();
         let subchannel = all.find(|subchannel| subchannel.id == id)?;
-        Some(self.running.start(&backend.status, subchannel))
+        Some(self.running.start(backend, subchannel))
     }
 
     /// The subchannels that are to run.
@@ -408,21 +427,10 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         self.silent_until = None;
         self.emptied_until = None;
         self.outliers = None;
+        self.levels.share(None);
         self.backends.clear();
         effects.stop = mem::take(&mut self.running.owners).into_keys().collect();
         effects
-    }
-
-    /// How calls choose among the READY backends. `cursor` is the channel's.
-    pub(crate) fn choice(&mut self, now: Instant, cursor: &Arc<Cursor>) -> Choice {
-        let subset = self.subset.as_ref();
-        let all = self.backends.values();
-        let all = all.filter(|backend| subset.is_none_or(|subset| subset.has(backend.status.id)));
-        let ready = all.clone();
-        let ready = ready.filter(|backend| backend.connection.is_some());
-        let ready = ready.map(|backend| &*backend.status);
-        let all = all.map(|backend| &*backend.status);
-        self.policy.choice(now, cursor, ready, all)
     }
 
     /// A picker over the backends that are READY now, if the channel is.
@@ -445,6 +453,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
             cause: self.cause(),
             backends,
             ready: self.ready().collect(),
+            priorities: self.priorities(),
         }
     }
 
@@ -534,6 +543,7 @@ impl<C> Publication<C> {
             state: self.state,
             cause: self.cause,
             backends: Backends::new(self.backends),
+            priorities: self.priorities,
         };
         (status, picker)
     }

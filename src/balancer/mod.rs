@@ -9,6 +9,7 @@
 //! [`machine`], [`backend`] and [`policy`] hold the rules and do nothing by themselves;
 //! [`task`] does.
 
+mod apply_levels;
 mod apply_policy;
 mod backend;
 mod channel_log;
@@ -21,6 +22,7 @@ mod health_choice;
 mod idle;
 mod in_turn;
 mod inputs;
+mod levels;
 mod machine;
 mod outliers;
 mod policy;
@@ -36,5 +38,6 @@ mod tests;
 
 pub(crate) use config_updates::ConfigUpdates;
 pub(crate) use health_choice::HealthChoice;
+pub(crate) use levels::LevelSettings;
 pub(crate) use settings::Settings;
 pub(crate) use task::new;

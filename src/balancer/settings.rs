@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{config_updates::ConfigUpdates, health_choice::HealthChoice};
+use super::{config_updates::ConfigUpdates, health_choice::HealthChoice, levels::LevelSettings};
 use crate::{
     discover::RefreshHandle,
     health::HealthOptions,
@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// Backends count how calls end.
     pub(crate) count_calls: bool,
     pub(crate) retries: RetrySettings,
+    /// Where this channel is, and how calls are shared among priorities.
+    pub(crate) levels: LevelSettings,
     /// Responses name their backend.
     pub(crate) tell_backend: bool,
 }

@@ -5,15 +5,20 @@
 //!                                                    the others are IDLE
 //! ```
 //!
-//! Each channel hashes the addresses with a seed of its own, so the channels of a fleet spread over
+//! Each channel hashes the addresses with a seed of its own, or the hash keys, so the channels of a fleet spread over
 //! the backends. With one seed the order of the hashes is the same for every set. So a
 //! backend that comes or goes changes at most one member.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use twox_hash::XxHash64;
 
-use crate::routing::BackendId;
+use super::levels::Level;
+use crate::routing::{BackendId, BackendStatus};
 
 /// The subset of one channel.
 #[derive(Debug)]
@@ -21,9 +26,20 @@ pub(super) struct Subset {
     size: u32,
     seed: u64,
     /// Of what `members` was drawn, in the order of the source.
-    drawn_of: Vec<(BackendId, Arc<str>)>,
+    drawn_of: Vec<Candidate>,
     /// None if it is everything.
     members: Option<BTreeSet<BackendId>>,
+}
+
+/// A backend that may become a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) id: BackendId,
+    /// The text by which it is hashed.
+    pub(super) key: Arc<str>,
+    pub(super) weight: NonZeroU32,
+    /// Each level has a subset of its own.
+    pub(super) level: Level,
 }
 
 impl Subset {
@@ -42,19 +58,26 @@ impl Subset {
         self.members = self.draw();
     }
 
-    /// Looks at the backends as they are now, each with its address.
+    /// Looks at the backends as they are now.
     pub(super) fn update<'a>(
         &mut self,
-        backends: impl ExactSizeIterator<Item = (BackendId, &'a Arc<str>)> + Clone,
+        backends: impl Iterator<Item = (Level, &'a BackendStatus)> + Clone,
     ) {
-        let mut both = backends.clone().zip(&self.drawn_of);
-        if backends.len() == self.drawn_of.len()
-            && both.all(|((id, address), known)| id == known.0 && *address == known.1)
-        {
+        let known = self.drawn_of.iter();
+        let known = known.map(|known| (known.id, &known.key, known.weight, known.level));
+        let named = |(level, status): (Level, &'a BackendStatus)| {
+            (status.id, status.key(), status.weight(), level)
+        };
+        if backends.clone().map(named).eq(known) {
             return;
         }
-        let backends = backends.map(|(id, address)| (id, Arc::clone(address)));
-        self.drawn_of = backends.collect();
+        let candidate = |(level, status): (Level, &BackendStatus)| Candidate {
+            id: status.id,
+            key: Arc::clone(status.key()),
+            weight: status.weight(),
+            level,
+        };
+        self.drawn_of = backends.map(candidate).collect();
         self.members = self.draw();
     }
 
@@ -74,35 +97,57 @@ impl Subset {
         if self.drawn_of.len() <= size {
             return None;
         }
-        let hash = |(id, address): &(BackendId, Arc<str>)| {
-            (XxHash64::oneshot(self.seed, address.as_bytes()), *id)
-        };
-        let mut hashes: Vec<_> = self.drawn_of.iter().map(hash).collect();
-        let (lowest, _, _) = hashes.select_nth_unstable(size);
-        Some(lowest.iter().map(|(_, id)| *id).collect())
+        let mut levels = BTreeMap::<Level, Vec<_>>::new();
+        for candidate in &self.drawn_of {
+            let hash = XxHash64::oneshot(self.seed, candidate.key.as_bytes());
+            let place = (weighted(hash, candidate.weight), hash, candidate.id);
+            levels.entry(candidate.level).or_default().push(place);
+        }
+        let lowest = levels.values_mut().flat_map(|places| {
+            let drawn = match places.len() > size {
+                true => places.select_nth_unstable(size).0,
+                false => places,
+            };
+            drawn.iter().map(|(_, _, id)| *id)
+        });
+        Some(lowest.collect())
     }
+}
+
+/// The place of a backend in the order: as an exponential variable whose rate is the weight, in
+/// bits that are in the order of the numbers. The lowest of several is each of them as often as
+/// its weight says. With equal weights it is the order of the hashes.
+fn weighted(hash: u64, weight: NonZeroU32) -> u64 {
+    const ALL: f64 = 18_446_744_073_709_551_616.0;
+    let uniform = (hash as f64 + 0.5) / ALL;
+    // 1 where the sum rounds to that: the last in the order.
+    let drawn = -(-uniform.min(1.0)).ln_1p() / f64::from(weight.get());
+    drawn.to_bits()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Arc};
+    use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
     use proptest::prelude::*;
 
-    use super::Subset;
-    use crate::routing::BackendId;
+    use super::{Level, Subset};
+    use crate::{
+        attributes::Attributes, connectivity::ConnectivityState::Idle, routing::BackendStatus,
+    };
 
-    type Backends = Vec<(BackendId, Arc<str>)>;
+    type Backends = Vec<BackendStatus>;
 
     fn backends(names: impl IntoIterator<Item = u64>, prefix: &str) -> Backends {
-        let named = |n| (BackendId(n), format!("{prefix}{n}").into());
+        let named = |n| BackendStatus::in_state(n, &format!("{prefix}{n}"), Idle);
         names.into_iter().map(named).collect()
     }
 
     fn update(subset: &mut Subset, backends: &Backends) -> Vec<u64> {
-        subset.update(backends.iter().map(|(id, address)| (*id, address)));
-        let ids = backends.iter().map(|(id, _)| id);
-        ids.filter(|id| subset.has(**id)).map(|id| id.0).collect()
+        let level = Level::default();
+        subset.update(backends.iter().map(|backend| (level, backend)));
+        let ids = backends.iter().map(|backend| backend.id);
+        ids.filter(|id| subset.has(*id)).map(|id| id.0).collect()
     }
 
     fn drawn(size: u32, seed: u64, backends: &Backends) -> Vec<u64> {
@@ -161,6 +206,57 @@ mod tests {
     fn another_seed_is_another_subset() {
         let endpoints = backends(0..100, "endpoint-");
         assert_ne!(drawn(5, 1, &endpoints), drawn(5, 2, &endpoints));
+    }
+
+    // D421
+    #[test]
+    fn a_hash_key_stands_for_the_address() {
+        let mut endpoints = backends(0..10, "10.0.0.1:");
+        for (n, backend) in endpoints.iter_mut().enumerate() {
+            backend.attributes = Arc::new(Attributes {
+                hash_key: Some(format!("endpoint-{n}").into()),
+                ..Attributes::default()
+            });
+        }
+        assert_eq!(drawn(5, 0, &endpoints), [1, 2, 3, 5, 8], "as in Z04");
+    }
+
+    // D425
+    #[test]
+    fn each_level_has_a_subset() {
+        let endpoints = backends(0..20, "endpoint-");
+        let mut subset = Subset::new(5, 0);
+        let levels = [0, 1].map(Level::of_priority);
+        let leveled = endpoints.iter().enumerate();
+        subset.update(leveled.map(|(n, backend)| (levels[n / 10], backend)));
+        let has = |range: std::ops::Range<usize>| {
+            let members = endpoints[range].iter();
+            members.filter(|backend| subset.has(backend.id)).count()
+        };
+        assert_eq!((has(0..10), has(10..20)), (5, 5));
+        let first = endpoints[..10].iter().filter(|b| subset.has(b.id));
+        let first: Vec<_> = first.map(|backend| backend.id.0).collect();
+        assert_eq!(first, [1, 2, 3, 5, 8], "that of the level alone");
+    }
+
+    // D422
+    /// The bounds are 5 standard deviations of independent draws.
+    #[test]
+    fn a_heavier_backend_is_a_member_more_often() {
+        let mut all = backends(0..100, "10.0.0.1:");
+        all[7].attributes = Arc::new(Attributes {
+            weight: NonZeroU32::new(4).unwrap(),
+            ..Attributes::default()
+        });
+        let draws = 4_000_u32;
+        let is_drawn = |seed: &u32| drawn(1, u64::from(*seed) << 32 | 0x9e37, &all) == [7];
+        let heavy = (0..draws).filter(is_drawn).count();
+        let (share, draws) = (4.0 / 103.0, f64::from(draws));
+        let off = (heavy as f64 - share * draws).abs();
+        assert!(
+            off < 5.0 * (draws * share * (1.0 - share)).sqrt(),
+            "{heavy}"
+        );
     }
 
     // Z07

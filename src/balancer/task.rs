@@ -17,14 +17,12 @@ use tokio::{
 use super::{
     channel_log::ChannelLog,
     config::Configs,
-    config_log::{self, News},
+    config_log::News,
     effects::{Effects, Start, SubchannelId},
-    health_choice::Chosen,
     idle::Idleness,
     in_turn::InTurn,
     inputs::{BATCH, Due, Input, Inputs},
     machine::Balancer,
-    policy::Policy,
     publish_throttle::PublishThrottle,
     running_subchannel::RunningSubchannel,
     settings::Settings,
@@ -65,6 +63,7 @@ pub(crate) fn new(
     let mut machine = Balancer::new(settings.eager, config.is_some());
     machine.expect_backends_within(now(), settings.first_backends_timeout);
     machine.count_calls(settings.count_calls);
+    machine.set_levels(settings.levels.clone(), fastrand::u64(..));
     let name = settings.name.clone();
     let cursor = Arc::new(Cursor::new(fastrand::usize(..)));
     let (status, picker) = machine
@@ -119,6 +118,8 @@ pub(crate) fn new(
     }
     (board, worker.run())
 }
+
+mod service_config;
 
 struct Worker {
     machine: Balancer<Endpoint, ConnectionGroup>,
@@ -331,10 +332,11 @@ impl Worker {
                 id,
                 label,
                 endpoint,
+                attributes,
             }) => {
-                let address = endpoint.address().into();
+                let (id, address) = (BackendId(id), endpoint.address().into());
                 self.machine
-                    .on_insert(now(), BackendId(id), label, address, *endpoint)
+                    .on_insert(now(), id, label, address, *endpoint, attributes)
             }
             FromSource::Changed(BackendChange::Remove { id }) => {
                 self.machine.on_remove(now(), BackendId(id))
@@ -354,75 +356,6 @@ impl Worker {
             }
         };
         self.apply(effects)
-    }
-
-    fn take_config(&mut self, update: Option<Result<Option<ServiceConfig>, String>>) -> bool {
-        match update {
-            Some(Ok(config)) => self.configs.on_update(Ok(config.map(Arc::new))),
-            Some(Err(error)) => {
-                let text = error.trim_start_matches("service config: ");
-                let cause = Cause::new(CauseKind::ServiceConfig, text);
-                self.log.config_invalid(cause.text());
-                self.configs.on_update(Err(cause));
-            }
-            None => {
-                self.inputs.config_updates = None;
-                self.configs.on_end();
-            }
-        }
-        let config = self.configs.in_force();
-        // First what subchannels are to be like, then those that are to start.
-        let known = config.is_some();
-        let adopted = self.adopt(config);
-        let effects = match self.configs.rejected() {
-            _ if known => self.machine.on_config(now()),
-            Some(cause) => self.machine.on_config_rejected(cause.clone()),
-            None => return false,
-        };
-        self.apply(effects) || adopted
-    }
-
-    /// Makes the config the one in force. Says whether it is another.
-    fn adopt(&mut self, config: Option<Arc<ServiceConfig>>) -> bool {
-        let Some(config) = config else { return false };
-        if self.config.as_ref() == Some(&config) {
-            return false;
-        }
-        let policy = config.policy();
-        let reconnects = Policy::properties(policy.parts().leaf).reconnects;
-        let (chosen, _) = self.settings.health_choice.under(&config);
-        let health = match chosen {
-            Chosen::Off => HealthCheck::Off,
-            Chosen::Disabled { .. } => HealthCheck::Disabled,
-            Chosen::Of(service) => HealthCheck::Of(service.into()),
-        };
-        self.news = Some(match self.config {
-            None => News::Begins,
-            Some(_) => News::Changed,
-        });
-        self.control.send_modify(|control| {
-            control.health = health;
-            control.rests_when_lost = !reconnects;
-        });
-        self.config = Some(Arc::clone(&config));
-        let effects = self
-            .machine
-            .on_policy(now(), policy.parts(), fastrand::u64(..));
-        self.apply(effects);
-        true
-    }
-
-    /// Logs a config that is new. Only in the worker's own task: a subscriber may panic.
-    fn tell_config(&mut self) {
-        if let Some(news) = self.news.take()
-            && let Some(config) = &self.config
-        {
-            let is_demoted = match news {
-                News::Begins => false,
-                News::Changed => self.log.is_spent(),
-            };
-            config_log::log(config, &self.settings, news, is_demoted);
-        }
     }
 
     fn connect(&mut self) -> bool {
@@ -474,6 +407,14 @@ impl Worker {
             }
             self.log.ejection(&change);
         }
+        for (id, in_panic) in effects.panic_gates {
+            if let Some(running) = self.subchannels.get(&id) {
+                running.gate.set_in_panic(in_panic);
+            }
+        }
+        for priority in effects.panics {
+            self.log.panic(&priority);
+        }
         for (label, spared) in effects.spared {
             self.log.spared(&label, &spared);
         }
@@ -501,6 +442,7 @@ impl Worker {
             endpoint,
             calls,
             is_ejected,
+            in_panic,
             not_before,
         }: Start<Endpoint>,
     ) {
@@ -516,7 +458,7 @@ impl Worker {
         let backoff = endpoint.get_connect_backoff();
         let backoff = backoff.unwrap_or(&self.settings.backoff).clone();
         let connections = endpoint.connections().unwrap_or(self.settings.connections);
-        let running = RunningSubchannel::new(stop, is_ejected);
+        let running = RunningSubchannel::new(stop, is_ejected, in_panic);
         let spec = Spec {
             id,
             label,

@@ -20,6 +20,7 @@ use super::{
     machine::{Balancer, Publication},
 };
 use crate::{
+    attributes::Attributes,
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus::{self, NotChecked, NotServing, Pending},
@@ -135,7 +136,9 @@ fn take(machine: &mut Machine, now: Instant, input: Input) -> Effects<Name> {
     match input {
         Input::Insert(id, endpoint) => {
             let label = format!("backend {id}");
-            machine.on_insert(now, BackendId(id), label.into(), endpoint.into(), endpoint)
+            let (id, label) = (BackendId(id), label.into());
+            let attributes = Attributes::default();
+            machine.on_insert(now, id, label, endpoint.into(), endpoint, attributes)
         }
         Input::Remove(id) => machine.on_remove(now, BackendId(id)),
         Input::Report(id, report, connection) => {

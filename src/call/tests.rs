@@ -58,6 +58,7 @@ fn status(generation: u64) -> ChannelStatus {
         state: ConnectivityState::Connecting,
         cause: None,
         backends: Backends::default(),
+        priorities: Arc::default(),
     }
 }
 

@@ -63,6 +63,7 @@ impl ChannelBuilder {
             tell_backend: self.tell_backend,
             count_calls: self.count_calls,
             retries: self.retries,
+            levels: self.levels,
             credentials: self.credentials.map(|credentials| match plaintext {
                 true => credentials.over_plaintext(),
                 false => credentials,

@@ -15,7 +15,7 @@ use tower::{
 
 use super::Channel;
 use crate::{
-    balancer::ConfigUpdates,
+    balancer::{ConfigUpdates, LevelSettings},
     call::Defaults,
     discover::{self, BackendChanges, RefreshHandle, assign_ids},
     health::HealthOptions,
@@ -60,6 +60,7 @@ pub struct ChannelBuilder {
     pub(super) tell_backend: bool,
     pub(super) count_calls: bool,
     pub(super) retries: RetrySettings,
+    pub(super) levels: LevelSettings,
     pub(super) credentials: Option<CallCredentials>,
     pub(super) allow_plaintext_credentials: bool,
     pub(super) executor: Executor,
@@ -121,7 +122,7 @@ impl Channel {
     /// ```
     pub fn balance<D>(source: D) -> ChannelBuilder
     where
-        D: Discover<Service = Endpoint> + Send + 'static,
+        D: Discover<Service: Into<discover::Backend>> + Send + 'static,
         D::Key: Hash + Eq + Clone + std::fmt::Debug + Send + Sync + 'static,
         D::Error: Into<BoxError>,
     {
@@ -244,6 +245,7 @@ impl ChannelBuilder {
             tell_backend: false,
             count_calls: false,
             retries: RetrySettings::default(),
+            levels: LevelSettings::default(),
             credentials: None,
             allow_plaintext_credentials: false,
             executor: Executor::tokio(),

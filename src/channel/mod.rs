@@ -16,6 +16,7 @@ pub(crate) mod builder;
 mod config_file;
 mod connect;
 mod handle;
+mod level_options;
 mod ready_backends;
 mod runtime;
 #[cfg(feature = "serde")]

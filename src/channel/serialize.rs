@@ -10,10 +10,14 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::watch::BackendEvent;
 use crate::{
+    attributes::Locality,
     connectivity::ConnectivityState,
     error::{Cause, CauseKind},
     health::HealthStatus,
-    routing::{BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection},
+    routing::{
+        BackendId, BackendStatus, Backends, ChannelStatus, DetectionMethod, Ejection,
+        PriorityStatus,
+    },
     transport::CallCounts,
     util::clock::now,
 };
@@ -48,11 +52,12 @@ impl Serialize for Cause {
 
 impl Serialize for ChannelStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("ChannelStatus", 4)?;
+        let mut fields = serializer.serialize_struct("ChannelStatus", 5)?;
         fields.serialize_field("generation", &self.generation())?;
         fields.serialize_field("state", &self.state())?;
         fields.serialize_field("cause", &self.cause())?;
         fields.serialize_field("backends", self.backends())?;
+        fields.serialize_field("priorities", self.priorities())?;
         fields.end()
     }
 }
@@ -73,11 +78,12 @@ impl Serialize for BackendStatus {
         });
         let next_attempt = self.next_attempt();
         let next_attempt = next_attempt.map(|at| at.saturating_duration_since(now).as_secs_f64());
-        let mut fields = serializer.serialize_struct("BackendStatus", 13)?;
+        let mut fields = serializer.serialize_struct("BackendStatus", 18)?;
         fields.serialize_field("id", &self.id())?;
         fields.serialize_field("label", self.label())?;
         fields.serialize_field("address", self.address())?;
         fields.serialize_field("state", &self.state())?;
+        fields.serialize_field("takes_calls", &self.takes_calls())?;
         fields.serialize_field("health", &self.health())?;
         fields.serialize_field("since", &past(now, self.since()))?;
         fields.serialize_field("last_error", &last_error)?;
@@ -87,6 +93,34 @@ impl Serialize for BackendStatus {
         fields.serialize_field("calls_in_flight", &self.calls_in_flight())?;
         fields.serialize_field("calls", &self.calls())?;
         fields.serialize_field("ejection", &self.ejection())?;
+        fields.serialize_field("weight", &self.weight())?;
+        fields.serialize_field("priority", &self.priority())?;
+        fields.serialize_field("locality", &self.locality())?;
+        fields.serialize_field("hash_key", &self.hash_key())?;
+        fields.end()
+    }
+}
+
+/// `{"priority": 0, "healthy": 3, "total": 10, "load": 42, "in_panic": false}`
+impl Serialize for PriorityStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("PriorityStatus", 5)?;
+        fields.serialize_field("priority", &self.priority())?;
+        fields.serialize_field("healthy", &self.healthy())?;
+        fields.serialize_field("total", &self.total())?;
+        fields.serialize_field("load", &self.load())?;
+        fields.serialize_field("in_panic", &self.is_in_panic())?;
+        fields.end()
+    }
+}
+
+/// `{"region": "eu", "zone": "eu-1a", "sub_zone": ""}`
+impl Serialize for Locality {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Locality", 3)?;
+        fields.serialize_field("region", &self.region)?;
+        fields.serialize_field("zone", &self.zone)?;
+        fields.serialize_field("sub_zone", &self.sub_zone)?;
         fields.end()
     }
 }

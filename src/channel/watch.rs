@@ -306,7 +306,7 @@ fn differences(old: &Backends, new: &Backends) -> VecDeque<BackendEvent> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc, time::Instant};
+    use std::{collections::BTreeMap, sync::Arc};
 
     use futures_util::{FutureExt, StreamExt};
     use proptest::prelude::*;
@@ -315,9 +315,7 @@ mod tests {
     use super::{BackendEvent, StatusWatch, differences};
     use crate::{
         connectivity::ConnectivityState,
-        health::HealthStatus,
-        routing::{BackendId, BackendStatus, Backends, ChannelStatus},
-        transport::BackendCalls,
+        routing::{BackendStatus, Backends, ChannelStatus},
     };
 
     /// A channel in this state, without backends.
@@ -327,6 +325,7 @@ mod tests {
             state,
             cause: None,
             backends: Backends::default(),
+            priorities: Arc::default(),
         })
     }
 
@@ -349,18 +348,8 @@ mod tests {
 
     fn status(id: u64, attempt: u32) -> Arc<BackendStatus> {
         Arc::new(BackendStatus {
-            id: BackendId(id),
-            label: "a".into(),
-            address: "a".into(),
-            state: ConnectivityState::Connecting,
-            health: HealthStatus::NotChecked,
-            since: Instant::now(),
-            last_error: None,
             attempt,
-            next_attempt: None,
-            connections: 0,
-            calls: BackendCalls::default(),
-            ejection: None,
+            ..BackendStatus::in_state(id, "a", ConnectivityState::Connecting)
         })
     }
 

@@ -18,10 +18,13 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use serde::de::{Deserialize, Deserializer, Visitor};
 use tower::discover::Change;
 
-use super::watched_file::{Content, WatchedFile};
+use super::{
+    backend::Backend,
+    file_entry::Entry,
+    watched_file::{Content, WatchedFile},
+};
 use crate::{error::Error, transport::Endpoint};
 
 /// The backends that a file names. Made by [`file()`].
@@ -37,13 +40,24 @@ enum State {
     Running(Pin<Box<dyn Stream<Item = Item> + Send>>),
 }
 
-type Item = Result<Change<String, Endpoint>, Error>;
+type Item = Result<Change<String, Backend>, Error>;
 
 /// The backends whose URIs are in the file at `path`, as they are there from time to
-/// time: a JSON list of strings. A backend is known by its URI.
+/// time: a JSON list. A backend is known by its URI.
 ///
 /// ```json
 /// ["http://10.0.0.1:50051", "http://10.0.0.2:50051"]
+/// ```
+///
+/// An entry may also be an object, with the attributes of a [`Backend`]. All fields but `uri` may
+/// be left out. A change of attributes keeps the connection.
+///
+/// ```json
+/// [
+///   {"uri": "http://10.0.0.1:50051", "weight": 2, "hashKey": "pod-0",
+///    "locality": {"region": "eu", "zone": "eu-1a", "subZone": "rack-7"}},
+///   {"uri": "http://10.9.0.1:50051", "priority": 1}
+/// ]
 /// ```
 ///
 /// A change is taken over about a tenth of a second after it was made, however it was
@@ -56,7 +70,7 @@ type Item = Result<Change<String, Endpoint>, Error>;
 /// is something else to read. That goes for the first read too, so that a file may
 /// come later than the channel; until it does, calls fail with the reason. The list
 /// without an entry, `[]`, is taken at its word. A URI that is listed twice is one
-/// backend.
+/// backend, with the attributes of the last entry.
 ///
 /// Nothing is read or watched before the first poll, and never in a task of the
 /// runtime.
@@ -153,8 +167,8 @@ impl Reader {
             }
             match self.file.next().await {
                 Ok(content) => {
-                    let endpoints = endpoints(content);
-                    self.take(endpoints);
+                    let backends = backends(content);
+                    self.take(backends);
                 }
                 // The channel asks again, after a pause that grows.
                 Err(why) => return Err(self.file.error(&why)),
@@ -162,21 +176,24 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, endpoints: Result<Vec<Endpoint>, String>) {
-        let endpoints = match endpoints {
-            Ok(endpoints) => endpoints,
+    fn take(&mut self, backends: Result<Vec<Backend>, String>) {
+        let backends = match backends {
+            Ok(backends) => backends,
             Err(why) => {
                 self.ahead.push_back(Err(self.file.error(&why)));
                 return;
             }
         };
-        let names: HashSet<String> = endpoints.iter().map(Endpoint::name).collect();
+        let name = |backend: &Backend| backend.endpoint().name();
+        let names: HashSet<String> = backends.iter().map(name).collect();
         // First what is new, so that the set is not empty in between. What is not
         // new is named too: it costs nothing, and ends an error that was told.
         let template = &self.template;
-        let insert =
-            |there: &Endpoint| Change::Insert(there.name(), template.with_target_of(there));
-        let inserts = endpoints.iter().map(insert);
+        let insert = |backend: Backend| {
+            let name = backend.endpoint().name();
+            Change::Insert(name, backend.reached_as(template))
+        };
+        let inserts = backends.into_iter().map(insert);
         let gone = self.named.difference(&names).cloned();
         self.ahead
             .extend(inserts.chain(gone.map(Change::Remove)).map(Ok));
@@ -184,57 +201,32 @@ impl Reader {
     }
 }
 
-fn endpoints(content: &Content) -> Result<Vec<Endpoint>, String> {
+fn backends(content: &Content) -> Result<Vec<Backend>, String> {
     parse(content.as_ref().map_err(Clone::clone)?)
 }
 
 /// What `json` names, each of which can be dialled, or what is wrong and in which
 /// line.
-fn parse(json: &[u8]) -> Result<Vec<Endpoint>, String> {
+fn parse(json: &[u8]) -> Result<Vec<Backend>, String> {
     match json.trim_ascii_start().first() {
         Some(b'[') => {}
         Some(_) => return Err(r#"not a list like ["http://10.0.0.1:50051"]"#.to_owned()),
         None => return Err("the file is empty; write [] for no backends".to_owned()),
     }
     let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    Ok(entries
-        .into_iter()
-        .map(|Entry(endpoint)| endpoint)
-        .collect())
-}
-
-/// One entry of the list; its errors say where it stands.
-struct Entry(Endpoint);
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(EntryVisitor).map(Self)
-    }
-}
-
-struct EntryVisitor;
-
-impl Visitor<'_> for EntryVisitor {
-    type Value = Endpoint;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a URI like "http://10.0.0.1:50051""#)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, uri: &str) -> Result<Endpoint, E> {
-        Endpoint::from_shared(uri.to_owned()).map_err(|error| E::custom(error.message()))
-    }
+    Ok(entries.into_iter().map(|Entry(backend)| backend).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::{fs, num::NonZeroU32, time::Duration};
 
     use futures_util::StreamExt;
     use tempfile::TempDir;
     use tokio::time::{Instant, timeout};
 
-    use super::{Change, Endpoint, File, Reader, State, WatchedFile, file, parse};
+    use super::{Backend, Change, Endpoint, File, Reader, State, WatchedFile, file, parse};
+    use crate::attributes::Locality;
 
     /// The changes in short: `+uri`, `-uri`, or an error.
     async fn next(source: &mut File) -> String {
@@ -271,13 +263,55 @@ mod tests {
         );
         refused(
             "[5]",
-            "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\" \
-             at line 1 column 2",
+            "invalid type: integer `5`, expected a URI like \"http://10.0.0.1:50051\", or an object \
+             with a \"uri\" at line 1 column 2",
         );
         let no_list = r#"not a list like ["http://10.0.0.1:50051"]"#;
         refused("{\"backends\": []}", no_list);
         refused("http://a:1", no_list);
         refused("[] []", "trailing characters at line 1 column 4");
+    }
+
+    // D420
+    #[test]
+    fn an_entry_may_have_attributes() {
+        let json = br#"[
+            {"uri": "http://a:1", "weight": 3, "priority": 2, "hashKey": "pod-0",
+             "locality": {"region": "eu", "zone": "eu-1a", "subZone": "7"}},
+            {"uri": "http://b:1"},
+            "http://c:1"
+        ]"#;
+        let locality = Locality {
+            region: "eu".to_owned(),
+            zone: "eu-1a".to_owned(),
+            sub_zone: "7".to_owned(),
+        };
+        let endpoint = Endpoint::from_static;
+        let a = Backend::new(endpoint("http://a:1"))
+            .weight(NonZeroU32::new(3).unwrap())
+            .priority(2)
+            .hash_key("pod-0")
+            .locality(locality);
+        let [b, c] = ["http://b:1", "http://c:1"].map(|uri| Backend::new(endpoint(uri)));
+        assert_eq!(parse(json), Ok(vec![a, b, c]));
+
+        refused(
+            r#"[{"uri": "http://a:1", "weight": 0}]"#,
+            "invalid value: integer `0`, expected a nonzero u32 at line 1 column 34",
+        );
+        refused(
+            r#"[{"weight": 2}]"#,
+            "missing field `uri` at line 1 column 14",
+        );
+        refused(
+            r#"[{"uri": "http://a:1", "wieght": 2}]"#,
+            "unknown field `wieght`, expected one of `uri`, `weight`, `priority`, `locality`, \
+             `hashKey` at line 1 column 31",
+        );
+        refused(
+            r#"[{"uri": "a:1"}]"#,
+            "endpoint `a:1`: there is no scheme; write `http://host:port` at line 1 column 15",
+        );
     }
 
     #[test]

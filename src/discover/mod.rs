@@ -3,7 +3,8 @@
 //! Any tower [`Discover`](tower::discover::Discover) whose services are
 //! [`Endpoint`](crate::Endpoint)s names the backends of a channel: hand it to
 //! [`Channel::balance`](crate::Channel::balance). This module has some of
-//! them; a stream of `Result<Change<Key, Endpoint>, Error>` of your own is one too.
+//! them; a stream of `Result<Change<Key, Endpoint>, Error>` of your own is one too. So is one of
+//! [`Backend`]s, which have a weight, a priority, a locality or a hash key besides.
 //!
 //! | source | for a set that |
 //! |---|---|
@@ -19,6 +20,7 @@
 //!   nothing: sources that repeat themselves cost nothing. With another endpoint,
 //!   the backend is replaced: the old connection is used until the new one is
 //!   READY, or has failed.
+//! - With the same endpoint and other attributes, the backend keeps its connection.
 //! - `Remove` takes a backend out at once; calls in flight on it go on.
 //! - A set that becomes empty is CONNECTING for 100 ms, in which calls wait, and then
 //!   TRANSIENT_FAILURE, `no backends`. One that never had a backend is so at once.
@@ -32,8 +34,10 @@
 //!
 //! [`Channel::ready_backends`]: crate::Channel::ready_backends
 
+mod backend;
 mod dns;
 mod file;
+mod file_entry;
 mod links;
 mod list;
 mod push;
@@ -41,6 +45,8 @@ mod refresh;
 mod source;
 mod watched_file;
 
+pub use crate::attributes::Locality;
+pub use backend::Backend;
 pub(crate) use dns::by_name;
 pub use dns::{Dns, dns};
 pub use file::{File, file};

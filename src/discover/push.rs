@@ -15,10 +15,11 @@ use crate::transport::Endpoint;
 /// The receiving end of [`push`], to be handed to a channel.
 #[derive(Debug)]
 #[must_use = "a source names no backend until it is polled, such as by a channel"]
-pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
+pub struct Push<K, B = Endpoint>(mpsc::Receiver<Change<K, B>>);
 
 /// A source that is told what to name, with room for `capacity` changes that the
-/// channel has not taken yet.
+/// channel has not taken yet. It names [`Endpoint`]s, or [`Backend`](super::Backend)s with
+/// attributes.
 ///
 /// Dropping the sender freezes the set.
 ///
@@ -41,17 +42,17 @@ pub struct Push<K>(mpsc::Receiver<Change<K, Endpoint>>);
 /// #     tokio::runtime::Runtime::new().unwrap().block_on(f);
 /// # }
 /// ```
-pub fn push<K>(capacity: usize) -> (mpsc::Sender<Change<K, Endpoint>>, Push<K>) {
+pub fn push<K, B>(capacity: usize) -> (mpsc::Sender<Change<K, B>>, Push<K, B>) {
     let (sender, receiver) = mpsc::channel(capacity);
     (sender, Push(receiver))
 }
 
-impl<K> Stream for Push<K> {
-    type Item = Result<Change<K, Endpoint>, Infallible>;
+impl<K, B> Stream for Push<K, B> {
+    type Item = Result<Change<K, B>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx).map(|change| change.map(Ok))
     }
 }
 
-impl<K> Unpin for Push<K> {}
+impl<K, B> Unpin for Push<K, B> {}

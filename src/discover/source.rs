@@ -9,7 +9,8 @@ use tower::{
     discover::{Change, Discover},
 };
 
-use crate::{transport::Endpoint, util::contained::Contained};
+use super::backend::Backend;
+use crate::{attributes::Attributes, transport::Endpoint, util::contained::Contained};
 
 /// A change of the set, in terms that no longer depend on the source.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) enum BackendChange {
         id: u64,
         label: Arc<str>,
         endpoint: Box<Endpoint>,
+        attributes: Attributes,
     },
     Remove {
         id: u64,
@@ -36,7 +38,7 @@ pub(crate) type BackendChanges =
 /// Gives every key of `source` a number and a label.
 pub(crate) fn assign_ids<D>(source: D, label: fn(&D::Key, &Endpoint) -> String) -> BackendChanges
 where
-    D: Discover<Service = Endpoint> + Send + 'static,
+    D: Discover<Service: Into<Backend>> + Send + 'static,
     D::Key: Hash + Eq + Clone + Send + 'static,
     D::Error: Into<BoxError>,
 {
@@ -61,7 +63,7 @@ struct KeyedSource<D: Discover> {
 
 impl<D> KeyedSource<D>
 where
-    D: Discover<Service = Endpoint>,
+    D: Discover<Service: Into<Backend>>,
     D::Key: Hash + Eq + Clone,
     D::Error: Into<BoxError>,
 {
@@ -71,24 +73,34 @@ where
         let mut ignored = 0;
         loop {
             let change = poll_fn(|cx| self.source.as_mut().poll_discover(cx)).await?;
-            match change.map_err(Into::into) {
-                Err(error) => return Some(Err(error)),
-                Ok(Change::Insert(key, endpoint)) => return Some(Ok(self.insert(key, endpoint))),
-                Ok(Change::Remove(key)) => {
-                    if let Some(id) = self.ids.remove(&key) {
-                        return Some(Ok(BackendChange::Remove { id }));
-                    }
-                    // A source may have nothing else to say, and say it for ever.
-                    ignored += 1;
-                    if ignored % AT_A_TIME == 0 {
-                        task::yield_now().await;
-                    }
-                }
+            if let Some(change) = self.take(change.map_err(Into::into)) {
+                return Some(change);
+            }
+            // A source may have nothing else to say, and say it for ever.
+            ignored += 1;
+            if ignored % AT_A_TIME == 0 {
+                task::yield_now().await;
             }
         }
     }
 
-    fn insert(&mut self, key: D::Key, endpoint: Endpoint) -> BackendChange {
+    /// Not part of the loop: what a source names may not be `Send`.
+    fn take(
+        &mut self,
+        change: Result<Change<D::Key, D::Service>, BoxError>,
+    ) -> Option<Result<BackendChange, BoxError>> {
+        match change {
+            Err(error) => Some(Err(error)),
+            Ok(Change::Insert(key, backend)) => Some(Ok(self.insert(key, backend.into()))),
+            Ok(Change::Remove(key)) => {
+                let id = self.ids.remove(&key)?;
+                Some(Ok(BackendChange::Remove { id }))
+            }
+        }
+    }
+
+    fn insert(&mut self, key: D::Key, backend: Backend) -> BackendChange {
+        let (endpoint, attributes) = backend.into_parts();
         let label = (self.label)(&key, &endpoint).into();
         let id = *self.ids.entry(key).or_insert_with(|| {
             self.next += 1;
@@ -98,6 +110,7 @@ where
             id,
             label,
             endpoint: Box::new(endpoint),
+            attributes,
         }
     }
 }

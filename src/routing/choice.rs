@@ -1,6 +1,7 @@
 //! The pick halves that there are.
 
 use super::{
+    by_level::ByLevel,
     least_request::LeastRequest,
     pick_half::{First, PickHalf, PickInfo},
     ring_hash::RingHash,
@@ -19,6 +20,8 @@ pub(crate) enum Choice {
     Stride(Stride),
     /// That of `ring_hash_experimental`.
     RingHash(RingHash),
+    /// That of any policy, where backends are of several levels.
+    ByLevel(Box<ByLevel<Choice>>),
 }
 
 /// The same of whichever it is.
@@ -29,6 +32,7 @@ macro_rules! of_each {
             Choice::LeastRequest($each) => $what,
             Choice::Stride($each) => $what,
             Choice::RingHash($each) => $what,
+            Choice::ByLevel($each) => $what,
         }
     };
 }
@@ -52,6 +56,10 @@ impl PickHalf for Choice {
 
     fn next(&self, first: First, steps: &mut usize, count: usize) -> Option<usize> {
         of_each!(self, choice => choice.next(first, steps, count))
+    }
+
+    fn key(&self, info: &mut impl PickInfo) -> Option<u64> {
+        of_each!(self, choice => choice.key(info))
     }
 
     fn may_wait(&self) -> bool {

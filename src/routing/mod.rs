@@ -9,11 +9,13 @@
 
 mod backends;
 mod board;
+mod by_level;
 mod choice;
 mod ejection;
 mod least_request;
 mod pick_half;
 mod picker;
+mod priority;
 mod retry_settings;
 mod retry_throttle;
 mod ring;
@@ -26,12 +28,14 @@ mod stride;
 mod tests;
 
 pub(crate) use board::{Board, Command, End};
+pub(crate) use by_level::{ByLevel, LevelChoice};
 pub(crate) use choice::Choice;
 pub(crate) use ejection::Outlier;
 pub use ejection::{DetectionMethod, Ejection};
 pub(crate) use least_request::LeastRequest;
 pub(crate) use pick_half::{PickHalf, PickInfo};
 pub(crate) use picker::{Candidates, Pick, Picker};
+pub use priority::PriorityStatus;
 pub(crate) use retry_settings::RetrySettings;
 pub(crate) use retry_throttle::RetryThrottle;
 pub(crate) use ring::Ring;

@@ -33,6 +33,11 @@ pub(crate) trait PickHalf {
         Some(self.after(first.backend, nth, count))
     }
 
+    /// The number that calls with one key have in common, if the policy goes by keys.
+    fn key(&self, _info: &mut impl PickInfo) -> Option<u64> {
+        None
+    }
+
     /// Whether calls may wait for a backend that is not READY. Then they do so in
     /// TRANSIENT_FAILURE, too.
     fn may_wait(&self) -> bool {

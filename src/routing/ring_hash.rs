@@ -149,6 +149,11 @@ impl PickHalf for RingHash {
         };
         Some(next as usize)
     }
+
+    fn key(&self, info: &mut impl PickInfo) -> Option<u64> {
+        self.hash(info)
+    }
+
     fn may_wait(&self) -> bool {
         self.members.contains(&RingMember::Connecting)
     }

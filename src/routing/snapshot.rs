@@ -13,12 +13,16 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{ejection::Ejection, picker::Picker, retry_throttle::RetryThrottle};
+use super::{
+    ejection::Ejection, picker::Picker, priority::PriorityStatus, retry_throttle::RetryThrottle,
+};
 use crate::{
+    attributes::{Attributes, Locality},
     connectivity::ConnectivityState,
     error::{Cause, Origin},
     health::HealthStatus,
@@ -46,6 +50,7 @@ pub struct ChannelStatus {
     pub(crate) state: ConnectivityState,
     pub(crate) cause: Option<Cause>,
     pub(crate) backends: Backends,
+    pub(crate) priorities: Arc<[PriorityStatus]>,
 }
 
 /// The backends of a channel at one moment, in the order in which the source named them.
@@ -98,6 +103,9 @@ pub struct BackendStatus {
     pub(crate) connections: usize,
     pub(crate) calls: BackendCalls,
     pub(crate) ejection: Option<Arc<Ejection>>,
+    /// It has something for calls, and they go there.
+    pub(crate) takes_calls: bool,
+    pub(crate) attributes: Arc<Attributes>,
 }
 
 /// How many backends an error text names before it only counts the rest. All of them are in
@@ -128,6 +136,16 @@ impl ChannelStatus {
     /// Every backend, in the order in which the source named them.
     pub fn backends(&self) -> &Backends {
         &self.backends
+    }
+
+    /// The priorities that the source gives its backends, from the first on, and which share of
+    /// the calls each has.
+    ///
+    /// Empty while priorities have no effect: each backend has priority 0, and the channel has
+    /// neither a [`locality`](crate::ChannelBuilder::locality) nor a
+    /// [`panic_threshold`](crate::ChannelBuilder::panic_threshold).
+    pub fn priorities(&self) -> &[PriorityStatus] {
+        &self.priorities
     }
 
     /// The attempts that are under way or waited for: to connect, or to learn the health
@@ -210,6 +228,29 @@ impl ChannelStatus {
     }
 }
 
+#[cfg(test)]
+impl BackendStatus {
+    /// A backend in this state since now, with nothing else to tell.
+    pub(crate) fn in_state(id: u64, address: &str, state: ConnectivityState) -> Self {
+        Self {
+            id: BackendId(id),
+            label: address.into(),
+            address: address.into(),
+            state,
+            health: HealthStatus::NotChecked,
+            since: Instant::now(),
+            last_error: None,
+            attempt: 0,
+            next_attempt: None,
+            connections: 0,
+            calls: BackendCalls::default(),
+            ejection: None,
+            takes_calls: state == ConnectivityState::Ready,
+            attributes: Arc::default(),
+        }
+    }
+}
+
 impl BackendStatus {
     /// Which backend this is about.
     pub fn id(&self) -> BackendId {
@@ -230,6 +271,12 @@ impl BackendStatus {
     /// [ejected](Self::ejection).
     pub fn state(&self) -> ConnectivityState {
         self.state
+    }
+
+    /// Whether calls go to it: in READY, and in any other state while it is connected and its
+    /// priority is [in panic](PriorityStatus::is_in_panic).
+    pub fn takes_calls(&self) -> bool {
+        self.takes_calls
     }
 
     /// What is known of its health.
@@ -280,6 +327,29 @@ impl BackendStatus {
     /// its [`health`](Self::health) SERVING.
     pub fn ejection(&self) -> Option<&Ejection> {
         self.ejection.as_deref()
+    }
+
+    /// The weight that its source gives it; see
+    /// [`Backend::weight`](crate::discover::Backend::weight).
+    pub fn weight(&self) -> NonZeroU32 {
+        self.attributes.weight
+    }
+
+    /// The priority that its source gives it; see
+    /// [`Backend::priority`](crate::discover::Backend::priority).
+    pub fn priority(&self) -> u32 {
+        self.attributes.priority
+    }
+
+    /// Where it is, if its source says so.
+    pub fn locality(&self) -> Option<&Locality> {
+        self.attributes.locality.as_ref()
+    }
+
+    /// The text that stands for it where backends are hashed, if its source gives one: see
+    /// [`Backend::hash_key`](crate::discover::Backend::hash_key).
+    pub fn hash_key(&self) -> Option<&str> {
+        self.attributes.hash_key.as_deref()
     }
 
     /// When the next attempt starts, while one is due.
@@ -343,6 +413,12 @@ impl fmt::Display for Explained<'_> {
 }
 
 impl BackendStatus {
+    /// The text by which it is hashed.
+    pub(crate) fn key(&self) -> &Arc<str> {
+        let given = self.attributes.hash_key.as_ref();
+        given.unwrap_or(&self.address)
+    }
+
     /// `10.0.0.1:50051`, or `api-1 (10.0.0.1:50051)` if its source gave a name.
     fn write_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.label)?;

@@ -13,7 +13,6 @@ use crate::{
     connectivity::ConnectivityState::{self, *},
     error::{Cause, CauseKind},
     health::HealthStatus,
-    transport::BackendCalls,
 };
 
 const HOST: &str = "10.0.0.1:50051";
@@ -32,18 +31,8 @@ impl Scene {
 
     fn backend(&self, address: &str, state: ConnectivityState) -> BackendStatus {
         BackendStatus {
-            id: BackendId(0),
-            label: address.into(),
-            address: address.into(),
-            state,
-            health: HealthStatus::NotChecked,
             since: self.start,
-            last_error: None,
-            attempt: 0,
-            next_attempt: None,
-            connections: 0,
-            calls: BackendCalls::default(),
-            ejection: None,
+            ..BackendStatus::in_state(0, address, state)
         }
     }
 
@@ -84,6 +73,7 @@ fn status(
         state,
         cause,
         backends: Backends::new(backends.into_iter().map(Arc::new).collect()),
+        priorities: Arc::default(),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Spec<I> {
 pub(crate) struct ReportMessage<I> {
     pub(crate) from: I,
     pub(crate) report: Report,
-    /// Come with READY, and only then.
+    /// While it is connected, and so always with READY.
     pub(crate) connections: Option<ConnectionGroup>,
 }
 
@@ -259,7 +259,7 @@ impl<I: Copy> Task<I> {
             self.spec.gate.set_ready(connections.calls(), ready);
         }
         self.log_change(&report);
-        let connections = self.connections.as_ref().filter(|_| ready);
+        let connections = self.connections.as_ref();
         let message = ReportMessage {
             from: self.spec.id,
             report: report.clone(),

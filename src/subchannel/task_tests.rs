@@ -54,7 +54,7 @@ impl Rig {
             hurries: 0,
             rests_when_lost: false,
         });
-        let gate = CallGate::new(false);
+        let gate = CallGate::new(false, false);
         let queue = Queue::new();
         let spec = Spec {
             id: (),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    attributes::Attributes,
     balancer::{
         effects::{Effects, SubchannelId},
         machine::Balancer,
@@ -101,9 +102,10 @@ impl World {
 
     fn insert_as(&mut self, id: u64, address: Name, endpoint: Name) -> Option<u64> {
         let label = format!("backend {id}").into();
+        let (id, attributes) = (BackendId(id), Attributes::default());
         let effects =
             self.machine
-                .on_insert(self.now, BackendId(id), label, address.into(), endpoint);
+                .on_insert(self.now, id, label, address.into(), endpoint, attributes);
         let effects = self.done(effects);
         effects.start.first().map(|start| start.id.0)
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use super::super::levels::Level;
 use crate::{
     connectivity::ConnectivityState,
     routing::{BackendId, BackendStatus, Choice, Cursor, Rotation},
@@ -52,14 +53,15 @@ pub(super) trait ControlHalf {
         None
     }
 
-    /// The pick half: how calls choose among the READY backends, which come in the order of the
-    /// picker. `all` are these and the others, in the order of the source. `cursor` is the channel's.
+    /// The pick half: how calls choose among those of these backends that take calls. They come in
+    /// the order of the source, which is that of the picker. With levels it is asked for each, by
+    /// its number. `cursor` is that of the level.
     fn choice<'a>(
         &mut self,
         _now: Instant,
+        _level: usize,
         cursor: &Arc<Cursor>,
-        _ready: impl Iterator<Item = &'a BackendStatus>,
-        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
+        _members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
         Choice::Rotation(Rotation::new(Arc::clone(cursor)))
     }
@@ -79,6 +81,7 @@ pub(in crate::balancer) struct Properties {
 pub(in crate::balancer) struct BackendView {
     pub(in crate::balancer) id: BackendId,
     pub(in crate::balancer) state: ConnectivityState,
+    pub(in crate::balancer) level: Level,
     pub(in crate::balancer) is_ipv6: bool,
 }
 

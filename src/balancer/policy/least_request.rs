@@ -26,10 +26,11 @@ impl ControlHalf for LeastRequest {
     fn choice<'a>(
         &mut self,
         _now: Instant,
+        _level: usize,
         _cursor: &Arc<Cursor>,
-        ready: impl Iterator<Item = &'a BackendStatus>,
-        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
+        members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
+        let ready = members.filter(|backend| backend.takes_calls);
         let calls = ready.map(|backend| backend.calls.clone());
         Choice::LeastRequest(routing::LeastRequest::new(self.choices, calls))
     }

@@ -12,7 +12,7 @@
 //!
 //! Attempts overlap: one that hangs costs 250 ms, not its deadline ("Happy
 //! Eyeballs"). One that was begun goes on through its backoffs until another has
-//! won. When all have failed the channel is in TRANSIENT_FAILURE, and stays there
+//! won. Those of an earlier level come first. When all have failed the channel is in TRANSIENT_FAILURE, and stays there
 //! until one is READY, whatever is attempted meanwhile.
 
 use std::time::{Duration, Instant};
@@ -90,7 +90,10 @@ impl PickFirst {
         let last = attempted.last().and_then(|id| seen(*id));
         if last.is_none_or(|last| last.state == TransientFailure) || *next_at <= now {
             let waiting = backends.iter().filter(|seen| !attempted.contains(&seen.id));
-            let next = next(last, waiting.collect(), self.shuffle.as_mut());
+            let mut waiting: Vec<_> = waiting.collect();
+            let nearest = waiting.iter().map(|seen| seen.level).min();
+            waiting.retain(|seen| Some(seen.level) == nearest);
+            let next = next(last, waiting, self.shuffle.as_mut());
             attempted.extend(next);
             *next_at = now + ATTEMPT_DELAY;
         }
@@ -242,6 +245,7 @@ mod tests {
         BackendView {
             id: BackendId(id),
             state: Idle,
+            level: Default::default(),
             is_ipv6: id.is_multiple_of(2),
         }
     }

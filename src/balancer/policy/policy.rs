@@ -134,10 +134,10 @@ impl Policy {
     pub(in crate::balancer) fn choice<'a>(
         &mut self,
         now: Instant,
+        level: usize,
         cursor: &Arc<Cursor>,
-        ready: impl Iterator<Item = &'a BackendStatus>,
-        all: impl Iterator<Item = &'a BackendStatus> + Clone,
+        members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        of_each!(self, policy => policy.choice(now, cursor, ready, all))
+        of_each!(self, policy => policy.choice(now, level, cursor, members))
     }
 }

@@ -1,7 +1,7 @@
 //! The rules of `ring_hash_experimental` (gRFC A42, A61): every backend is connected to, and the
-//! ring is made of their addresses.
+//! ring is made of their hash keys (gRFC A76) or addresses, by their weights.
 
-use std::{sync::Arc, time::Instant};
+use std::{mem, num::NonZeroU32, sync::Arc, time::Instant};
 
 use http::HeaderName;
 
@@ -12,22 +12,19 @@ use crate::{
     service_config,
 };
 
-/// Every backend weighs the same, for an address has no weight.
-const WEIGHT: u32 = 1;
-
 #[derive(Debug)]
 pub(in crate::balancer) struct RingHash {
     min_size: u32,
     max_size: u32,
     header: Option<HeaderName>,
-    /// The last one that was published.
-    ring: Option<Built>,
+    /// Those that were published last, by the number of the level.
+    rings: Vec<Option<Built>>,
 }
 
 /// A ring, and what it was made of.
 #[derive(Debug)]
 struct Built {
-    of: Vec<(BackendId, Arc<str>)>,
+    of: Vec<(BackendId, Arc<str>, NonZeroU32)>,
     ring: Arc<Ring>,
 }
 
@@ -39,33 +36,42 @@ impl RingHash {
             max_size: config.max_ring_size,
             // A config has none that is not legal.
             header: header.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()),
-            ring: None,
+            rings: Vec::new(),
         }
     }
 
-    /// From now on. A ring of the same sizes is kept.
+    /// From now on. Rings of the same sizes are kept.
     pub(in crate::balancer) fn configure(&mut self, config: &service_config::RingHash) {
         let mut next = Self::new(config);
         if (next.min_size, next.max_size) == (self.min_size, self.max_size) {
-            next.ring = self.ring.take();
+            next.rings = mem::take(&mut self.rings);
         }
         *self = next;
     }
 
-    /// The ring of these backends: the same one for as long as they are the same.
-    fn ring<'a>(&mut self, backends: impl Iterator<Item = &'a BackendStatus> + Clone) -> Arc<Ring> {
-        let named = backends.map(|backend| (backend.id, &backend.address));
-        if let Some(built) = &self.ring
+    /// The ring of the backends of this level: the same one for as long as they are the same.
+    fn ring<'a>(
+        &mut self,
+        level: usize,
+        backends: impl Iterator<Item = &'a BackendStatus> + Clone,
+    ) -> Arc<Ring> {
+        let named = backends.map(|backend| (backend.id, backend.key(), backend.weight()));
+        if self.rings.len() <= level {
+            self.rings.resize_with(level + 1, || None);
+        }
+        if let Some(built) = &self.rings[level]
             && named
                 .clone()
-                .eq(built.of.iter().map(|(id, address)| (*id, address)))
+                .eq(built.of.iter().map(|(id, key, weight)| (*id, key, *weight)))
         {
             return Arc::clone(&built.ring);
         }
-        let members = named.clone().map(|(_, address)| (&**address, WEIGHT));
+        let members = named.clone();
+        let members = members.map(|(_, key, weight)| (&**key, weight.get()));
         let ring = Arc::new(Ring::new(members, self.min_size, self.max_size));
-        self.ring = Some(Built {
-            of: named.map(|(id, address)| (id, address.clone())).collect(),
+        let of = named.map(|(id, key, weight)| (id, Arc::clone(key), weight));
+        self.rings[level] = Some(Built {
+            of: of.collect(),
             ring: Arc::clone(&ring),
         });
         ring
@@ -103,18 +109,18 @@ impl ControlHalf for RingHash {
     fn choice<'a>(
         &mut self,
         _now: Instant,
+        level: usize,
         _cursor: &Arc<Cursor>,
-        _ready: impl Iterator<Item = &'a BackendStatus>,
-        all: impl Iterator<Item = &'a BackendStatus> + Clone,
+        members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        let ring = self.ring(all.clone());
+        let ring = self.ring(level, members.clone());
         let mut ready = 0_u32..;
         let member = |backend: &BackendStatus| match backend.state {
-            Ready => ready.next().map_or(RingMember::Failing, RingMember::Ready),
+            _ if backend.takes_calls => ready.next().map_or(RingMember::Failing, RingMember::Ready),
             Connecting | Idle => RingMember::Connecting,
-            TransientFailure | ConnectivityState::Shutdown => RingMember::Failing,
+            Ready | TransientFailure | ConnectivityState::Shutdown => RingMember::Failing,
         };
-        let members = all.map(member).collect();
+        let members = members.map(member).collect();
         let header = self.header.clone();
         Choice::RingHash(routing::RingHash::new(ring, members, header))
     }
@@ -122,34 +128,21 @@ impl ControlHalf for RingHash {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Instant};
+    use std::{num::NonZeroU32, sync::Arc};
 
     use super::{
-        BackendId, BackendStatus,
+        BackendStatus,
         ConnectivityState::{self, *},
         ControlHalf, HeaderName, RingHash,
     };
-    use crate::{health::HealthStatus, service_config, transport::BackendCalls};
+    use crate::{attributes::Attributes, routing::Ring, service_config};
 
     fn rules() -> RingHash {
         RingHash::new(&service_config::RingHash::default())
     }
 
     fn backend(id: u64, address: &str, state: ConnectivityState) -> BackendStatus {
-        BackendStatus {
-            id: BackendId(id),
-            label: address.into(),
-            address: address.into(),
-            state,
-            health: HealthStatus::NotChecked,
-            since: Instant::now(),
-            last_error: None,
-            attempt: 0,
-            next_attempt: None,
-            connections: 0,
-            calls: BackendCalls::default(),
-            ejection: None,
-        }
+        BackendStatus::in_state(id, address, state)
     }
 
     // K16
@@ -181,7 +174,7 @@ mod tests {
     #[test]
     fn the_ring_is_kept_while_its_backends_are_the_same() {
         let mut rules = rules();
-        let mut ring = |backends: &[BackendStatus]| rules.ring(backends.iter());
+        let mut ring = |backends: &[BackendStatus]| rules.ring(0, backends.iter());
         let first = ring(&[backend(1, "a", Ready), backend(2, "b", Ready)]);
         let other_state = ring(&[backend(1, "a", TransientFailure), backend(2, "b", Ready)]);
         assert!(Arc::ptr_eq(&first, &other_state));
@@ -193,18 +186,52 @@ mod tests {
         assert!(!Arc::ptr_eq(&one_less, &another));
     }
 
+    // D421, D422
+    #[test]
+    fn the_ring_is_made_of_hash_keys_and_weights() {
+        let with = |id, address, key: Option<&str>, weight| BackendStatus {
+            attributes: Arc::new(Attributes {
+                weight: NonZeroU32::new(weight).unwrap(),
+                hash_key: key.map(Into::into),
+                ..Attributes::default()
+            }),
+            ..backend(id, address, Ready)
+        };
+        let mut rules = rules();
+        let mut ring = |backends: &[BackendStatus]| rules.ring(0, backends.iter());
+        let first = ring(&[with(1, "a", Some("pod-0"), 1), with(2, "b", None, 1)]);
+        let moved = ring(&[with(1, "c", Some("pod-0"), 1), with(2, "b", None, 1)]);
+        assert!(Arc::ptr_eq(&first, &moved), "the key has not moved");
+        let heavier = ring(&[with(1, "c", Some("pod-0"), 1), with(2, "b", None, 3)]);
+        assert!(!Arc::ptr_eq(&moved, &heavier));
+        assert_eq!(
+            format!("{heavier:?}"),
+            format!("{:?}", Ring::new([("pod-0", 1), ("b", 3)], 1024, 4096))
+        );
+    }
+
+    #[test]
+    fn each_level_keeps_its_ring() {
+        let mut rules = rules();
+        let (near, far) = ([backend(1, "a", Ready)], [backend(2, "b", Ready)]);
+        let first = rules.ring(0, near.iter());
+        let second = rules.ring(1, far.iter());
+        assert!(Arc::ptr_eq(&first, &rules.ring(0, near.iter())));
+        assert!(Arc::ptr_eq(&second, &rules.ring(1, far.iter())));
+    }
+
     // Z17
     #[test]
     fn another_config_keeps_a_ring_of_its_sizes() {
         let backends = [backend(1, "a", Ready), backend(2, "b", Ready)];
         let (mut rules, mut config) = (rules(), service_config::RingHash::default());
-        let first = rules.ring(backends.iter());
+        let first = rules.ring(0, backends.iter());
         config.request_hash_header = Some("x-user".to_owned());
         rules.configure(&config);
         assert_eq!(rules.header, Some(HeaderName::from_static("x-user")));
-        assert!(Arc::ptr_eq(&first, &rules.ring(backends.iter())));
+        assert!(Arc::ptr_eq(&first, &rules.ring(0, backends.iter())));
         config.min_ring_size = 2048;
         rules.configure(&config);
-        assert!(!Arc::ptr_eq(&first, &rules.ring(backends.iter())));
+        assert!(!Arc::ptr_eq(&first, &rules.ring(0, backends.iter())));
     }
 }

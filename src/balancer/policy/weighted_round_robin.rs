@@ -7,9 +7,11 @@
 //!                                  each update period, and each publication
 //! ```
 //!
-//! With fewer than 2 weights that can be used, calls rotate.
+//! With fewer than 2 weights that can be used, calls go by the weights of the source alone, and
+//! rotate if those are equal. Otherwise a backend's weight is the product of both.
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -85,17 +87,52 @@ impl ControlHalf for WeightedRoundRobin {
     fn choice<'a>(
         &mut self,
         now: Instant,
+        _level: usize,
         cursor: &Arc<Cursor>,
-        ready: impl Iterator<Item = &'a BackendStatus>,
-        _all: impl Iterator<Item = &'a BackendStatus> + Clone,
+        members: impl Iterator<Item = &'a BackendStatus> + Clone,
     ) -> Choice {
-        let weights = ready.map(|backend| backend.calls.weight_at(now, self.periods));
-        let weights: Vec<_> = weights.collect();
+        let ready = members.filter(|backend| backend.takes_calls);
+        let weights: Vec<_> = ready
+            .map(|backend| Weight {
+                of_load: backend.calls.weight_at(now, self.periods),
+                of_source: backend.weight(),
+            })
+            .collect();
+        let weights = combined(&weights);
         match Stride::new(&weights, Arc::clone(cursor)) {
             Some(stride) => Choice::Stride(stride),
             None => Choice::Rotation(Rotation::new(Arc::clone(cursor))),
         }
     }
+}
+
+/// A backend's weight by the load that it reports, which is 0 if it is not known, and by its source.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    of_load: f64,
+    of_source: NonZeroU32,
+}
+
+/// The product of both weights. An unknown one by load counts as the mean of the others, and while
+/// fewer than 2 are known, all are equal. 0 is not known: without weights of the source that is
+/// left to [`Stride`].
+fn combined(weights: &[Weight]) -> Vec<f64> {
+    let of_load = |weight: &Weight| weight.of_load;
+    if weights.iter().all(|w| w.of_source == NonZeroU32::MIN) {
+        return weights.iter().map(of_load).collect();
+    }
+    let known = weights.iter().map(of_load).filter(|weight| *weight > 0.0);
+    let (count, sum) = known.fold((0_u32, 0.0), |(count, sum), weight| {
+        (count + 1, sum + weight)
+    });
+    let usable = count >= 2;
+    let mean = if usable { sum / f64::from(count) } else { 1.0 };
+    let combine = |weight: &Weight| {
+        let is_known = usable && weight.of_load > 0.0;
+        let of_load = if is_known { weight.of_load } else { mean };
+        of_load * f64::from(weight.of_source.get())
+    };
+    weights.iter().map(combine).collect()
 }
 
 #[cfg(test)]
@@ -116,9 +153,27 @@ mod tests {
                 true => Ready,
                 false => ConnectivityState::Connecting,
             },
+            level: Default::default(),
             is_ipv6: false,
         };
         policy.decide(now, (0..3).map(view))
+    }
+
+    // D423
+    #[test]
+    fn the_weights_of_the_source_and_of_the_load_are_multiplied() {
+        let weighed = |weights: &[(f64, u32)]| {
+            let weight = |(of_load, of_source): &(f64, u32)| Weight {
+                of_load: *of_load,
+                of_source: NonZeroU32::new(*of_source).unwrap(),
+            };
+            combined(&weights.iter().map(weight).collect::<Vec<_>>())
+        };
+        assert_eq!(weighed(&[(0.0, 1), (5.0, 1)]), [0.0, 5.0], "as without");
+        assert_eq!(weighed(&[(0.0, 1), (0.0, 3)]), [1.0, 3.0]);
+        let one_report = weighed(&[(7.0, 1), (0.0, 3)]);
+        assert_eq!(one_report, [1.0, 3.0], "1 is not comparable to any other");
+        assert_eq!(weighed(&[(2.0, 1), (4.0, 3), (0.0, 2)]), [2.0, 12.0, 6.0]);
     }
 
     // W02

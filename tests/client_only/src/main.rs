@@ -143,7 +143,7 @@ async fn unconnected(report: &mut Report) {
     let outcome = expect(call(&impatient, None).await, Code::Unavailable, &texts);
     report.add("the connect timeout", outcome);
 
-    let (changes, source) = discover::push::<()>(1);
+    let (changes, source) = discover::push::<(), Endpoint>(1);
     drop(changes);
     let nowhere = Channel::balance(source).build();
     let outcome = call(&nowhere, None).await;

@@ -1,11 +1,18 @@
 //! What is followed of a channel, as JSON.
 
+use std::num::NonZeroU32;
+
 use serde_json::{Value, json};
 use testing::{
-    Backend, balanced, by_hand, dead_addr, hello, quick_backoff, until_backends, within,
+    Backend, balanced, by_hand, dead_addr, endpoint, hello, quick_backoff, until_backends, within,
 };
 use tonic::Code;
-use tonic_health_channel::ConnectivityState::{Ready, TransientFailure};
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Ready, TransientFailure},
+    channel::Change,
+    discover::{self, Locality},
+};
 
 /// Takes what differs from run to run out of `status`, after a look at it.
 #[track_caller]
@@ -68,6 +75,40 @@ async fn an_ejection_is_json() {
     assert_eq!(told, expected);
 }
 
+// D420, D436
+#[tokio::test]
+async fn attributes_and_priorities_are_json() {
+    let (changes, source) = discover::push(4);
+    let channel = Channel::balance(source).panic_threshold(50).build();
+    let locality = Locality {
+        region: "eu".to_owned(),
+        zone: "eu-1a".to_owned(),
+        sub_zone: String::new(),
+    };
+    let backend = discover::Backend::new(endpoint(dead_addr().uri()))
+        .weight(NonZeroU32::new(3).expect("not 0"))
+        .priority(2)
+        .locality(locality)
+        .hash_key("pod-0");
+    let sent = changes.send(Change::Insert("a", backend)).await;
+    sent.expect("the channel listens");
+    until_backends(&channel, &[TransientFailure]).await;
+    let told = serde_json::to_value(&*channel.status()).expect("JSON");
+    let priority = json!({
+        "priority": 2, "healthy": 0, "total": 1, "load": 100, "in_panic": true,
+    });
+    assert_eq!(told["priorities"], json!([priority]));
+    let backend = &told["backends"][0];
+    assert_eq!(backend["weight"], 3);
+    assert_eq!(backend["priority"], 2);
+    let locality = json!({"region": "eu", "zone": "eu-1a", "sub_zone": ""});
+    assert_eq!(backend["locality"], locality);
+    assert_eq!(backend["hash_key"], "pod-0");
+    assert_eq!(backend["takes_calls"], false, "it is not connected");
+    let text = "priority 2: 0 of 1 backends healthy, 100 % of the calls, in panic";
+    assert_eq!(channel.status().priorities()[0].to_string(), text);
+}
+
 // D317
 #[tokio::test]
 async fn statuses_and_events_are_json() {
@@ -89,6 +130,7 @@ async fn statuses_and_events_are_json() {
         "state": "READY",
         "cause": null,
         "backends": null,
+        "priorities": [],
     });
     assert_eq!(told, expected);
     let rows: Vec<_> = rows.as_array().expect("a list").clone();
@@ -105,6 +147,7 @@ async fn statuses_and_events_are_json() {
         "label": "a",
         "address": backend.addr().to_string(),
         "state": "READY",
+        "takes_calls": true,
         "health": "not checked",
         "since": null,
         "last_error": null,
@@ -114,6 +157,10 @@ async fn statuses_and_events_are_json() {
         "calls_in_flight": 0,
         "calls": {"started": 1, "succeeded": 1, "failed": 0, "cancelled": 0, "refused": 0},
         "ejection": null,
+        "weight": 1,
+        "priority": 0,
+        "locality": null,
+        "hash_key": null,
     });
     assert_eq!(without_times(a.clone()), expected);
     let error = json!({"kind": "connect", "text": "connection refused", "at": null});

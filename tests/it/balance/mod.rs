@@ -2,6 +2,7 @@
 
 mod connections;
 mod least_request;
+mod levels;
 mod load;
 mod pick_first;
 mod picks;
