@@ -30,6 +30,7 @@ mod publish_throttle;
 mod running_subchannel;
 mod settings;
 mod source_with_retry;
+mod start_order;
 mod subset;
 mod task;
 mod task_end;

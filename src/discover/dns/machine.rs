@@ -26,9 +26,9 @@ use crate::util::{
     instant::after,
 };
 
-/// A lookup comes up to this part of its interval later than it could, so that the clients of a
-/// restarted fleet do not stay in step. A request in the first interval after a lookup waits for
-/// the end of it, and so do those of all clients that have looked up together.
+/// A lookup comes up to this part of its interval later than it could. So the clients of a
+/// restarted fleet do not stay in step. A request soon after a lookup waits for the end of its
+/// interval, and all clients that have looked up together do so.
 const JITTER: f64 = 0.2;
 
 /// Any other request waits up to this long, and no longer than that part of an interval. All
@@ -216,6 +216,7 @@ impl<A: Clone + Eq + Hash> Machine<A> {
 mod tests {
     use std::{
         cell::Cell,
+        hash::{Hash, Hasher},
         time::{Duration, Instant},
     };
 
@@ -436,8 +437,14 @@ mod tests {
     }
 
     /// A name that counts how often it is compared.
-    #[derive(Clone, Debug, Eq, Hash)]
+    #[derive(Clone, Debug, Eq)]
     struct Counted(u32);
+
+    impl Hash for Counted {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
 
     impl PartialEq for Counted {
         fn eq(&self, other: &Self) -> bool {
