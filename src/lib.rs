@@ -158,6 +158,8 @@ mod connectivity;
 pub mod deadline;
 pub mod discover;
 mod error;
+#[cfg(test)]
+mod fleet;
 pub mod health;
 mod pb;
 mod routing;
