@@ -163,6 +163,8 @@ mod connectivity;
 pub mod deadline;
 pub mod discover;
 mod error;
+#[cfg(test)]
+mod fleet;
 pub mod health;
 pub mod metrics;
 mod pb;

@@ -465,7 +465,7 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         }
     }
 
-    pub(super) fn state(&self) -> ConnectivityState {
+    pub(crate) fn state(&self) -> ConnectivityState {
         match (self.phase, &self.config) {
             (ChannelPhase::Closed, _) => return Shutdown,
             (ChannelPhase::Idle, _) => return Idle,

@@ -33,6 +33,7 @@ mod settings;
 #[cfg(test)]
 mod silence_tests;
 mod source_with_retry;
+mod start_order;
 mod subset;
 mod task;
 mod task_end;
@@ -40,7 +41,11 @@ mod task_end;
 mod tests;
 
 pub(crate) use config_updates::ConfigUpdates;
+#[cfg(test)]
+pub(crate) use effects::{Effects, Start, SubchannelId};
 pub(crate) use health_choice::HealthChoice;
 pub(crate) use levels::LevelSettings;
 pub(crate) use settings::Settings;
 pub(crate) use task::new;
+#[cfg(test)]
+pub(crate) use {machine::Balancer, publish_throttle::PublishThrottle, start_order::StartOrder};

@@ -16,13 +16,13 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 /// When what subchannels have reported is due for publication. It can wait: a
 /// subchannel takes its connections out of use by itself.
 #[derive(Debug)]
-pub(super) struct PublishThrottle {
+pub(crate) struct PublishThrottle {
     is_behind: bool,
     next: Instant,
 }
 
 impl PublishThrottle {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             is_behind: false,
             next: now,
@@ -31,7 +31,7 @@ impl PublishThrottle {
 
     /// There is something that is not published yet. What makes the channel another does
     /// not wait: calls may wait for it.
-    pub(super) fn on_news(&mut self, now: Instant, is_another: bool) {
+    pub(crate) fn on_news(&mut self, now: Instant, is_another: bool) {
         self.is_behind = true;
         if is_another {
             self.next = now;
@@ -39,7 +39,7 @@ impl PublishThrottle {
     }
 
     /// Everything is published, which is about so many backends.
-    pub(super) fn on_published(&mut self, now: Instant, backends: usize) {
+    pub(crate) fn on_published(&mut self, now: Instant, backends: usize) {
         let backends = u32::try_from(backends).unwrap_or(u32::MAX);
         let rest = REST_PER_BACKEND.saturating_mul(backends).min(LONGEST_REST);
         self.is_behind = false;
@@ -50,11 +50,11 @@ impl PublishThrottle {
     }
 
     /// When to publish, if there is something.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.is_behind.then_some(self.next)
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.due().is_some_and(|due| due <= now)
     }
 }

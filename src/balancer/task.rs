@@ -27,6 +27,7 @@ use super::{
     running_subchannel::RunningSubchannel,
     settings::Settings,
     source_with_retry::{FromSource, SourceWithRetry},
+    start_order::StartOrder,
     task_end::{RESTART, Restarts, TaskEnd, TellEnd},
 };
 use crate::{
@@ -99,6 +100,7 @@ pub(crate) fn new(
             rests_when_lost: false,
         }),
         subchannels: HashMap::new(),
+        starts: StartOrder::new(fastrand::u64(..)),
         ends_in,
         stopping: 0,
         restarts: Restarts::default(),
@@ -141,6 +143,8 @@ struct Worker {
     /// What all subchannels go by.
     control: watch::Sender<Control>,
     subchannels: HashMap<SubchannelId, RunningSubchannel>,
+    /// The subchannels that start when the turn ends.
+    starts: StartOrder<Endpoint>,
     /// A copy for each task of theirs; ours keeps the receiver open.
     ends_in: mpsc::UnboundedSender<TaskEnd>,
     /// How many were stopped and have not ended.
@@ -175,6 +179,7 @@ impl Worker {
     /// publishes what it kept from being published.
     fn recover(&mut self) {
         let wanted: HashSet<_> = self.machine.running().collect();
+        drop(self.starts.take());
         let left: Vec<_> = self.subchannels.keys().copied().collect();
         for id in left.into_iter().filter(|id| !wanted.contains(id)) {
             self.stop(id);
@@ -247,7 +252,9 @@ impl Worker {
             };
             let effects = self.machine.apply_policy(now());
             let chooses_anew = effects.chooses_anew;
-            if self.apply(effects) || changed || self.publish_throttle.is_due(now()) {
+            let changed = self.apply(effects) || changed;
+            self.start_all();
+            if changed || self.publish_throttle.is_due(now()) {
                 self.publish();
             } else if chooses_anew {
                 self.publish_picker();
@@ -401,8 +408,10 @@ impl Worker {
             // would go to a call that waits, after all was told otherwise.
             self.stop(id);
         }
-        for start in effects.start {
-            self.start(start);
+        self.starts.add(effects.start);
+        if !(effects.ejections.is_empty() && effects.panic_gates.is_empty()) {
+            // Each has its gate before that is changed.
+            self.start_all();
         }
         for change in effects.ejections {
             if let Some(running) = self.subchannels.get(&change.subchannel) {
@@ -424,7 +433,14 @@ impl Worker {
         effects.changed
     }
 
+    fn start_all(&mut self) {
+        for start in self.starts.take() {
+            self.start(start);
+        }
+    }
+
     fn stop(&mut self, id: SubchannelId) {
+        self.starts.remove(id);
         let Some(stopped) = self.subchannels.remove(&id) else {
             return;
         };

@@ -49,6 +49,8 @@ pub use crate::attributes::Locality;
 pub use backend::Backend;
 pub(crate) use dns::by_name;
 pub use dns::{Dns, dns};
+#[cfg(test)]
+pub(crate) use dns::{Machine as DnsMachine, default_pace};
 pub use file::{File, file};
 pub use list::{List, list};
 pub use push::{Push, push};

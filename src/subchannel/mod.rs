@@ -19,4 +19,6 @@ mod tests;
 
 pub(crate) use call_gate::CallGate;
 pub(crate) use machine::{Config, Control, HealthCheck, Report};
+#[cfg(test)]
+pub(crate) use machine::{Effects, Subchannel};
 pub(crate) use task::{ReportMessage, Spec, run};

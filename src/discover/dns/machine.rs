@@ -5,7 +5,8 @@
 //!      Due ───────────────► Looking ───────────► Answered
 //!       ▲                      │                    │
 //!       │  backoff             │ on_failure         │ asked: `min_interval` after the
-//!       └──────────────────────┘                    │ start of this lookup; or the timer
+//!       └──────────────────────┘                    │ start of this lookup, or a little
+//!                                                   │ later; or the timer
 //!                              ▲      on_start      │
 //!                              └────────────────────┘
 //! ```
@@ -13,38 +14,57 @@
 //! No name server is asked too often: all requests of one `min_interval` are one
 //! lookup, and no request shortens the backoff. A failure takes nothing away.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    hash::Hash,
+    time::{Duration, Instant},
+};
 
 use super::found::MAX_ADDRESSES;
-use crate::util::backoff::{Backoff, BackoffConfig, next_start};
+use crate::util::{
+    backoff::{Backoff, BackoffConfig, next_start},
+    instant::after,
+};
 
-/// A lookup that nobody asked for comes up to this part later than it could, so that
-/// the clients of a restarted fleet do not stay in step.
+/// A lookup comes up to this part of its interval later than it could. So the clients of a
+/// restarted fleet do not stay in step. A request soon after a lookup waits for the end of its
+/// interval, and all clients that have looked up together do so.
 const JITTER: f64 = 0.2;
+
+/// Any other request waits up to this long, and no longer than that part of an interval. All
+/// clients of a backend that fails ask at the same moment.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// The pauses between lookups.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// From the start of a lookup that was answered to the next: at least this.
-    pub(super) min_interval: Duration,
+    pub(crate) min_interval: Duration,
     /// To the next lookup that nobody asks for, unless the answer is valid for less;
     /// `None` if there is to be none.
-    pub(super) refresh_interval: Option<Duration>,
+    pub(crate) refresh_interval: Option<Duration>,
     /// After failures.
-    pub(super) backoff: BackoffConfig,
+    pub(crate) backoff: BackoffConfig,
 }
 
 /// A name that is looked up again and again. `A` is what it is an answer to.
 #[derive(Debug)]
-pub(super) struct Machine<A> {
+pub(crate) struct Machine<A> {
     pace: Pace,
     backoff: Backoff,
     rng: fastrand::Rng,
     state: State,
-    /// Somebody has asked since the last start.
-    asked: bool,
+    /// The first request since the last start.
+    asked: Option<Request>,
     /// The last answer.
     known: Vec<A>,
+}
+
+/// A request: when it came, and how much of its longest delay it waits.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    at: Instant,
+    delay: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,32 +87,35 @@ enum State {
 /// a set is never empty on its way to another.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Changes<A> {
-    pub(super) insert: Vec<A>,
-    pub(super) remove: Vec<A>,
+pub(crate) struct Changes<A> {
+    pub(crate) insert: Vec<A>,
+    pub(crate) remove: Vec<A>,
 }
 
-impl<A: Clone + PartialEq> Machine<A> {
+impl<A: Clone + Eq + Hash> Machine<A> {
     /// A name that is to be looked up now.
-    pub(super) fn new(now: Instant, pace: Pace, seed: u64) -> Self {
+    pub(crate) fn new(now: Instant, pace: Pace, seed: u64) -> Self {
         Self {
             backoff: Backoff::new(pace.backoff.clone(), seed),
             rng: fastrand::Rng::with_seed(seed),
             pace,
             state: State::Due { at: now },
-            asked: false,
+            asked: None,
             known: Vec::new(),
         }
     }
 
-    /// Somebody thinks that the last answer is out of date.
-    pub(super) fn on_request(&mut self) {
-        self.asked = true;
+    /// The last answer may be out of date.
+    pub(crate) fn on_request(&mut self, now: Instant) {
+        if self.asked.is_none() {
+            let delay = self.rng.f64();
+            self.asked = Some(Request { at: now, delay });
+        }
     }
 
     /// A lookup starts.
-    pub(super) fn on_start(&mut self, now: Instant) {
-        self.asked = false;
+    pub(crate) fn on_start(&mut self, now: Instant) {
+        self.asked = None;
         self.state = State::Looking { started: now };
     }
 
@@ -102,7 +125,7 @@ impl<A: Clone + PartialEq> Machine<A> {
     ///
     /// After a failure all of them are told anew, so that who heard of the failure
     /// hears of its end.
-    pub(super) fn on_answer(
+    pub(crate) fn on_answer(
         &mut self,
         now: Instant,
         found: Vec<A>,
@@ -121,25 +144,37 @@ impl<A: Clone + PartialEq> Machine<A> {
     }
 
     /// What the last lookup found, and what was kept beside that.
-    pub(super) fn known(&self) -> &[A] {
+    pub(crate) fn known(&self) -> &[A] {
         &self.known
     }
 
     /// The lookup ended without any. What was known before stays.
-    pub(super) fn on_failure(&mut self, now: Instant) {
+    pub(crate) fn on_failure(&mut self, now: Instant) {
         let delay = self.backoff.next_delay();
         let at = next_start(now, now, delay);
         self.state = State::Due { at };
     }
 
     /// When the next lookup is to start. `None` during one, and if nobody wants one.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Due { at } => Some(at),
             State::Looking { .. } => None,
-            State::Answered { earliest, .. } if self.asked => Some(earliest),
-            State::Answered { timer, .. } => timer,
+            State::Answered { earliest, timer } => {
+                let asked = self.asked.map(|request| self.heeded(earliest, request));
+                [asked, timer].into_iter().flatten().min()
+            }
         }
+    }
+
+    /// When a request is heeded that may be so from `earliest` on.
+    fn heeded(&self, earliest: Instant, request: Request) -> Instant {
+        let longest = self.pace.min_interval.mul_f64(JITTER);
+        let longest = match request.at < earliest {
+            true => longest,
+            false => longest.min(MAX_DELAY),
+        };
+        after(request.at.max(earliest), longest.mul_f64(request.delay))
     }
 
     fn started(&self, now: Instant) -> Instant {
@@ -157,21 +192,21 @@ impl<A: Clone + PartialEq> Machine<A> {
         Duration::try_from_secs_f64(wait.as_secs_f64() * later).ok()
     }
 
+    /// A name may have thousands of addresses, so none is searched for in a list.
     fn replace(&mut self, found: Vec<A>, all_anew: bool, stays: impl Fn(&A) -> bool) -> Changes<A> {
-        let mut unique: Vec<A> = Vec::with_capacity(found.len());
-        for address in found {
-            if !unique.contains(&address) {
-                unique.push(address);
-            }
-        }
+        let mut named = HashSet::with_capacity(found.len());
+        let mut unique = found;
+        unique.retain(|address| named.insert(address.clone()));
         let room = MAX_ADDRESSES.saturating_sub(unique.len());
         let kept = self.known.iter().filter(|known| stays(known));
-        let kept = kept.filter(|known| !unique.contains(known)).take(room);
+        let kept = kept.filter(|known| !named.contains(known)).take(room);
         let kept: Vec<A> = kept.cloned().collect();
+        named.extend(kept.iter().cloned());
         unique.extend(kept);
-        let is_new = |address: &&A| all_anew || !self.known.contains(address);
+        let known: HashSet<&A> = self.known.iter().collect();
+        let is_new = |address: &&A| all_anew || !known.contains(address);
         let insert = unique.iter().filter(is_new).cloned().collect();
-        self.known.retain(|address| !unique.contains(address));
+        self.known.retain(|address| !named.contains(address));
         let remove = std::mem::replace(&mut self.known, unique);
         Changes { insert, remove }
     }
@@ -179,7 +214,11 @@ impl<A: Clone + PartialEq> Machine<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        cell::Cell,
+        hash::{Hash, Hasher},
+        time::{Duration, Instant},
+    };
 
     use super::{Machine, Pace};
     use crate::util::backoff::BackoffConfig;
@@ -203,7 +242,7 @@ mod tests {
 
     /// Plays a script of lines `seconds input | what changes; when to look next`.
     /// Inputs: `start`, `found a b`, `found a b for seconds`, `failed`, `asked`, and
-    /// `part a b`, which could not learn of names that begin with `u`. The time of a look that nobody asked for is `min..max`.
+    /// `part a b`, which could not learn of names that begin with `u`. A time that chance has a part in is `min..max`.
     #[track_caller]
     fn check(refresh: Option<u64>, script: &str) {
         let epoch = Instant::now();
@@ -240,7 +279,7 @@ mod tests {
                 return String::new();
             }
             None if input == "asked" => {
-                machine.on_request();
+                machine.on_request(now);
                 return String::new();
             }
             Some(("found", found)) => {
@@ -298,18 +337,53 @@ mod tests {
         );
     }
 
+    // D398
     #[test]
-    fn a_request_is_heeded_once_per_interval() {
+    fn a_request_is_heeded_once_per_interval_and_a_little_later() {
         check(
             None,
             "0  start   | ; never
              2  found a | +a; never
-             3  asked   | ; 30
-             4  asked   | ; 30
-             30 start   | ; never
-             31 found a | ; never
-             99 asked   | ; 60",
+             3  asked   | ; 30.01..36
+             4  asked   | ; 30.01..36
+             36 start   | ; never
+             37 found a | ; never
+             99 asked   | ; 99.01..100
+             99.5 asked | ; 99.01..100",
         );
+    }
+
+    // D398
+    #[test]
+    fn a_request_does_not_put_a_lookup_off() {
+        check(
+            Some(REFRESH),
+            "0    start   | ; never
+             0    found a | +a; 60..72
+             59.9 asked   | ; 59.91..60.9
+             73   start   | ; never",
+        );
+    }
+
+    // D398
+    #[test]
+    fn the_requests_of_many_clients_are_heeded_one_after_the_other() {
+        for (asked, from, to) in [(10, 30, 36), (50, 50, 51)] {
+            let epoch = Instant::now();
+            let [asked, from, to] = [asked, from, to].map(|s| epoch + Duration::from_secs(s));
+            let mut early = 0;
+            for seed in 0..1_000 {
+                let mut machine = Machine::new(epoch, pace(None), seed);
+                machine.on_start(epoch);
+                let _ = machine.on_answer(epoch, vec!["a"], None, |_| false);
+                machine.on_request(asked);
+                let due = machine.due().expect("it was asked for");
+                assert!((from..=to).contains(&due));
+                early += u32::from(due < from + (to - from) / 10);
+            }
+            // 5 standard deviations of a tenth of 1,000 are 47.
+            assert!(early.abs_diff(100) < 47, "{early} in the first tenth");
+        }
     }
 
     #[test]
@@ -318,7 +392,7 @@ mod tests {
             None,
             "0  start   | ; never
              1  asked   | ; never
-             2  found a | +a; 30",
+             2  found a | +a; 30..36",
         );
     }
 
@@ -358,6 +432,43 @@ mod tests {
         );
     }
 
+    thread_local! {
+        static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// A name that counts how often it is compared.
+    #[derive(Clone, Debug, Eq)]
+    struct Counted(u32);
+
+    impl Hash for Counted {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARISONS.set(COMPARISONS.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    // D399
+    #[test]
+    fn an_answer_of_10_000_names_costs_a_few_comparisons_for_each() {
+        let now = Instant::now();
+        let mut machine = Machine::new(now, pace(None), 1);
+        for shift in [0, 0, 100] {
+            let names = (shift..shift + 10_000).rev().map(Counted).collect();
+            machine.on_start(now);
+            let changes = machine.on_answer(now, names, None, |_| false);
+            let left = changes.remove.len() as u32;
+            assert_eq!(left, shift);
+        }
+        let comparisons = COMPARISONS.get();
+        assert!(comparisons < 300_000, "{comparisons} comparisons");
+    }
+
     /// The model knows who was told, and when lookups started.
     #[test]
     fn a_random_walk_never_hurries_and_always_agrees_with_the_last_answer() {
@@ -371,11 +482,11 @@ mod tests {
             for step in 0..200 {
                 let at = format!("seed {seed}, step {step}");
                 if rng.u8(..3) == 0 {
-                    machine.on_request();
+                    machine.on_request(now);
                 }
                 let Some(due) = machine.due() else {
                     assert!(refresh.is_none(), "forgotten: {at}");
-                    machine.on_request();
+                    machine.on_request(now);
                     assert!(machine.due().is_some(), "a request is heeded: {at}");
                     continue;
                 };

@@ -23,4 +23,8 @@ mod tests;
 mod txt;
 
 pub(crate) use by_name::by_name;
+#[cfg(test)]
+pub(crate) use machine::Machine;
+#[cfg(test)]
+pub(crate) use source::default_pace;
 pub use source::{Dns, dns};

@@ -46,8 +46,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// - at once;
 /// - when its [`refresh_handle`](Self::refresh_handle) is rung, as a channel does that
-///   has trouble with its backends, but at least 30 s after the last time
-///   ([`min_interval`](Self::min_interval));
+///   has trouble with its backends. That is at least 30 s after the last time
+///   ([`min_interval`](Self::min_interval)), and a little later by chance. So the clients of a
+///   backend do not all look up at the moment when it fails;
 /// - every minute ([`refresh_interval`](Self::refresh_interval)), so that backends that
 ///   are added get calls although none is in trouble;
 /// - after a failure, with gRPC's backoff: 1 s, growing by 1.6 up to 30 s, each ±20 %.
@@ -103,17 +104,11 @@ pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
     let target = DnsTarget::parse(target)?;
     template.refuse_userinfo()?;
     let resolver = Resolver::of(&target)?;
-    let backoff = BackoffConfig::default();
     let options = Options {
         template: template.with_authority(target.authority()),
         target,
         refresh: RefreshHandle::new(),
-        pace: Pace {
-            min_interval: MIN_INTERVAL,
-            refresh_interval: Some(REFRESH_INTERVAL),
-            // No longer than a name that is well may be asked about.
-            backoff: backoff.at_most(MIN_INTERVAL),
-        },
+        pace: default_pace(),
         lookup_timeout: LOOKUP_TIMEOUT,
         resolver,
     };
@@ -121,6 +116,16 @@ pub fn dns(target: &str, template: Endpoint) -> Result<Dns, Error> {
         options,
         running: None,
     })
+}
+
+/// The pauses of a source whose options are not set.
+pub(crate) fn default_pace() -> Pace {
+    Pace {
+        min_interval: MIN_INTERVAL,
+        refresh_interval: Some(REFRESH_INTERVAL),
+        // No longer than a name that is well may be asked about.
+        backoff: BackoffConfig::default().at_most(MIN_INTERVAL),
+    }
 }
 
 /// Options count if they are set before the source is polled.
@@ -131,7 +136,8 @@ impl Dns {
     }
 
     /// The time from one lookup to the next, unless the first failed: at least this,
-    /// whoever asks. 30 s by default, as in gRPC; less than 100 ms counts as 100 ms, and is one WARN.
+    /// whoever asks. A request that comes before waits for up to a fifth more. Any other waits for
+    /// up to 1 s, or a fifth of the interval if that is less. 30 s by default, as in gRPC; less than 100 ms counts as 100 ms, and is one WARN.
     pub fn min_interval(mut self, interval: Duration) -> Self {
         let interval = at_least("min_interval", interval, backoff::MIN_INTERVAL);
         self.options.pace.min_interval = interval;

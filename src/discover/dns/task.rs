@@ -70,7 +70,7 @@ impl Task {
         loop {
             select! {
                 () = sleep_until(self.machine.due()) => return,
-                () = self.options.refresh.requested() => self.machine.on_request(),
+                () = self.options.refresh.requested() => self.machine.on_request(now()),
             }
         }
     }

@@ -194,15 +194,18 @@ async fn the_name_is_looked_up_every_minute_or_a_little_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_heeded_once_in_thirty_seconds() {
+async fn requests_are_heeded_once_in_thirty_seconds_or_a_little_later() {
     let mut rig = Rig::start(|dns| dns.refresh_interval(None));
     rig.question().await.1.found(&[A]);
     rig.items(&[&format!("+{A}")]).await;
-    for expected in [30.0, 60.0, 90.0] {
+    let mut last = 0.0;
+    for _ in 0..3 {
         rig.refresh.request();
         rig.refresh.request();
         let (at, question) = rig.question().await;
-        assert!((at - expected).abs() < 0.01, "at {at}s");
+        let pause = at - last;
+        assert!((30.0..=36.1).contains(&pause), "after {pause}s");
+        last = at;
         question.found(&[A]);
     }
 }
@@ -216,7 +219,8 @@ async fn without_an_interval_only_requests_are_heeded() {
     assert!(silence.is_err(), "nobody asked");
     rig.refresh.request();
     let (at, _question) = rig.question().await;
-    assert!((at - day.as_secs_f64()).abs() < 0.01, "at {at}s");
+    let delay = at - day.as_secs_f64();
+    assert!((0.0..=1.01).contains(&delay), "at {at}s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +233,7 @@ async fn intervals_are_for_the_application_to_choose() {
     question.found(&[A]);
     rig.refresh.request();
     let (again, _question) = rig.question().await;
-    assert!((again - at - 5.0).abs() < 0.01, "{again} after {at}");
+    assert!((5.0..=6.1).contains(&(again - at)), "{again} after {at}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -440,7 +444,7 @@ async fn a_backend_in_trouble_has_the_name_looked_up() {
 
     let question = soon(questions.recv()).await.expect("another lookup");
     let pause = (question.at - first).as_secs_f64();
-    assert!((pause - 30.0).abs() < 0.01, "after {pause}s");
+    assert!((30.0..=36.1).contains(&pause), "after {pause}s");
     question.found(&[B]);
     until(&channel, |status| {
         let labels: Vec<_> = status.backends().iter().map(|b| b.label()).collect();

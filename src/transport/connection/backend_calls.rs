@@ -296,6 +296,14 @@ impl BackendCalls {
         self.0.failed.fetch_add(failed, Release);
     }
 
+    /// The backend reports its load with a call.
+    #[cfg(test)]
+    pub(crate) fn report_load(&self, now: Instant, rate: f64, utilization: f64) {
+        let last = super::load_report::of_load(rate, utilization);
+        let is_read = self.record_load(now, &last);
+        debug_assert!(is_read.is_ok(), "a report that can be read");
+    }
+
     /// Whether anything asks for outcomes.
     #[cfg(test)]
     pub(crate) fn records_outcomes(&self) -> bool {

@@ -46,6 +46,19 @@ pub(super) fn of_last(last: &HeaderMap) -> Result<Option<OrcaLoadReport>, Unread
     Ok(Some(report))
 }
 
+/// A last frame with a report of so many requests per second, which use this part of a backend.
+#[cfg(test)]
+pub(super) fn of_load(rate: f64, utilization: f64) -> HeaderMap {
+    let report = OrcaLoadReport {
+        rps_fractional: rate,
+        application_utilization: utilization,
+        ..OrcaLoadReport::default()
+    };
+    let value = tonic::metadata::MetadataValue::from_bytes(&report.encode_to_vec());
+    let value = http::HeaderValue::from_bytes(value.as_encoded_bytes());
+    HeaderMap::from_iter([(HeaderName::from_static(LOAD), value.expect("base64"))])
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
