@@ -103,8 +103,8 @@ fn clients_come_back_to_restarted_backends_one_after_the_other() {
     }
 }
 
-/// The most calls of a backend that is not slow, and the mean of the slow ones, each to the mean
-/// of those that are not slow.
+/// The most calls of a backend that is not slow, and the mean of the slow ones. Each is a part of
+/// the mean of those that are not slow.
 fn spread(config: &str, clients: usize) -> (f64, f64) {
     let plan = Plan {
         clients,

@@ -184,8 +184,8 @@ fn herd() {
             case("a tenth 30 s", tenth, Fate::Dies, 30),
         ],
     );
-    // A tenth of the backends: a publication of each client costs as much as there are, and the
-    // herd of one backend does not go by the number of the others.
+    // With a tenth of the backends, as a publication costs as much as there are. The herd of one
+    // backend does not go by the number of the others.
     play_all(
         &Plan {
             backends: tenth,
