@@ -555,9 +555,20 @@ async fn a_source_stops_no_more_than_has_time_to_end() {
             said.fetch_add(1, Relaxed);
         }
     });
-    let channel = Channel::balance(all.map(Ok::<_, BoxError>)).build();
+    // A backend that is taken back in the turn in which it was named does not start.
+    let one_by_one = all.then(async |change| {
+        yield_now().await;
+        Ok::<_, BoxError>(change)
+    });
+    let channel = Channel::balance(Box::pin(one_by_one)).build();
     until(&channel, Ready).await;
     // Nothing that was stopped has ended.
+    let many = async {
+        while holds.held() < 256 {
+            hello(&channel).await.expect("an answer");
+        }
+    };
+    within("many stops", many).await;
     for _ in 0..20 {
         hello(&channel).await.expect("an answer");
     }
