@@ -28,10 +28,12 @@ impl<E: Clone + PartialEq, C: Clone + PartialEq> Balancer<E, C> {
         let counts = (self.levels.matter() && self.runs()).then(|| self.counts());
         let before = self.priorities();
         let mut effects = Effects::changed(self.levels.share(counts.as_ref()));
-        if !effects.changed {
+        let priorities = self.priorities();
+        let has_panic = priorities.iter().any(PriorityStatus::is_in_panic);
+        // With the same shares, others may be of a priority in panic.
+        if !effects.changed && !has_panic {
             return effects;
         }
-        let priorities = self.priorities();
         effects.panics = panic_changes(&before, &priorities);
         effects.changed |= self.apply_panic(now, &mut effects.panic_gates);
         effects

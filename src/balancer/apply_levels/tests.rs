@@ -145,12 +145,16 @@ impl World {
     }
 
     fn insert(&mut self, id: u64, attributes: Attributes) -> Effects<Name> {
+        let effects = self.name(id, attributes);
+        self.done(effects)
+    }
+
+    /// The turn goes on.
+    fn name(&mut self, id: u64, attributes: Attributes) -> Effects<Name> {
         let (name, now) = (format!("10.0.0.{id}:1"), self.now);
         let (label, address) = (name.as_str().into(), name.as_str().into());
-        let effects = self
-            .machine
-            .on_insert(now, BackendId(id), label, address, "e", attributes);
-        self.done(effects)
+        self.machine
+            .on_insert(now, BackendId(id), label, address, "e", attributes)
     }
 
     fn subchannel(&self, id: u64) -> SubchannelId {
@@ -487,4 +491,23 @@ fn a_silent_backend_counts_as_failed_and_gets_probes() {
     assert_eq!(world.machine.publication().silent, [1]);
     let picker = world.machine.picker(world.now, &world.cursor);
     assert!(matches!(picker, Some(Picker::ReadyAndSilent { .. })));
+}
+
+// D431
+#[test]
+fn backends_that_change_places_change_their_panic_too() {
+    let mut world = World::with_threshold(50);
+    for (id, priority) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
+        let _ = world.insert(id, of_priority(priority));
+        let _ = world.unhealthy(id);
+    }
+    world.ready(3);
+    assert!(world.status(1).takes_calls(), "priority 0 is in panic");
+    assert!(!world.status(4).takes_calls(), "priority 1 is not");
+    // In 1 turn, after which each priority has as many as before.
+    let first = world.name(1, of_priority(1));
+    let both = first.and(world.name(4, of_priority(0)));
+    let _ = world.done(both);
+    assert!(world.status(4).takes_calls());
+    assert!(!world.status(1).takes_calls());
 }

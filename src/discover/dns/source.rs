@@ -135,9 +135,11 @@ impl Dns {
         self.options.target.to_string()
     }
 
-    /// The time from one lookup to the next, unless the first failed: at least this,
-    /// whoever asks. A request that comes before waits for up to a fifth more. Any other waits for
-    /// up to 1 s, or a fifth of the interval if that is less. 30 s by default, as in gRPC; less than 100 ms counts as 100 ms, and is one WARN.
+    /// The least time from one lookup to the next, unless the first failed. 30 s by default, as in
+    /// gRPC. Less than 100 ms counts as 100 ms, and is 1 WARN.
+    ///
+    /// A request that comes before waits for up to a fifth more. Any other waits for up to 1 s, or
+    /// a fifth of the interval if that is less.
     pub fn min_interval(mut self, interval: Duration) -> Self {
         let interval = at_least("min_interval", interval, backoff::MIN_INTERVAL);
         self.options.pace.min_interval = interval;

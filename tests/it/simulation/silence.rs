@@ -98,14 +98,14 @@ impl Rig {
             let outcome = GreeterClient::new(channel).say_hello(request).await;
             let code = outcome.err().map(|status| status.code());
             ends.lock()
-                .expect("nobody panics with them")
+                .expect("no holder panics")
                 .insert(number, (began, code));
         })
     }
 
     /// Calls that began between these and failed, by their begin.
     fn failed(&self, from: Instant, to: Instant) -> Vec<(Instant, Code)> {
-        let ends = self.ends.lock().expect("nobody panics with them");
+        let ends = self.ends.lock().expect("no holder panics");
         let failed = ends.values().filter_map(|(began, code)| {
             let code = (*code)?;
             (from..to).contains(began).then_some((*began, code))
