@@ -254,3 +254,21 @@ fn clients_in_trouble_do_not_look_up_in_step() {
     let peak = world.net.lookups.peak(from, MS * 10);
     assert!(peak <= 10, "{peak} of 100 clients look up in 10 ms");
 }
+
+// D368
+#[test]
+fn clients_of_a_silent_backend_do_not_dial_it_in_step() {
+    let mut world = started(&Plan {
+        backends: 10,
+        ..Plan::default()
+    });
+    let from = world.now();
+    world.befall(Duration::ZERO, [0], Fate::Vanishes);
+    world.befall(SECOND * 90, [0], Fate::Rises);
+    world.pass(SECOND * 150);
+    assert_eq!(world.connections().min(), 100.0, "all are back");
+    let attempts = &world.net.backends[0].attempts;
+    // The first dials have no answer for 20 s, which is longer than their backoff.
+    let peak = attempts.peak(from + SECOND * 15, MS * 100);
+    assert!(peak <= 20, "{peak} of 100 clients dial in 100 ms");
+}

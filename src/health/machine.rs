@@ -200,8 +200,8 @@ impl Watch {
             return self.do_without_watch(now, &ended.text);
         }
         self.fail(format!("Watch ended: {}", ended.text));
-        let delay = self.retry_delay(ended.kind, answered);
-        self.retry_watch(now, started, delay)
+        let at = self.retry_at(now, started, ended.kind, answered);
+        self.retry_watch(now, at)
     }
 
     /// The running `Check` answered with this status, or failed.
@@ -332,20 +332,20 @@ impl Watch {
     /// there; so silence is a failure like any other, unless the user says so.
     fn give_up_watch(&mut self, now: Instant, started: Instant, timeout: Duration) -> Action {
         self.fail(format!("no answer in {timeout:?}"));
-        let delay = self.retry_delay(EndKind::Other, false);
+        let at = self.retry_at(now, started, EndKind::Other, false);
         Action {
             stop: true,
-            ..self.retry_watch(now, started, delay)
+            ..self.retry_watch(now, at)
         }
     }
 
     /// The pause counts from now: the `Watch` may have run for long.
     fn end_flood(&mut self, now: Instant) -> Action {
         self.fail(format!("more than {MAX_MESSAGES} messages in 1 s"));
-        let delay = self.retry_delay(EndKind::Other, false);
+        let at = self.retry_at(now, now, EndKind::Other, false);
         Action {
             stop: true,
-            ..self.retry_watch(now, now, delay)
+            ..self.retry_watch(now, at)
         }
     }
 
@@ -359,20 +359,27 @@ impl Watch {
 
     /// gRFC A17, "Client Behavior": after a stream that had said something the
     /// next one starts at once, after a silent one there is a backoff.
-    fn retry_delay(&mut self, kind: EndKind, answered: bool) -> Duration {
+    fn retry_at(
+        &mut self,
+        now: Instant,
+        started: Instant,
+        kind: EndKind,
+        answered: bool,
+    ) -> Instant {
         if answered {
-            return Duration::ZERO;
+            return next_start(now, started, Duration::ZERO);
         }
         self.failures = self.failures.saturating_add(1);
         match (kind, &self.options.on_not_found) {
-            (EndKind::NotFound, OnNotFound::RetryEvery(interval)) => *interval,
+            (EndKind::NotFound, OnNotFound::RetryEvery(interval)) => {
+                next_start(now, started, *interval)
+            }
             (EndKind::NotFound, OnNotFound::Backoff)
-            | (EndKind::Other | EndKind::Unimplemented, _) => self.backoff.next_delay(),
+            | (EndKind::Other | EndKind::Unimplemented, _) => self.backoff.next_start(now, started),
         }
     }
 
-    fn retry_watch(&mut self, now: Instant, started: Instant, delay: Duration) -> Action {
-        let at = next_start(now, started, delay);
+    fn retry_watch(&mut self, now: Instant, at: Instant) -> Action {
         if at <= now {
             return self.begin_watch(now);
         }

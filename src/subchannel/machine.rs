@@ -196,7 +196,7 @@ impl Subchannel {
         match self.raw {
             Raw::Connecting { started } => {
                 self.failure = Some(cause);
-                let at = next_start(now, started, self.backoff.next_delay());
+                let at = self.backoff.next_start(now, started);
                 self.dial_or_wait(now, at, Raw::Backoff { started, at })
             }
             Raw::HeldBack { .. } | Raw::Backoff { .. } | Raw::Connected { .. } => {

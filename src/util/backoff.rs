@@ -100,6 +100,9 @@ impl BackoffConfig {
     /// The part of itself by which each delay varies in either direction, so that the clients of
     /// a server that was restarted do not come back at once: 0.2 by default, as in gRPC.
     ///
+    /// An attempt that took longer than its delay is followed by a pause of up to this part of its
+    /// time. So the clients of a server that does not answer do not stay in step.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOption`] unless it is at least 0 and below 1.
@@ -165,6 +168,23 @@ impl Backoff {
         let delay = self.next;
         self.next = self.grown(delay);
         self.jittered(delay)
+    }
+
+    /// Counts the failure of the attempt that `started` then, and says when the next one may start:
+    /// once the delay has passed since that start.
+    ///
+    /// An attempt may have taken longer than its delay, such as one without an answer that ends by
+    /// a timeout. Then the jitter is a part of that time, up to the longest delay. Otherwise the
+    /// clients of a backend that was cut off would go on in step, by the timeout that all have.
+    pub(crate) fn next_start(&mut self, now: Instant, started: Instant) -> Instant {
+        let delay = self.next_delay();
+        let at = next_start(now, started, delay);
+        if at > now {
+            return at;
+        }
+        let took = now.saturating_duration_since(started).min(self.config.max);
+        let part = self.config.jitter * self.rng.f64();
+        after(now, took.mul_f64(part))
     }
 
     /// After a success: the next failure is the first again.
@@ -336,6 +356,37 @@ mod tests {
         assert_eq!(next_start(after(300), started, second), after(1_000));
         assert_eq!(next_start(after(3_000), started, second), after(3_000));
         assert_eq!(next_start(after(1), started, Duration::ZERO), after(100));
+    }
+
+    // D368
+    #[test]
+    fn after_an_attempt_that_took_longer_than_its_delay_the_jitter_is_a_part_of_its_time() {
+        let started = Instant::now();
+        let now = started + Duration::from_secs(20);
+        let mut last = 0;
+        for seed in 0..1_000 {
+            let mut backoff = Backoff::new(BackoffConfig::default(), seed);
+            let wait = backoff.next_start(now, started) - now;
+            assert!(wait <= Duration::from_secs(4), "{wait:?} of 20 s");
+            last += u32::from(wait > Duration::from_millis(3_600));
+            assert_eq!(backoff.failures(), 1);
+        }
+        // 5 standard deviations of a tenth of 1,000 are 47.
+        assert!(last.abs_diff(100) < 47, "{last} in the last tenth");
+
+        let mut backoff = backoff(1.6, 0.0, Duration::from_secs(120));
+        assert_eq!(backoff.next_start(now, started), now, "without jitter");
+        let at = backoff.next_start(now, now);
+        assert_eq!(
+            at,
+            now + Duration::from_millis(1_600),
+            "the delay is longer"
+        );
+
+        let hours = started + Duration::from_secs(36_000);
+        let mut backoff = Backoff::new(BackoffConfig::default(), SEED);
+        let wait = backoff.next_start(hours, started) - hours;
+        assert!(wait <= Duration::from_secs(24), "{wait:?} after 10 hours");
     }
 
     #[test]

@@ -24,7 +24,7 @@ const EVENTS: [(&str, bool, Event); 9] = [
         serving(world, all / 10, true)
     }),
     ("killed", false, |world, _| befall(world, Fate::Dies)),
-    ("up again after 60 s", true, |world, _| {
+    ("up again after 160 s", true, |world, _| {
         befall(world, Fate::Rises)
     }),
     (
