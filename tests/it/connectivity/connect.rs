@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use testing::{Backend, RawPeer, balanced, hello, within};
+use testing::{Backend, RawPeer, balanced, hello, until_backends, within};
 use tonic::Code;
-use tonic_health_channel::{Channel, ConnectivityState::Ready, Endpoint, ErrorKind, discover};
+use tonic_health_channel::{
+    Channel,
+    ConnectivityState::{Connecting, Ready},
+    Endpoint, ErrorKind, discover,
+};
 
 // D301
 #[tokio::test]
@@ -24,6 +28,8 @@ async fn a_wait_that_is_over_names_each_backend_and_its_reason() {
     let silent = RawPeer::start(|mut wire| async move { wire.listen().await }).await;
     let uris = [silent.uri()];
     let channel = Channel::balance(discover::list(&uris).expect("a list")).build();
+    // A wait of 0 only looks, so the source is read before it.
+    until_backends(&channel, &[Connecting]).await;
     for timeout in [Duration::ZERO, Duration::from_millis(50)] {
         let waited = channel.wait_until_ready_within(timeout);
         let error = within("the end of the wait", waited).await;

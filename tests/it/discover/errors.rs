@@ -162,10 +162,11 @@ async fn a_source_that_ends_without_a_backend_fails_calls_with_that() {
 async fn a_source_that_names_nothing_fails_calls_after_a_while() {
     let backend = Backend::start().await;
     let (source, said) = mpsc::unbounded_channel::<Said>();
+    // The time runs from `build`.
+    let began = Instant::now();
     let channel = Channel::balance(UnboundedReceiverStream::new(said))
         .first_backends_timeout(Duration::from_millis(200))
         .build();
-    let began = Instant::now();
     let status = outcome(start(&channel, "you")).await;
     let status = status.expect_err("there is no backend");
     assert_eq!(status.code(), Code::Unavailable);
