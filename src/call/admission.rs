@@ -32,7 +32,7 @@ impl<B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static> 
 /// The ways in which the attempts of one policy differ from those of another. Above all, it
 /// chooses among the backends that are offered.
 ///
-/// The hooks that do nothing here are for what is [recorded](super::metered) of a call. They cost
+/// The hooks that do nothing here are for what is [recorded](super::recorded) of a call. They cost
 /// nothing where they stay so.
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.

@@ -25,9 +25,9 @@ mod attempts;
 mod driving;
 mod final_status;
 mod hedge;
-mod metered;
 #[cfg(test)]
 mod outcome_tests;
+mod recorded;
 mod retry;
 mod rules;
 mod run;

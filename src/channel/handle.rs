@@ -361,7 +361,7 @@ impl Service<Request<Body>> for Channel {
         let alive = self.alive.clone();
         if let Some(meters) = &self.alive.meters {
             let record = CallRecord::begin(meters, request.uri().path(), request.extensions());
-            return metered(alive, Call::new(request, self.defaults), record);
+            return recorded(alive, Call::new(request, self.defaults), record);
         }
         let mut call = Call::new(request, self.defaults);
         // The call is borrowed where it stands: passed on by value, the future
@@ -371,8 +371,8 @@ impl Service<Request<Body>> for Channel {
 }
 
 /// A future of its own, so that calls without a record have no room for one.
-fn metered(alive: Arc<Alive>, mut call: Call, mut record: CallRecord) -> ResponseFuture {
-    ResponseFuture::new(async move { call.send_metered(&alive.board, &mut record).await })
+fn recorded(alive: Arc<Alive>, mut call: Call, mut record: CallRecord) -> ResponseFuture {
+    ResponseFuture::new(async move { call.send_and_record(&alive.board, &mut record).await })
 }
 
 impl fmt::Debug for Channel {

@@ -1,7 +1,7 @@
 //! A call that is recorded: the same steps, with a record of what they lead to.
 //!
 //! ```text
-//!   send_metered ──► config ──► attempt ──► headers ──► MeteredBody ──► status
+//!   send_and_record ──► config ──► attempt ──► headers ──► RecordedBody ──► status
 //!                      │          │ again?    └─ a status: the end        └─ the end
 //!                      └──────────┴─ an error: the end
 //! ```
@@ -39,7 +39,7 @@ impl Call {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call, which `record` tells when it is dropped.
-    pub(crate) async fn send_metered(
+    pub(crate) async fn send_and_record(
         &mut self,
         board: &Board,
         record: &mut CallRecord,
@@ -57,7 +57,7 @@ impl Call {
                 }
                 // Its attempts are recorded by themselves.
                 Ok(response) => {
-                    let wrap = |body| Body::new(MeteredBody::new(body, record.take()));
+                    let wrap = |body| Body::new(RecordedBody::new(body, record.take()));
                     return Ok(response.map(wrap));
                 }
             }
@@ -86,7 +86,7 @@ impl Call {
         }
         // The messages of the request are counted, so it is looked at first.
         self.look_ahead(Some(record)).await?;
-        self.attempt(board, Metered::new(AnyBackend, Some(record)))
+        self.attempt(board, Recorded::new(AnyBackend, Some(record)))
             .await
     }
 
@@ -105,7 +105,7 @@ impl Call {
 }
 
 /// A preference whose attempts are recorded, if there is a record.
-pub(super) struct Metered<'a, P> {
+pub(super) struct Recorded<'a, P> {
     preference: P,
     record: Option<&'a mut CallRecord>,
     /// By what the messages of the request are counted.
@@ -114,7 +114,7 @@ pub(super) struct Metered<'a, P> {
     is_again: bool,
 }
 
-impl<'a, P: Preference> Metered<'a, P> {
+impl<'a, P: Preference> Recorded<'a, P> {
     pub(super) fn new(preference: P, record: Option<&'a mut CallRecord>) -> Self {
         Self {
             preference,
@@ -131,7 +131,7 @@ impl<'a, P: Preference> Metered<'a, P> {
     }
 }
 
-impl<P: Preference> Preference for Metered<'_, P> {
+impl<P: Preference> Preference for Recorded<'_, P> {
     #[inline(always)]
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         self.preference.admit(candidates)
@@ -158,7 +158,7 @@ impl<P: Preference> Preference for Metered<'_, P> {
         } = self;
         move |body: B| match record {
             Some(record) if !body.is_end_stream() => {
-                preference.wrap()(MeteredBody::new(body, record.take()))
+                preference.wrap()(RecordedBody::new(body, record.take()))
             }
             _ => preference.wrap()(body),
         }
@@ -208,13 +208,13 @@ pub(super) fn record_end(record: Option<&mut CallRecord>, outcome: &Result<Respo
 }
 
 /// A body with the record of its call, which ends with it.
-struct MeteredBody<B> {
+struct RecordedBody<B> {
     body: B,
     record: CallRecord,
     received: MessageBytes,
 }
 
-impl<B: Frames> MeteredBody<B> {
+impl<B: Frames> RecordedBody<B> {
     fn new(body: B, record: CallRecord) -> Self {
         Self {
             body,
@@ -229,7 +229,7 @@ impl<B: Frames> MeteredBody<B> {
     }
 }
 
-impl<B: Frames> http_body::Body for MeteredBody<B> {
+impl<B: Frames> http_body::Body for RecordedBody<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -256,7 +256,7 @@ impl<B: Frames> http_body::Body for MeteredBody<B> {
 }
 
 /// Given up before its end: CANCELLED, with what has come until then.
-impl<B> Drop for MeteredBody<B> {
+impl<B> Drop for RecordedBody<B> {
     fn drop(&mut self) {
         self.record.set_received(self.received.total());
     }
