@@ -10,9 +10,9 @@ use http::HeaderMap;
 use tokio::{select, time::Instant};
 use tonic::{Status, body::Body};
 
+use super::record::Wait;
 use crate::{
     error::{Error, ErrorKind},
-    metrics::WaitRecord,
     routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Probes},
     transport::{
         CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, SendError, Ticket,
@@ -56,7 +56,7 @@ pub(super) trait Preference: Send {
 
     /// The call has to wait for a backend.
     #[inline(always)]
-    fn on_wait(&self) -> Option<WaitRecord> {
+    fn on_wait(&self) -> Option<Wait> {
         None
     }
 

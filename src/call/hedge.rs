@@ -24,13 +24,13 @@ use super::{
     admission::{Admission, Frames, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
+    record::{CallRecord, HedgeRecords},
     recorded::{Recorded, record_end},
     retry::{FailedResponse, OVER, admit_untried, has_failed, probe_first, throttled},
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error},
-    metrics::{CallRecord, HedgeRecords},
     routing::{Board, Candidates, Probes, RetryThrottle},
     service_config::HedgingPolicy,
     transport::{CallSlot, ConnectionGroup, Held},

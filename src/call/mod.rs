@@ -27,6 +27,7 @@ mod final_status;
 mod hedge;
 #[cfg(test)]
 mod outcome_tests;
+mod record;
 mod recorded;
 mod retry;
 mod rules;
@@ -35,4 +36,9 @@ mod run;
 mod tests;
 
 pub use rules::WaitForReady;
-pub(crate) use {admission::wait_within, rules::Defaults, run::Call};
+pub(crate) use {
+    admission::wait_within,
+    record::{CallRecord, CallRecorder},
+    rules::Defaults,
+    run::Call,
+};

@@ -20,13 +20,13 @@ use super::{
     admission::{AnyBackend, Frames, Preference},
     attempts::{Failure, Pushback, Retries, Stop},
     final_status::status_of,
+    record::CallRecord,
     recorded::{Recorded, record_end},
     rules::AttemptRules,
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error, ErrorKind, FailedAttempt, sanitize_peer_text},
-    metrics::CallRecord,
     routing::{BackendId, Board, Candidates, Pick, Probes, RetryThrottle},
     service_config::{AttemptPolicy, RetryPolicy},
     transport::{CallSlot, ConnectionGroup, Held},
