@@ -66,7 +66,37 @@ benches() {
     limited 1800 cargo bench --locked --bench instructions -- --check
 }
 
+# Debian's Prometheus, where there is none: its package is unpacked below the target folder and
+# not installed, as an installed one starts a daemon, now or at the next start of the machine.
+unpack_prometheus() {
+    local folder=${CARGO_TARGET_DIR:-$PWD/target}/prometheus as=()
+    [ "$(id -u)" = 0 ] || as=(sudo -n)
+    mkdir -p "$folder"
+    if ! [ -x "$folder/usr/bin/promtool" ]; then
+        (cd "$folder" &&
+            { apt-get download prometheus ||
+                { "${as[@]}" apt-get update && apt-get download prometheus; }; } &&
+            dpkg -x prometheus_*.deb .) || return 1
+    fi
+    export PATH=$folder/usr/bin:$PATH
+}
+
+# The dashboard and the alerts in `docs/observing`, by Prometheus itself.
+observing() {
+    local built
+    if ! { command -v prometheus && command -v promtool; } >/dev/null && ! unpack_prometheus; then
+        skipped observing "there is no prometheus, and apt does not have it"
+        return 0
+    fi
+    # With TLS, whose handshakes have a panel.
+    limited 900 cargo build --locked --all-features --example observed
+    built=$(cargo metadata --format-version 1 --no-deps |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+    limited 600 .ci/observing.py "$built/debug/examples/observed"
+}
+
 slow_steps() {
+    step observing observing
     step lowest limited 1800 .ci/lowest
     step powerset powerset
     step benches benches
