@@ -1,7 +1,8 @@
 //! Metrics of a channel over 2 backends that flip, on a port that Prometheus scrapes.
 //!
 //! It calls, takes a backend's health away and gives it back, and reads the port as Prometheus
-//! does. With `--stay` it goes on until Ctrl-C.
+//! does. With `--stay` it goes on until Ctrl-C, with more channels and trouble of every kind, so that
+//! each panel of `docs/observing/grafana.json` shows something.
 //!
 //! ```text
 //! $ cargo run --example observed
@@ -15,6 +16,8 @@
 //! Exits with 1 if a number is another than it has to be.
 
 mod common;
+#[path = "observed/trouble.rs"]
+mod trouble;
 
 use std::{env, time::Duration};
 
@@ -28,6 +31,7 @@ use grpc_health_service::ServingStatus::{NotServing, Serving};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    select,
 };
 use tonic_health_channel::{
     Channel,
@@ -49,11 +53,11 @@ async fn main() -> Result<()> {
 
     let (a, control) = backend::start(GreeterService::new("A".into())).await?;
     let (b, _other) = backend::start(GreeterService::new("B".into())).await?;
-    let metrics = Metrics::new(prometheus).enable(["grpc.subchannel.open_connections"]);
+    let metrics = for_dashboard(prometheus);
     let channel = Channel::list([a, b])?
         .health_check(GREETER)
         .name("shop")
-        .metrics(metrics)?
+        .metrics(metrics.clone())?
         .build();
     until_ready(&channel, 2).await;
     let mut client = GreeterClient::new(channel.clone());
@@ -91,9 +95,31 @@ async fn main() -> Result<()> {
         expect(port, open, 2.0).await?
     );
     if env::args().any(|word| word == "--stay") {
-        tokio::signal::ctrl_c().await?;
+        select! {
+            ended = tokio::signal::ctrl_c() => ended?,
+            ended = trouble::go_on(channel, control, metrics) => ended?,
+        }
     }
     Ok(())
+}
+
+/// All that the dashboard shows, as `docs/observing.md` gives it.
+fn for_dashboard(prometheus: Prometheus) -> Metrics {
+    Metrics::new(prometheus)
+        .enable([
+            "grpc.client.call.hedges",
+            "grpc.client.call.retries",
+            "grpc.client.call.retry_delay",
+            "grpc.client.call.transparent_retries",
+            "grpc.client.tls.handshakes",
+            "grpc.lb.outlier_detection.ejections_enforced",
+            "grpc.lb.outlier_detection.ejections_unenforced",
+            "grpc.subchannel.connection_attempts_failed",
+            "grpc.subchannel.connection_attempts_succeeded",
+            "grpc.subchannel.disconnections",
+            "grpc.subchannel.open_connections",
+        ])
+        .optional_labels(["grpc.disconnect_error"])
 }
 
 async fn until_ready(channel: &Channel, number: usize) {
