@@ -167,15 +167,15 @@ const POLICIES: [&str; 4] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 14] = [
+const EDGES: [(&str, &str); 15] = [
     (
         "channel",
         "balancer call discover routing transport service_config health metrics connectivity \
-         attributes util error",
+         attributes trace util error",
     ),
     (
         "call",
-        "routing deadline transport service_config metrics util error",
+        "routing deadline transport service_config metrics trace util error",
     ),
     (
         "balancer",
@@ -193,8 +193,9 @@ const EDGES: [(&str, &str); 14] = [
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config attributes util error"),
     ("deadline", "transport util"),
-    ("transport", "metrics pb util error"),
+    ("transport", "metrics trace pb util error"),
     ("metrics", "connectivity util error"),
+    ("trace", "util error"),
     ("service_config", "error"),
     ("util", "error"),
     // A simulation, for tests alone.
@@ -675,7 +676,7 @@ const ROOT: [&str; 15] = [
 ];
 
 /// The modules with what they export. `tonic::transport::channel` has the first of `channel`.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     (
         "channel",
         "Channel ClientTlsConfig Endpoint Change ResponseFuture \
@@ -706,6 +707,11 @@ const MODULES: [(&str, &str); 8] = [
          escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),
+    (
+        "trace",
+        "AttemptHeaders AttemptInfo AttemptTrace CallInfo CallTrace CallTracer MessageInfo \
+         TraceStatus tracing_spans",
+    ),
 ];
 
 /// The names of the test kit.
