@@ -730,7 +730,7 @@ const KIT: [&str; 11] = [
 ];
 
 /// The names of the crate for OpenTelemetry.
-const OTEL: [&str; 1] = ["OtelMeter"];
+const OTEL: [&str; 2] = ["OtelMeter", "OtelTracer"];
 
 /// These have 2 paths, because tonic has them twice.
 const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];

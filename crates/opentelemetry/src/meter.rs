@@ -18,12 +18,10 @@ use tonic_health_channel::metrics::{
 #[cfg(feature = "bound")]
 use crate::handles::bound::Bound;
 use crate::{
+    NAME,
     handles::Series,
     observed::{Family, attributes},
 };
-
-/// The name of the instrumentation scope.
-const NAME: &str = "tonic-health-channel";
 
 /// A sink of metrics that hands them to OpenTelemetry.
 ///

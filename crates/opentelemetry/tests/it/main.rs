@@ -2,3 +2,5 @@
 
 mod exported;
 mod metrics;
+mod traced;
+mod traces;
