@@ -507,6 +507,7 @@ fn tests_do_not_sleep_to_wait() {
         "crates/grpc-health/tests",
         "crates/harness/tests",
         "crates/health-service/tests",
+        "crates/opentelemetry/tests",
         "crates/testing/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
@@ -605,10 +606,11 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 4] = [
+const CRATES: [&str; 5] = [
     "src",
     "crates/grpc-health/src",
     "crates/health-service/src",
+    "crates/opentelemetry/src",
     "crates/testing/src",
 ];
 
@@ -732,6 +734,9 @@ const KIT: [&str; 11] = [
     "within",
 ];
 
+/// The names of the crate for OpenTelemetry.
+const OTEL: [&str; 2] = ["OtelMeter", "OtelTracer"];
+
 /// These have 2 paths, because tonic has them twice.
 const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];
 
@@ -746,6 +751,8 @@ fn the_public_names_are_these() {
     expected.sort();
     assert_eq!(public::names(self::root()), expected);
     assert_eq!(public::names(&self::root().join("crates/testing")), KIT);
+    let otel = self::root().join("crates/opentelemetry");
+    assert_eq!(public::names(&otel), OTEL);
 }
 
 #[test]
