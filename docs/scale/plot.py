@@ -158,6 +158,26 @@ def calls():
     return table(head, lines)
 
 
+def spread():
+    head = [
+        "policy",
+        "clients",
+        "calls of a backend, least",
+        "p99",
+        "most",
+        "of a slow one",
+        "time of a call, p50",
+        "p99",
+    ]
+    lines = []
+    for row in rows("spread"):
+        shares = ("min_to_mean", "p99_to_mean", "max_to_mean", "slow_share")
+        times = (number(row[name], 1) + " ms" for name in ("p50_ms", "p99_ms"))
+        shares = (number(row[name], 2) for name in shares)
+        lines.append([row["policy"], number(row["clients"]), *shares, *times])
+    return table(head, lines)
+
+
 def start():
     head = [
         "clients",
@@ -241,6 +261,7 @@ TABLES = {
     "connections": connections,
     "herd": herd,
     "calls": calls,
+    "spread": spread,
     "start": start,
     "knowledge": knowledge,
     "naming": naming,
