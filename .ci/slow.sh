@@ -103,6 +103,7 @@ slow_steps() {
     step long-tests long_tests
     step long-chaos long_chaos
     step long-netns long_netns
+    step grpc-go-metrics limited 1800 tests/interop/run --metrics
     # It says by itself which languages are not here, each as a step `interop-LANGUAGE`.
     step interop-all limited 3600 tests/interop/run --all --long
 }
