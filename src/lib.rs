@@ -53,6 +53,7 @@
 //! | choose how calls are spread over backends | [`service_config::LoadBalancingPolicy`], `docs/policies.md` |
 //! | pass deadlines on | [`deadline`] |
 //! | measure calls, connections and health | [`metrics`], `docs/observing.md` |
+//! | trace calls and their attempts | [`trace`], `docs/observing.md` |
 //! | use TLS | [`Endpoint::tls_config`](Endpoint), with a feature below |
 //!
 //! # Features
@@ -124,6 +125,8 @@
 //! | `health` | WARN | what a server lacks, and what is done instead | `backend`, `service` |
 //! | `discover` | WARN | the source of backends failed | `error`; `retry`: when the source is asked again |
 //! | `discover` | WARN | cannot watch the folder of the file … | `folder`, `error`; `every`: how often its file is read |
+//! | `channel` | ERROR | the call tracer of the application panicked | `panic`; the next ones are DEBUG |
+//! | `call` | DEBUG | spans of calls and attempts, for [`trace::tracing_spans`] alone | as OpenTelemetry names them |
 //! | `service_config` | INFO | the service config changed | `policy`, `service` |
 //! | `service_config` | WARN | the service config is invalid; or what has no effect | `error`, or `fields`, or `service` |
 //!
@@ -171,6 +174,7 @@ mod pb;
 mod routing;
 pub mod service_config;
 mod subchannel;
+pub mod trace;
 mod transport;
 mod util;
 

@@ -172,15 +172,15 @@ const POLICIES: [&str; 4] = [
 
 /// Which modules a module may use, from top to bottom: none uses one that stands above it. One
 /// that is not named uses no other.
-const EDGES: [(&str, &str); 14] = [
+const EDGES: [(&str, &str); 15] = [
     (
         "channel",
         "balancer call discover routing transport service_config health metrics connectivity \
-         attributes util error",
+         attributes trace util error",
     ),
     (
         "call",
-        "routing deadline transport service_config metrics util error",
+        "routing deadline transport service_config metrics trace util error",
     ),
     (
         "balancer",
@@ -198,8 +198,9 @@ const EDGES: [(&str, &str); 14] = [
     ("health", "transport connectivity pb util error"),
     ("discover", "transport service_config attributes util error"),
     ("deadline", "transport util"),
-    ("transport", "metrics pb util error"),
+    ("transport", "metrics trace pb util error"),
     ("metrics", "connectivity util error"),
+    ("trace", "util error"),
     ("service_config", "error"),
     ("util", "error"),
     // A simulation, for tests alone.
@@ -506,6 +507,7 @@ fn tests_do_not_sleep_to_wait() {
         "crates/grpc-health/tests",
         "crates/harness/tests",
         "crates/health-service/tests",
+        "crates/opentelemetry/tests",
         "crates/testing/tests",
     ];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
@@ -604,10 +606,11 @@ const PAIR: [&str; 2] = [
 ];
 
 /// The crates whose files are held to be in order: those that are published.
-const CRATES: [&str; 4] = [
+const CRATES: [&str; 5] = [
     "src",
     "crates/grpc-health/src",
     "crates/health-service/src",
+    "crates/opentelemetry/src",
     "crates/testing/src",
 ];
 
@@ -678,7 +681,7 @@ const ROOT: [&str; 15] = [
 ];
 
 /// The modules with what they export. `tonic::transport::channel` has the first of `channel`.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     (
         "channel",
         "Channel ClientTlsConfig Endpoint Change ResponseFuture \
@@ -709,6 +712,11 @@ const MODULES: [(&str, &str); 8] = [
          escape_peer_text",
     ),
     ("tls", "TlsReload rustls"),
+    (
+        "trace",
+        "AttemptHeaders AttemptInfo AttemptTrace CallInfo CallTrace CallTracer MessageInfo \
+         TraceStatus tracing_spans",
+    ),
 ];
 
 /// The names of the test kit.
@@ -726,6 +734,9 @@ const KIT: [&str; 11] = [
     "within",
 ];
 
+/// The names of the crate for OpenTelemetry.
+const OTEL: [&str; 2] = ["OtelMeter", "OtelTracer"];
+
 /// These have 2 paths, because tonic has them twice.
 const TWICE: [&str; 3] = ["Channel", "ClientTlsConfig", "Endpoint"];
 
@@ -740,6 +751,8 @@ fn the_public_names_are_these() {
     expected.sort();
     assert_eq!(public::names(self::root()), expected);
     assert_eq!(public::names(&self::root().join("crates/testing")), KIT);
+    let otel = self::root().join("crates/opentelemetry");
+    assert_eq!(public::names(&otel), OTEL);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use http::HeaderMap;
 use tokio::{select, time::Instant};
 use tonic::{Status, body::Body};
 
+use super::record::Wait;
 use crate::{
     error::{Error, ErrorKind},
-    metrics::WaitRecord,
     routing::{Board, Candidates, ChannelStatus, Pick, PickInfo, Probes},
     transport::{
         CallSlot, ConnectionGroup, Deadline, Limit, OutgoingRequest, SendError, Ticket,
@@ -32,7 +32,7 @@ impl<B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static> 
 /// The ways in which the attempts of one policy differ from those of another. Above all, it
 /// chooses among the backends that are offered.
 ///
-/// The hooks that do nothing here are for what is [recorded](super::metered) of a call. They cost
+/// The hooks that do nothing here are for what is [recorded](super::recorded) of a call. They cost
 /// nothing where they stay so.
 pub(super) trait Preference: Send {
     /// A slot on one of them, if there is one now.
@@ -56,7 +56,7 @@ pub(super) trait Preference: Send {
 
     /// The call has to wait for a backend.
     #[inline(always)]
-    fn on_wait(&self) -> Option<WaitRecord> {
+    fn on_wait(&self) -> Option<Wait> {
         None
     }
 

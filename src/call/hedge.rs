@@ -24,13 +24,13 @@ use super::{
     admission::{Admission, Frames, Preference, try_admit},
     attempts::{Hedges, Stop},
     driving::let_driver_read,
-    metered::{Metered, record_end},
+    record::{CallRecord, HedgeRecords},
+    recorded::{Recorded, record_end},
     retry::{FailedResponse, OVER, admit_untried, has_failed, probe_first, throttled},
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error},
-    metrics::{CallRecord, HedgeRecords},
     routing::{Board, Candidates, Probes, RetryThrottle},
     service_config::HedgingPolicy,
     transport::{CallSlot, ConnectionGroup, Held},
@@ -172,7 +172,7 @@ impl Call {
         call.request.set_previous_attempts(number - 1);
         let mut record = records.map(HedgeRecords::fork);
         Some(Box::pin(async move {
-            let preference = Metered::new(&mut tried, record.as_mut());
+            let preference = Recorded::new(&mut tried, record.as_mut());
             let outcome = match slot {
                 None => call.attempt(board, preference).await,
                 Some(slot) => call.attempt_on(slot, board, preference).await,
@@ -192,7 +192,7 @@ impl Call {
         &mut self,
         slot: CallSlot,
         board: &Board,
-        mut preference: Metered<'_, &mut Tried>,
+        mut preference: Recorded<'_, &mut Tried>,
     ) -> Result<Response<Body>, Error> {
         preference.begin(&mut self.request, false);
         if slot.connection().has_rested() {

@@ -25,9 +25,10 @@ mod attempts;
 mod driving;
 mod final_status;
 mod hedge;
-mod metered;
 #[cfg(test)]
 mod outcome_tests;
+mod record;
+mod recorded;
 mod retry;
 mod rules;
 mod run;
@@ -35,4 +36,9 @@ mod run;
 mod tests;
 
 pub use rules::WaitForReady;
-pub(crate) use {admission::wait_within, rules::Defaults, run::Call};
+pub(crate) use {
+    admission::wait_within,
+    record::{CallRecord, CallRecorder},
+    rules::Defaults,
+    run::Call,
+};

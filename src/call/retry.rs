@@ -20,13 +20,13 @@ use super::{
     admission::{AnyBackend, Frames, Preference},
     attempts::{Failure, Pushback, Retries, Stop},
     final_status::status_of,
-    metered::{Metered, record_end},
+    record::CallRecord,
+    recorded::{Recorded, record_end},
     rules::AttemptRules,
     run::Call,
 };
 use crate::{
     error::{CallAttempts, Error, ErrorKind, FailedAttempt, sanitize_peer_text},
-    metrics::CallRecord,
     routing::{BackendId, Board, Candidates, Pick, Probes, RetryThrottle},
     service_config::{AttemptPolicy, RetryPolicy},
     transport::{CallSlot, ConnectionGroup, Held},
@@ -73,7 +73,9 @@ impl Call {
             self.look_ahead(record.as_deref_mut()).await?;
         }
         let throttled = Throttled(throttle.as_ref());
-        let response = self.attempt(board, Metered::new(throttled, record)).await?;
+        let response = self
+            .attempt(board, Recorded::new(throttled, record))
+            .await?;
         tell_headers(&response, throttle.as_ref());
         Ok(response)
     }
@@ -93,7 +95,7 @@ impl Call {
         let mut attempts = CallAttempts::default();
         let mut tried = Tried::new(throttle.as_ref());
         attempts.begin();
-        let preference = Metered::new(&mut tried, record.as_deref_mut());
+        let preference = Recorded::new(&mut tried, record.as_deref_mut());
         let mut outcome = self.attempt(board, preference).await;
         record_end(record.as_deref_mut(), &outcome);
         // In its place: to move a response costs as much as to look at it.
@@ -146,7 +148,7 @@ impl Call {
             }
             retrying.attempts.begin();
             let Retrying { tried, record, .. } = &mut retrying;
-            let preference = Metered::new(tried, record.as_deref_mut());
+            let preference = Recorded::new(tried, record.as_deref_mut());
             let mut outcome = self.attempt(board, preference).await;
             record_end(record.as_deref_mut(), &outcome);
             if let Ok(response) = &mut outcome

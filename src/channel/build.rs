@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     balancer::{self, HealthChoice, Settings},
+    call::CallRecorder,
     error::Error,
     metrics::{CallMeters, Recorder},
 };
@@ -33,8 +34,10 @@ impl ChannelBuilder {
         let plaintext = self.allow_plaintext_credentials;
         let updates_disabled = self.config_updates_disabled;
         let target = self.canonical_target();
-        let recorder = self.metrics.map(|metrics| Recorder::new(metrics, target));
+        let metrics = self.metrics;
+        let recorder = metrics.map(|metrics| Recorder::new(metrics, target.as_str()));
         let meters = recorder.as_ref().map(CallMeters::new);
+        let call_recorder = CallRecorder::new(meters, self.call_tracer, target);
         let Backends {
             changes,
             source,
@@ -93,7 +96,7 @@ impl ChannelBuilder {
             }
             None => self.executor.spawn(worker),
         }
-        Channel::new_on(board, commands_in, self.defaults, meters)
+        Channel::new_on(board, commands_in, self.defaults, call_recorder)
     }
 }
 

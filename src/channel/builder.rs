@@ -1,7 +1,9 @@
 //! How channels are made: the constructors that tonic has, and
 //! [`Channel::balance`], which has more to say.
 
-use std::{any::type_name, future::Future, hash::Hash, num::NonZeroUsize, time::Duration};
+use std::{
+    any::type_name, future::Future, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -22,6 +24,7 @@ use crate::{
     metrics::Metrics,
     routing::RetrySettings,
     service_config::ServiceConfig,
+    trace::CallTracer,
     transport::{BoxTask, CallCredentials, Endpoint, Executor, RequestInfo},
     util::{at_least::at_least, backoff::BackoffConfig, contained::Contained},
 };
@@ -51,6 +54,7 @@ pub struct ChannelBuilder {
     /// The name of its backends for metrics, in gRPC's canonical form.
     pub(super) target: Option<String>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) call_tracer: Option<Arc<dyn CallTracer>>,
     pub(super) first_backends_timeout: Option<Duration>,
     pub(super) service_config: Option<ServiceConfig>,
     pub(super) config_updates: Option<ConfigUpdates>,
@@ -240,6 +244,7 @@ impl ChannelBuilder {
             default_name: None,
             target: None,
             metrics: None,
+            call_tracer: None,
             first_backends_timeout: Some(FIRST_BACKENDS_TIMEOUT),
             service_config: None,
             config_updates: None,

@@ -16,10 +16,9 @@ use tower_service::Service;
 
 use super::watch::{BackendWatch, StateWatch, StatusWatch};
 use crate::{
-    call::{Call, Defaults, wait_within},
+    call::{Call, CallRecord, CallRecorder, Defaults, wait_within},
     connectivity::ConnectivityState,
     error::Error,
-    metrics::{CallMeters, CallRecord},
     routing::{Backends, Board, ChannelStatus, Command},
 };
 
@@ -168,7 +167,7 @@ struct Alive {
     board: Arc<Board>,
     commands: mpsc::UnboundedSender<Command>,
     /// By what its calls are recorded, if they are.
-    meters: Option<Arc<CallMeters>>,
+    recorder: Option<Arc<CallRecorder>>,
 }
 
 impl Channel {
@@ -176,13 +175,13 @@ impl Channel {
         board: Arc<Board>,
         commands: mpsc::UnboundedSender<Command>,
         defaults: Defaults,
-        meters: Option<Arc<CallMeters>>,
+        recorder: Option<Arc<CallRecorder>>,
     ) -> Self {
         Self {
             alive: Arc::new(Alive {
                 board,
                 commands,
-                meters,
+                recorder,
             }),
             defaults,
         }
@@ -359,9 +358,11 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let alive = self.alive.clone();
-        if let Some(meters) = &self.alive.meters {
-            let record = CallRecord::begin(meters, request.uri().path(), request.extensions());
-            return metered(alive, Call::new(request, self.defaults), record);
+        if let Some(recorder) = &self.alive.recorder {
+            let record = recorder.begin(request.uri().path(), request.extensions());
+            if !record.is_empty() {
+                return recorded(alive, Call::new(request, self.defaults), record);
+            }
         }
         let mut call = Call::new(request, self.defaults);
         // The call is borrowed where it stands: passed on by value, the future
@@ -371,8 +372,8 @@ impl Service<Request<Body>> for Channel {
 }
 
 /// A future of its own, so that calls without a record have no room for one.
-fn metered(alive: Arc<Alive>, mut call: Call, mut record: CallRecord) -> ResponseFuture {
-    ResponseFuture::new(async move { call.send_metered(&alive.board, &mut record).await })
+fn recorded(alive: Arc<Alive>, mut call: Call, mut record: CallRecord) -> ResponseFuture {
+    ResponseFuture::new(async move { call.send_and_record(&alive.board, &mut record).await })
 }
 
 impl fmt::Debug for Channel {

@@ -17,7 +17,7 @@ mod config_file;
 mod connect;
 mod handle;
 mod level_options;
-mod metered;
+mod observability;
 mod ready_backends;
 mod runtime;
 #[cfg(feature = "serde")]

@@ -1,7 +1,7 @@
 //! The record of one call: each attempt is recorded at its end, and so is the call.
 //!
 //! ```text
-//!   Channel::call ──► CallRecord ── begin_attempt ──► end_attempt ──► … ──► end
+//!   Channel::call ──► MetricsRecord ── begin_attempt ──► end_attempt ──► … ──► end
 //!                         └── moves into the body of the response ──► end, or dropped: CANCELLED
 //! ```
 
@@ -26,7 +26,7 @@ use crate::{
 /// The record of a call that is under way. Empty once it has ended, or has moved into the body
 /// of the response. If it is dropped before, the call was cancelled.
 #[derive(Default)]
-pub(crate) struct CallRecord(Option<OngoingCall>);
+pub(crate) struct MetricsRecord(Option<OngoingCall>);
 
 struct OngoingCall {
     meter: Arc<MethodMeter>,
@@ -78,12 +78,12 @@ pub(crate) enum SentBytes {
 
 /// The record of a call whose attempts are beside each other, as it is for one of these.
 #[derive(Clone)]
-pub(crate) struct HedgeRecords {
+pub(crate) struct HedgeMetrics {
     meter: Arc<MethodMeter>,
     tally: Arc<Mutex<Tally>>,
 }
 
-impl CallRecord {
+impl MetricsRecord {
     /// A call begins, with this path and these extensions of its request.
     pub(crate) fn begin(meters: &CallMeters, path: &str, extensions: &Extensions) -> Self {
         let scope = Scope::Call(Tally::default());
@@ -112,17 +112,11 @@ impl CallRecord {
         }
     }
 
-    /// The first attempt begins, or another one by a policy.
-    pub(crate) fn begin_attempt(&mut self, sent: SentBytes) {
+    /// The first attempt begins, or another one by a policy. Or the request is sent again, because
+    /// no backend has looked at it.
+    pub(crate) fn begin_attempt(&mut self, sent: SentBytes, is_transparent: bool) {
         if let Some(call) = &mut self.0 {
-            call.begin_attempt(sent, false);
-        }
-    }
-
-    /// The request is sent again, because no backend has looked at it.
-    pub(crate) fn begin_transparent_retry(&mut self, sent: SentBytes) {
-        if let Some(call) = &mut self.0 {
-            call.begin_attempt(sent, true);
+            call.begin_attempt(sent, is_transparent);
         }
     }
 
@@ -158,12 +152,12 @@ impl CallRecord {
     }
 
     /// Its attempts are beside each other from now on. None if there is nothing to record.
-    pub(crate) fn hedges(&mut self) -> Option<HedgeRecords> {
+    pub(crate) fn hedges(&mut self) -> Option<HedgeMetrics> {
         let call = self.0.as_mut()?;
         let tally = Arc::<Mutex<Tally>>::default();
         call.scope = Scope::Hedged(Arc::clone(&tally));
         let meter = Arc::clone(&call.meter);
-        Some(HedgeRecords { meter, tally })
+        Some(HedgeMetrics { meter, tally })
     }
 
     fn attempt(&mut self) -> Option<&mut OngoingAttempt> {
@@ -172,17 +166,17 @@ impl CallRecord {
 }
 
 /// The future or the body was dropped before the end.
-impl Drop for CallRecord {
+impl Drop for MetricsRecord {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }
 }
 
-impl HedgeRecords {
+impl HedgeMetrics {
     /// Of one attempt, which begins now.
-    pub(crate) fn fork(&self) -> CallRecord {
+    pub(crate) fn fork(&self) -> MetricsRecord {
         let scope = Scope::Hedge(Arc::clone(&self.tally));
-        CallRecord(Some(OngoingCall::new(Arc::clone(&self.meter), scope)))
+        MetricsRecord(Some(OngoingCall::new(Arc::clone(&self.meter), scope)))
     }
 }
 

@@ -351,7 +351,7 @@ mod tests {
     use tonic::{Code, GrpcMethod};
 
     use super::{super::settings::CustomLabel, CallMeters, MAX_METHODS, Recorder};
-    use crate::metrics::{Metrics, Prometheus, call::CallRecord};
+    use crate::metrics::{Metrics, Prometheus, call::MetricsRecord};
 
     fn meters(meter: &Prometheus, custom: bool) -> std::sync::Arc<CallMeters> {
         let metrics = Metrics::new(meter.clone());
@@ -371,7 +371,7 @@ mod tests {
 
     fn call(meters: &CallMeters, method: &'static str, extensions: &mut Extensions) {
         extensions.insert(GrpcMethod::new("shop.Orders", method));
-        CallRecord::begin(meters, "/ignored", extensions).end(Code::Ok);
+        MetricsRecord::begin(meters, "/ignored", extensions).end(Code::Ok);
     }
 
     // M04

@@ -27,7 +27,7 @@
 //! `docs/observing.md` has the list, and what each costs.
 //!
 //! ```text
-//!   Channel::call ──► CallRecord ──► MethodMeter ──► handles of the Meter   for each call
+//!   Channel::call ──► MetricsRecord ──► MethodMeter ──► handles of the Meter   for each call
 //!   reports, effects, dials ──────► BackendMeter, HealthMeter ──► handles   for each event
 //! ```
 
@@ -48,7 +48,7 @@ mod settings;
 pub(crate) use backend::BackendMeter;
 #[cfg(feature = "_tls-any")]
 pub(crate) use backend::HandshakeRecord;
-pub(crate) use call::{CallRecord, HedgeRecords, SentBytes, WaitRecord};
+pub(crate) use call::{HedgeMetrics, MetricsRecord, SentBytes, WaitRecord};
 pub(crate) use events::EventMeter;
 pub(crate) use health::{BackendView, HealthMeter};
 pub use instrument::{Instrument, InstrumentKind};

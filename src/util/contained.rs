@@ -40,6 +40,7 @@ pub(crate) async fn contained_future<T>(future: impl Future<Output = T>) -> Resu
 }
 
 /// A value of the application's. A panic when it is dropped is logged, and goes no further.
+#[derive(Clone)]
 pub(crate) struct Contained<T>(Option<T>);
 
 const UNTIL: &str = "it is there until it is dropped";

@@ -32,3 +32,4 @@ mod silence;
 mod simulation;
 #[cfg(feature = "tls-ring")]
 mod tls;
+mod traces;

@@ -53,6 +53,7 @@ fn texts_of_the_product_are_in_plain_english() {
         .into_iter()
         .chain(sources("crates/grpc-health/src"))
         .chain(sources("crates/health-service/src"))
+        .chain(sources("crates/opentelemetry/src"))
         .chain(sources("crates/testing/src"))
     {
         for text in product_texts(&source.text) {

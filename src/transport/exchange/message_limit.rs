@@ -38,7 +38,8 @@ impl MessageLimit {
     /// comes after that.
     pub(super) fn check(&mut self, mut piece: &[u8]) -> Result<(), TooLarge> {
         let max = self.max;
-        match std::iter::from_fn(|| self.prefixes.next(&mut piece)).find(|size| *size > max) {
+        let mut sizes = std::iter::from_fn(|| Some(self.prefixes.next(&mut piece)?.size));
+        match sizes.find(|size| *size > max) {
             Some(size) => Err(TooLarge { size, max }),
             None => Ok(()),
         }

@@ -7,6 +7,7 @@
 //!                               └─ unfinished ──► RequestBodyTask, cancelled with the body
 //! ```
 
+mod additions;
 mod body;
 mod counted_body;
 mod deadline;
@@ -25,6 +26,8 @@ mod send;
 mod sent_bytes;
 mod shared_live;
 pub(crate) mod timeout_header;
+mod witnessed;
+mod witnessed_body;
 
 pub(crate) use body::ResponseBody;
 pub(crate) use deadline::{Deadline, Limit, limit_after, sooner};

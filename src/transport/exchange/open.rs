@@ -51,7 +51,7 @@ impl CallSlot {
         let uri = request
             .uri(&config.scheme, &config.authority)
             .map_err(SendError::Refused)?;
-        let head = request.head(uri, &config.user_agent);
+        let head = request.head(uri, &config.user_agent, connection.address());
         // Until it is open: its end is not to be seen before it.
         let streams = connection.lock_streams();
         if let Some(most) = streams.header_list() {

@@ -5,7 +5,24 @@
 //! others are its length, big-endian. A frame of HTTP/2 may end anywhere, within a prefix too, and
 //! may bring many messages.
 
+use crate::trace::MessageInfo;
+
 const PREFIX: usize = 5;
+
+/// The prefix of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prefix {
+    pub(crate) is_compressed: bool,
+    /// Of the message behind it, in bytes.
+    pub(crate) size: u32,
+}
+
+impl Prefix {
+    /// As a trace is told of it. `number` is from 0.
+    pub(crate) fn message(self, number: u64) -> MessageInfo {
+        MessageInfo::new(number, self.size, self.is_compressed)
+    }
+}
 
 /// Reads the prefixes in a body that comes in pieces.
 #[derive(Debug, Default)]
@@ -18,9 +35,9 @@ pub(super) struct Prefixes {
 }
 
 impl Prefixes {
-    /// The size of the next message whose prefix is complete with `piece`, which then begins
-    /// behind that prefix. None if there is none; then all of `piece` is read.
-    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<u32> {
+    /// The next prefix that is complete with `piece`, which then begins behind that prefix. None if
+    /// there is none; then all of `piece` is read.
+    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<Prefix> {
         loop {
             let skipped = piece.len().min(self.to_come as usize);
             self.to_come -= skipped as u32;
@@ -31,9 +48,12 @@ impl Prefixes {
             *piece = rest;
             if usize::from(self.known) == PREFIX {
                 self.known = 0;
-                let [_compressed, length @ ..] = self.prefix;
+                let [compressed, length @ ..] = self.prefix;
                 self.to_come = u32::from_be_bytes(length);
-                return Some(self.to_come);
+                return Some(Prefix {
+                    is_compressed: compressed != 0,
+                    size: self.to_come,
+                });
             }
         }
     }
@@ -45,13 +65,24 @@ impl Prefixes {
 pub(crate) struct MessageBytes {
     prefixes: Prefixes,
     total: u64,
+    /// How many.
+    messages: u64,
 }
 
 impl MessageBytes {
     /// Takes note of the next piece of the body.
-    pub(crate) fn add(&mut self, mut piece: &[u8]) {
-        while let Some(size) = self.prefixes.next(&mut piece) {
-            self.total += u64::from(size);
+    #[inline]
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.add_each(piece, |_, _| {});
+    }
+
+    /// The same, and tells the number of each message, from 0, with its prefix.
+    #[inline]
+    pub(crate) fn add_each(&mut self, mut piece: &[u8], mut tell: impl FnMut(u64, Prefix)) {
+        while let Some(prefix) = self.prefixes.next(&mut piece) {
+            tell(self.messages, prefix);
+            self.messages += 1;
+            self.total += u64::from(prefix.size);
         }
     }
 

@@ -28,8 +28,14 @@ use http_body::Frame;
 use tokio::sync::Notify;
 use tonic::{Status, body::Body};
 
-use super::{counted_body::CountedBody, prefixes::MessageBytes, request_body::poll_contained};
-use crate::util::{contained::Contained, lock::lock};
+use super::{
+    counted_body::CountedBody, prefixes::MessageBytes, request_body::poll_contained,
+    witnessed_body::WitnessedBody,
+};
+use crate::{
+    trace::AttemptWitness,
+    util::{contained::Contained, lock::lock},
+};
 
 /// A chunk up to this size is copied out of the buffer it came in. tonic's codec takes one of
 /// 8 KiB for each message. It would be kept for as long as the call may be sent again. The task
@@ -116,6 +122,8 @@ pub(super) struct Replay {
     reader: Option<u64>,
     /// Adds up what its readers read, where that is asked for.
     sent: Option<Arc<AtomicU64>>,
+    /// Told of the messages of the next reader.
+    witness: Option<AttemptWitness>,
 }
 
 struct Shared {
@@ -212,6 +220,7 @@ impl Replay {
             attempt: FIRST,
             reader: None,
             sent: None,
+            witness: None,
         }
     }
 
@@ -222,12 +231,18 @@ impl Replay {
             attempt,
             reader: None,
             sent: None,
+            witness: None,
         }
     }
 
     /// The next reader adds up the bytes of its messages in `sent`.
     pub(super) fn count(&mut self, sent: &Arc<AtomicU64>) {
         self.sent = Some(Arc::clone(sent));
+    }
+
+    /// The next reader tells a trace of its messages.
+    pub(super) fn set_witness(&mut self, witness: AttemptWitness) {
+        self.witness = Some(witness);
     }
 
     /// The body from its beginning. The reader that this attempt had before reads no more.
@@ -247,10 +262,14 @@ impl Replay {
             shared: Arc::clone(&self.shared),
             number,
         }));
-        match &self.sent {
+        let mut body = match &self.sent {
             None => body,
             Some(sent) => CountedBody::of(body, MessageBytes::default(), Arc::clone(sent)),
+        };
+        if let Some(witness) = self.witness.take() {
+            WitnessedBody::wrap(&mut body, MessageBytes::default(), witness);
         }
+        body
     }
 
     /// The reader of this attempt reads no more, and its stream is reset if that is still open.

@@ -19,6 +19,7 @@ use http_body::Frame;
 use tonic::body::Body;
 
 use super::{
+    additions::Additions,
     message_limit::MessageLimit,
     replay::{COPIED, Held, Replay, ReplayBudget},
     request_body::{LARGEST_PIECE, RequestBodyPump, poll_body},
@@ -63,8 +64,8 @@ pub(crate) struct OutgoingRequest {
     /// What has to be put back into `headers`, while `h2` has the map.
     sent: Sent,
     renews_timeout: bool,
-    /// What the call credentials add, on the connection of the next attempt.
-    credentials: Option<Box<HeaderMap>>,
+    /// What the next attempt adds. Most add nothing.
+    pub(super) additions: Option<Box<Additions>>,
     /// What the caller says of itself, to stand before what we say.
     application: Option<HeaderValue>,
     /// The first DATA frame, kept when it is all there is.
@@ -128,7 +129,7 @@ impl OutgoingRequest {
             headers,
             sent: Sent::default(),
             renews_timeout: false,
-            credentials: None,
+            additions: None,
             first: None,
             rest: Rest::Unknown(Contained::new(body)),
             limit: None,
@@ -170,12 +171,6 @@ impl OutgoingRequest {
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         self.sent.put_back(&mut self.headers);
         &mut self.headers
-    }
-
-    /// Adds these headers on the next attempt, in place of those that were set for
-    /// the last.
-    pub(super) fn set_credentials(&mut self, headers: HeaderMap) {
-        self.credentials = Some(Box::new(headers));
     }
 
     /// Takes from the body what is ready, so that a unary request is known to
@@ -227,7 +222,7 @@ impl OutgoingRequest {
             headers: self.headers_mut().clone(),
             sent: Sent::default(),
             renews_timeout: self.renews_timeout,
-            credentials: None,
+            additions: None,
             application: self.application.clone(),
             first: self.first.clone(),
             rest,
@@ -328,9 +323,14 @@ impl OutgoingRequest {
         })
     }
 
-    /// The head as it goes to one backend. Ours stays, for the next attempt.
+    /// The head as it goes to this backend. Ours stays, for the next attempt.
     #[inline]
-    pub(super) fn head(&mut self, uri: Uri, user_agent: &HeaderValue) -> Request<()> {
+    pub(super) fn head(
+        &mut self,
+        uri: Uri,
+        user_agent: &HeaderValue,
+        backend: &str,
+    ) -> Request<()> {
         let user_agent = match &self.application {
             None => user_agent.clone(),
             Some(application) => {
@@ -345,8 +345,8 @@ impl OutgoingRequest {
         *head.version_mut() = http::Version::HTTP_2;
         std::mem::swap(head.headers_mut(), &mut self.headers);
         self.sent.keep(head.headers(), self.renews_timeout);
-        if let Some(credentials) = self.credentials.take() {
-            add_all(head.headers_mut(), *credentials);
+        if let Some(additions) = &mut self.additions {
+            additions.add_to(head.headers_mut(), backend);
         }
         head
     }
@@ -355,6 +355,9 @@ impl OutgoingRequest {
     /// pump, in a box: most calls have none. A stream that has failed meanwhile says so
     /// in its response.
     pub(super) fn send(&mut self, mut stream: SendStream<Bytes>) -> Option<Box<RequestBodyPump>> {
+        if self.additions.is_some() {
+            self.witness_messages();
+        }
         if let Rest::Nothing = self.rest {
             let all = self.first.clone()?;
             if all.len() > LARGEST_PIECE {
@@ -484,18 +487,6 @@ impl Sent {
     }
 }
 
-/// Adds headers beside those that are there, of the same name too.
-fn add_all(headers: &mut HeaderMap, added: HeaderMap) {
-    let mut last = None;
-    for (name, value) in added {
-        // A name is given once, with the first of its values.
-        last = name.or(last);
-        if let Some(name) = &last {
-            headers.append(name, value);
-        }
-    }
-}
-
 /// What of a caller's headers is looked at, in one pass: a generated client sends two or
 /// three, and asking for each by its name costs more.
 #[derive(Default)]
@@ -537,7 +528,7 @@ mod tests {
             let authority = uri::Authority::from_static("10.0.0.1:50051");
             let uri = request.uri(&uri::Scheme::HTTP, &authority);
             let agent = HeaderValue::from_static("channel");
-            request.head(uri.expect("a path"), &agent)
+            request.head(uri.expect("a path"), &agent, "10.0.0.1:50051")
         };
         let first = attempt();
         let second = attempt();
@@ -569,7 +560,7 @@ mod tests {
             let authority = uri::Authority::from_static("10.0.0.1:50051");
             let uri = request.uri(&uri::Scheme::HTTPS, &authority);
             let agent = HeaderValue::from_static("channel");
-            let head = request.head(uri.expect("a path"), &agent);
+            let head = request.head(uri.expect("a path"), &agent, "10.0.0.1:50051");
             let keys = head.headers().get_all("key").iter().cloned();
             keys.collect::<Vec<_>>()
         };

@@ -1,7 +1,9 @@
-//! The metrics of a channel, and the name that they have for it.
+//! The metrics and traces of a channel, and the name that they have for it.
+
+use std::sync::Arc;
 
 use super::builder::ChannelBuilder;
-use crate::{error::Error, metrics::Metrics};
+use crate::{error::Error, metrics::Metrics, trace::CallTracer};
 
 impl ChannelBuilder {
     /// Records metrics of the channel. By default there are none, which costs nothing.
@@ -40,7 +42,21 @@ impl ChannelBuilder {
         Ok(self)
     }
 
-    /// The name of the channel in metrics (gRFC A66). A list of addresses would be another for each
+    /// Traces the calls of the channel, and each of their attempts (gRFC A66). By default none is
+    /// traced, which costs nothing. [`tracing_spans`](crate::trace::tracing_spans) makes spans of
+    /// the crate `tracing`.
+    ///
+    /// The tracer decides what a call costs with it. The channel itself allocates once more for each
+    /// attempt. A call that [`CallTracer::start`] does not trace costs no more than that.
+    ///
+    /// A header that an interceptor has set goes out as it is, unless the tracer sets one with the
+    /// same name.
+    pub fn call_tracer(mut self, tracer: Arc<dyn CallTracer>) -> Self {
+        self.call_tracer = Some(tracer);
+        self
+    }
+
+    /// The name of the channel in metrics and traces (gRFC A66). A list of addresses would be another for each
     /// change of the list.
     pub(super) fn canonical_target(&self) -> String {
         match (&self.target, &self.name) {

@@ -1,7 +1,7 @@
 //! A call that is recorded: the same steps, with a record of what they lead to.
 //!
 //! ```text
-//!   send_metered ──► config ──► attempt ──► headers ──► MeteredBody ──► status
+//!   send_and_record ──► config ──► attempt ──► headers ──► RecordedBody ──► status
 //!                      │          │ again?    └─ a status: the end        └─ the end
 //!                      └──────────┴─ an error: the end
 //! ```
@@ -18,17 +18,18 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as _, Frame};
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 
 use super::{
     admission::{AnyBackend, Frames, Preference},
-    final_status::status_of,
+    final_status::FinalStatus,
+    record::{CallRecord, Wait},
     rules::MethodRules,
     run::Call,
 };
 use crate::{
     error::Error,
-    metrics::{CallRecord, SentBytes, WaitRecord},
+    metrics::SentBytes,
     routing::{Board, Candidates, Probes},
     transport::{CallSlot, ConnectionGroup, MessageBytes, OutgoingRequest, SendError},
 };
@@ -39,7 +40,7 @@ impl Call {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call, which `record` tells when it is dropped.
-    pub(crate) async fn send_metered(
+    pub(crate) async fn send_and_record(
         &mut self,
         board: &Board,
         record: &mut CallRecord,
@@ -48,16 +49,16 @@ impl Call {
         if !record.is_empty() {
             match outcome {
                 Err(error) => {
-                    record.end(error.code());
+                    record.end(FinalStatus::Error(&error));
                     return Err(error);
                 }
                 Ok(response) if response.body().is_end_stream() => {
-                    record.end(status_of(response.headers()));
+                    record.end(FinalStatus::Headers(response.headers()));
                     return Ok(response);
                 }
                 // Its attempts are recorded by themselves.
                 Ok(response) => {
-                    let wrap = |body| Body::new(MeteredBody::new(body, record.take()));
+                    let wrap = |body| Body::new(RecordedBody::new(body, record.take()));
                     return Ok(response.map(wrap));
                 }
             }
@@ -74,10 +75,9 @@ impl Call {
         let rules = match MethodRules::on(board, self.request.path()) {
             Some(rules) => rules,
             None => {
-                let waits = record.begin_wait();
+                let wait = record.begin_resolution();
                 let rules = Box::pin(self.wait_for_config(board)).await;
-                waits.into_iter().for_each(|waits| waits.end_with(&rules));
-                record.on_waited();
+                record.on_resolved(wait, &rules);
                 rules?
             }
         };
@@ -86,7 +86,7 @@ impl Call {
         }
         // The messages of the request are counted, so it is looked at first.
         self.look_ahead(Some(record)).await?;
-        self.attempt(board, Metered::new(AnyBackend, Some(record)))
+        self.attempt(board, Recorded::new(AnyBackend, Some(record)))
             .await
     }
 
@@ -98,14 +98,14 @@ impl Call {
     ) -> Result<(), Error> {
         let outcome = self.request.prefetch().await;
         if let (Err(_), Some(record)) = (&outcome, record) {
-            record.begin_attempt(SentBytes::Whole(0));
+            record.begin_failed_attempt();
         }
         outcome
     }
 }
 
 /// A preference whose attempts are recorded, if there is a record.
-pub(super) struct Metered<'a, P> {
+pub(super) struct Recorded<'a, P> {
     preference: P,
     record: Option<&'a mut CallRecord>,
     /// By what the messages of the request are counted.
@@ -114,7 +114,7 @@ pub(super) struct Metered<'a, P> {
     is_again: bool,
 }
 
-impl<'a, P: Preference> Metered<'a, P> {
+impl<'a, P: Preference> Recorded<'a, P> {
     pub(super) fn new(preference: P, record: Option<&'a mut CallRecord>) -> Self {
         Self {
             preference,
@@ -131,7 +131,7 @@ impl<'a, P: Preference> Metered<'a, P> {
     }
 }
 
-impl<P: Preference> Preference for Metered<'_, P> {
+impl<P: Preference> Preference for Recorded<'_, P> {
     #[inline(always)]
     fn admit(&self, candidates: Candidates<'_, ConnectionGroup>) -> Option<CallSlot> {
         self.preference.admit(candidates)
@@ -158,7 +158,7 @@ impl<P: Preference> Preference for Metered<'_, P> {
         } = self;
         move |body: B| match record {
             Some(record) if !body.is_end_stream() => {
-                preference.wrap()(MeteredBody::new(body, record.take()))
+                preference.wrap()(RecordedBody::new(body, record.take()))
             }
             _ => preference.wrap()(body),
         }
@@ -167,17 +167,13 @@ impl<P: Preference> Preference for Metered<'_, P> {
     #[inline(always)]
     fn begin(&mut self, request: &mut OutgoingRequest, again: bool) {
         if let Some(record) = &mut self.record {
-            let sent = request.count_sent(self.sent.take());
-            self.sent = Some(sent.clone());
-            match again || mem::take(&mut self.is_again) {
-                false => record.begin_attempt(sent),
-                true => record.begin_transparent_retry(sent),
-            }
+            let again = again || mem::take(&mut self.is_again);
+            record.begin_attempt(request, &mut self.sent, again);
         }
     }
 
     #[inline(always)]
-    fn on_wait(&self) -> Option<WaitRecord> {
+    fn on_wait(&self) -> Option<Wait> {
         self.record.as_ref()?.begin_wait()
     }
 
@@ -185,9 +181,11 @@ impl<P: Preference> Preference for Metered<'_, P> {
     fn on_failed(&mut self, error: &SendError) {
         if let Some(record) = &mut self.record {
             match error {
-                SendError::Unsent => record.end_attempt(Code::Unavailable, false),
-                SendError::Refused(error) => record.end_attempt(error.code(), false),
-                SendError::Failed(failed) => record.end_attempt(failed.error.code(), true),
+                SendError::Unsent => record.end_attempt(FinalStatus::Unsent, false),
+                SendError::Refused(error) => record.end_attempt(FinalStatus::Error(error), false),
+                SendError::Failed(failed) => {
+                    record.end_attempt(FinalStatus::Error(&failed.error), true);
+                }
             }
         }
     }
@@ -198,9 +196,9 @@ impl<P: Preference> Preference for Metered<'_, P> {
 pub(super) fn record_end(record: Option<&mut CallRecord>, outcome: &Result<Response<Body>, Error>) {
     if let Some(record) = record {
         match outcome {
-            Err(error) => record.end_attempt(error.code(), true),
+            Err(error) => record.end_attempt(FinalStatus::Error(error), true),
             Ok(response) if response.body().is_end_stream() => {
-                record.end_attempt(status_of(response.headers()), true);
+                record.end_attempt(FinalStatus::Headers(response.headers()), true);
             }
             Ok(_) => {}
         }
@@ -208,13 +206,13 @@ pub(super) fn record_end(record: Option<&mut CallRecord>, outcome: &Result<Respo
 }
 
 /// A body with the record of its call, which ends with it.
-struct MeteredBody<B> {
+struct RecordedBody<B> {
     body: B,
     record: CallRecord,
     received: MessageBytes,
 }
 
-impl<B: Frames> MeteredBody<B> {
+impl<B: Frames> RecordedBody<B> {
     fn new(body: B, record: CallRecord) -> Self {
         Self {
             body,
@@ -223,13 +221,25 @@ impl<B: Frames> MeteredBody<B> {
         }
     }
 
-    fn end(&mut self, status: Code) {
+    fn end(&mut self, status: FinalStatus<'_>) {
         self.record.set_received(self.received.total());
         self.record.end(status);
     }
+
+    fn receive(&mut self, data: &[u8]) {
+        let Self {
+            record, received, ..
+        } = self;
+        match record.wants_messages() {
+            false => received.add(data),
+            true => {
+                received.add_each(data, |n, prefix| record.on_message(prefix.message(n)));
+            }
+        }
+    }
 }
 
-impl<B: Frames> http_body::Body for MeteredBody<B> {
+impl<B: Frames> http_body::Body for RecordedBody<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -240,12 +250,12 @@ impl<B: Frames> http_body::Body for MeteredBody<B> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
-                (Some(data), _) => self.received.add(data),
-                (None, Some(trailers)) => self.end(status_of(trailers)),
+                (Some(data), _) => self.receive(data),
+                (None, Some(trailers)) => self.end(FinalStatus::Headers(trailers)),
                 (None, None) => {}
             },
-            Some(Err(status)) => self.end(status.code()),
-            None => self.end(Code::Unknown),
+            Some(Err(status)) => self.end(FinalStatus::Status(status)),
+            None => self.end(FinalStatus::Missing),
         }
         Poll::Ready(frame)
     }
@@ -256,7 +266,7 @@ impl<B: Frames> http_body::Body for MeteredBody<B> {
 }
 
 /// Given up before its end: CANCELLED, with what has come until then.
-impl<B> Drop for MeteredBody<B> {
+impl<B> Drop for RecordedBody<B> {
     fn drop(&mut self) {
         self.record.set_received(self.received.total());
     }
