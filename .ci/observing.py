@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -95,6 +96,8 @@ def check(example, folder, started):
             break
     else:
         raise Wrong(f"the example ended with {observed.wait()}")
+    # What it prints from now on would fill the pipe, and stop it.
+    threading.Thread(target=observed.stdout.read, daemon=True).start()
 
     port = free_port()
     config = folder / "prometheus.yml"

@@ -7,29 +7,31 @@ limited() {
     timeout --kill-after=10 "$@"
 }
 
-# The features of users, a line each.
-features_of_users() {
-    sed -n '/^\[features\]/,/^\[/s/^\([a-z][a-z-]*\) = .*/\1/p' Cargo.toml
+# The features of a manifest that are for users, a line each.
+features_of() {
+    sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z-]*\) = .*/\1/p' "$1" | grep -v '^default$'
 }
 
-# The library with each set of its features. One that compiles alone may need another's code.
+# The library, and each member that has features, with each set of them: one that compiles with all
+# may need another's code.
 powerset() {
-    local features=() set number bit
-    mapfile -t features < <(features_of_users)
-    [ ${#features[@]} -ge 6 ] || { echo "only ${#features[@]} features" >&2 && return 1; }
-    for ((number = 0; number < 1 << ${#features[@]}; number++)); do
-        set=
-        for bit in "${!features[@]}"; do
-            if ((number >> bit & 1)); then
-                set+=,${features[bit]}
-            fi
+    local manifest package features set number bit
+    for manifest in Cargo.toml crates/{grpc-health,health-service,opentelemetry}/Cargo.toml; do
+        package=$(sed -n '0,/^name = "\(.*\)"/s//\1/p' "$manifest")
+        mapfile -t features < <(features_of "$manifest")
+        [ ${#features[@]} -gt 0 ] || { echo "$manifest has no features" >&2 && return 1; }
+        for ((number = 0; number < 1 << ${#features[@]}; number++)); do
+            set=
+            for bit in "${!features[@]}"; do
+                if ((number >> bit & 1)); then
+                    set+=,${features[bit]}
+                fi
+            done
+            printf '%s: %s\n' "$package" "${set#,}"
+            limited 600 cargo clippy --quiet --locked -p "$package" \
+                --no-default-features --features "${set#,}" -- -D warnings
         done
-        printf 'features: %s\n' "${set#,}"
-        limited 300 cargo clippy --quiet --locked --lib --no-default-features \
-            --features "${set#,}" -- -D warnings
     done
-    limited 300 cargo clippy --quiet --locked -p grpc-health-service --lib --no-default-features \
-        -- -D warnings
 }
 
 # As in the gate, for longer and over more processes.
@@ -103,6 +105,7 @@ slow_steps() {
     step long-tests long_tests
     step long-chaos long_chaos
     step long-netns long_netns
+    step grpc-go-metrics limited 1800 tests/interop/run --metrics
     # It says by itself which languages are not here, each as a step `interop-LANGUAGE`.
     step interop-all limited 3600 tests/interop/run --all --long
 }
