@@ -7,8 +7,10 @@
 //!   server alone, whose messages are those of `crate::health`;
 //! - `server/`, the health server alone and the descriptors of its file, for the crate
 //!   `grpc-health-service`;
-//! - beside them the health client alone and the load report, which `tests/generated.rs` compares
-//!   with those in `src/pb/`.
+//! - beside them the clients of health and channelz and the load report, which `tests/generated.rs`
+//!   compares with those in `src/pb/` and in the crates.
+//!
+//! `with_server/` has channelz's server, too, for the harness of tests.
 
 use std::error::Error;
 
@@ -25,6 +27,7 @@ mod generate {
 
     const HEALTH: &str = "grpc/health/v1/health.proto";
     const GREETER: &str = "demo/v1/greeter.proto";
+    const CHANNELZ: &str = "grpc/channelz/v1/channelz.proto";
     const LOAD: &str = "xds/data/orca/v3/orca_load_report.proto";
 
     pub(crate) fn all() -> Result<(), Box<dyn Error>> {
@@ -39,6 +42,16 @@ mod generate {
             .build_server(false)
             .out_dir(&out)
             .compile_fds(protox::compile([HEALTH, LOAD], ["proto"])?)?;
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .build_server(false)
+            .out_dir(&out)
+            .compile_fds(protox::compile([CHANNELZ], ["proto"])?)?;
+        tonic_prost_build::configure()
+            .build_client(false)
+            .build_transport(false)
+            .out_dir(&with_server)
+            .compile_fds(protox::compile([CHANNELZ], ["proto"])?)?;
         tonic_prost_build::configure()
             .build_transport(false)
             .out_dir(&with_server)

@@ -1,7 +1,9 @@
-//! Metrics of a channel over 2 backends that flip, on a port that Prometheus scrapes.
+//! Metrics of a channel over 2 backends that flip, on a port that Prometheus scrapes, and the spans
+//! of a call.
 //!
 //! It calls, takes a backend's health away and gives it back, and reads the port as Prometheus
-//! does. With `--stay` it goes on until Ctrl-C.
+//! does. With `--stay` it goes on until Ctrl-C, with more channels and trouble of every kind, so that
+//! each panel of `docs/observing/grafana.json` shows something.
 //!
 //! ```text
 //! $ cargo run --example observed
@@ -10,13 +12,22 @@
 //! backends READY and SERVING: 2, then 1, then 2
 //! backend A was out for 0.21 s, because of its health
 //! connections that are open: 2
+//! spans of a call:
+//!   DEBUG call{…}:attempt{otel.name=Attempt.demo.v1.Greeter.SayHello … otel.status_code="OK"}: close
+//!   DEBUG call{otel.name=Sent.demo.v1.Greeter.SayHello … otel.status_code="OK"}: close
 //! ```
 //!
 //! Exits with 1 if a number is another than it has to be.
 
 mod common;
+#[path = "observed/trouble.rs"]
+mod trouble;
 
-use std::{env, time::Duration};
+use std::{
+    env, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use common::{
@@ -28,12 +39,16 @@ use grpc_health_service::ServingStatus::{NotServing, Serving};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    select,
 };
 use tonic_health_channel::{
     Channel,
     ConnectivityState::Ready,
     metrics::{Metrics, Prometheus},
+    trace::tracing_spans,
 };
+use tracing::instrument::WithSubscriber;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 const CALLS: usize = 20;
 const IN_USE: &str = r#"tonic_health_channel_backends{grpc_target="channel:///shop",state="ready",health="serving"}"#;
@@ -49,11 +64,12 @@ async fn main() -> Result<()> {
 
     let (a, control) = backend::start(GreeterService::new("A".into())).await?;
     let (b, _other) = backend::start(GreeterService::new("B".into())).await?;
-    let metrics = Metrics::new(prometheus).enable(["grpc.subchannel.open_connections"]);
+    let metrics = for_dashboard(prometheus);
     let channel = Channel::list([a, b])?
         .health_check(GREETER)
         .name("shop")
-        .metrics(metrics)?
+        .metrics(metrics.clone())?
+        .call_tracer(tracing_spans())
         .build();
     until_ready(&channel, 2).await;
     let mut client = GreeterClient::new(channel.clone());
@@ -90,10 +106,88 @@ async fn main() -> Result<()> {
         "connections that are open: {}",
         expect(port, open, 2.0).await?
     );
+    print_spans(&mut client).await?;
     if env::args().any(|word| word == "--stay") {
-        tokio::signal::ctrl_c().await?;
+        select! {
+            ended = tokio::signal::ctrl_c() => ended?,
+            ended = trouble::go_on(channel, control, metrics) => ended?,
+        }
     }
     Ok(())
+}
+
+/// One call with a subscriber that takes its spans. A program sets its subscriber once, and for all
+/// calls; here 1 of them is enough.
+async fn print_spans(client: &mut GreeterClient<Channel>) -> Result<()> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("tonic_health_channel::call=debug")
+        .with_span_events(FmtSpan::CLOSE)
+        .with_target(false)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    let call = client.say_hello(HelloRequest::default());
+    call.with_subscriber(subscriber).await?;
+    let text = lines.text();
+    println!("spans of a call:");
+    text.lines()
+        .for_each(|line| println!("  {}", line.trim_start()));
+    for wanted in [
+        "otel.name=Attempt.demo.v1.Greeter.SayHello",
+        "otel.name=Sent.demo.v1.Greeter.SayHello",
+        r#"otel.status_code="OK""#,
+        "transparent-retry=false",
+    ] {
+        if !text.contains(wanted) {
+            return Err(format!("the spans lack {wanted}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Where the subscriber writes to.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All that the dashboard shows, as `docs/observing.md` gives it.
+fn for_dashboard(prometheus: Prometheus) -> Metrics {
+    Metrics::new(prometheus)
+        .enable([
+            "grpc.client.call.hedges",
+            "grpc.client.call.retries",
+            "grpc.client.call.retry_delay",
+            "grpc.client.call.transparent_retries",
+            "grpc.client.tls.handshakes",
+            "grpc.lb.outlier_detection.ejections_enforced",
+            "grpc.lb.outlier_detection.ejections_unenforced",
+            "grpc.subchannel.connection_attempts_failed",
+            "grpc.subchannel.connection_attempts_succeeded",
+            "grpc.subchannel.disconnections",
+            "grpc.subchannel.open_connections",
+        ])
+        .optional_labels(["grpc.disconnect_error"])
 }
 
 async fn until_ready(channel: &Channel, number: usize) {

@@ -9,7 +9,7 @@
 use std::{env, fs, path::Path};
 
 /// What `build.rs` has made, and the file that has to be the same.
-const GENERATED: [(&[u8], &str); 7] = [
+const GENERATED: [(&[u8], &str); 9] = [
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "src/pb/grpc.health.v1.rs",
@@ -21,6 +21,14 @@ const GENERATED: [(&[u8], &str); 7] = [
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs")),
         "crates/grpc-health/src/pb/grpc.health.v1.rs",
+    ),
+    (
+        include_bytes!(concat!(env!("OUT_DIR"), "/grpc.channelz.v1.rs")),
+        "crates/grpc-health/src/pb/grpc.channelz.v1.rs",
+    ),
+    (
+        include_bytes!(concat!(env!("OUT_DIR"), "/with_server/grpc.channelz.v1.rs")),
+        "crates/harness/src/pb/grpc.channelz.v1.rs",
     ),
     (
         include_bytes!(concat!(env!("OUT_DIR"), "/with_server/demo.v1.rs")),

@@ -16,10 +16,11 @@ use super::{
 };
 
 /// They keep the rules, as the READMEs of the member crates do.
-const PLAIN_PAGES: [&str; 5] = [
+const PLAIN_PAGES: [&str; 6] = [
     "CONTRIBUTING.md",
     "docs/draining.md",
     "docs/failures.md",
+    "docs/observing/runbook.md",
     "docs/policies.md",
     "fuzz/README.md",
 ];

@@ -1,4 +1,4 @@
-//! Asking each backend of a target, for `check` and `list`.
+//! Asking each backend of a target, for `check`, `list` and `channels`.
 //!
 //! ```text
 //!   target ──► Channel, health checks off ──► its READY backends ──► a connection each
@@ -15,9 +15,7 @@ use tonic_health_channel::{
     status::{BackendId, BackendStatus, ChannelStatus, StatusWatch},
 };
 
-use crate::{
-    answer::Answer, connect::ConnectArgs, exit::Exit, pb::health_client::HealthClient, targets,
-};
+use crate::{answer::Answer, connect::ConnectArgs, exit::Exit, targets};
 
 /// A target and the connections to its backends.
 pub(crate) struct Target {
@@ -154,24 +152,20 @@ impl Target {
 }
 
 impl Backend {
-    /// Makes a call of the health service, for at most `timeout`. Its request says so to the
+    /// Makes a call on its connection, for at most `timeout`. Its request says so to the
     /// server. A server that lacks the method has no `lacking`.
     pub(crate) async fn call<Q, T>(
         &self,
         timeout: Duration,
         question: Q,
         lacking: &str,
-        call: impl AsyncFnOnce(
-            HealthClient<BackendConnection>,
-            Request<Q>,
-        ) -> Result<Response<T>, RpcStatus>,
+        call: impl AsyncFnOnce(BackendConnection, Request<Q>) -> Result<Response<T>, RpcStatus>,
     ) -> Result<T, Answer> {
         let connection = self.connection.as_ref().map_err(Clone::clone)?;
-        let client = HealthClient::new(connection.clone());
         let mut request = Request::new(question);
         *request.metadata_mut() = self.headers.clone();
         request.set_timeout(timeout);
-        let answer = match time::timeout(timeout, call(client, request)).await {
+        let answer = match time::timeout(timeout, call(connection.clone(), request)).await {
             Ok(answer) => answer.map(Response::into_inner),
             Err(_) => {
                 let text = format!("no answer within {}", humantime::format_duration(timeout));

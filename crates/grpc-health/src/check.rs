@@ -171,7 +171,7 @@ async fn check(args: &CheckArgs, backend: &Backend, service: &str) -> Answer {
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
-    let check = async |mut client: HealthClient<_>, request| client.check(request).await;
+    let check = async |connection, request| HealthClient::new(connection).check(request).await;
     let response = backend.call(args.timeout, request, "health service", check);
     match response.await {
         Ok(response) => {

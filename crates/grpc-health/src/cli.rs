@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime;
 
 use crate::{
+    channels::{self, ChannelsArgs},
     check::{self, CheckArgs},
     exit::{Exit, Message},
     generate::{self, CompletionsArgs, ManArgs},
@@ -19,6 +20,10 @@ use crate::{
 /// What `--help` and `man` say at the end.
 const EXIT_CODES: &str = "Exit codes: 0 healthy, 1 bad arguments, 2 no connection, \
     3 the call failed, timed out or found no health service, 4 not SERVING";
+
+/// The end of `channels --help`.
+const CHANNELS_CODES: &str = "Exit codes: 0 shown, 1 bad arguments, 2 no connection, \
+    3 the call failed, timed out or found no channelz service";
 
 /// What `probe --help` says at the end.
 const PROBE_FLAGS: &str = "The forms of Go work: flags with one dash, and durations such as \
@@ -53,6 +58,8 @@ enum Command {
     List(Box<ListArgs>),
     #[command(after_help = EXIT_CODES)]
     Check(Box<CheckArgs>),
+    #[command(after_help = CHANNELS_CODES)]
+    Channels(Box<ChannelsArgs>),
 }
 
 pub(crate) fn run() -> Exit {
@@ -65,6 +72,7 @@ pub(crate) fn run() -> Exit {
             Command::Watch(args) => block_on(watch::run(*args)),
             Command::List(args) => block_on(list::run(*args)),
             Command::Check(args) => block_on(check::run(*args)),
+            Command::Channels(args) => block_on(channels::run(*args)),
         },
         Err(error) => {
             let _ = error.print();

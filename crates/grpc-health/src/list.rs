@@ -70,7 +70,7 @@ async fn list(args: &ListArgs, target: &mut Target, stdout: &Stdout) -> Result<E
 async fn ask(args: &ListArgs, backend: &Backend) -> Listed {
     let began = Instant::now();
     let lacking = "health service, or one without `List`; `check` can ask about a service by name";
-    let list = async |mut client: HealthClient<_>, request| client.list(request).await;
+    let list = async |connection, request| HealthClient::new(connection).list(request).await;
     let request = HealthListRequest {};
     let response = backend.call(args.timeout, request, lacking, list).await?;
     let statuses = response.statuses.into_iter();

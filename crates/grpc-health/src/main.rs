@@ -4,6 +4,7 @@
 //!   main ──► cli ──► probe          asks once, as `grpc-health-probe` does
 //!                ├─► watch          follows many backends through the channel
 //!                ├─► check, list    ask once, or again and again
+//!                ├─► channels       asks a program for its own channels
 //!                └─► completions, man
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod answer;
 mod ask;
+mod channels;
 mod check;
 mod cli;
 mod connect;

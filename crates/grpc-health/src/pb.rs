@@ -1,7 +1,7 @@
-//! The generated client of `grpc.health.v1.Health`, checked in; the root's
-//! `tests/generated.rs` renews it.
+//! The generated clients of `grpc.health.v1.Health` and of channelz, checked in; the root's
+//! `tests/generated.rs` renews them.
 //!
-//! The library has the same, and keeps it to itself.
+//! The library has the first, too, and keeps it to itself.
 
 #![allow(
     unreachable_pub,
@@ -12,3 +12,8 @@
 )]
 
 include!("pb/grpc.health.v1.rs");
+
+/// That of `grpc.channelz.v1.Channelz`.
+pub(crate) mod channelz {
+    include!("pb/grpc.channelz.v1.rs");
+}

@@ -89,7 +89,7 @@ pub use logs::{LogLine, Logs, keep_a_second_dispatcher};
 pub use memory::assert_growth;
 #[cfg(feature = "hickory")]
 pub use name_server::{Mood, NameServer};
-pub use pb::{greeter, health, orca};
+pub use pb::{channelz, greeter, health, orca};
 pub use peers::{Peer, PeerScript};
 pub use port::dead_addr;
 pub use raw_peer::{RawConnection, RawPeer};

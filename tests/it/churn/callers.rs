@@ -64,6 +64,8 @@ pub(super) struct Call {
     pub(super) status: [Arc<ChannelStatus>; 2],
     pub(super) moment: [Moment; 2],
     pub(super) began: Instant,
+    /// From when on it was polled without a gap.
+    pub(super) polled: Instant,
     pub(super) ended: Instant,
     /// The server that signed the reply.
     pub(super) by: Option<String>,
@@ -137,6 +139,8 @@ pub(super) struct Begun {
     id: u64,
     kind: Kind,
     at: Instant,
+    /// From when on it is polled without a gap.
+    polled: Instant,
     status: Arc<ChannelStatus>,
     moment: Moment,
 }
@@ -315,10 +319,12 @@ impl Callers {
     }
 
     pub(super) fn begin(&self, kind: Kind) -> Begun {
+        let now = Instant::now();
         Begun {
             id: self.next_id.fetch_add(1, Relaxed),
             kind,
-            at: Instant::now(),
+            at: now,
+            polled: now,
             // Before anything else of the call.
             moment: self.moment.borrow().clone(),
             status: self.channel.status(),
@@ -352,6 +358,7 @@ impl Callers {
             status: [begun.status, after],
             moment: [begun.moment, self.moment.borrow().clone()],
             began: begun.at,
+            polled: begun.polled,
             ended: Instant::now(),
             by,
             told,
@@ -364,6 +371,12 @@ impl Callers {
 }
 
 impl Begun {
+    /// It was left alone, and is polled again from now on.
+    pub(super) fn go_on(mut self) -> Self {
+        self.polled = Instant::now();
+        self
+    }
+
     pub(super) fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(deadline);

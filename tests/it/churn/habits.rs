@@ -47,6 +47,7 @@ impl Callers {
         }
         let mut result = self.say_hello(Kind::Beside, AMPLE, ms).await;
         for (begun, call) in left {
+            let begun = begun.go_on();
             let outcome = timeout(deadline + PATIENCE, call).await;
             result = self.note_reply(begun, &name, outcome);
         }

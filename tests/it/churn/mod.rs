@@ -9,6 +9,7 @@
 //!   habits   calls that are not polled, answers that are not read, runtimes that end,
 //!            request bodies that panic
 //!   policies retries, hedges, throttles and buffers
+//!   ledger   counts calls and attempts by their traces and their metrics
 //!   hooks    a connector, credentials and sources that panic; the end of a task of ours
 //!   verdict  what must hold of each call and each status
 //! ```
@@ -24,6 +25,7 @@
 mod callers;
 mod habits;
 mod hooks;
+mod ledger;
 mod plan;
 mod policies;
 mod stage;
@@ -84,6 +86,8 @@ struct Tally {
     saved: AtomicUsize,
     /// Calls with several attempts.
     attempted_again: AtomicUsize,
+    /// Attempts that were traced.
+    traced: AtomicUsize,
     failures: Mutex<Vec<u64>>,
 }
 
@@ -114,11 +118,12 @@ fn whatever_happens_to_backends_every_call_is_right() {
             &tally.calls_panicked,
             &tally.saved,
             &tally.attempted_again,
+            &tally.traced,
         ];
         let all = counts.map(|count| count.load(SeqCst));
         assert!(
             all.iter().all(|count| *count > 0),
-            "panics and attempts {all:?}"
+            "panics, attempts and traces {all:?}"
         );
     }
     let failures = tally.failures.into_inner().expect("nobody panics with it");
@@ -228,6 +233,10 @@ async fn run(seed: u64, plan: &Plan, journal: &Journal, tally: &Tally) -> Vec<St
     let evidence = stage.evidence();
     complaints.extend(calls.iter().filter_map(|call| evidence.complaint(call)));
     complaints.extend(evidence.miscount(&calls));
+    if let Some(ledger) = &stage.ledger {
+        complaints.extend(ledger.complaints());
+        tally.traced.fetch_add(ledger.attempts(), SeqCst);
+    }
     let answered = calls
         .iter()
         .filter(|call| matches!(call.end, End::Answered));

@@ -24,6 +24,7 @@ use super::{
     Journal,
     callers::{Call, Callers, Crowd, Kind, Moment, Truth},
     hooks::{Hooks, Voice},
+    ledger::Ledger,
     plan::{Config, Health, KEYS, Plan, SERVICES, Step, Word, World},
     policies::{Limits, Policies},
     verdict::Evidence,
@@ -46,6 +47,8 @@ pub(super) struct Stage {
     world: World,
     servers: Vec<Backend>,
     hooks: Hooks,
+    /// Of a channel whose calls are recorded: every second.
+    pub(super) ledger: Option<Ledger>,
 }
 
 /// A channel, and what it hears.
@@ -88,6 +91,7 @@ impl Stage {
             world: World::new(servers.len()),
             servers,
             hooks: Hooks::new(seed, plan.panics),
+            ledger: seed.is_multiple_of(2).then(Ledger::default),
         }
     }
 
@@ -105,6 +109,10 @@ impl Stage {
             .retry_buffer(self.attempts.buffer)
             .connections_per_backend(NonZeroUsize::new(self.connections).expect("1 to 3"))
             .silence(seed.is_multiple_of(3).then_some(SILENCE));
+        let builder = match &self.ledger {
+            Some(ledger) => ledger.attach(builder),
+            None => builder,
+        };
         let channel = self.hooks.credentials(builder).build();
         let nothing = Truth {
             number: 0,

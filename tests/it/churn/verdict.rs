@@ -1,6 +1,10 @@
 //! What must hold of every call and of every status, whatever the script.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tonic::Code;
 use tonic_health_channel::{
@@ -174,7 +178,8 @@ impl Evidence {
 
     /// No call goes on waiting once there is a backend for it: a wake-up was lost if
     /// one runs out of time in a channel that came to rest meanwhile, and has been READY for
-    /// a while. A backend may become READY between the look for it and the end of the time.
+    /// a while. A backend may become READY between the look for it and the end of the time. A
+    /// call that is left alone takes no stream until it is polled again.
     fn waited_in_vain(&self, call: &Call) -> Option<String> {
         let End::Failed(status) = &call.end else {
             return None;
@@ -187,7 +192,8 @@ impl Evidence {
         let backends = call.status[1].backends().iter();
         let ready = backends.filter(|backend| backend.state() == Ready);
         let since = ready.map(|backend| backend.since()).min();
-        let is_ready = is_ready && since.is_some_and(|since| call.ended - since > A_WHILE);
+        let in_vain = |since: Instant| call.ended.duration_since(since.max(call.polled)) > A_WHILE;
+        let is_ready = is_ready && since.is_some_and(in_vain);
         (waited && is_ready && !self.narrow).then(|| "a wake-up was lost".to_owned())
     }
 }

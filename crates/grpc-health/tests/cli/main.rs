@@ -2,6 +2,7 @@
 //! how it ends.
 
 mod bad_input;
+mod channels;
 mod check;
 mod check_every;
 mod conveniences;

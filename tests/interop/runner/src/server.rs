@@ -121,6 +121,24 @@ impl Server {
         }
     }
 
+    /// Sends its process a signal by name: `STOP` pauses it, `CONT` lets it go on.
+    pub(crate) async fn signal(&self, name: &str) -> Result<(), String> {
+        let Some(id) = self.child.lock().await.id() else {
+            return Err(format!("{}: it has ended", self.name));
+        };
+        let mut kill = Command::new("kill");
+        let sent = kill
+            .arg(format!("-{name}"))
+            .arg(id.to_string())
+            .status()
+            .await;
+        match sent {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{}: signal {name}: {status}", self.name)),
+            Err(error) => Err(format!("{}: signal {name}: {error}", self.name)),
+        }
+    }
+
     pub(crate) async fn set_serving(&self, service: &str, serving: bool) -> Result<(), String> {
         let order = if serving { "serving" } else { "not_serving" };
         self.order(&format!("{order} {service}")).await

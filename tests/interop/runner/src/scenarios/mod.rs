@@ -6,6 +6,7 @@ mod health;
 mod hedging;
 mod pings;
 mod retries;
+mod silence;
 mod sizes;
 mod tls;
 mod watchers;
@@ -39,7 +40,7 @@ const fn quick(name: &'static str, run: fn(Target) -> Running) -> Scenario {
 }
 
 /// In the order in which they run.
-pub(crate) const ALL: [Scenario; 21] = [
+pub(crate) const ALL: [Scenario; 22] = [
     quick("initial", |target| Box::pin(health::initial(target))),
     quick("flips", |target| Box::pin(health::flips(target))),
     quick("names", |target| Box::pin(health::names(target))),
@@ -61,6 +62,11 @@ pub(crate) const ALL: [Scenario; 21] = [
     quick("max_age", |target| Box::pin(ends::max_age(target))),
     quick("watchers", |target| Box::pin(watchers::watchers(target))),
     quick("probe", |target| Box::pin(watchers::probe(target))),
+    Scenario {
+        patience: 120,
+        slow: true,
+        ..quick("silence", |target| Box::pin(silence::silence(target)))
+    },
     Scenario {
         patience: 180,
         slow: true,
