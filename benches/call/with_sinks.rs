@@ -1,4 +1,4 @@
-//! What a call costs with metrics and traces, as a ratio to one without.
+//! The cost of a call with metrics and traces, as a ratio to one without.
 
 use std::{fs, time::Duration};
 
