@@ -10,15 +10,19 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "not every bench names a sink")]
+mod sinks;
 
 use std::{alloc::System, fs, time::Duration};
 
 use common::{
     Result,
     channels::{Channels, Subject},
-    load::{Deadlines, Load},
+    greeter::greeter_client::GreeterClient,
+    load::{Deadlines, Load, Sample, closed_loop},
     process::{Kind, Servers, take_role},
 };
+use sinks::Sink;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::Builder;
 
@@ -54,23 +58,40 @@ fn main() -> Result<()> {
     let mut table = "channel,allocations,bytes\n".to_owned();
     println!("\nallocations of a call, {} concurrent", load.concurrency);
     println!("{:21} {:>6} {:>8}", "channel", "count", "bytes");
+    let mut row = |name: &str, [count, bytes]: [f64; 2]| {
+        println!("{name:21} {count:>6.1} {bytes:>8.0}");
+        table += &format!("{name},{count:.1},{bytes:.0}\n");
+    };
     for subject in Subject::ALL {
-        // Tables, pools and buffers grow first.
-        runtime.block_on(channels.measure(subject, load))?;
-        let counted = Region::new(COUNTED);
-        let sample = runtime.block_on(channels.measure(subject, load))?;
-        let counted = counted.change();
-        let each = |count: usize| count as f64 / sample.calls as f64;
-        let count = each(counted.allocations + counted.reallocations);
-        let bytes = each(counted.bytes_allocated);
-        println!("{:21} {count:>6.1} {bytes:>8.0}", subject.name());
-        table += &format!("{},{count:.1},{bytes:.0}\n", subject.name());
+        let measure = || runtime.block_on(channels.measure(subject, load));
+        let [count, bytes] = counted(measure)?;
+        row(subject.name(), [count, bytes]);
         if quick && subject == Subject::Ours && count > AT_MOST {
             return Err(format!("{count:.1} allocations per call; at most {AT_MOST}").into());
         }
+    }
+    for sink in Sink::ALL.into_iter().filter(|sink| *sink != Sink::Nothing) {
+        let sinking = runtime.block_on(sink.connect(&servers.uris(), 1))?;
+        let client = GreeterClient::new(sinking.channel.clone());
+        let of = counted(|| runtime.block_on(closed_loop(client.clone(), load)))?;
+        row(&format!("ours_{}", sink.name()), of);
     }
     if let Some(path) = csv {
         fs::write(path, table)?;
     }
     Ok(())
+}
+
+/// Allocations and bytes of a call.
+fn counted(measure: impl Fn() -> Result<Sample>) -> Result<[f64; 2]> {
+    // Tables, pools and buffers grow first.
+    measure()?;
+    let counted = Region::new(COUNTED);
+    let sample = measure()?;
+    let counted = counted.change();
+    let each = |count: usize| count as f64 / sample.calls as f64;
+    Ok([
+        each(counted.allocations + counted.reallocations),
+        each(counted.bytes_allocated),
+    ])
 }

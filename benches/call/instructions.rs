@@ -5,6 +5,9 @@
 //! cargo bench --bench instructions -- --check
 //! ```
 //!
+//! `--metrics own,otel,bound,spans,unsampled` counts calls with these sinks of metrics and traces
+//! instead.
+//!
 //! The client runs under valgrind, on one thread, 16 calls in flight; the lean
 //! servers do not. Each side runs twice, and the difference of the two runs is of
 //! 2,000 calls, without start, connections and `Watch`. Instructions do not depend on
@@ -13,6 +16,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod sinks;
 
 use std::{
     env, fs,
@@ -30,6 +34,7 @@ use common::{
     greeter::{HelloRequest, greeter_client::GreeterClient},
     process::{Kind, Servers, take_role},
 };
+use sinks::Sink;
 use tokio::{runtime::Builder, task::JoinSet};
 use tonic::{
     body::Body,
@@ -77,7 +82,7 @@ const DETECTION: &str = r#", "loadBalancingConfig": [{"outlier_detection_experim
 /// The first argument of a client under valgrind.
 const ROLE: &str = "--as-client";
 
-const USAGE: &str = "options: --check --csv FILE";
+const USAGE: &str = "options: --check --csv FILE --metrics own,otel,bound,spans,unsampled";
 
 fn main() -> Result<()> {
     take_role()?;
@@ -87,7 +92,7 @@ fn main() -> Result<()> {
     {
         return be_client(side, calls.parse()?, uris);
     }
-    let (mut check, mut csv) = (false, None);
+    let (mut check, mut csv, mut sinks) = (false, None, Vec::new());
     let mut from_cargo_bench = false;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -96,6 +101,11 @@ fn main() -> Result<()> {
             "--bench" => from_cargo_bench = true,
             "--check" => check = true,
             "--csv" => csv = Some(words.next().ok_or(USAGE)?),
+            "--metrics" => {
+                let names = words.next().ok_or(USAGE)?;
+                let named = names.split(',').map(Sink::named);
+                sinks = named.collect::<Option<_>>().ok_or(USAGE)?;
+            }
             _ => return Err(USAGE.into()),
         }
     }
@@ -103,7 +113,13 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let servers = Servers::start(Kind::Lean, BACKENDS, None)?;
-    let [ours, theirs, retry, detection, metrics] = medians(&servers)?;
+    if !sinks.is_empty() {
+        return with_sinks(&sinks, &servers, csv);
+    }
+    let sides = [OURS, BALANCE_LIST, OURS_RETRY, OURS_DETECTION, OURS_METRICS];
+    let [ours, theirs, retry, detection, metrics] = medians(sides, &servers)?[..] else {
+        return Err("a median for each side".into());
+    };
     let ratio = ours / theirs;
     println!("instructions of a call: {OURS} {ours:.0}, {BALANCE_LIST} {theirs:.0}, {ratio:.2}");
     let policy = retry / ours;
@@ -136,19 +152,36 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Calls with each sink, beside a channel without any.
+fn with_sinks(sinks: &[Sink], servers: &Servers, csv: Option<String>) -> Result<()> {
+    let names = [&[Sink::Nothing], sinks].concat();
+    let names: Vec<_> = names.into_iter().map(Sink::name).collect();
+    let counts = medians(names.iter().copied(), servers)?;
+    let mut table = "sink,instructions,ratio\n".to_owned();
+    for (name, count) in names.iter().zip(&counts) {
+        let ratio = count / counts[0];
+        println!("instructions of a call: {name} {count:.0}, {ratio:.3}");
+        table += &format!("{name},{count:.0},{ratio:.3}\n");
+    }
+    if let Some(path) = csv {
+        fs::write(path, table)?;
+    }
+    Ok(())
+}
+
 /// Of each side the median of some rounds, in which the sides take turns.
-fn medians(servers: &Servers) -> Result<[f64; 5]> {
-    let sides = [OURS, BALANCE_LIST, OURS_RETRY, OURS_DETECTION, OURS_METRICS];
-    let mut sides = sides.map(|side| (side, Vec::new()));
+fn medians<'a>(sides: impl IntoIterator<Item = &'a str>, servers: &Servers) -> Result<Vec<f64>> {
+    let mut sides: Vec<_> = sides.into_iter().map(|side| (side, Vec::new())).collect();
     for _ in 0..ROUNDS {
         for (side, counts) in &mut sides {
             counts.push(per_call(side, servers)?);
         }
     }
-    Ok(sides.map(|(_, mut counts)| {
+    let median = |(_, mut counts): (_, Vec<f64>)| {
         counts.sort_by(f64::total_cmp);
         counts[ROUNDS / 2]
-    }))
+    };
+    Ok(sides.into_iter().map(median).collect())
 }
 
 fn per_call(side: &str, servers: &Servers) -> Result<f64> {
@@ -196,7 +229,12 @@ fn be_client(side: &str, calls: u64, uris: &[String]) -> Result<()> {
                 let channel = connect_ours_as("", uris, 1, |endpoint| endpoint, build).await?;
                 make(channel, calls).await
             }
-            _ => make(connect_theirs(uris)?, calls).await,
+            BALANCE_LIST => make(connect_theirs(uris)?, calls).await,
+            sink => {
+                let sink = Sink::named(sink).ok_or(USAGE)?;
+                let sinking = sink.connect(uris, 1).await?;
+                make(sinking.channel.clone(), calls).await
+            }
         }
     })
 }

@@ -5,12 +5,17 @@
 //! cargo bench --bench call -- --quick
 //! ```
 //!
+//! With `--metrics own,otel,bound,spans,unsampled` it compares calls of this crate's channel with and
+//! without these sinks of metrics and traces.
+//!
 //! `docs/benchmarks.md` tells the method and the results.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod options;
+mod sinks;
 mod table;
+mod with_sinks;
 
 use common::{
     Result,
@@ -31,6 +36,9 @@ fn main() -> Result<()> {
     }
     let servers = Servers::start(options.server, options.backends, servers_core)?;
     let runtime = options.threads.runtime()?;
+    if !options.sinks.is_empty() {
+        return with_sinks::compare(&options, &servers, &runtime);
+    }
     let channels = runtime.block_on(Channels::connect(&servers, options.connections))?;
     let mut table = Table::new(&options);
     for &concurrency in &options.concurrency {

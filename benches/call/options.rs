@@ -7,11 +7,12 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     Subject,
     common::{Result, process::Kind},
+    sinks::Sink,
 };
 
 const USAGE: &str = "options: --quick --runtime current|multi --concurrency 1,16,64,256 \
     --rounds 5 --slice 1s --server lean|tonic --csv FILE --only ours,h2 --pin \
-    --backends 4 --connections 1";
+    --backends 4 --connections 1 --metrics own,otel,bound,spans,unsampled";
 
 /// The threads of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) server: Kind,
     pub(crate) csv: Option<PathBuf>,
     pub(crate) subjects: Vec<Subject>,
+    /// If there are any, they are compared, and no subjects.
+    pub(crate) sinks: Vec<Sink>,
     /// Of each channel that balances.
     pub(crate) backends: usize,
     /// Of ours to each backend.
@@ -80,6 +83,10 @@ impl Options {
             false => Self::default(),
         };
         options.quick = quick;
+        let has = |name: &str| words.iter().any(|word| word == name);
+        if has("--metrics") && !has("--concurrency") {
+            options.concurrency = vec![16];
+        }
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} takes a value; {USAGE}"));
@@ -103,6 +110,11 @@ impl Options {
                     let subjects = names.split(',').map(Subject::named);
                     options.subjects = subjects.collect::<Option<_>>().ok_or(USAGE)?;
                 }
+                "--metrics" => {
+                    let names = value()?;
+                    let sinks = names.split(',').map(Sink::named);
+                    options.sinks = sinks.collect::<Option<_>>().ok_or(USAGE)?;
+                }
                 other => return Err(format!("`{other}` is not an option; {USAGE}").into()),
             }
         }
@@ -121,6 +133,7 @@ impl Default for Options {
             server: Kind::Lean,
             csv: None,
             subjects: Subject::ALL.to_vec(),
+            sinks: Vec::new(),
             backends: 4,
             connections: 1,
             pin: false,

@@ -33,6 +33,11 @@ NAMES = {
     "tonic": "tonic `Channel`, 1 backend",
     "h2": "bare `h2`, 4 backends",
     "h2_deadline": "… with a deadline on each call, that nobody keeps",
+    "ours_own": "this crate with metrics by `Prometheus`",
+    "ours_otel": "… by `OtelMeter::new`",
+    "ours_bound": "… by `OtelMeter::bound`",
+    "ours_spans": "… with spans by `OtelTracer`, each call sampled",
+    "ours_unsampled": "… no call sampled",
 }
 
 PEERS = {

@@ -66,14 +66,14 @@ impl CallTrace for CallSpan {
     }
 
     fn attempt(self: Arc<Self>, attempt: AttemptInfo) -> Arc<dyn AttemptTrace> {
+        let previous = i64::from(attempt.previous_attempts());
+        let is_again = attempt.is_transparent_retry();
+        // Room for the backend, too.
+        let mut attributes = Vec::with_capacity(3);
+        attributes.push(KeyValue::new("previous-rpc-attempts", previous));
+        attributes.push(KeyValue::new("transparent-retry", is_again));
         let name = String::from(&*self.attempts);
-        let builder = SpanBuilder::from_name(name).with_attributes([
-            KeyValue::new(
-                "previous-rpc-attempts",
-                i64::from(attempt.previous_attempts()),
-            ),
-            KeyValue::new("transparent-retry", attempt.is_transparent_retry()),
-        ]);
+        let builder = SpanBuilder::from_name(name).with_attributes(attributes);
         let started = self.spans.start_if(builder, &self.context, true);
         let (context, is_recording) = match started {
             Some(started) => (started.context, started.is_recording),
