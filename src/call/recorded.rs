@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   send_and_record ──► config ──► attempt ──► headers ──► RecordedBody ──► status
-//!                      │          │ again?    └─ a status: the end        └─ the end
-//!                      └──────────┴─ an error: the end
+//!                         │          │ again?    └─ a status: the end         └─ the end
+//!                         └──────────┴─ an error: the end
 //! ```
 //!
-//! A call of a channel without metrics takes none of this: it has another future, and its hooks
-//! are those of [`Preference`], which do nothing.
+//! A call of a channel without metrics and a tracer takes none of this. It has another future, and
+//! its hooks are those of [`Preference`], which do nothing.
 
 use std::{
     mem,

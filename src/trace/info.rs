@@ -1,6 +1,6 @@
 //! Calls, attempts and messages, as a trace is told of them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use http::Extensions;
 use tonic::{Code, GrpcMethod};
@@ -141,5 +141,34 @@ impl<'a> TraceStatus<'a> {
     /// The text with it, in 1 line of at most 256 bytes if it is a peer's. Empty with OK.
     pub fn message(&self) -> &str {
         &self.message
+    }
+}
+
+/// As gRFC A72 describes an error: `UNAVAILABLE, connection refused`, or the code alone.
+impl fmt::Display for TraceStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code_name())?;
+        match self.message() {
+            "" => Ok(()),
+            message => write!(f, ", {message}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::TraceStatus;
+
+    // Q06
+    #[test]
+    fn a_status_without_a_text_is_its_code() {
+        let status = |message| TraceStatus::new(Code::Unavailable, message).to_string();
+        assert_eq!(
+            status("connection refused"),
+            "UNAVAILABLE, connection refused"
+        );
+        assert_eq!(status(""), "UNAVAILABLE");
     }
 }

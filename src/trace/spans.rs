@@ -3,7 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use tonic::Code;
-use tracing::{Level, Span, debug, debug_span, enabled, field::Empty, trace};
+use tracing::{
+    Level, Span, debug, debug_span, enabled,
+    field::{Empty, display},
+    trace,
+};
 
 use super::{
     AttemptHeaders, AttemptTrace, CallTrace, CallTracer,
@@ -137,8 +141,7 @@ fn record(span: &Span, status: &TraceStatus<'_>) {
         return;
     }
     span.record("otel.status_code", "ERROR");
-    let description = format!("{}, {}", status.code_name(), status.message());
-    span.record("otel.status_description", description);
+    span.record("otel.status_description", display(status));
 }
 
 /// `pkg.Service/Method` with a dot for the slash.

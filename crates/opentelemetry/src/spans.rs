@@ -181,7 +181,7 @@ fn end(context: &Context, status: &TraceStatus<'_>) {
     let span = context.span();
     span.set_status(match status.code() {
         Code::Ok => Status::Ok,
-        _ => Status::error(format!("{}, {}", status.code_name(), status.message())),
+        _ => Status::error(status.to_string()),
     });
     span.end();
 }
