@@ -3,14 +3,12 @@
 //! A user's build does nothing here: what the library includes is checked in. The feature
 //! `_generate`, which only the package's own dev-dependencies turn on, generates 3 trees:
 //!
-//! - `with_server/`: the greeter, client and server, for examples and benches; and the health
-//!   server alone, whose messages are those of `crate::health`;
+//! - `with_server/`: the greeter, client and server, for examples and benches; and the servers alone
+//!   of health and channelz, whose messages are in `crate::health` and `crate::channelz`;
 //! - `server/`, the health server alone and the descriptors of its file, for the crate
 //!   `grpc-health-service`;
 //! - beside them the clients of health and channelz and the load report, which `tests/generated.rs`
 //!   compares with those in `src/pb/` and in the crates.
-//!
-//! `with_server/` has channelz's server, too, for the harness of tests.
 
 use std::error::Error;
 
@@ -50,6 +48,7 @@ mod generate {
         tonic_prost_build::configure()
             .build_client(false)
             .build_transport(false)
+            .extern_path(".grpc.channelz.v1", "crate::channelz")
             .out_dir(&with_server)
             .compile_fds(protox::compile([CHANNELZ], ["proto"])?)?;
         tonic_prost_build::configure()
