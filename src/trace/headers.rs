@@ -1,5 +1,7 @@
 //! The headers that a trace may add.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Of HTTP/2 and of this crate.
@@ -17,7 +19,6 @@ const RESERVED: [HeaderName; 10] = [
 ];
 
 /// The headers of an attempt that is about to go out.
-#[derive(Debug)]
 pub struct AttemptHeaders<'a>(&'a mut HeaderMap);
 
 impl<'a> AttemptHeaders<'a> {
@@ -41,6 +42,13 @@ impl<'a> AttemptHeaders<'a> {
             self.0.insert(name, value);
         }
         is_free
+    }
+}
+
+/// The names alone: a value may be a credential.
+impl fmt::Debug for AttemptHeaders<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -77,5 +85,14 @@ mod tests {
         assert_eq!(attempt.get(&name).expect("it is set"), "00-b");
         assert_eq!(headers.len(), 2);
         assert_eq!(headers["te"], "trailers");
+    }
+
+    // D437
+    #[test]
+    fn debug_shows_no_value() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
+        let text = format!("{:?}", AttemptHeaders::new(&mut headers));
+        assert_eq!(text, r#"{"authorization"}"#);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct AttemptWitness {
 
 /// The trace of a call whose attempts are beside each other, as it is for one of these.
 pub(crate) struct HedgeTraces {
-    call: Arc<dyn CallTrace>,
+    call: Contained<Arc<dyn CallTrace>>,
     begun: Arc<AtomicU32>,
 }
 
@@ -115,7 +115,7 @@ impl TraceRecord {
         let begun = Arc::<AtomicU32>::default();
         trace.attempts = Begun::Hedged(Arc::clone(&begun));
         Some(HedgeTraces {
-            call: Arc::clone(&trace.call),
+            call: trace.call.clone(),
             begun,
         })
     }
@@ -133,12 +133,10 @@ impl OngoingTrace {
         let previous = self.attempts.begin(is_transparent);
         let info = AttemptInfo::new(previous, is_transparent);
         let call = Arc::clone(&self.call);
-        self.attempt = told(|| {
-            let trace = Contained::new(call.attempt(info));
-            AttemptWitness {
-                wants_messages: trace.wants_messages(),
-                trace,
-            }
+        let trace = told(|| Contained::new(call.attempt(info)));
+        self.attempt = trace.map(|trace| AttemptWitness {
+            wants_messages: told(|| trace.wants_messages()).unwrap_or(false),
+            trace,
         });
     }
 
@@ -172,7 +170,7 @@ impl HedgeTraces {
     /// Of one attempt, which begins now.
     pub(crate) fn fork(&self) -> TraceRecord {
         TraceRecord(Some(OngoingTrace {
-            call: Contained::new(Arc::clone(&self.call)),
+            call: self.call.clone(),
             attempts: Begun::Hedge(Arc::clone(&self.begun)),
             attempt: None,
         }))

@@ -10,7 +10,8 @@ use super::{
 /// Traces the calls of a channel (gRFC A66).
 ///
 /// All methods of the 3 traits are called in the middle of a call, so they must not block. A panic
-/// of one is logged, and neither the call nor the trace suffers.
+/// of one is logged, and the call does not suffer. Nor does the rest of the trace, unless it was to
+/// be made by that method.
 pub trait CallTracer: Send + Sync + 'static {
     /// A call begins, in the task that makes it. `None` if nothing of it is traced; then it costs
     /// no more.
@@ -48,7 +49,8 @@ pub trait AttemptTrace: Send + Sync + 'static {
         false
     }
 
-    /// A message of the request goes out. Not in the caller's task, if the request streams.
+    /// A message of the request goes out. If the request streams, this is not in the caller's task,
+    /// and may be after [`ended`](Self::ended): a server can end the response while more comes.
     fn sent(&self, message: MessageInfo) {
         let _ = message;
     }

@@ -381,6 +381,7 @@ async fn a_tracer_that_panics_harms_no_call() {
     let methods = [
         "start",
         "attempt",
+        "wants_messages",
         "sending",
         "sent",
         "received",
@@ -393,11 +394,20 @@ async fn a_tracer_that_panics_harms_no_call() {
             panics: Some(method),
             ..with_messages()
         };
-        let (channel, _notebook) = noted(&[&backend], settings);
+        let (channel, notebook) = noted(&[&backend], settings);
         hello(&channel).await.expect(method);
         let mut chat = Chat::start(&channel).await;
         chat.greet("Ada").await.expect(method);
         chat.end().await;
+        let lines = notebook.take();
+        let ends = ["call ended OK: ", "0 ended OK: "];
+        let ends = ends.map(|end| lines.iter().filter(|line| *line == end).count());
+        let expected = match method {
+            "start" => [0, 0],
+            "attempt" => [2, 0],
+            _ => [2, 2],
+        };
+        assert_eq!(ends, expected, "{method}: {lines:?}");
     }
     let told = [Level::ERROR, Level::DEBUG].map(|level| {
         let lines = logs.at(level, "tonic_health_channel::channel");

@@ -149,10 +149,11 @@ impl CallTrace for Call {
 impl Attempt {
     fn write(&self, method: &str, what: &str) {
         let line = format!("{} {what}", self.number);
-        assert!(
-            !*self.ended.lock().unwrap_or_else(PoisonError::into_inner),
-            "{line}, after its end"
-        );
+        // A panic would be contained, so the test is told by the line.
+        let line = match *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            true => format!("{line}, after its end"),
+            false => line,
+        };
         self.notebook.write(method, line);
     }
 }
@@ -174,6 +175,11 @@ impl AttemptTrace for Attempt {
     }
 
     fn wants_messages(&self) -> bool {
+        assert_ne!(
+            self.notebook.settings.panics,
+            Some("wants_messages"),
+            "as it is to"
+        );
         self.notebook.settings.messages
     }
 
