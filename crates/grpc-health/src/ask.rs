@@ -175,6 +175,12 @@ impl Backend {
         answer.map_err(|status| Answer::failed(&status, lacking))
     }
 
+    /// Why there is no answer of it: how the program ends, and a line that says so.
+    pub(crate) fn failure(&self, why: &Answer) -> (Exit, String) {
+        let text = why.error().unwrap_or_default();
+        (why.exit(), format!("error: {}: {text}", self.name()))
+    }
+
     /// Its label, and its address if that is something else.
     pub(crate) fn name(&self) -> String {
         match self.address.is_empty() || self.address == self.label {

@@ -160,9 +160,8 @@ async fn say_json(
 
 fn exit(args: &ListArgs, answers: &[(&Backend, Listed)]) -> Exit {
     let failures = answers.iter().filter_map(|(backend, listed)| {
-        let failure = listed.as_ref().err()?;
-        let why = failure.error().unwrap_or_default();
-        Some((failure.exit(), format!("error: {}: {why}", backend.name())))
+        let why = listed.as_ref().err()?;
+        Some(backend.failure(why))
     });
     let (failed, texts): (Vec<_>, Vec<_>) = failures.unzip();
     let listed = answers

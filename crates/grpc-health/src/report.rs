@@ -112,11 +112,19 @@ impl Clock {
     /// By RFC 3339, in UTC and with milliseconds.
     pub(crate) fn text(&self, at: Instant) -> String {
         let ago = self.now.saturating_duration_since(at);
-        let since_1970 = self.today.duration_since(UNIX_EPOCH).unwrap_or_default();
-        // A clock that is wrong is told as far as the format goes.
-        let at = since_1970.saturating_sub(ago).min(LATEST);
-        humantime::format_rfc3339_millis(UNIX_EPOCH + at).to_string()
+        rfc3339(self.since_1970().saturating_sub(ago))
     }
+
+    /// 0 for a clock that is before that.
+    pub(crate) fn since_1970(&self) -> Duration {
+        self.today.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// A time since 1970 by RFC 3339, in UTC and with milliseconds. A clock that is wrong is told as far
+/// as the format goes.
+pub(crate) fn rfc3339(since_1970: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_1970.min(LATEST)).to_string()
 }
 
 /// The last second that RFC 3339 can write, since 1970.

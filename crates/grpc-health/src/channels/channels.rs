@@ -76,7 +76,7 @@ async fn say_text(
     stdout: &Stdout,
     answers: &[(&Backend, Walked)],
 ) -> Result<(), Exit> {
-    let now = Clock::now().today;
+    let now = Clock::now().since_1970();
     let mut is_first = true;
     for (backend, walked) in answers {
         let Ok(tree) = walked else {
@@ -139,9 +139,8 @@ async fn say_json(
 
 fn exit(answers: &[(&Backend, Walked)]) -> Exit {
     let failures = answers.iter().filter_map(|(backend, walked)| {
-        let failure = walked.as_ref().err()?;
-        let why = failure.error().unwrap_or_default();
-        Some((failure.exit(), format!("error: {}: {why}", backend.name())))
+        let why = walked.as_ref().err()?;
+        Some(backend.failure(why))
     });
     let (failed, texts): (Vec<_>, Vec<_>) = failures.unzip();
     worst(failed).saying(Message::of_lines(texts))

@@ -2,12 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    tree::{Node, Told, Tree, address, security, severity, state, time},
-    view::clock,
-};
+use super::tree::{Node, Told, Tree, address, security, severity, state, time};
 use crate::{
     pb::channelz::{ChannelData, ChannelTraceEvent, Socket, channel_trace_event::ChildRef},
+    report::rfc3339,
     text,
 };
 
@@ -124,6 +122,5 @@ fn of_socket(socket: &Socket) -> Value {
 
 /// By RFC 3339, or null.
 fn at(timestamp: Option<&prost_types::Timestamp>) -> Option<String> {
-    let at = time(timestamp)?;
-    Some(clock(Some(at))).filter(|text| text != "-")
+    time(timestamp).map(rfc3339)
 }

@@ -1,15 +1,16 @@
 //! The tree and its events as tables.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::tree::{Node, Told, Tree, address, security, severity, state, time};
 use crate::{
     grid::{Cell, Grid, Tone, age},
     pb::channelz::{ChannelData, Socket},
+    report::rfc3339,
 };
 
 /// A row for each channel, subchannel and socket, below the one it belongs to.
-pub(super) fn tree(tree: &Tree, now: SystemTime) -> Grid {
+pub(super) fn tree(tree: &Tree, now: Duration) -> Grid {
     let mut grid = Grid::new(&[
         "ID", "NAME", "STATE", "CALLS", "OK", "FAILED", "OPEN", "LAST", "DETAILS",
     ]);
@@ -44,7 +45,7 @@ fn name(node: &Node) -> String {
     }
 }
 
-fn of_channel(data: &ChannelData, name: &str, now: SystemTime) -> Vec<Cell> {
+fn of_channel(data: &ChannelData, name: &str, now: Duration) -> Vec<Cell> {
     let state = state(data).unwrap_or("-");
     let tone = match state {
         "READY" => Tone::Good,
@@ -68,7 +69,7 @@ fn of_channel(data: &ChannelData, name: &str, now: SystemTime) -> Vec<Cell> {
     cells
 }
 
-fn of_socket(socket: &Socket, now: SystemTime) -> Vec<Cell> {
+fn of_socket(socket: &Socket, now: Duration) -> Vec<Cell> {
     let data = socket.data.clone().unwrap_or_default();
     let security = security(socket);
     let mut cells = vec![Cell::plain("-")];
@@ -113,14 +114,11 @@ fn counts(started: i64, succeeded: i64, failed: i64) -> [Cell; 4] {
 }
 
 /// `5s ago`, or `never`.
-fn ago(at: Option<SystemTime>, now: SystemTime) -> String {
+fn ago(at: Option<Duration>, now: Duration) -> String {
     match at {
         None => "never".to_owned(),
-        // A clock that is ahead of this one.
-        Some(at) => format!(
-            "{} ago",
-            age(now.duration_since(at).unwrap_or(Duration::ZERO))
-        ),
+        // The clock of the program may be ahead of this one.
+        Some(at) => format!("{} ago", age(now.saturating_sub(at))),
     }
 }
 
@@ -138,12 +136,13 @@ pub(super) fn events(tree: &Tree, most: usize) -> Option<Grid> {
         let reference = &node.reference;
         let skipped = trace.events.len().saturating_sub(most);
         for event in &trace.events[skipped..] {
+            let at = time(event.timestamp.as_ref());
             let tone = match severity(event) {
                 "ERROR" | "WARNING" => Tone::Bad,
                 _ => Tone::Plain,
             };
             grid.push(vec![
-                Cell::plain(clock(time(event.timestamp.as_ref()))),
+                Cell::plain(at.map_or_else(|| "-".to_owned(), rfc3339)),
                 Cell::plain(format!("{} {}", reference.kind, reference.id)),
                 Cell::new(severity(event), tone),
                 Cell::plain(&event.description),
@@ -152,13 +151,4 @@ pub(super) fn events(tree: &Tree, most: usize) -> Option<Grid> {
         }
     }
     (!is_empty).then_some(grid)
-}
-
-/// By RFC 3339, if it is a time that the format has.
-pub(super) fn clock(at: Option<SystemTime>) -> String {
-    let at = at.filter(|at| *at <= humantime::parse_rfc3339("9999-12-31T23:59:59Z").unwrap_or(*at));
-    at.map_or_else(
-        || "-".to_owned(),
-        |at| humantime::format_rfc3339_millis(at).to_string(),
-    )
 }
